@@ -1,0 +1,139 @@
+"""Every exception that Headrace raises.
+
+HeadraceError
+├── InvalidJob                what you asked for cannot be a job (also a ValueError)
+│   ├── InvalidArguments      the call does not fit the task's signature (also a TypeError)
+│   ├── PayloadTooLarge       the job is larger than the limit
+│   └── UnknownTask           no task of that name is registered here
+├── InvalidSetting            a setting, URL or option has no meaning (also a ValueError)
+├── QueueFull                 the queue is at its ``max_pending``; nothing was enqueued
+├── StoreError                Redis did not do what was asked
+│   ├── StoreUnavailable      nothing was sent: it did not happen
+│   ├── ReplyLost             sent, but the answer never came: it may have happened
+│   ├── StoreRefused          Redis answered with an error: it did not happen
+│   └── StoreUnsuitable       what answers is not a Redis >= 7.0 or Valkey >= 7.2
+├── EmbeddedServerError       the embedded server cannot start here; the message says why
+├── ResultError               there is no result to give
+│   ├── NoResult              the task keeps no results
+│   ├── ResultTimeout         none came in time; the job goes on (also a TimeoutError)
+│   ├── JobFailed             the job ended in the dead letters
+│   └── JobCancelled          the job was cancelled
+└── Retry, Reject             raised *by* a task, to say how its job ends
+"""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """Base of every exception of Headrace."""
+
+
+class InvalidJob(HeadraceError, ValueError):
+    """What was asked for cannot be a job. Nothing was enqueued."""
+
+
+class InvalidArguments(InvalidJob, TypeError):
+    """The arguments do not fit the task's signature. Nothing was enqueued."""
+
+
+class PayloadTooLarge(InvalidJob):
+    """The job is larger than the limit. Store the data elsewhere and enqueue its address."""
+
+
+class UnknownTask(InvalidJob):
+    """No task of that name is registered here."""
+
+
+class InvalidSetting(HeadraceError, ValueError):
+    """A setting, URL or option has no meaning; the message names it and what would do."""
+
+
+class QueueFull(HeadraceError):
+    """The queue holds as many waiting jobs as it may. Nothing of this call was enqueued."""
+
+
+class StoreError(HeadraceError):
+    """Redis did not do what was asked.
+
+    Attributes:
+        may_have_happened: True when the request was sent and no answer came, so that only a look
+            at the queue can tell whether it took effect.
+    """
+
+    may_have_happened = False
+
+
+class StoreUnavailable(StoreError):
+    """Redis cannot be reached; nothing was sent. It is safe to call again."""
+
+
+class ReplyLost(StoreError):
+    """The request was sent and the answer never came: it may have happened.
+
+    A second ``enqueue`` may therefore make a second job, unless both carry the same ``key``.
+    """
+
+    may_have_happened = True
+
+
+class StoreRefused(StoreError):
+    """Redis answered with an error (out of memory, read-only, loading, no permission)."""
+
+
+class StoreUnsuitable(StoreError):
+    """What answers is not a Redis >= 7.0 or Valkey >= 7.2."""
+
+
+class EmbeddedServerError(HeadraceError):
+    """The embedded server cannot start here; the message says why and what to do."""
+
+
+class ResultError(HeadraceError):
+    """There is no result to give."""
+
+
+class NoResult(ResultError):
+    """The task keeps no results: give it ``result_ttl=`` seconds."""
+
+
+class ResultTimeout(ResultError, TimeoutError):
+    """No result came in time. The job itself goes on."""
+
+
+class JobFailed(ResultError):
+    """The job ended in the dead letters (or would have, were they not switched off).
+
+    Attributes:
+        reason: one of the words in ``headrace.wire.Reason``.
+        error_type: the name of the exception that the task raised, or "".
+        traceback: the task's traceback as text, or "".
+    """
+
+    def __init__(self, message: str, *, reason: str, error_type: str = "", traceback: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.error_type = error_type
+        self.traceback = traceback
+
+
+class JobCancelled(ResultError):
+    """The job was cancelled before it finished."""
+
+
+class Retry(HeadraceError):
+    """Raised by a task to be run again, although nothing is wrong with the task.
+
+    Counts as an attempt, so ``max_attempts`` bounds it.
+
+    Args:
+        in_: seconds until the next attempt; None takes the task's backoff.
+        reason: a word for the logs.
+    """
+
+    def __init__(self, reason: str = "", *, in_: float | None = None) -> None:
+        super().__init__(reason or "retry")
+        self.in_s = in_
+
+
+class Reject(HeadraceError):
+    """Raised by a task to end its job in the dead letters now, whatever attempts are left."""

@@ -1,0 +1,90 @@
+"""Job ids: a UUIDv7 in 26 lower-case base32hex letters.
+
+The letters sort as the ids were made, which is what keeps jobs of one priority in order. Decode one
+with ``base64.b32hexdecode(id.upper() + "======")``: the first six bytes are milliseconds since 1970
+by the producer's clock (shown to people, never decisive). Layout: RFC 9562 section 5.7; alphabet:
+RFC 4648 section 7, whose order is that of the numbers it writes.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import threading
+
+from headrace.clock import now_ms
+
+ALPHABET = "0123456789abcdefghijklmnopqrstuv"
+LENGTH = 26
+_PAIRS = [a + b for a in ALPHABET for b in ALPHABET]  # 10 bits at a time
+_COUNTER_MASK = (1 << 30) - 1
+
+
+class _Sequence:
+    """Ids of one process, strictly rising: random for each millisecond, counting within one.
+
+    RFC 9562 section 6.2, method 2 (monotonic random). The last 28 bits count; of an id's 128 bits
+    the letters carry 130, so the counter's letters end in two zero bits.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)  # a child must not repeat its parent's ids
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._ms = 0
+        self._prefix = ""
+        self._counter = _COUNTER_MASK
+
+    def take(self, count: int) -> list[str]:
+        ids: list[str] = []
+        pairs = _PAIRS
+        with self._lock:
+            ms = now_ms()
+            if ms > self._ms:
+                self._start(ms)
+            for _ in range(count):
+                counter = self._counter = self._counter + 4
+                if counter > _COUNTER_MASK:
+                    self._start(self._ms + 1)  # 2^27 ids or more in one millisecond: borrow the next
+                    counter = self._counter
+                ids.append(
+                    f"{self._prefix}{pairs[counter >> 20]}"
+                    f"{pairs[counter >> 10 & 1023]}{pairs[counter & 1023]}"
+                )
+        return ids
+
+    def _start(self, ms: int) -> None:
+        self._ms = ms
+        value = int.from_bytes(os.urandom(10)) & ~(0xF << 76) & ~(0x3 << 62)
+        value |= ms << 80 | 0x7 << 76 | 0x2 << 62
+        letters = base64.b32hexencode(value.to_bytes(16)).decode().lower()[:LENGTH]
+        self._prefix = letters[:20]
+        # Start in the lower half: at least 2^27 ids before the millisecond runs out.
+        self._counter = int.from_bytes(os.urandom(4)) & (_COUNTER_MASK >> 1) & ~3
+
+
+_sequence = _Sequence()
+
+
+def new_ids(count: int) -> list[str]:
+    """As many new ids, in rising order, above all that this process made before."""
+    return _sequence.take(count)
+
+
+def new_id() -> str:
+    """One new id."""
+    return _sequence.take(1)[0]
+
+
+def time_ms_of(job_id: str) -> int | None:
+    """When the id was made, in milliseconds since 1970 by its maker's clock; None for a foreign id."""
+    if len(job_id) != LENGTH:
+        return None
+    try:
+        return int.from_bytes(base64.b32hexdecode(job_id.upper() + "======")[:6])
+    except (binascii.Error, ValueError):
+        return None

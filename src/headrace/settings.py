@@ -1,0 +1,67 @@
+"""Settings: what a program is told from outside. The only module that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from headrace.errors import InvalidSetting
+
+DEFAULT_URL = "redis://127.0.0.1:6379/0"
+DEFAULT_QUEUE = "queue"
+URL_VARIABLES = ("HEADRACE_URL", "REDIS_URL")
+SCHEMES = ("redis", "rediss", "unix")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisUrl:
+    """Where Redis is, and whether somebody said so.
+
+    Attributes:
+        url: a ``redis://``, ``rediss://`` or ``unix://`` URL, perhaps with a password.
+        given: False when it is the default, so that an embedded server may be started there.
+    """
+
+    url: str
+    given: bool
+
+    def __str__(self) -> str:
+        """Give the URL as it may be shown: without its password."""
+        return redacted(self.url)
+
+
+def redis_url(explicit: str | None = None) -> RedisUrl:
+    """Decide where Redis is: what is given, else HEADRACE_URL, else REDIS_URL, else the default.
+
+    Raises:
+        InvalidSetting: the URL is none.
+    """
+    for source, url in (("url", explicit), *((name, os.environ.get(name)) for name in URL_VARIABLES)):
+        if url:
+            _check_url(source, url)
+            return RedisUrl(url, given=True)
+    return RedisUrl(DEFAULT_URL, given=False)
+
+
+def _check_url(source: str, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018  raises when it is no number
+    except ValueError as error:
+        raise InvalidSetting(f"{source}={redacted(url)!r} is not a URL: {error}") from error
+    if parts.scheme not in SCHEMES:
+        raise InvalidSetting(
+            f"{source}={redacted(url)!r} must begin with redis://, rediss:// (TLS) or unix://, "
+            f"for example {DEFAULT_URL}"
+        )
+
+
+def redacted(url: str) -> str:
+    """Give the URL without its password: for logs and messages."""
+    head, at, rest = url.rpartition("@")
+    if not at:
+        return url
+    scheme, separator, credentials = head.partition("://")
+    user = credentials.partition(":")[0]
+    return urlunsplit(urlsplit(f"{scheme}{separator}{user}:***@{rest}")) if separator else url
