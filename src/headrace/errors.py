@@ -109,7 +109,9 @@ class JobFailed(ResultError):
         traceback: the task's traceback as text, or "".
     """
 
-    def __init__(self, message: str, *, reason: str, error_type: str = "", traceback: str = "") -> None:
+    def __init__(
+        self, message: str, *, reason: str, error_type: str = "", traceback: str = ""
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.error_type = error_type

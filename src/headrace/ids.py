@@ -49,7 +49,9 @@ class _Sequence:
             for _ in range(count):
                 counter = self._counter = self._counter + 4
                 if counter > _COUNTER_MASK:
-                    self._start(self._ms + 1)  # 2^27 ids or more in one millisecond: borrow the next
+                    self._start(
+                        self._ms + 1
+                    )  # 2^27 ids or more in one millisecond: borrow the next
                     counter = self._counter
                 ids.append(
                     f"{self._prefix}{pairs[counter >> 20]}"

@@ -37,7 +37,10 @@ def redis_url(explicit: str | None = None) -> RedisUrl:
     Raises:
         InvalidSetting: the URL is none.
     """
-    for source, url in (("url", explicit), *((name, os.environ.get(name)) for name in URL_VARIABLES)):
+    for source, url in (
+        ("url", explicit),
+        *((name, os.environ.get(name)) for name in URL_VARIABLES),
+    ):
         if url:
             _check_url(source, url)
             return RedisUrl(url, given=True)

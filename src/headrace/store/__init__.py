@@ -1,0 +1,8 @@
+"""The only package that imports redis: two stores that run operations, and what else speaks to it."""
+
+from headrace.store.aio import AsyncStore
+from headrace.store.channel import Channel
+from headrace.store.probe import ServerInfo, probe
+from headrace.store.sync import Store
+
+__all__ = ["AsyncStore", "Channel", "ServerInfo", "Store", "probe"]

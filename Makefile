@@ -1,0 +1,51 @@
+# Everything is started from here. Needs make and Python >= 3.11; all else goes into .venv/.
+# Another Python: make clean setup PYTHON=python3.13     Some tests: make test ARGS="-k wheel"
+
+VENV ?= .venv
+RUN := $(VENV)/bin/python -m
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup demo test lint format check bench test-matrix clean
+
+# What a shell may hold for other programs' sake, and would lead ours to other code or another place.
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## Make .venv with Headrace (editable) and its development tools; once
+	@echo "Ready: $(VENV)/bin/headrace --help"
+
+$(READY): pyproject.toml scripts/venv
+	@sh scripts/venv $(VENV) $(PYTHON)
+	@touch $@
+
+demo: $(READY) ## Show a queue at work, on a private server
+	@$(VENV)/bin/headrace demo $(ARGS)
+
+test: $(READY) ## Run every test
+	@$(RUN) pytest $(ARGS)
+
+lint: $(READY) ## Check style and types
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+
+format: $(READY) ## Format the code, and fix what can be fixed
+	@$(RUN) ruff format .
+	@$(RUN) ruff check --fix .
+
+check: lint test ## Lint, then test: before every commit
+
+bench: $(READY) ## Measure throughput and latency on this machine
+	@$(RUN) benchmarks.throughput $(ARGS)
+
+test-matrix: ## Run every test on each Python >= 3.11 here, on Redis and on Valkey
+	@MAKE="$(MAKE)" sh scripts/test-matrix
+
+clean: ## Remove what these targets made; your queues in .headrace/ stay
+	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

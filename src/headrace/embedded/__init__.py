@@ -1,0 +1,16 @@
+"""A Redis of our own: a real server process on this machine, when nobody gave us one.
+
+It listens on loopback only and keeps an append-only file. It does not live in our process: other
+programs reach it, and it survives us. ``server`` runs it, ``engine`` chooses its binary,
+``directory`` guards its data, and ``ensure`` decides whether one is needed. All of it blocks: call
+it before a loop runs.
+"""
+
+from __future__ import annotations
+
+from headrace.embedded.directory import DATA_DIR
+from headrace.embedded.engine import Engine, find_engine
+from headrace.embedded.ensure import ensure_server
+from headrace.embedded.server import EmbeddedServer
+
+__all__ = ["DATA_DIR", "EmbeddedServer", "Engine", "ensure_server", "find_engine"]

@@ -1,0 +1,98 @@
+"""Every Redis key, spelled in one place.
+
+    key                      type    holds
+    queue                    list    pending jobs; producers LPUSH, consumers take from the right
+    queue:processing         list    claimed jobs, newest on the left
+    queue:dlq                list    dead letters, newest on the left
+    queue:delayed            zset    jobs that wait for an instant; score = due, ms
+    queue:priority           zset    jobs with a priority other than 0; score = -priority
+    queue:leases             zset    job id -> deadline of its lease, ms; a bare item has "~digest:n"
+    queue:claims             hash    job id -> claim token, a space, the job's bytes
+    queue:nudge              list    hints that wake idle consumers; capped, expiring, safe to lose
+    queue:stats              hash    counters
+    queue:meta               hash    paused; when the last sweep was
+    queue:cancelled          zset    ids of running jobs that were asked to stop; expires
+    queue:result:<id>        list    one element: how the job ended; expires
+    queue:unique:<key>       string  the id of the job enqueued with that key; expires
+    headrace:queues          set     names of the queues that producers and consumers have used
+    headrace:leader          string  who sweeps and promotes; expires
+
+``queue`` stands for the queue's name. On a cluster the pending list keeps its plain name and all
+others are ``{queue}:…``, which hashes to the same slot.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from headrace.errors import InvalidSetting
+
+QUEUES = "headrace:queues"
+LEADER = "headrace:leader"
+CONNECTION_PREFIX = "headrace:"  # of CLIENT SETNAME, so that an operator sees whose a connection is
+
+_NAME = re.compile(r"[^\s:{}\x00-\x1f]{1,100}")
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one queue.
+
+    Attributes:
+        queue: the queue's name.
+        prefix: what every key but the pending list begins with.
+    """
+
+    queue: str
+    prefix: str
+    pending: str
+    processing: str
+    dead: str
+    delayed: str
+    priority: str
+    leases: str
+    claims: str
+    nudge: str
+    stats: str
+    meta: str
+    cancelled: str
+
+    def result(self, job_id: str) -> str:
+        """Where the job's end is told to whoever waits for it."""
+        return f"{self.prefix}:result:{job_id}"
+
+    def unique(self, key: str) -> str:
+        """Where the id of the job that was enqueued with this key stands."""
+        return f"{self.prefix}:unique:{key}"
+
+
+@lru_cache(maxsize=4096)
+def keys_of(queue: str, *, cluster: bool = False) -> Keys:
+    """Give the keys of a queue.
+
+    Raises:
+        InvalidSetting: the name is empty, too long, or holds white space, ``:``, ``{`` or ``}``.
+    """
+    if not _NAME.fullmatch(queue):
+        raise InvalidSetting(
+            f"{queue!r} cannot be a queue's name: use 1 to 100 characters, no white space, "
+            "and none of : { }"
+        )
+    prefix = f"{{{queue}}}" if cluster else queue
+    return Keys(
+        queue=queue,
+        prefix=prefix,
+        pending=queue,
+        processing=f"{prefix}:processing",
+        dead=f"{prefix}:dlq",
+        delayed=f"{prefix}:delayed",
+        priority=f"{prefix}:priority",
+        leases=f"{prefix}:leases",
+        claims=f"{prefix}:claims",
+        nudge=f"{prefix}:nudge",
+        stats=f"{prefix}:stats",
+        meta=f"{prefix}:meta",
+        cancelled=f"{prefix}:cancelled",
+    )

@@ -1,0 +1,52 @@
+#!lua flags=allow-oom
+-- Leases a bare item that its caller moved to processing, under its canonical bytes; or renews (and
+-- perhaps rewrites) what the caller holds already. Repeating it changes nothing.
+-- KEYS 1 pending (list) 2 processing (list) 3 leases (zset) 4 claims (hash) 5 stats (hash)
+--      6 meta (hash) 7 cancelled (zset)
+-- ARGV 1 token 2 lease (ms) 3 the bytes as moved 4 id 5 the canonical bytes, with that id
+-- Returns 'ok'; 'lost': no longer there; 'duplicate': the id is in use, take another;
+--   'paused': put back to pending; 'cancelled': taken out
+-- include: now
+-- include: held
+local pending, processing, leases, claims, stats, meta, cancelled = unpack(KEYS)
+local token, lease, moved, id, job = unpack(ARGV)
+
+local owner, bytes = held(redis.call('HGET', claims, id))
+local mine = owner == token
+local present = mine and bytes or moved
+if owner and not mine and not (owner == '-' and bytes == moved) then
+  -- Equal bytes may stand there twice: once under the owner's lease, once bare.
+  local copies = #redis.call('LPOS', processing, moved, 'COUNT', 2)
+  if bytes == moved then copies = copies - 1 end
+  return copies > 0 and 'duplicate' or 'lost'
+end
+
+local function forget()
+  redis.call('HDEL', claims, id)
+  redis.call('ZREM', leases, id)
+end
+if not mine then
+  local paused = redis.call('HGET', meta, 'paused')
+  local stop = redis.call('ZSCORE', cancelled, id)
+  if paused or stop then
+    if redis.call('LREM', processing, 1, moved) == 0 then return 'lost' end
+    if owner then forget() end
+    if not stop then
+      redis.call('RPUSH', pending, moved)
+      return 'paused'
+    end
+    redis.call('ZREM', cancelled, id)
+    redis.call('HINCRBY', stats, 'cancel', 1)
+    return 'cancelled'
+  end
+end
+
+if present == job then
+  if not redis.call('LPOS', processing, job) then return 'lost' end
+else
+  if redis.call('LREM', processing, 1, present) == 0 then return 'lost' end
+  redis.call('LPUSH', processing, job)
+end
+redis.call('HSET', claims, id, token .. ' ' .. job)
+redis.call('ZADD', leases, now_ms() + lease, id)
+return 'ok'

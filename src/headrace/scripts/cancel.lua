@@ -1,0 +1,23 @@
+#!lua flags=allow-oom
+-- Cancels a job: a waiting one is taken out, a running one is asked to stop.
+-- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 delayed (zset) 5 claims (hash)
+--      6 stats (hash) 7 cancelled (zset) 8 result (list)
+-- ARGV 1 id 2 the job's bytes, as far as the caller knows 3 ttl of the request (ms)
+--      4 result_ttl (ms; 0 none) 5 result
+-- Returns 'cancelled', 'requested', or 'absent': not found under these bytes
+-- include: now
+local pending, processing, priority, delayed, claims, stats, cancelled, result = unpack(KEYS)
+local id, job, ttl, result_ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if redis.call('HEXISTS', claims, id) == 1 or redis.call('LPOS', processing, job) then
+  redis.call('ZADD', cancelled, now_ms(), id)
+  redis.call('PEXPIRE', cancelled, ttl)
+  return 'requested'
+end
+if redis.call('ZREM', delayed, job) + redis.call('ZREM', priority, job) == 0
+  and redis.call('LREM', pending, 1, job) == 0 then return 'absent' end
+redis.call('HINCRBY', stats, 'cancel', 1)
+if result_ttl > 0 then
+  redis.call('RPUSH', result, ARGV[5])
+  redis.call('PEXPIRE', result, result_ttl)
+end
+return 'cancelled'

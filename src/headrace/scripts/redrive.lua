@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- Puts dead letters back to where jobs wait, each at the place its priority gives it.
+-- KEYS 1 pending (list) 2 priority (zset) 3 dead (list) 4 nudge (list) 5 stats (hash)
+-- ARGV for each letter: its bytes; the bytes of the job that it becomes
+-- Returns how many went back; a letter that is no longer there changes nothing
+-- include: head
+-- include: place
+local pending, priority, dead, nudge, stats = unpack(KEYS)
+local moved = 0
+for i = 1, #ARGV, 2 do
+  if redis.call('LPOS', dead, ARGV[i]) then
+    place(ARGV[i + 1], pending, priority, nudge, stats)
+    redis.call('LREM', dead, 1, ARGV[i])
+    moved = moved + 1
+  end
+end
+if moved > 0 then redis.call('HINCRBY', stats, 'redriven', moved) end
+return moved

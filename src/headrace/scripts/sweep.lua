@@ -1,0 +1,61 @@
+#!lua flags=allow-oom
+-- Gives each bare item of processing a lease, without touching its bytes: whoever moved it there
+-- with a plain command gets the time to work and to LREM it. n equal items get n leases.
+-- KEYS 1 processing (list) 2 leases (zset) 3 claims (hash)
+-- ARGV 1 offset (items from the tail, the oldest) 2 limit (items, <= 1000) 3 bare_lease (ms)
+--      4 'all', or 'if-unequal': only when there are not as many claims as items
+-- Returns {how many leases were given, the next offset (0: the list is through)}
+-- include: now
+-- include: head
+-- include: held
+local processing, leases, claims = unpack(KEYS)
+local offset, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local length = redis.call('LLEN', processing)
+if ARGV[4] == 'if-unequal' and length == redis.call('HLEN', claims) then return {0, 0} end
+
+-- Steps of 8, so that large jobs stop it after about 1 MiB.
+local items, bytes = {}, 0
+while #items < limit and bytes < 1048576 do
+  local stop = offset + #items
+  local some = redis.call('LRANGE', processing, -stop - 8, -stop - 1)
+  for i = #some, 1, -1 do
+    items[#items + 1] = some[i]
+    bytes = bytes + #some[i]
+  end
+  if #some < 8 then break end
+end
+local given, deadline, seen = 0, now_ms() + ARGV[3], {}
+local function lease(name, item)
+  redis.call('HSET', claims, name, '- ' .. item)
+  redis.call('ZADD', leases, deadline, name)
+  given = given + 1
+end
+-- Leases of bare items are counted by digest: an equal item beyond that count is bare.
+-- (Equal items with an id that stand more than one call apart: the later one is found when the
+-- earlier one's lease ends.)
+for _, item in ipairs(items) do
+  local known, id = seen[item], id_of(item)
+  if not known then
+    local owner, job = held(id and redis.call('HGET', claims, id))
+    known = {leased = job == item and 1 or 0, ordinal = 0}
+    known.copies = id and 0 or #redis.call('LPOS', processing, item, 'COUNT', 1000)
+    known.digest = '~' .. redis.sha1hex(item) .. ':'
+    if id and not owner then
+      lease(id, item)
+      known.leased = 1
+    end
+    while redis.call('HEXISTS', claims, known.digest .. known.ordinal + 1) == 1 do
+      known.ordinal = known.ordinal + 1
+    end
+    known.leased = known.leased + known.ordinal
+    seen[item] = known
+  end
+  if id then known.copies = known.copies + 1 end
+  while known.leased < known.copies do
+    known.ordinal = known.ordinal + 1
+    lease(known.digest .. known.ordinal, item)
+    known.leased = known.leased + 1
+  end
+end
+local next_offset = offset + #items
+return {given, next_offset < length and next_offset or 0}

@@ -1,0 +1,138 @@
+"""The store that is awaited. It belongs to one event loop: each call takes a connection of its own.
+
+Its twin is ``store/sync.py``; the two differ in ``await`` alone.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from redis.asyncio.connection import Connection, parse_url
+from redis.asyncio.retry import Retry
+
+from headrace.clock import monotonic
+from headrace.errors import StoreError
+from headrace.operations import Argument, Flow, Operation
+from headrace.store import exchange
+
+R = TypeVar("R")
+
+
+class AsyncStore:
+    """Runs operations on one Redis.
+
+    Args:
+        url: where it is.
+        name: what its connections are called in ``CLIENT LIST``.
+        timeout_s: how long to wait for a connection or an answer, seconds.
+    """
+
+    def __init__(
+        self, url: str, *, name: str | None = None, timeout_s: float = exchange.TIMEOUT_S
+    ) -> None:
+        self.url = url
+        self._timeout_s = timeout_s
+        self._options = {**exchange.options(Retry, name, timeout_s), **parse_url(url)}
+        self._connect = self._options.pop("connection_class", Connection)
+        self._idle: deque[tuple[Connection, float]] = deque()
+        self._pid = os.getpid()
+
+    async def run(self, operation: Operation[R]) -> R:
+        """Run one operation.
+
+        Raises:
+            StoreUnavailable: Redis cannot be reached; nothing was sent.
+            ReplyLost: sent, but the answer never came.
+            StoreRefused: Redis answered with an error.
+        """
+        answer: R | StoreError = (await self.run_all((operation,)))[0]
+        if isinstance(answer, StoreError):
+            raise answer
+        return answer
+
+    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+        """Run operations in one round trip; an answer that is an error stands in its place.
+
+        Raises:
+            StoreUnavailable: Redis cannot be reached; nothing was sent.
+            ReplyLost: sent, but not all answers came.
+        """
+        sent = False
+        connection = await self._take()
+        try:
+            if not connection.is_connected:
+                await connection.connect()
+            sent = True
+            wait_s = max(op.wait_s for op in operations)
+            replies = await self._exchange(connection, [op.command() for op in operations], wait_s)
+            if unknown := exchange.unknown_scripts(replies):
+                again = [operations[i] for i in unknown]
+                load = exchange.loading(again)
+                commands = [*load, *(op.command() for op in again)]
+                fresh = (await self._exchange(connection, commands, wait_s))[len(load) :]
+                for i, reply in zip(unknown, fresh, strict=True):
+                    replies[i] = reply
+        except exchange.NETWORK_ERRORS as error:
+            await connection.disconnect(nowait=True)
+            raise exchange.lost(
+                exchange.names_of(operations), self.url, error, sent=sent
+            ) from error
+        except BaseException:
+            await connection.disconnect(
+                nowait=True
+            )  # an answer may still be under way: nobody else must read it
+            raise
+        self._idle.append((connection, monotonic()))
+        return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
+
+    async def follow(self, flow: Flow[R]) -> R:
+        """Drive a flow to its end. Raises what ``run`` raises."""
+        try:
+            operation = next(flow)
+            while True:
+                operation = flow.send(await self.run(operation))
+        except StopIteration as end:
+            value: R = end.value
+            return value
+
+    async def close(self) -> None:
+        """Close the idle connections. The store can be used again."""
+        while self._idle:
+            await self._idle.pop()[0].disconnect()
+
+    async def _take(self) -> Connection:
+        if self._pid != os.getpid():  # after a fork the parent's connections are not ours
+            self._idle = deque()
+            self._pid = os.getpid()
+        try:
+            connection, used = self._idle.pop()
+        except IndexError:
+            fresh: Connection = self._connect(**self._options)
+            return fresh
+        if monotonic() - used > exchange.IDLE_CHECK_S and await _is_stale(connection):
+            await connection.disconnect(nowait=True)
+        return connection
+
+    async def _exchange(
+        self, connection: Connection, commands: Sequence[Sequence[Argument]], wait_s: float
+    ) -> list[Any]:
+        await connection.send_packed_command([exchange.packed(commands)], check_health=False)
+        connection.socket_timeout = self._timeout_s + wait_s
+        replies: list[Any] = []
+        for _ in commands:
+            try:
+                replies.append(await connection.read_response())
+            except exchange.SERVER_ERRORS as error:
+                replies.append(error)
+        return replies
+
+
+async def _is_stale(connection: Connection) -> bool:
+    """Tell whether the server has closed the connection while nobody used it."""
+    try:
+        return await connection.can_read()
+    except exchange.NETWORK_ERRORS:
+        return True

@@ -1,0 +1,155 @@
+"""Look once at what listens at an address: is it a server that Headrace can run on?
+
+Asked before a program starts its work, so that a wrong address, a missing password or an old server
+is one clear message and not a stack of failed commands. Nothing is written and nothing is retried.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+)
+from redis.retry import Retry
+
+from headrace.errors import (
+    InvalidSetting,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
+from headrace.settings import redacted
+
+EngineName = Literal["redis", "valkey"]
+Version = tuple[int, int, int]
+
+# Redis 7.0 brought LMPOP, BLMPOP and functions; Valkey's first release of its own is 7.2.
+OLDEST: dict[EngineName, Version] = {"redis": (7, 0, 0), "valkey": (7, 2, 0)}
+OLDEST_SHOWN = "Redis >= 7.0 or Valkey >= 7.2"
+WANTED = f"Headrace needs {OLDEST_SHOWN}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """What a server says about itself.
+
+    Attributes:
+        engine: whose server it is.
+        version: its version, three numbers.
+        port: the TCP port it believes to listen on; 0 when it has none.
+        pid: its process, a number of its own machine.
+        loading: it still reads its data from disk and refuses most commands until it has.
+        aof_enabled: False when a crash of the server may lose jobs.
+        maxmemory_policy: anything but ``noeviction`` may lose jobs when memory is short.
+    """
+
+    engine: EngineName
+    version: Version
+    port: int
+    pid: int
+    loading: bool
+    aof_enabled: bool
+    maxmemory_policy: str
+
+    def __str__(self) -> str:
+        """Give the engine and its version, as people write them."""
+        return f"{self.engine.capitalize()} {dotted(self.version)}"
+
+
+def probe(url: str, timeout_s: float = 1.0) -> ServerInfo | None:
+    """Ask the server at ``url`` what it is; None when nothing listens there.
+
+    Args:
+        url: a ``redis://``, ``rediss://`` or ``unix://`` URL, perhaps with a password.
+        timeout_s: seconds to wait for a connection, and then for each answer.
+
+    Raises:
+        InvalidSetting: the URL has options that mean nothing.
+        StoreRefused: the server wants a (another) password, or may not be asked.
+        StoreUnavailable: the host cannot be found or reached.
+        StoreUnsuitable: what answers is no Redis or Valkey, or too old, or it never answers.
+    """
+    try:
+        client = redis.Redis.from_url(
+            url,
+            decode_responses=True,
+            protocol=2,  # HELLO is unknown to old servers, which are to be named, not just refused
+            retry=Retry(NoBackoff(), 0),
+            socket_connect_timeout=timeout_s,
+            socket_timeout=timeout_s,
+        )
+        with client:
+            return _server_info(client.info(), redacted(url))
+    except RedisError as error:
+        if isinstance(error.__context__, (ConnectionRefusedError, FileNotFoundError)):
+            return None
+        raise _as_ours(error, redacted(url), timeout_s) from error
+    except (TypeError, ValueError):
+        # What they say may quote the password (which a "/" in it makes the port), so it ends here.
+        raise InvalidSetting(
+            f"{redacted(url)} is not understood: check its port and its ?options, and write "
+            "/ ? # @ in a password as %2F %3F %23 %40."
+        ) from None
+
+
+def dotted(version: Version) -> str:
+    """Write a version with dots."""
+    return ".".join(map(str, version))
+
+
+def _server_info(info: dict[str, Any], shown_url: str) -> ServerInfo:
+    engine: EngineName = "valkey" if "valkey_version" in info else "redis"
+    # Valkey's redis_version is the Redis it is compatible with (7.2.4), not its own.
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", str(info.get(f"{engine}_version")))
+    if match is None:
+        raise StoreUnsuitable(f"What answers at {shown_url} does not say its version. {WANTED}.")
+    version = (int(match[1]), int(match[2]), int(match[3]))
+    server = ServerInfo(
+        engine=engine,
+        version=version,
+        port=int(info.get("tcp_port", 0)),
+        pid=int(info.get("process_id", 0)),
+        loading=bool(info.get("loading", 0)),
+        aof_enabled=bool(info.get("aof_enabled", 0)),
+        maxmemory_policy=str(info.get("maxmemory_policy", "")),
+    )
+    if version < OLDEST[engine]:
+        raise StoreUnsuitable(
+            f"{shown_url} is {server}, which is too old. {WANTED}: upgrade it, or give another URL."
+        )
+    return server
+
+
+def _as_ours(error: RedisError, shown_url: str, timeout_s: float) -> StoreError:
+    """Say in our words why there was no answer to INFO."""
+    if isinstance(error, NoPermissionError):
+        return StoreRefused(f"{shown_url} forbids INFO to this user: grant it +info ({error})")
+    if isinstance(error, (AuthenticationError, AuthorizationError)):
+        return StoreRefused(
+            f"{shown_url} does not let us in ({error}). Put the right user and password into the "
+            "URL: redis://USER:PASSWORD@HOST:PORT/0 (the user may be empty)."
+        )
+    if isinstance(error, (BusyLoadingError, ResponseError)):
+        return StoreRefused(f"{shown_url} answers INFO with an error: {error}")
+    if "connecting to" in str(error):  # redis-py says so of all that fails before the handshake
+        return StoreUnavailable(f"{shown_url} cannot be reached: {error}")
+    if isinstance(error, redis.TimeoutError):
+        return StoreUnsuitable(
+            f"Something listens at {shown_url} but does not answer within {timeout_s:g} s: it is no "
+            f"Redis, or one that hangs. {WANTED}: check the port, or give another URL."
+        )
+    return StoreUnsuitable(
+        f"What answers at {shown_url} does not speak as a Redis does ({error}). "
+        f"{WANTED}: check the port, and that rediss:// is used if and only if it wants TLS."
+    )

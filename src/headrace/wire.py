@@ -1,0 +1,322 @@
+"""The wire: one job as one JSON object, read, written and rewritten. Pure: bytes in, bytes out.
+
+A job is its *head* and its *body*. The head is ``{"id":"…"`` and then, each only where it is not 0
+and in this order: ``priority``, ``delivery``, ``crashes``, ``attempt``, ``unknown_since``. These are
+the fields that change while a job lives, and they stand in front so that a script, which must not
+parse JSON, can raise them too; counters count only there. The body is every byte after the head: a
+rewrite keeps it as it is, fields that nobody here knows included.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
+
+import msgspec
+
+from headrace.errors import InvalidJob, PayloadTooLarge
+from headrace.ids import LENGTH, new_id
+
+DEFAULT_MAX_BYTES: Final = 1 << 20
+"""Largest job in bytes. Beyond this Redis spends its time copying, and everybody waits."""
+
+MIN_PRIORITY: Final = -100
+MAX_PRIORITY: Final = 100
+_MAX_MESSAGE: Final = 1_000  # characters of an error that a dead letter keeps
+_MAX_TRACEBACK: Final = 8_000
+
+Reason = Literal[
+    "cancelled",
+    "crashed",
+    "expired",
+    "invalid_arguments",
+    "malformed",
+    "max_attempts",
+    "rejected",
+    "timeout",
+    "too_large",
+    "unknown_task",
+]
+"""Why a job is dead."""
+
+_HEAD = re.compile(
+    rb'\{"id":"([!#-\[\]-}][!#-\[\]-~]{0,127})"'  # as ID in scripts/lib/head.lua
+    rb'(?:,"priority":(-?\d{1,9}))?(?:,"delivery":(\d{1,9}))?(?:,"crashes":(\d{1,9}))?'
+    rb'(?:,"attempt":(\d{1,9}))?(?:,"unknown_since":(\d{1,15}))?(?=[,}])'
+)
+_BARE_ID = re.compile(r"[!#-\[\]-}][!#-\[\]-~]{0,127}")
+_COUNTERS: Final = ("priority", "delivery", "crashes", "attempt", "unknown_since")
+_ID_START: Final = len(b'{"id":"')
+_ID_STOP: Final = _ID_START + LENGTH
+_PLAIN: Final = b'","task":'  # what follows the id of a job that has never been back
+
+
+class Error(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why and how a job died; a dead letter is the job with this as its ``error``.
+
+    Attributes:
+        reason: one of the words of ``Reason``.
+        type: the exception's class name, or "".
+        message: what it said, cut to 1,000 characters.
+        traceback: the end of its traceback, cut to 8,000 characters, or "".
+        failed_at: milliseconds since 1970.
+        consumer: which consumer gave it up.
+        payload: the exact bytes of a malformed job, where they are UTF-8 …
+        payload_base64: … and where they are not.
+    """
+
+    reason: str
+    type: str = ""
+    message: str = ""
+    traceback: str = ""
+    failed_at: int = 0
+    consumer: str = ""
+    payload: str | None = None
+    payload_base64: str | None = None
+
+
+class Body(msgspec.Struct, frozen=True):
+    """What a consumer reads of a job's body. Anything else in it is kept and not looked at.
+
+    Attributes:
+        task: the task's name.
+        args: positional arguments.
+        kwargs: keyword arguments.
+        timeout: seconds the job may run, if this job has its own bound.
+        max_attempts: failed runs after which it dies, if this job has its own bound.
+        result_ttl: seconds its result is kept, if this job has its own wish.
+        error: present in a dead letter, so also in one that was moved back by hand.
+    """
+
+    task: str
+    args: list[Any] = msgspec.field(default_factory=list)
+    kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    timeout: float | None = None
+    max_attempts: int | None = None
+    result_ttl: float | None = None
+    error: msgspec.Raw | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The fields of a job that change while it lives.
+
+    Attributes:
+        id: the job's id.
+        priority: -100 … 100, higher first.
+        delivery: how often it went back from processing, for whatever reason; the fencing number.
+        crashes: how many of these because its consumer was lost.
+        attempt: how many runs ended in failure.
+        unknown_since: since when no consumer knew its task, ms since 1970; 0 known.
+    """
+
+    id: str
+    priority: int = 0
+    delivery: int = 0
+    crashes: int = 0
+    attempt: int = 0
+    unknown_since: int = 0
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_body = msgspec.json.Decoder(Body).decode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_decode_error = msgspec.json.Decoder(Error).decode
+
+
+def encode_call(task: str, args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> bytes:
+    """Encode a job's body: everything after its id, from the comma on.
+
+    Args:
+        task: the task's name.
+        args: its positional arguments.
+        kwargs: its keyword arguments.
+        options: ``timeout``, ``max_attempts``, ``result_ttl``; those that are None are left out.
+
+    Raises:
+        InvalidJob: an argument cannot be written as JSON.
+    """
+    fields: dict[str, Any] = {"task": task}
+    if args:
+        fields["args"] = args
+    if kwargs:
+        fields["kwargs"] = kwargs
+    fields |= {name: value for name, value in options.items() if value is not None}
+    try:
+        return b"," + _encode(fields)[1:]
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidJob(
+            f"the arguments of {task!r} cannot be written as JSON: {error}. "
+            "Pass numbers, strings, lists and dicts, or an id under which the task finds the rest."
+        ) from error
+
+
+def assemble(
+    job_id: str, body: bytes, priority: int = 0, max_bytes: int = DEFAULT_MAX_BYTES
+) -> bytes:
+    """Put a new job together from an id and an encoded body.
+
+    Raises:
+        PayloadTooLarge: the job is larger than ``max_bytes``.
+    """
+    job = b'{"id":"%b"%b%b' % (
+        job_id.encode(),
+        b',"priority":%d' % priority if priority else b"",
+        body,
+    )
+    if len(job) > max_bytes:
+        raise PayloadTooLarge(
+            f"a job of {len(job):,} bytes is over the limit of {max_bytes:,}: "
+            "store the data elsewhere and enqueue its address"
+        )
+    return job
+
+
+def split(job: bytes) -> tuple[Head, bytes] | None:
+    """Take a job apart into head and body; None when it is bare: no id, or not in front."""
+    if job[_ID_STOP : _ID_STOP + len(_PLAIN)] == _PLAIN and job.startswith(b'{"id":"'):
+        job_id = job[_ID_START:_ID_STOP]
+        if job_id.isalnum():  # else the id may have ended before
+            return Head(job_id.decode()), job[_ID_STOP + 1 :]
+    match = _HEAD.match(job)
+    if match is None:
+        return None
+    numbers = [int(group or 0) for group in match.groups()[1:]]
+    return Head(match[1].decode(), *numbers), job[match.end() :]
+
+
+def join(head: Head, body: bytes) -> bytes:
+    """Put head and body together again."""
+    counters = [f',"{name}":{value}' for name in _COUNTERS if (value := getattr(head, name))]
+    return f'{{"id":"{head.id}"{"".join(counters)}'.encode() + body
+
+
+def read_body(job: bytes) -> Body:
+    """Decode what a consumer needs of a job.
+
+    Raises:
+        Exception: whatever decoding raises (``msgspec.DecodeError``, ``RecursionError``,
+            ``UnicodeDecodeError``, …): the job is malformed.
+    """
+    return _decode_body(job)
+
+
+def canonical(job: bytes) -> tuple[Head, bytes]:
+    """Give a bare job a head: its own id where it has a usable one, else a new one.
+
+    Values keep their bytes; white space between fields goes. An id that is no usable string is kept
+    as ``foreign_id``. The dead letter of a malformed job gives the malformed bytes back.
+
+    Raises:
+        Exception: it is not a JSON object; whatever decoding raises.
+    """
+    fields = _decode_fields(job)
+    job_id = _usable_id(fields.pop("id", None), fields)
+    numbers: dict[str, int] = {}
+    for name in _COUNTERS:
+        raw = bytes(fields.get(name, b""))
+        if re.fullmatch(rb"-?\d{1,9}" if name == "priority" else rb"\d{1,15}", raw):
+            numbers[name] = int(raw)
+            del fields[name]
+    if numbers.get("priority"):
+        numbers["priority"] = max(MIN_PRIORITY, min(MAX_PRIORITY, numbers["priority"]))
+    return Head(job_id, **numbers), _body_of(fields)
+
+
+def _usable_id(raw: msgspec.Raw | None, fields: dict[str, msgspec.Raw]) -> str:
+    if raw is None:
+        return new_id()
+    value = msgspec.json.decode(raw)
+    if isinstance(value, str) and _BARE_ID.fullmatch(value):
+        return value
+    fields["foreign_id"] = raw
+    return new_id()
+
+
+def _body_of(fields: dict[str, msgspec.Raw]) -> bytes:
+    return b"," + _encode(fields)[1:] if fields else b"}"
+
+
+def letter(head: Head, body: bytes, error: Error) -> bytes:
+    """Write a dead letter: the job's own object with its ``error`` at the end."""
+    return join(head, _without_error(body).rstrip()[:-1] + b',"error":' + _encode(error) + b"}")
+
+
+def malformed_letter(job: bytes, error: Error) -> bytes:
+    """Write the dead letter of bytes that are no job: they stand in it, exactly."""
+    try:
+        error = msgspec.structs.replace(error, payload=job.decode())
+    except UnicodeDecodeError:
+        error = msgspec.structs.replace(error, payload_base64=base64.b64encode(job).decode())
+    return join(Head(new_id()), b',"error":' + _encode(error) + b"}")
+
+
+def read_error(job: bytes) -> Error | None:
+    """Read the error of a dead letter; None when it has none, or not one of ours."""
+    try:
+        raw = _decode_fields(job).get("error")
+        return None if raw is None else _decode_error(raw)
+    except Exception:
+        return None
+
+
+def wrapped_payload(error: Error | None) -> bytes | None:
+    """Give the exact bytes that a malformed job's letter holds; None for every other letter."""
+    if error is None:
+        return None
+    if error.payload_base64 is not None:
+        return base64.b64decode(error.payload_base64)
+    return None if error.payload is None else error.payload.encode()
+
+
+def redriven(job: bytes) -> bytes:
+    """Turn a dead letter into the job that goes back: no error, attempt and crashes anew."""
+    payload = wrapped_payload(read_error(job))
+    if payload is not None:
+        return payload
+    parts = split(job)
+    if parts is None:
+        return job
+    head, body = parts
+    return join(renewed(head), _without_error(body))
+
+
+def renewed(head: Head) -> Head:
+    """Give the head of a job that starts anew: its failures are forgotten, its deliveries are not."""
+    return replace(head, attempt=0, crashes=0, unknown_since=0)
+
+
+def _without_error(body: bytes) -> bytes:
+    if b'"error"' not in body:
+        return body
+    try:
+        fields = _decode_fields(b"{" + body.lstrip(b","))
+    except Exception:
+        return body
+    raw = fields.pop("error", None)
+    if raw is None:
+        return body
+    tail = b',"error":' + bytes(raw) + b"}"
+    # As we wrote it, it is the last field: cut it off, so that every other byte stays.
+    return body[: -len(tail)] + b"}" if body.endswith(tail) else _body_of(fields)
+
+
+def error_of(
+    reason: Reason,
+    exception: BaseException | None,
+    *,
+    traceback: str = "",
+    failed_at: int,
+    consumer: str,
+) -> Error:
+    """Describe a failure, cut to a size that a dead letter can carry."""
+    return Error(
+        reason=reason,
+        type=type(exception).__name__ if exception is not None else "",
+        message=str(exception)[:_MAX_MESSAGE] if exception is not None else "",
+        traceback=traceback[-_MAX_TRACEBACK:],
+        failed_at=failed_at,
+        consumer=consumer,
+    )

@@ -1,0 +1,53 @@
+"""Fixtures for all tests: one server for the session, emptied after each test that uses it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from headrace.embedded import EmbeddedServer
+from tests.support.servers import private_server
+from tests.support.wait import wait_until
+
+ADMIN = "tests-admin"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """Give the session's own server. A test that stops or configures one starts its own instead."""
+    with private_server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def admin(server: EmbeddedServer) -> Iterator[Redis]:
+    with Redis(port=server.port, client_name=ADMIN, single_connection_client=True) as admin:
+        yield admin
+
+
+@pytest.fixture
+def url(server: EmbeddedServer, admin: Redis) -> Iterator[str]:
+    """Give the URL of an empty server; fail a test that leaves a connection open."""
+    yield server.url
+
+    def left_open() -> list[str]:
+        clients = admin.client_list()
+        return [str(client) for client in clients if client["name"] != ADMIN]
+
+    try:
+        wait_until(lambda: not left_open(), 5.0, "the test's connections are closed")
+    except AssertionError:
+        leaks = left_open()
+        admin.client_kill_filter(skipme=True)  # they are not the next test's fault
+        pytest.fail("the test left connections open:\n" + "\n".join(leaks))
+    finally:
+        admin.flushall()
+
+
+@pytest.fixture
+def redis(url: str) -> Iterator[Redis]:
+    """Give a plain client of the session's server."""
+    with Redis.from_url(url) as client:
+        yield client

@@ -1,0 +1,76 @@
+"""Ids rise, never repeat, and tell when they were made."""
+
+from __future__ import annotations
+
+import base64
+import multiprocessing
+import threading
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from headrace.clock import now_ms
+from headrace.ids import ALPHABET, LENGTH, new_id, new_ids, time_ms_of
+
+
+def test_an_id_is_26_letters_of_the_alphabet() -> None:
+    job_id = new_id()
+    assert len(job_id) == LENGTH == 26
+    assert set(job_id) <= set(ALPHABET)
+
+
+def test_an_id_is_a_uuid_of_version_7() -> None:
+    job_id = uuid.UUID(bytes=base64.b32hexdecode(new_id().upper() + "======"))
+    assert (job_id.version, job_id.variant) == (7, uuid.RFC_4122)
+
+
+def test_a_hundred_thousand_ids_rise_without_a_repeat() -> None:
+    ids = [*new_ids(50_000), *(new_id() for _ in range(25_000)), *new_ids(25_000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == 100_000
+
+
+def test_asking_for_no_ids_gives_an_empty_list() -> None:
+    assert new_ids(0) == []
+
+
+def test_threads_share_no_id() -> None:
+    together = threading.Barrier(4)
+
+    def take(_: int) -> list[str]:
+        together.wait()
+        return [new_id() for _ in range(2_500)]
+
+    with ThreadPoolExecutor(4) as pool:
+        taken = list(pool.map(take, range(4)))
+    assert all(ids == sorted(ids) for ids in taken)
+    assert len(set().union(*taken)) == 10_000
+
+
+def test_a_forked_child_does_not_go_on_with_its_parents_ids() -> None:
+    new_id()  # the parent's sequence is under way
+    fork = multiprocessing.get_context("fork")
+    answers = fork.SimpleQueue()
+    children = [fork.Process(target=lambda: answers.put(new_ids(1_000))) for _ in range(2)]
+    for child in children:
+        child.start()
+    ids = [*new_ids(1_000), *(job_id for _ in children for job_id in answers.get())]
+    for child in children:
+        child.join()
+    assert len(set(ids)) == 3_000
+
+
+def test_an_id_tells_when_it_was_made() -> None:
+    before = now_ms()
+    told = time_ms_of(new_id())
+    # Ids of one process never go back, so a test that took very many may have borrowed a moment.
+    assert told is not None
+    assert before <= told <= now_ms() + 1_000
+
+
+@pytest.mark.parametrize(
+    "foreign", ["", "42", "x" * LENGTH, "é" * LENGTH, str(uuid.uuid4()), "0" * (LENGTH + 1)]
+)
+def test_a_foreign_id_tells_no_time(foreign: str) -> None:
+    assert time_ms_of(foreign) is None

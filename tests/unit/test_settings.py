@@ -1,0 +1,94 @@
+"""Where Redis is, who says so first, and what may be shown of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace.errors import InvalidSetting
+from headrace.settings import DEFAULT_URL, RedisUrl, redacted, redis_url
+
+PASSWORD = "s3cret"
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEADRACE_URL", raising=False)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+
+def test_with_nothing_said_it_is_the_default_and_not_given() -> None:
+    assert redis_url() == RedisUrl(DEFAULT_URL, given=False)
+
+
+def test_redis_url_counts_as_given() -> None:
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("REDIS_URL", "redis://platform:6379/0")
+        assert redis_url() == RedisUrl("redis://platform:6379/0", given=True)
+
+
+def test_our_own_variable_comes_before_redis_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://platform:6379/0")
+    monkeypatch.setenv("HEADRACE_URL", "redis://ours:6379/0")
+    assert redis_url().url == "redis://ours:6379/0"
+
+
+def test_what_the_caller_says_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_URL", "redis://ours:6379/0")
+    assert redis_url("unix:///run/redis.sock") == RedisUrl("unix:///run/redis.sock", given=True)
+
+
+def test_an_empty_variable_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_URL", "")
+    monkeypatch.setenv("REDIS_URL", "")
+    assert not redis_url("").given
+
+
+def test_the_default_url_spelled_out_is_given() -> None:
+    assert redis_url(DEFAULT_URL).given
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "unix"])
+def test_these_schemes_are_known(scheme: str) -> None:
+    assert redis_url(f"{scheme}://host/0").url == f"{scheme}://host/0"
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://host:6379", "host", "/run/redis.sock"])
+def test_another_scheme_is_refused_with_an_example(url: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"must begin with redis://.*for example redis://127"):
+        redis_url(url)
+
+
+@pytest.mark.parametrize("port", ["http", "65536", "-1"])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    with pytest.raises(InvalidSetting, match="is not a URL"):
+        redis_url(f"redis://host:{port}/0")
+
+
+def test_a_refusal_names_the_variable_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "mysql://host")
+    with pytest.raises(InvalidSetting, match="^REDIS_URL="):
+        redis_url()
+
+
+@pytest.mark.parametrize("url", [f"http://u:{PASSWORD}@host", f"redis://u:{PASSWORD}@host:port/0"])
+def test_a_refusal_does_not_show_the_password(url: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        redis_url(url)
+    assert PASSWORD not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://host:6379/0", "redis://host:6379/0"),
+        (f"redis://:{PASSWORD}@host:6379/0", "redis://:***@host:6379/0"),
+        (f"rediss://user:{PASSWORD}@host/3", "rediss://user:***@host/3"),
+        (f"redis://user:a@{PASSWORD}@host", "redis://user:***@host"),
+        (f"redis://user:a:{PASSWORD}@host", "redis://user:***@host"),
+        (f"unix://user:{PASSWORD}@/run/redis.sock", "unix://user:***@/run/redis.sock"),
+        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+    ],
+)
+def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+    assert redacted(url) == shown
+    assert str(RedisUrl(url, given=True)) == shown
