@@ -1,0 +1,54 @@
+"""Headrace: a job queue on Redis. Many producers, many consumers, one list; nothing is lost."""
+
+from headrace.app import Headrace
+from headrace.context import Context, JobStopped
+from headrace.errors import (
+    HeadraceError,
+    InvalidArguments,
+    InvalidJob,
+    InvalidSetting,
+    JobCancelled,
+    JobFailed,
+    NoResult,
+    PayloadTooLarge,
+    QueueFull,
+    Reject,
+    ReplyLost,
+    ResultTimeout,
+    Retry,
+    StoreError,
+    StoreRefused,
+    StoreUnavailable,
+    UnknownTask,
+)
+from headrace.job import Job
+from headrace.retry import Backoff
+from headrace.task import Task
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Backoff",
+    "Context",
+    "Headrace",
+    "HeadraceError",
+    "InvalidArguments",
+    "InvalidJob",
+    "InvalidSetting",
+    "Job",
+    "JobCancelled",
+    "JobFailed",
+    "JobStopped",
+    "NoResult",
+    "PayloadTooLarge",
+    "QueueFull",
+    "Reject",
+    "ReplyLost",
+    "ResultTimeout",
+    "Retry",
+    "StoreError",
+    "StoreRefused",
+    "StoreUnavailable",
+    "Task",
+    "UnknownTask",
+]

@@ -49,7 +49,13 @@ class InvalidSetting(HeadraceError, ValueError):
 
 
 class QueueFull(HeadraceError):
-    """The queue holds as many waiting jobs as it may. Nothing of this call was enqueued."""
+    """The queue holds as many waiting jobs as it may.
+
+    Attributes:
+        accepted: ids of the jobs of a large call that were enqueued before it was full.
+    """
+
+    accepted: tuple[str, ...] = ()
 
 
 class StoreError(HeadraceError):
@@ -58,9 +64,11 @@ class StoreError(HeadraceError):
     Attributes:
         may_have_happened: True when the request was sent and no answer came, so that only a look
             at the queue can tell whether it took effect.
+        accepted: ids of the jobs of a large call that were enqueued for certain.
     """
 
     may_have_happened = False
+    accepted: tuple[str, ...] = ()
 
 
 class StoreUnavailable(StoreError):

@@ -20,9 +20,9 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "headrace"
 # Lowest first. A module imports only from entries before its own; inside an entry that is a package
 # the modules may import one another, without a circle. `__init__` is the public face.
 FLOORS = (
-    *("errors", "clock", "ids", "keys", "scripts", "wire", "retry", "settings"),
-    *("operations", "store", "embedded", "logs"),
-    *("task", "context", "job", "producer", "app", "maintenance", "admin"),
+    *("errors", "clock", "ids", "keys", "scripts", "wire", "results", "retry", "settings"),
+    *("options", "context", "operations", "flows", "store", "embedded", "policy", "logs"),
+    *("producer", "job", "task", "app", "maintenance"),
     "__init__",
     *("consumer", "web", "demo", "cli", "__main__"),
 )
@@ -44,7 +44,7 @@ MODULE_LINES = 350
 FUNCTION_LINES = 45  # with its signature, without its docstring
 SCRIPT_LINES = 80
 CORE_LINES = 2_800  # of code: no blank lines, comments and docstrings; Python and Lua
-NOT_CORE = ("web", "cli", "demo")
+NOT_CORE = ("web", "cli", "demo", "embedded")
 
 
 def lines_of(node: ast.stmt) -> range:

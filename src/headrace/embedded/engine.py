@@ -60,9 +60,6 @@ class Engine(Release):
 
     path: Path
 
-    # A dataclass' own __str__ would come from its repr; people want the release alone.
-    __str__ = Release.__str__
-
 
 def find_engine(marker: Release | None = None, among: Iterable[Engine] | None = None) -> Engine:
     """Choose the binary for data that ``marker`` wrote; None for an empty directory.

@@ -25,6 +25,9 @@ HOST = "127.0.0.1"
 PORT = 6379
 
 START_S = 10.0  # a start takes 35 ms; a machine under load may take a hundred times that
+# Each look at the starting server waits so long for its answer: when the port is someone else's who
+# does not answer, this is how long we take to notice that ours has ended.
+LOOK_S = 0.5
 # Below the ports that systems give to outgoing connections (32768 and up). In there, a client that
 # tries to reach a stopped server again and again is in the end given its target as its own port,
 # connects to itself, and keeps the server from coming back.
@@ -50,19 +53,17 @@ _OTHER_WRITER = (
     "The data was written by a newer server, or by one of another make: install that one, or choose "
     "another data directory for an empty queue."
 )
+_DAMAGED = (
+    "The data is damaged, or was written by a server of another make: install that one, repair it "
+    "as said below, or choose another data directory for an empty queue."
+)
 _NO_WRITING = "It may not write its data there: choose another data directory."
+_PORT_TAKEN = "Another program has the port: end it or, if it is a Redis, give its URL."
 # What a server says as it gives up, and what to do then.
 _CAUSES: dict[str, tuple[type[EmbeddedServerError], str]] = {
-    "Address already in use": (
-        PortTakenError,
-        "Another program has the port: end it or, if it is a Redis, give its URL.",
-    ),
+    "Address already in use": (PortTakenError, _PORT_TAKEN),
     "RDB format version": (EmbeddedServerError, _OTHER_WRITER),
-    "Bad file format": (
-        EmbeddedServerError,
-        "The data is damaged, or was written by a server of another make: install that one, repair "
-        "it as said below, or choose another data directory for an empty queue.",
-    ),
+    "Bad file format": (EmbeddedServerError, _DAMAGED),
     "Permission denied": (EmbeddedServerError, _NO_WRITING),
     "Read-only file system": (EmbeddedServerError, _NO_WRITING),
 }
@@ -136,7 +137,7 @@ class EmbeddedServer:
         while True:
             try:
                 return cls(
-                    data_dir, engine, port or _free_port(), args, die_with_parent=die_with_parent
+                    data_dir, engine, port or free_port(), args, die_with_parent=die_with_parent
                 )
             except PortTakenError:
                 if port:
@@ -238,7 +239,7 @@ class EmbeddedServer:
         deadline = monotonic() + START_S
         while monotonic() < deadline:
             try:
-                answer = info = probe(self.url)
+                answer = info = probe(self.url, LOOK_S)
             except StoreError as error:
                 answer, info = error, None
             # Another pid: the port is someone else's, and ours is about to find out.
@@ -267,7 +268,12 @@ class EmbeddedServer:
         )
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Give a port on 127.0.0.1 where nothing listens, and none of those for outgoing connections.
+
+    Raises:
+        EmbeddedServerError: a hundred of them are taken.
+    """
     # The system's own randomness: programs that seed theirs alike must not meet at one port.
     for port in random.SystemRandom().sample(PRIVATE_PORTS, 100):
         try:

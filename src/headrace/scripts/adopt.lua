@@ -35,7 +35,6 @@ if not mine then
       redis.call('RPUSH', pending, moved)
       return 'paused'
     end
-    redis.call('ZREM', cancelled, id)
     redis.call('HINCRBY', stats, 'cancel', 1)
     return 'cancelled'
   end

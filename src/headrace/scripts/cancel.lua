@@ -8,13 +8,19 @@
 -- include: now
 local pending, processing, priority, delayed, claims, stats, cancelled, result = unpack(KEYS)
 local id, job, ttl, result_ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-if redis.call('HEXISTS', claims, id) == 1 or redis.call('LPOS', processing, job) then
+-- Remembered in both cases, so that nobody who finds the id later runs it.
+local function remember()
+  redis.call('ZREMRANGEBYSCORE', cancelled, '-inf', now_ms() - ttl)
   redis.call('ZADD', cancelled, now_ms(), id)
   redis.call('PEXPIRE', cancelled, ttl)
+end
+if redis.call('HEXISTS', claims, id) == 1 or redis.call('LPOS', processing, job) then
+  remember()
   return 'requested'
 end
 if redis.call('ZREM', delayed, job) + redis.call('ZREM', priority, job) == 0
   and redis.call('LREM', pending, 1, job) == 0 then return 'absent' end
+remember()
 redis.call('HINCRBY', stats, 'cancel', 1)
 if result_ttl > 0 then
   redis.call('RPUSH', result, ARGV[5])

@@ -3,16 +3,17 @@
 -- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 delayed (zset) 5 leases (zset)
 --      6 claims (hash) 7 nudge (list) 8 stats (hash) 9 meta (hash)
 -- ARGV 1 count (jobs, <= 1000) 2 lease (ms) 3 consumer 4 claim number of the first job
--- Returns {'ok' or 'paused', ms until the next delayed job is due ('' none), job, job, …}
+-- Returns {'ok' or 'paused', now (ms), ms until the next delayed job is due ('' none), job, job, …}
 --   A job whose id does not stand first comes without a lease: adopt it.
 -- include: now
 -- include: head
 local pending, processing, priority, delayed, leases, claims, nudge, stats, meta = unpack(KEYS)
 local count, lease, consumer, first = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
 
+local now = now_ms()
 local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-due = due and math.max(0, due - now_ms()) or ''
-if redis.call('HGET', meta, 'paused') then return {'paused', due} end
+due = due and math.max(0, due - now) or ''
+if redis.call('HGET', meta, 'paused') then return {'paused', now, due} end
 
 -- Takes until there are enough, in growing steps, so that large jobs stop it after about 1 MiB.
 local got, bytes, step = {}, 0, 8
@@ -42,7 +43,7 @@ if prioritised > 0 then
   fill(by_priority('(0', '+inf'))
   if redis.call('ZCARD', priority) == 0 then redis.call('DEL', nudge) end
 end
-if #got == 0 then return {'ok', due} end
+if #got == 0 then return {'ok', now, due} end
 
 local ids, at, known = {}, {}, {}
 for i, job in ipairs(got) do
@@ -54,7 +55,7 @@ for i, job in ipairs(got) do
 end
 if #ids > 0 then
   local taken = redis.call('HMGET', claims, unpack(ids))
-  local deadline, entries, scores = now_ms() + lease, {}, {}
+  local deadline, entries, scores = now + lease, {}, {}
   for n, id in ipairs(ids) do
     local i = at[n]
     while taken[n] or known[id] do  -- another job of this id is in processing: one lease an id
@@ -70,4 +71,4 @@ if #ids > 0 then
   redis.call('ZADD', leases, unpack(scores))
 end
 redis.call('LPUSH', processing, unpack(got))
-return {'ok', due, unpack(got)}
+return {'ok', now, due, unpack(got)}

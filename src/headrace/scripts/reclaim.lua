@@ -58,7 +58,7 @@ local function expire(name)
   if not id_of(item) then
     redis.call('LPUSH', pending, item)  -- exactly as it was: its next consumer adopts it
     back = back + 1
-  elseif redis.call('ZREM', cancelled, id_of(item)) == 1 then
+  elseif redis.call('ZSCORE', cancelled, id_of(item)) then
     redis.call('HINCRBY', stats, 'cancel', 1)
   else
     local job, crashes = returned(item, 1)

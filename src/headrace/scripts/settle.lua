@@ -55,7 +55,7 @@ for n, id in ipairs(ids) do
     lost[#lost + 1] = id
   else
     counts[verb] = (counts[verb] or 0) + 1
-    if stops then redis.call('ZREM', cancelled, id) end
+    if stops and verb ~= 'cancel' then redis.call('ZREM', cancelled, id) end
     if ttl > 0 then
       redis.call('DEL', KEYS[result])
       redis.call('RPUSH', KEYS[result], ARGV[base + 7])

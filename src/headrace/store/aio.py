@@ -15,7 +15,8 @@ from redis.asyncio.retry import Retry
 
 from headrace.clock import monotonic
 from headrace.errors import StoreError
-from headrace.operations import Argument, Flow, Operation
+from headrace.flows import Flow
+from headrace.operations import Argument, Operation
 from headrace.store import exchange
 
 R = TypeVar("R")
@@ -89,11 +90,19 @@ class AsyncStore:
         return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
 
     async def follow(self, flow: Flow[R]) -> R:
-        """Drive a flow to its end. Raises what ``run`` raises."""
+        """Drive a flow to its end; failures are raised inside it."""
         try:
-            operation = next(flow)
+            step = next(flow)
             while True:
-                operation = flow.send(await self.run(operation))
+                try:
+                    if isinstance(step, list):
+                        answer: Any = await self.run_all(step)
+                    else:
+                        answer = await self.run(step)
+                except StoreError as error:
+                    step = flow.throw(error)
+                else:
+                    step = flow.send(answer)
         except StopIteration as end:
             value: R = end.value
             return value

@@ -1,0 +1,52 @@
+"""What a running job may know and ask about itself, for tasks that want to: ``ctx: Context``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+StopReason = Literal["timeout", "lost", "cancelled", "shutdown"]
+
+
+class JobStopped(Exception):
+    """Raised in a task by ``Context.check``: it should end."""
+
+
+@dataclass(slots=True, eq=False)
+class Context:
+    """One run of one job.
+
+    Attributes:
+        job_id: the job's id; with ``delivery`` a key for making side effects idempotent.
+        queue: the queue it came from.
+        task: the task's name.
+        attempt: which attempt this is, from 1.
+        delivery: how often the job was handed out before; grows with every return, never reset.
+            Hand it to other systems as a fencing number.
+        max_attempts: after how many failed attempts the job dies.
+        stop_reason: why the task should end, or None. ``timeout``: it has run too long; ``lost``:
+            another consumer has the job now; ``cancelled``: somebody cancelled it; ``shutdown``: the
+            consumer's grace period is over. An async task is cancelled as well.
+    """
+
+    job_id: str
+    queue: str
+    task: str
+    attempt: int
+    delivery: int
+    max_attempts: int
+    stop_reason: StopReason | None = field(default=None)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the task should end: look at it in loops of a sync task."""
+        return self.stop_reason is not None
+
+    def check(self) -> None:
+        """End the task if it should end.
+
+        Raises:
+            JobStopped: it should; let it pass.
+        """
+        if self.stop_reason is not None:
+            raise JobStopped(self.stop_reason)

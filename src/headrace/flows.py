@@ -1,0 +1,158 @@
+"""Requests in a row, each depending on the answers before it.
+
+A flow is a generator that yields an operation, or a list of them for one round trip, and is sent
+what comes back; a store's ``follow`` drives it, blocking or awaited. What changes state is in each case one script; a flow only decides which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from typing import Any, Final, Literal, TypeAlias, TypeVar
+
+from headrace import operations as op
+from headrace import wire
+from headrace.keys import Keys
+from headrace.operations import Operation
+from headrace.scripts import MAX_BYTES, MAX_ITEMS
+
+R = TypeVar("R")
+Flow: TypeAlias = Generator[Operation[Any] | list[Operation[Any]], Any, R]
+State = Literal["pending", "processing", "delayed", "dead", "done", "cancelled"]
+
+PAGE: Final = 100
+"""Jobs read in one step of a search: at most 100 MiB of them, and usually 20 kB."""
+
+
+def chunks(jobs: Sequence[bytes], max_bytes: int = MAX_BYTES) -> Iterable[Sequence[bytes]]:
+    """Cut jobs into runs of at most 1,000 and so many bytes: what one call may carry."""
+    start = size = 0
+    for index, job in enumerate(jobs):
+        if index > start and (index - start >= MAX_ITEMS or size + len(job) > max_bytes):
+            yield jobs[start:index]
+            start, size = index, 0
+        size += len(job)
+    if start < len(jobs):
+        yield jobs[start:]
+
+
+def claims_of(k: Keys, consumer: str) -> Flow[list[tuple[str, int]]]:
+    """Find all claims of a consumer, as id and claim number: after a lost answer, or its death."""
+    found: list[tuple[str, int]] = []
+    cursor = "0"
+    start = f"{consumer}:".encode()
+    while True:
+        page = op.command("HSCAN", k.claims, cursor, "COUNT", 100, parse=lambda raw: raw)
+        cursor_raw, pairs = yield page
+        for job_id, value in zip(pairs[::2], pairs[1::2], strict=True):
+            if value.startswith(start):
+                number = value[len(start) : value.index(b" ")]
+                found.append((job_id.decode(), int(number)))
+        cursor = cursor_raw.decode()
+        if cursor == "0":
+            return found
+
+
+def search(k: Keys, job_id: str) -> Flow[tuple[State, bytes] | None]:
+    """Look for a job by its id wherever jobs wait or lie dead; give the state and its bytes.
+
+    Reads the queue through, in steps: for people and for jobs that were retried since their handle
+    was made. A job that moves while it is searched can be missed.
+    """
+    start = f'{{"id":"{job_id}"'.encode()
+    lists: tuple[tuple[State, str], ...] = (("pending", k.pending), ("dead", k.dead))
+    for state, key in lists:
+        offset = 0
+        while page := (yield op.peek(key, -offset - PAGE, -offset - 1)):
+            for job in page:
+                if job.startswith(start):
+                    return state, job
+            if len(page) < PAGE:
+                break
+            offset += PAGE
+    zsets: tuple[tuple[State, str], ...] = (("delayed", k.delayed), ("pending", k.priority))
+    for state, key in zsets:
+        offset = 0
+        while page := (yield op.peek_sorted(key, offset, offset + PAGE - 1)):
+            for job in page:
+                if job.startswith(start):
+                    return state, job
+            offset += PAGE
+    return None
+
+
+def locate(k: Keys, job_id: str, job: bytes) -> Flow[tuple[State, bytes]]:
+    """Tell a job's state, and its end, encoded, when that is kept; ``job``: its bytes if known."""
+    found: op.Found = yield op.find(k, job_id, job)
+    if found.word == "unknown":
+        elsewhere: tuple[State, bytes] | None = yield from search(k, job_id)
+        if elsewhere is not None:
+            return elsewhere[0], b""
+        found = yield op.find(k, job_id, job)  # it may have been on its way meanwhile
+    if found.word == "ended":
+        return "done", found.end
+    state: State = "done" if found.word == "unknown" else found.word  # type: ignore[assignment]
+    return state, b""
+
+
+def cancel(k: Keys, job_id: str, job: bytes, *, result_ttl_ms: int, result: bytes) -> Flow[bool]:
+    """Cancel a job wherever it is; False when it is over already, or dead.
+
+    A waiting job is taken out. A running one is asked to stop, which its consumer learns when it
+    next extends the lease.
+    """
+    # A job that moves between the search and the script is looked for again.
+    for _ in range(3):
+        word: str = yield op.cancel(k, job_id, job, result_ttl_ms=result_ttl_ms, result=result)
+        if word != "absent":
+            return True
+        elsewhere: tuple[State, bytes] | None = yield from search(k, job_id)
+        if elsewhere is None or elsewhere[0] == "dead":
+            return False
+        job = elsewhere[1]
+    return False
+
+
+def dead_letters(k: Keys) -> Flow[Iterator[bytes]]:
+    """Read all dead letters, newest first, in steps."""
+    letters: list[bytes] = []
+    while page := (yield op.peek(k.dead, len(letters), len(letters) + PAGE - 1)):
+        letters += page
+    return iter(letters)
+
+
+Choice: TypeAlias = Callable[[bytes], bool]
+Progress: TypeAlias = Callable[[int], None]
+
+
+def redrive(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
+    """Put dead letters back to where jobs wait, oldest first; answers how many."""
+    letters: list[bytes] = [letter for letter in (yield from dead_letters(k)) if chosen(letter)]
+    letters.reverse()
+    moved = 0
+    for some in chunks(letters, MAX_BYTES // 2):  # each travels twice: as it is and as it becomes
+        moved += yield op.redrive(k, [(letter, wire.redriven(letter)) for letter in some])
+        progress(moved)
+    return moved
+
+
+def purge(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
+    """Delete dead letters for good; answers how many."""
+    purged = 0
+    for some in chunks([letter for letter in (yield from dead_letters(k)) if chosen(letter)]):
+        purged += yield op.purge(k, some)
+        progress(purged)
+    return purged
+
+
+def disown(k: Keys, consumer: str, known: Container[str] = ()) -> Flow[int]:
+    """Release, uncharged, what a consumer holds and does not know of; answers how much.
+
+    After a claim whose answer was lost, and for a consumer that is dead for certain.
+    """
+    claims: list[tuple[str, int]] = yield from claims_of(k, consumer)
+    # Newest first: each goes to the front of the queue, so the oldest is the first to go again.
+    strays = sorted((pair for pair in claims if pair[0] not in known), key=lambda pair: -pair[1])
+    for start in range(0, len(strays), PAGE):
+        releases = [op.Outcome(i, n, "release") for i, n in strays[start : start + PAGE]]
+        yield op.settle(k, consumer, releases)
+    return len(strays)

@@ -1,0 +1,159 @@
+"""Maintenance: promotes due jobs, sweeps for bare items, reclaims expired leases.
+
+Every consumer and every server runs this; one of them leads at a time and does the work, so a queue
+recovers with any of them alive. Each step is a script that decides by Redis' clock and may run twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Final
+
+from headrace import operations as op
+from headrace.clock import monotonic
+from headrace.errors import StoreError
+from headrace.keys import keys_of
+from headrace.operations import Operation, Promoted, Reclaimed, Swept
+from headrace.policy import LEADER_LEASE_S, SWEEP_EVERY_S, LeasePolicy, Patience
+from headrace.store import AsyncStore
+
+log = logging.getLogger(__name__)
+
+_QUEUES_A_TRIP: Final = 50
+_LEAST_PAUSE_S: Final = 0.001
+
+
+class Maintenance:
+    """Keeps all queues that are registered in one Redis, while it leads.
+
+    Args:
+        store: the Redis.
+        name: who this is, unique among consumers and servers.
+        policy: how long claims last.
+    """
+
+    def __init__(self, store: AsyncStore, name: str, policy: LeasePolicy) -> None:
+        self._store = store
+        self._name = name
+        self._policy = policy
+        self._cycle_s = SWEEP_EVERY_S
+        self._offsets: dict[str, int] = {}  # where the walk over the whole of processing is
+        self._walked_at = 0.0
+        self._hurry = asyncio.Event()
+        self._due_at: float | None = None
+        self.leads = False
+
+    async def run(self) -> None:
+        """Maintain until cancelled; gives the lead up then."""
+        patience = Patience("maintenance")
+        try:
+            while True:
+                started = monotonic()
+                try:
+                    busy = await self._turn()
+                    patience.over()
+                except StoreError as error:
+                    self.leads = False
+                    await patience.wait(error)
+                    continue
+                self._cycle_s = max(SWEEP_EVERY_S, monotonic() - started)
+                await self._pause(started, busy=busy)
+        finally:
+            await self._resign()
+
+    def due_in(self, ms: int) -> None:
+        """Note that a delayed job is due in so many ms, so as not to sleep beyond that."""
+        due_at = monotonic() + ms / 1000
+        if self._due_at is None or due_at < self._due_at:
+            self._due_at = due_at
+            self._hurry.set()
+
+    async def _pause(self, started: float, *, busy: bool) -> None:
+        """Sleep until the next turn: a second after the last began, sooner when a job falls due."""
+        while not busy:
+            until = started + SWEEP_EVERY_S
+            if self._due_at is not None:
+                until = min(until, self._due_at)
+            left_s = until - monotonic()
+            if left_s <= 0:
+                break
+            self._hurry.clear()
+            try:
+                await asyncio.wait_for(self._hurry.wait(), max(_LEAST_PAUSE_S, left_s))
+            except TimeoutError:
+                break
+        self._due_at = None
+
+    async def _turn(self) -> bool:
+        """Do one round if this one leads; answers whether there is more to do at once."""
+        leader = await self._store.run(op.lead(self._name, round(LEADER_LEASE_S * 1000)))
+        if leader != self._name:
+            self.leads = False
+            return False
+        if not self.leads:
+            log.debug("%s leads the maintenance now", self._name)
+            self.leads = True
+        queues = await self._store.run(op.queues())
+        walk = monotonic() - self._walked_at >= self._policy.lease_s
+        if walk and not any(self._offsets.values()):
+            self._walked_at = monotonic()
+            self._offsets = dict.fromkeys(queues, 0)
+        busy = False
+        for start in range(0, len(queues), _QUEUES_A_TRIP):
+            busy |= await self._visit(queues[start : start + _QUEUES_A_TRIP], walk=walk)
+        return busy
+
+    async def _visit(self, queues: list[str], *, walk: bool) -> bool:
+        requests: list[Operation[Promoted] | Operation[Swept] | Operation[Reclaimed]] = []
+        for queue in queues:
+            requests += self._requests(queue, walk=walk)
+        answers = await self._store.run_all(requests)
+        busy = False
+        for i, queue in enumerate(queues):
+            promoted, swept, reclaimed = answers[3 * i : 3 * i + 3]
+            for answer in (promoted, swept, reclaimed):
+                if isinstance(answer, StoreError):
+                    raise answer
+            if promoted.due_ms is not None:
+                self.due_in(promoted.due_ms)
+            self._offsets[queue] = swept.next_offset
+            if swept.given:
+                log.info("queue %s: %d bare items got a lease", queue, swept.given)
+            if reclaimed.back or reclaimed.died:
+                log.warning(
+                    "queue %s: %d jobs of lost consumers run again, %d are dead",
+                    queue,
+                    reclaimed.back,
+                    reclaimed.died,
+                )
+            busy |= bool(swept.next_offset)
+        return busy
+
+    def _requests(
+        self, queue: str, *, walk: bool
+    ) -> list[Operation[Promoted] | Operation[Swept] | Operation[Reclaimed]]:
+        k, policy, offset = keys_of(queue), self._policy, self._offsets.get(queue, 0)
+        return [
+            op.promote(k),
+            op.sweep(
+                k,
+                bare_lease_ms=round(policy.bare_lease_s * 1000),
+                offset=offset,
+                only_if_unequal=not walk and not offset,
+            ),
+            op.reclaim(
+                k,
+                grace_ms=round(policy.grace_s * 1000),
+                # Longer than the leader's lease: a change of leader alone is no gap.
+                gap_ms=round((LEADER_LEASE_S + 3 * self._cycle_s) * 1000),
+                max_crashes=policy.max_crashes,
+            ),
+        ]
+
+    async def _resign(self) -> None:
+        if self.leads:
+            try:
+                await self._store.run(op.lead(self._name, 0))
+            except StoreError as error:
+                log.debug("the lead runs out by itself: %s", error)

@@ -1,0 +1,134 @@
+"""What consumers ask of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from headrace.keys import Keys
+from headrace.operations.request import (
+    Argument,
+    Operation,
+    command,
+    run,
+    text,
+    texts,
+)
+from headrace.scripts import MAX_ITEMS
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What a claim gave.
+
+    Attributes:
+        paused: the queue is paused.
+        now_ms: the instant, by Redis' clock.
+        due_ms: until the next delayed job is due; None when there is none.
+        jobs: the jobs' bytes, in the order in which they are to run.
+    """
+
+    paused: bool
+    now_ms: int
+    due_ms: int | None
+    jobs: list[bytes]
+
+
+def _claimed(raw: Any) -> Claimed:
+    due_ms = int(raw[2]) if raw[2] != b"" else None
+    return Claimed(raw[0] == b"paused", raw[1], due_ms, raw[3:])
+
+
+def claim(k: Keys, count: int, *, lease_ms: int, consumer: str, first: int) -> Operation[Claimed]:
+    """Claim up to ``count`` jobs; the i-th gets the claim number ``first + i``. Never re-sent."""
+    used = (
+        k.pending, k.processing, k.priority, k.delayed, k.leases, k.claims, k.nudge, k.stats, k.meta
+    )  # fmt: skip
+    return run("claim", used, (min(count, MAX_ITEMS), lease_ms, consumer, first), _claimed)
+
+
+AdoptAnswer = Literal["ok", "lost", "duplicate", "paused", "cancelled"]
+
+
+def adopt(
+    k: Keys, *, token: str, lease_ms: int, moved: bytes, job_id: str, job: bytes
+) -> Operation[AdoptAnswer]:
+    """Lease an item that stands in processing without one, and give it its canonical bytes."""
+    used = (k.pending, k.processing, k.leases, k.claims, k.stats, k.meta, k.cancelled)
+    parse: Callable[[Any], AdoptAnswer] = text  # type: ignore[assignment]
+    return run("adopt", used, (token, lease_ms, moved, job_id, job), parse)
+
+
+Verb = Literal["done", "retry", "park", "release", "dead", "drop", "cancel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one claim ends.
+
+    Attributes:
+        job_id: the job's id.
+        claim: the claim number; negative when its item is nearer to the old end of processing.
+        verb: what happens to the job.
+        delay_ms: for ``retry`` and ``park``: until it is due.
+        job: for ``retry`` and ``park`` the job's new bytes, for ``dead`` the letter's.
+        result_ttl_ms: how long ``result`` is kept for whoever waits for it; 0 not at all.
+        result: how the job ended, encoded.
+    """
+
+    job_id: str
+    claim: int
+    verb: Verb
+    delay_ms: int = 0
+    job: bytes = b""
+    result_ttl_ms: int = 0
+    result: bytes = b""
+
+
+def settle(k: Keys, consumer: str, outcomes: Sequence[Outcome]) -> Operation[list[str]]:
+    """End claims; answers the ids that were lost. Sent again, it changes nothing."""
+    used = [
+        k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.nudge, k.stats,
+        k.cancelled,
+    ]  # fmt: skip
+    args: list[Argument] = [consumer]
+    for o in outcomes:
+        args += (o.job_id, o.claim, o.verb, o.delay_ms, o.job, o.result_ttl_ms, o.result)
+        if o.result_ttl_ms:
+            used.append(k.result(o.job_id))
+    return run("settle", used, args, texts)
+
+
+@dataclass(frozen=True, slots=True)
+class Extended:
+    """Which of the extended claims are lost, and which somebody wants cancelled (ids)."""
+
+    lost: list[str]
+    cancelled: list[str]
+
+
+def extend(
+    k: Keys, consumer: str, claims: Sequence[tuple[str, int]], *, lease_ms: int
+) -> Operation[Extended]:
+    """Move the deadlines of claims, given as id and claim number."""
+    args: list[Argument] = [lease_ms, consumer]
+    for job_id, number in claims:
+        args += (job_id, number)
+    return run(
+        "extend",
+        (k.leases, k.claims, k.cancelled),
+        args,
+        lambda raw: Extended(texts(raw[0]), texts(raw[1])),
+    )
+
+
+def blocking_move(k: Keys, wait_s: float) -> Operation[bytes | None]:
+    """Move the oldest pending job to processing, waiting for one. Never re-sent, never cancelled."""
+    args = ("BLMOVE", k.pending, k.processing, "RIGHT", "LEFT", wait_s)
+    return command(*args, parse=lambda raw: raw, wait_s=wait_s)
+
+
+def await_nudge(nudges: Sequence[str], wait_s: float) -> Operation[bool]:
+    """Wait for a hint that there may be work; answers whether one came."""
+    return command("BLPOP", *nudges, wait_s, parse=lambda raw: raw is not None, wait_s=wait_s)

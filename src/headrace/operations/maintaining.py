@@ -1,0 +1,87 @@
+"""What whoever leads asks of Redis: to promote, to sweep, to reclaim."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headrace import keys
+from headrace.keys import Keys
+from headrace.operations.request import (
+    Operation,
+    run,
+    text,
+)
+from headrace.scripts import MAX_ITEMS
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted:
+    """How many jobs fell due, and ms until the next does (None: none waits)."""
+
+    moved: int
+    due_ms: int | None
+
+
+def promote(k: Keys, limit: int = MAX_ITEMS) -> Operation[Promoted]:
+    """Move due delayed jobs to where they wait their turn."""
+    used = (k.pending, k.priority, k.delayed, k.nudge, k.stats)
+    return run(
+        "promote",
+        used,
+        (limit,),
+        lambda raw: Promoted(raw[0], int(raw[1]) if raw[1] != b"" else None),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Reclaimed:
+    """What a look at expired leases did.
+
+    Attributes:
+        quiet_ms: how much longer nothing is reclaimed, after sweeps were missing.
+        back: how many jobs are runnable again.
+        died: how many crashed too often.
+    """
+
+    quiet_ms: int = 0
+    back: int = 0
+    died: int = 0
+
+
+def _reclaimed(raw: Any) -> Reclaimed:
+    if raw[0] == b"quiet":
+        return Reclaimed(quiet_ms=raw[1])
+    return Reclaimed(back=raw[1], died=raw[2])
+
+
+def reclaim(
+    k: Keys, *, grace_ms: int, gap_ms: int, max_crashes: int, limit: int = 100
+) -> Operation[Reclaimed]:
+    """Make jobs with an expired lease runnable again."""
+    used = (
+        k.pending, k.processing, k.priority, k.dead, k.leases, k.claims, k.nudge, k.stats, k.meta,
+        k.cancelled,
+    )  # fmt: skip
+    return run("reclaim", used, (limit, grace_ms, gap_ms, max_crashes), _reclaimed)
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many bare items got a lease, and where the next step begins (0: the list is through)."""
+
+    given: int
+    next_offset: int
+
+
+def sweep(
+    k: Keys, *, bare_lease_ms: int, offset: int = 0, only_if_unequal: bool = True
+) -> Operation[Swept]:
+    """Give bare items of processing a lease."""
+    args = (offset, MAX_ITEMS, bare_lease_ms, "if-unequal" if only_if_unequal else "all")
+    return run("sweep", (k.processing, k.leases, k.claims), args, lambda raw: Swept(*raw))
+
+
+def lead(who: str, lease_ms: int) -> Operation[str]:
+    """Take or keep the lead; 0 ms gives it up. Answers who leads."""
+    return run("lead", (keys.LEADER,), (who, lease_ms), text)

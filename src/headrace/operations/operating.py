@@ -1,0 +1,165 @@
+"""What operators and job handles ask of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from headrace.keys import Keys
+from headrace.operations.request import (
+    Operation,
+    command,
+    is_one,
+    run,
+    text,
+)
+
+CANCEL_REQUEST_TTL_MS: Final = 3_600_000
+"""How long a running job can find out that it should stop; longer than any lease by far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A queue at one instant.
+
+    Attributes:
+        queue: its name.
+        now_ms: the instant, by Redis' clock.
+        pending: jobs that wait their turn in the list.
+        priority: jobs that wait their turn by priority.
+        delayed: jobs that wait for an instant.
+        processing: jobs that are claimed.
+        dead: dead letters.
+        leases: claimed jobs with a lease.
+        claims: claimed jobs with an owner, or leased by the sweep.
+        paused: nothing is claimed.
+        oldest: the first bytes of the pending job that has waited longest; b"" none.
+        first_priority: the first bytes of the next prioritised job; b"" none.
+        due_at_ms: when the next delayed job is due; None when there is none.
+        counters: what happened to jobs so far, by name.
+    """
+
+    queue: str
+    now_ms: int
+    pending: int
+    priority: int
+    delayed: int
+    processing: int
+    dead: int
+    leases: int
+    claims: int
+    paused: bool
+    oldest: bytes
+    first_priority: bytes
+    due_at_ms: int | None
+    counters: dict[str, int]
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that could be claimed now."""
+        return self.pending + self.priority
+
+    @property
+    def foreign(self) -> int:
+        """How many jobs plain clients brought (or, negative, took): the rest of the sum I3."""
+        count = self.counters.get
+        ended = count("done", 0) + count("cancel", 0) + count("drop", 0) + count("purged", 0)
+        return (
+            self.waiting + self.processing + self.delayed + self.dead + ended - count("enqueued", 0)
+        )
+
+
+def snapshot(k: Keys) -> Operation[Snapshot]:
+    """Count every place of a queue at one instant."""
+    used = (
+        k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.stats, k.meta
+    )  # fmt: skip
+
+    def parse(raw: Any) -> Snapshot:
+        now, pending, priority, delayed, processing, dead, leases, claims, paused = raw[:9]
+        pairs = raw[12]
+        return Snapshot(
+            queue=k.queue,
+            now_ms=now,
+            pending=pending,
+            priority=priority,
+            delayed=delayed,
+            processing=processing,
+            dead=dead,
+            leases=leases,
+            claims=claims,
+            paused=paused == 1,
+            oldest=raw[9],
+            first_priority=raw[10],
+            due_at_ms=int(raw[11]) if raw[11] != b"" else None,
+            counters={
+                text(name): int(value) for name, value in zip(pairs[::2], pairs[1::2], strict=True)
+            },
+        )
+
+    return run("snapshot", used, (), parse)
+
+
+def pause(k: Keys, *, paused: bool) -> Operation[bool]:
+    """Pause or resume a queue; answers whether that changed anything."""
+    return run("pause", (k.meta, k.nudge), (int(paused),), is_one)
+
+
+def peek(key: str, start: int, stop: int) -> Operation[list[bytes]]:
+    """Read a stretch of a list."""
+    return command("LRANGE", key, start, stop, parse=lambda raw: raw)
+
+
+def peek_sorted(key: str, start: int, stop: int) -> Operation[list[bytes]]:
+    """Read a stretch of a zset, lowest score first."""
+    return command("ZRANGE", key, start, stop, parse=lambda raw: raw)
+
+
+def redrive(k: Keys, pairs: Sequence[tuple[bytes, bytes]]) -> Operation[int]:
+    """Put dead letters back, given with the job that each becomes; answers how many."""
+    used = (k.pending, k.priority, k.dead, k.nudge, k.stats)
+    return run("redrive", used, [part for pair in pairs for part in pair], int)
+
+
+def purge(k: Keys, letters: Sequence[bytes]) -> Operation[int]:
+    """Delete dead letters for good; answers how many were there."""
+    return run("purge", (k.dead, k.stats), letters, int)
+
+
+CancelAnswer = Literal["cancelled", "requested", "absent"]
+
+
+def cancel(
+    k: Keys, job_id: str, job: bytes, *, result_ttl_ms: int = 0, result: bytes = b""
+) -> Operation[CancelAnswer]:
+    """Take out a waiting job, or ask a running one to stop."""
+    used = (
+        k.pending, k.processing, k.priority, k.delayed, k.claims, k.stats, k.cancelled, k.result(job_id)
+    )  # fmt: skip
+    parse: Callable[[Any], CancelAnswer] = text  # type: ignore[assignment]
+    args = (job_id, job, CANCEL_REQUEST_TTL_MS, result_ttl_ms, result)
+    return run("cancel", used, args, parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Where a job is (a state, ``ended`` or ``unknown``), and how it ended, encoded."""
+
+    word: str
+    end: bytes
+
+
+def find(k: Keys, job_id: str, job: bytes) -> Operation[Found]:
+    """Tell where a job is, as far as that needs no search."""
+    used = (
+        k.pending, k.processing, k.priority, k.delayed, k.claims, k.cancelled, k.result(job_id)
+    )  # fmt: skip
+    return run("find", used, (job_id, job), lambda raw: Found(text(raw[0]), raw[1]))
+
+
+def await_result(k: Keys, job_id: str, wait_s: float) -> Operation[bytes | None]:
+    """Wait for a job's end. The list has one element and is moved onto itself: it stays for others."""
+    key = k.result(job_id)
+    args = ("BLMOVE", key, key, "LEFT", "LEFT", wait_s)
+    return command(*args, parse=lambda raw: raw, wait_s=wait_s)

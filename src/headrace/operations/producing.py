@@ -1,0 +1,81 @@
+"""What producers ask of Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headrace import keys
+from headrace.keys import Keys
+from headrace.operations.request import (
+    Operation,
+    command,
+    nothing,
+    run,
+    text,
+    texts,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What became of an enqueue.
+
+    Attributes:
+        word: ``ok``, ``full`` (nothing was enqueued) or ``exists`` (a job has that key already).
+        existing_id: that job's id.
+        waiting: how many jobs wait, when full.
+    """
+
+    word: str
+    existing_id: str = ""
+    waiting: int = 0
+
+
+def _enqueued(raw: Any) -> Enqueued:
+    word = text(raw[0])
+    if word == "exists":
+        return Enqueued(word, existing_id=text(raw[1]))
+    return Enqueued(word, waiting=raw[1] if word == "full" else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """A key under which at most one job is enqueued while it lives.
+
+    Attributes:
+        key: the user's key.
+        job_id: the id of the job that would take it.
+        ttl_ms: how long it is kept.
+    """
+
+    key: str
+    job_id: str
+    ttl_ms: int
+
+
+def enqueue(
+    k: Keys,
+    jobs: Sequence[bytes],
+    *,
+    due: str = "",
+    max_pending: int = 0,
+    unique: Unique | None = None,
+) -> Operation[Enqueued]:
+    """Accept jobs, all or none; ``due`` is "", "+ms" from now or "@ms" since 1970."""
+    used = [k.pending, k.priority, k.delayed, k.nudge, k.stats]
+    if unique is None:
+        return run("enqueue", used, (max_pending, due, "", 0, *jobs), _enqueued)
+    used.append(k.unique(unique.key))
+    return run("enqueue", used, (max_pending, due, unique.job_id, unique.ttl_ms, *jobs), _enqueued)
+
+
+def register(queue: str) -> Operation[None]:
+    """Make a queue known, so that servers sweep it and show it."""
+    return command("SADD", keys.QUEUES, queue, parse=nothing)
+
+
+def queues() -> Operation[list[str]]:
+    """List the queues that producers and consumers have used."""
+    return command("SMEMBERS", keys.QUEUES, parse=lambda raw: sorted(texts(raw)))

@@ -1,0 +1,75 @@
+"""Every request to Redis as data: what to run, on which keys, and how to read the answer.
+
+Each is written once; two thin stores run them, one that blocks and one that is awaited.
+What takes several requests in a row is a flow: see ``flows``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from headrace.scripts import Script, script
+
+R = TypeVar("R")
+Argument: TypeAlias = str | bytes | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Operation(Generic[R]):
+    """One request.
+
+    Attributes:
+        name: what it is called in logs and by fault-injecting stores.
+        script: the script to run, or None for a plain command.
+        keys: the keys it touches, all of them.
+        args: its arguments; for a plain command the whole command, keys included.
+        parse: turns the raw answer into what the caller wants.
+        wait_s: how long Redis may block before it answers, seconds; added to the read timeout.
+    """
+
+    name: str
+    script: Script | None
+    keys: tuple[str, ...]
+    args: tuple[Argument, ...]
+    parse: Callable[[Any], R]
+    wait_s: float = 0
+
+    def command(self) -> tuple[Argument, ...]:
+        """Give the command as it is sent: EVALSHA for a script."""
+        if self.script is None:
+            return self.args
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+
+def run(
+    name: str, keys_used: Sequence[str], args: Iterable[Argument], parse: Callable[[Any], R]
+) -> Operation[R]:
+    """Describe a call of a script."""
+    return Operation(name, script(name), tuple(keys_used), tuple(args), parse)
+
+
+def command(*args: Argument, parse: Callable[[Any], R], wait_s: float = 0) -> Operation[R]:
+    """Describe a plain command, which changes no job's place."""
+    return Operation(str(args[0]), None, (), args, parse, wait_s)
+
+
+def text(raw: Any) -> str:
+    """Read a word or an id."""
+    return raw.decode() if isinstance(raw, bytes) else str(raw)
+
+
+def texts(raw: Any) -> list[str]:
+    """Read words or ids."""
+    return [text(item) for item in raw]
+
+
+def is_one(raw: Any) -> bool:
+    """Read a 1 as yes."""
+    return bool(raw == 1)
+
+
+def nothing(_: Any) -> None:
+    """Read an answer that says only that it was done."""
+    return

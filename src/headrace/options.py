@@ -1,0 +1,183 @@
+"""The options of tasks and of single jobs: frozen, checked where they are written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, TypedDict
+
+from headrace.errors import InvalidJob, InvalidSetting
+from headrace.retry import Backoff
+from headrace.wire import MAX_PRIORITY, MIN_PRIORITY
+
+Seconds = float | timedelta
+DEFAULT_KEY_TTL_S: Final = 86_400.0
+"""How long a ``key`` keeps a second job out: a day, longer than any producer repeats itself."""
+
+_LATEST_MS: Final = 1 << 52  # beyond it a zset's score loses milliseconds
+
+
+def seconds(name: str, value: Seconds, *, zero: bool = True) -> float:
+    """Read a duration.
+
+    Raises:
+        InvalidSetting: it is negative, or not a number.
+    """
+    number = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < 1e11:
+        raise InvalidSetting(f"{name}={value!r} must be a number of seconds, 0 or more")
+    if number == 0 and not zero:
+        raise InvalidSetting(f"{name}={value!r} must be more than 0 seconds")
+    return float(number)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How the jobs of a task are run.
+
+    Attributes:
+        queue: where its jobs go.
+        max_attempts: failed runs after which a job is dead.
+        backoff: how long to wait between attempts.
+        timeout_s: how long a run may take, seconds; None without bound.
+        retry_on: only these exceptions are tried again; all others end the job.
+        give_up_on: these exceptions end the job at once.
+        result_ttl_s: how long a result is kept, seconds; None not at all.
+        dead_letter: keep jobs that failed for good in the dead letters.
+    """
+
+    queue: str
+    max_attempts: int = 3
+    backoff: Backoff = field(default_factory=Backoff)
+    timeout_s: float | None = None
+    retry_on: tuple[type[BaseException], ...] = (BaseException,)
+    give_up_on: tuple[type[BaseException], ...] = ()
+    result_ttl_s: float | None = None
+    dead_letter: bool = True
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_attempts, bool) or self.max_attempts < 1:
+            raise InvalidSetting(f"max_attempts={self.max_attempts!r} must be 1 or more")
+
+
+class JobOptions(TypedDict, total=False):
+    """What ``.options(…)`` takes.
+
+    Attributes:
+        queue: another queue than the task's.
+        delay: run it so many seconds from now (or a timedelta), by Redis' clock.
+        at: run it at this instant: an aware datetime, or seconds since 1970.
+        priority: -100 … 100; higher first, FIFO within one.
+        key: while it lives, a second job with this key is not enqueued: the first one is answered.
+        key_ttl: seconds that the key lives; a day by default.
+        timeout: seconds this job may run.
+        max_attempts: failed runs after which this job is dead.
+        result_ttl: seconds this job's result is kept.
+    """
+
+    queue: str
+    delay: Seconds
+    at: datetime | float
+    priority: int
+    key: str
+    key_ttl: Seconds
+    timeout: Seconds
+    max_attempts: int
+    result_ttl: Seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where and when a job goes, and what its body says beside the call.
+
+    Attributes:
+        queue: the queue; None the task's own.
+        due: "", "+ms" from now or "@ms" since 1970.
+        priority: -100 … 100.
+        key: its idempotency key, or None.
+        key_ttl_ms: how long the key lives.
+        fields: what is written into the job's body: timeout, max_attempts, result_ttl.
+    """
+
+    queue: str | None = None
+    due: str = ""
+    priority: int = 0
+    key: str | None = None
+    key_ttl_ms: int = int(DEFAULT_KEY_TTL_S * 1000)
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def placement(options: JobOptions) -> Placement:
+    """Check and translate job options.
+
+    Raises:
+        InvalidJob: an option is unknown, or its value has no meaning.
+    """
+    unknown = set(options) - set(JobOptions.__annotations__)
+    if unknown:
+        known = ", ".join(sorted(JobOptions.__annotations__))
+        raise InvalidJob(f"unknown option {', '.join(sorted(unknown))}: the options are {known}")
+    try:
+        fields: dict[str, Any] = {
+            name: seconds(name, options[name], zero=False)
+            for name in ("timeout", "result_ttl")
+            if name in options
+        }
+        key_ttl_s = seconds("key_ttl", options.get("key_ttl", DEFAULT_KEY_TTL_S), zero=False)
+        if "max_attempts" in options:
+            fields["max_attempts"] = _whole("max_attempts", options["max_attempts"], 1, 1 << 31)
+        return Placement(
+            queue=options.get("queue"),
+            due=_due(options),
+            priority=_whole("priority", options.get("priority", 0), MIN_PRIORITY, MAX_PRIORITY),
+            key=_key(options),
+            key_ttl_ms=max(1, round(key_ttl_s * 1000)),
+            fields=fields,
+        )
+    except InvalidSetting as error:
+        raise InvalidJob(str(error)) from None
+
+
+def _whole(name: str, value: object, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidJob(f"{name}={value!r} must be a whole number from {low} to {high}")
+    return value
+
+
+def _key(options: JobOptions) -> str | None:
+    key = options.get("key")
+    if key is not None and not (isinstance(key, str) and 0 < len(key) <= 512):
+        raise InvalidJob(f"key={key!r} must be a string of 1 to 512 characters")
+    return key
+
+
+def _due(options: JobOptions) -> str:
+    if "delay" in options and "at" in options:
+        raise InvalidJob("give either delay= or at=, not both")
+    if "delay" in options:
+        ms = round(seconds("delay", options["delay"]) * 1000)
+        return f"+{ms}" if ms else ""
+    if "at" not in options:
+        return ""
+    at = options["at"]
+    if isinstance(at, datetime):
+        if at.tzinfo is None:
+            raise InvalidJob(
+                f"at={at!r} has no time zone: use datetime.now(timezone.utc) or astimezone()"
+            )
+        at = at.timestamp()
+    if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at * 1000 < _LATEST_MS:
+        raise InvalidJob(f"at={at!r} must be an aware datetime or seconds since 1970")
+    return f"@{round(at * 1000)}"
+
+
+def types(name: str, value: Any) -> tuple[type[BaseException], ...]:
+    """Read one exception class or several.
+
+    Raises:
+        InvalidSetting: it is something else.
+    """
+    found = value if isinstance(value, tuple | list) else (value,)
+    if not all(isinstance(item, type) and issubclass(item, BaseException) for item in found):
+        raise InvalidSetting(f"{name}={value!r} must be exception classes")
+    return tuple(found)

@@ -1,0 +1,81 @@
+"""The numbers of the protocol, each with its reason, and the one way to wait for Redis to come back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from typing import Final
+
+from headrace.clock import monotonic
+from headrace.errors import InvalidSetting, StoreError
+
+log = logging.getLogger(__name__)
+
+SWEEP_EVERY_S: Final = 1.0
+LEADER_LEASE_S: Final = 3.0  # three missed renewals
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 2.0  # so that a Redis that is back is found soon, by however many clients
+
+
+@dataclass(frozen=True, slots=True)
+class LeasePolicy:
+    """How long claims last, and when a lost consumer's jobs run again.
+
+    A job without a live holder is runnable again within lease + two sweeps + the leader's lease:
+    20 s at the defaults.
+
+    Attributes:
+        lease_s: how long a claim lasts unless it is extended, which happens every third of it.
+        bare_lease_s: how long a plain consumer (BRPOPLPUSH … LREM) has for a job.
+        max_crashes: lost consumers after which a job is dead.
+    """
+
+    lease_s: float = 15.0
+    bare_lease_s: float = 15.0
+    max_crashes: int = 5
+
+    def __post_init__(self) -> None:
+        if self.lease_s < 0.1 or self.bare_lease_s < 0.1 or self.max_crashes < 1:
+            raise InvalidSetting(
+                "leases must last 0.1 s or more, and max_crashes must be 1 or more"
+            )
+
+    @property
+    def extend_every_s(self) -> float:
+        """How often leases are extended: two can fail before one is lost."""
+        return self.lease_s / 3
+
+    @property
+    def grace_s(self) -> float:
+        """How long nothing is reclaimed after sweeps were missing: two extensions by live holders."""
+        return 2 * self.extend_every_s
+
+
+class Patience:
+    """Waits for Redis to come back: exponential, with full jitter, so that clients do not march in.
+
+    Args:
+        what: what goes on when it is back, for the log.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._failures = 0
+        self._since = 0.0
+
+    async def wait(self, error: StoreError) -> None:
+        """Wait a moment after a failure; the first of a row is logged."""
+        if self._failures == 0:
+            self._since = monotonic()
+            log.warning("%s waits: %s", self._what, error)
+        bound = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._failures, 10))
+        self._failures += 1
+        await asyncio.sleep(bound * (0.5 + random.random() / 2))
+
+    def over(self) -> None:
+        """Note a success."""
+        if self._failures:
+            log.info("%s goes on after %.1f s", self._what, monotonic() - self._since)
+            self._failures = 0

@@ -1,0 +1,188 @@
+"""A task: the user's function, still callable, and the ways to enqueue jobs for it."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, get_type_hints
+
+from headrace.context import Context
+from headrace.errors import InvalidArguments, InvalidSetting
+from headrace.ids import new_id
+from headrace.job import Job
+from headrace.options import JobOptions, Placement, TaskOptions, placement
+from headrace.producer import Producer, Submission
+from headrace.wire import assemble, encode_call
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[R]):
+    """A job that is ready to be enqueued, for ``enqueue_many``: ``task.call(…)``."""
+
+    submission: Submission
+    result_ttl_s: float | None
+
+
+def prepare(
+    name: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    queue: str,
+    place: Placement,
+    result_ttl_s: float | None = 0,
+) -> Call[Any]:
+    """Make a job of a call.
+
+    Raises:
+        InvalidJob: it cannot be a job; see its subclasses.
+    """
+    job_id = new_id()
+    body = encode_call(name, args, kwargs, **place.fields)
+    submission = Submission(
+        queue=place.queue or queue,
+        job_id=job_id,
+        job=assemble(job_id, body, place.priority),
+        due=place.due,
+        key=place.key,
+        key_ttl_ms=place.key_ttl_ms,
+    )
+    return Call(submission, place.fields.get("result_ttl", result_ttl_s))
+
+
+def handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
+    """Give the handle of an enqueued call; its id may be that of an earlier job with its key."""
+    job = call.submission.job if job_id == call.submission.job_id else b""
+    return Job(producer, call.submission.queue, job_id, job=job, result_ttl_s=call.result_ttl_s)
+
+
+class Enqueue(Generic[P, R]):
+    """Ways to enqueue one task, under one set of job options."""
+
+    def __init__(self, task: Task[P, R], place: Placement) -> None:
+        self._task = task
+        self._place = place
+
+    def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
+        """Make a job without enqueuing it: for ``app.enqueue_many``.
+
+        Raises:
+            InvalidArguments: the call does not fit the function.
+            InvalidJob: an argument is no JSON, or the job is too large.
+        """
+        task = self._task
+        task.bind(args, kwargs)
+        return prepare(
+            task.name,
+            args,
+            kwargs,
+            queue=task.config.queue,
+            place=self._place,
+            result_ttl_s=task.config.result_ttl_s,
+        )
+
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Enqueue a job that calls the function with these arguments.
+
+        Raises:
+            InvalidArguments: the call does not fit the function.
+            InvalidJob: an argument is no JSON, or the job is too large.
+            QueueFull: too many jobs wait already.
+            StoreUnavailable: Redis cannot be reached; the job was not accepted.
+            ReplyLost: the answer never came; the job may have been accepted.
+            StoreRefused: Redis answered with an error; the job was not accepted.
+        """
+        call = self.call(*args, **kwargs)
+        producer = self._task.producer()
+        return handle(producer, call, producer.send([call.submission])[0])
+
+    async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
+        """Enqueue a job, as ``enqueue`` does; calls under way together share a round trip."""
+        call = self.call(*args, **kwargs)
+        producer = self._task.producer()
+        return handle(producer, call, (await producer.asend([call.submission]))[0])
+
+    delay = enqueue
+    """As ``enqueue``: the name that users of Celery know."""
+
+
+class Task(Enqueue[P, R]):
+    """A function whose calls can be enqueued. Calling it calls the function, here and now.
+
+    Args:
+        function: the user's function, sync or async.
+        name: the name under which its jobs travel.
+        config: how its jobs are run.
+        producer: gives the producer when the first job is enqueued.
+    """
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        name: str,
+        config: TaskOptions,
+        producer: Callable[[], Producer],
+    ) -> None:
+        super().__init__(self, Placement())
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.name = name
+        self.config = config
+        self.producer = producer
+        self.is_async = inspect.iscoroutinefunction(function)
+        self.context_parameter = _context_parameter(function)
+        parameters = inspect.signature(function).parameters.values()
+        self._signature = inspect.Signature(
+            [parameter for parameter in parameters if parameter.name != self.context_parameter]
+        )
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call the function, here and now."""
+        return self.function(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"Task({self.name!r})"
+
+    def options(self, **options: Unpack[JobOptions]) -> Enqueue[P, R]:
+        """Give the same ways to enqueue, under job options: see ``JobOptions``.
+
+        Raises:
+            InvalidJob: an option is unknown, or its value has no meaning.
+        """
+        return Enqueue(self, placement(options))
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Check that a call fits the function's signature.
+
+        Raises:
+            InvalidArguments: it does not.
+        """
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidArguments(f"{self.name}{self._signature}: {error}") from None
+
+
+def _context_parameter(function: Callable[..., Any]) -> str | None:
+    """Find the parameter that is annotated as ``Context``: the consumer fills it."""
+    try:
+        hints = get_type_hints(function)
+    except Exception:  # an annotation that cannot be resolved is the user's business
+        hints = getattr(function, "__annotations__", {})
+    for name, hint in hints.items():
+        if name != "return" and (hint is Context or hint == "Context"):
+            if (
+                inspect.signature(function).parameters[name].kind
+                is inspect.Parameter.POSITIONAL_ONLY
+            ):
+                raise InvalidSetting(
+                    f"parameter {name!r} takes the context, so it must have a name"
+                )
+            return name
+    return None
