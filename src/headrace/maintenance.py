@@ -15,7 +15,7 @@ from headrace.clock import monotonic
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 from headrace.operations import Operation, Promoted, Reclaimed, Swept
-from headrace.policy import LEADER_LEASE_S, SWEEP_EVERY_S, LeasePolicy, Patience
+from headrace.policy import LEADER_LEASE_S, LeasePolicy, Patience
 from headrace.store import AsyncStore
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Maintenance:
         self._store = store
         self._name = name
         self._policy = policy
-        self._cycle_s = SWEEP_EVERY_S
+        self._cycle_s = policy.sweep_every_s
         self._offsets: dict[str, int] = {}  # where the walk over the whole of processing is
         self._walked_at = 0.0
         self._hurry = asyncio.Event()
@@ -57,7 +57,7 @@ class Maintenance:
                     self.leads = False
                     await patience.wait(error)
                     continue
-                self._cycle_s = max(SWEEP_EVERY_S, monotonic() - started)
+                self._cycle_s = max(self._policy.sweep_every_s, monotonic() - started)
                 await self._pause(started, busy=busy)
         finally:
             await self._resign()
@@ -72,7 +72,7 @@ class Maintenance:
     async def _pause(self, started: float, *, busy: bool) -> None:
         """Sleep until the next turn: a second after the last began, sooner when a job falls due."""
         while not busy:
-            until = started + SWEEP_EVERY_S
+            until = started + self._policy.sweep_every_s
             if self._due_at is not None:
                 until = min(until, self._due_at)
             left_s = until - monotonic()
@@ -145,8 +145,7 @@ class Maintenance:
             op.reclaim(
                 k,
                 grace_ms=round(policy.grace_s * 1000),
-                # Longer than the leader's lease: a change of leader alone is no gap.
-                gap_ms=round((LEADER_LEASE_S + 3 * self._cycle_s) * 1000),
+                gap_ms=round(max(policy.gap_s, 3 * self._cycle_s) * 1000),
                 max_crashes=policy.max_crashes,
             ),
         ]

@@ -13,7 +13,6 @@ from headrace.errors import InvalidSetting, StoreError
 
 log = logging.getLogger(__name__)
 
-SWEEP_EVERY_S: Final = 1.0
 LEADER_LEASE_S: Final = 3.0  # three missed renewals
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0  # so that a Redis that is back is found soon, by however many clients
@@ -46,6 +45,20 @@ class LeasePolicy:
     def extend_every_s(self) -> float:
         """How often leases are extended: two can fail before one is lost."""
         return self.lease_s / 3
+
+    @property
+    def sweep_every_s(self) -> float:
+        """How often the leader looks: every second, more often only for leases below 10 s."""
+        return min(1.0, self.lease_s / 10)
+
+    @property
+    def gap_s(self) -> float:
+        """A time without sweeps after which a grace begins.
+
+        Live holders have at least two thirds of a lease left when it begins, and a change of leader
+        (3 s, and a second until it is noticed) is shorter at the default lease.
+        """
+        return 0.4 * self.lease_s
 
     @property
     def grace_s(self) -> float:
