@@ -108,7 +108,7 @@ class Headrace:
         dead_letter: bool = ...,
     ) -> Decorator: ...
 
-    def task(
+    def task(  # type: ignore[misc]  # mypy does not see that **options takes the third form's names
         self,
         function: Callable[..., Any] | None = None,
         /,

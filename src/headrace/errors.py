@@ -65,9 +65,11 @@ class StoreError(HeadraceError):
         may_have_happened: True when the request was sent and no answer came, so that only a look
             at the queue can tell whether it took effect.
         accepted: ids of the jobs of a large call that were enqueued for certain.
+        timed_out: True when Redis gave no sign of life, so that it may be alive for others.
     """
 
     may_have_happened = False
+    timed_out = False
     accepted: tuple[str, ...] = ()
 
 

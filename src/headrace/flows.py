@@ -156,3 +156,12 @@ def disown(k: Keys, consumer: str, known: Container[str] = ()) -> Flow[int]:
         releases = [op.Outcome(i, n, "release") for i, n in strays[start : start + PAGE]]
         yield op.settle(k, consumer, releases)
     return len(strays)
+
+
+def disconnect(label: str) -> Flow[None]:
+    """Close all connections of this name: of a process that is dead, whose host does not know yet."""
+    listing: bytes = yield op.command("CLIENT", "LIST", parse=lambda raw: raw)
+    for line in listing.splitlines():
+        fields = dict(part.partition(b"=")[::2] for part in line.split(b" "))
+        if fields.get(b"name") == label.encode():
+            yield op.command("CLIENT", "KILL", "ID", fields[b"id"], parse=bool)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from headrace.errors import InvalidSetting
 
@@ -51,8 +52,13 @@ def _check_url(source: str, url: str) -> None:
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018  raises when it is no number
-    except ValueError as error:
-        raise InvalidSetting(f"{source}={redacted(url)!r} is not a URL: {error}") from error
+    except ValueError:
+        # Not the reason that it gives: that quotes what stands where the port should, perhaps a
+        # part of a password.
+        raise InvalidSetting(
+            f"{source} is not a URL: a password that holds / # ? @ or : must be percent-encoded, "
+            f"and the port is a number, as in {DEFAULT_URL}"
+        ) from None
     if parts.scheme not in SCHEMES:
         raise InvalidSetting(
             f"{source}={redacted(url)!r} must begin with redis://, rediss:// (TLS) or unix://, "
@@ -62,9 +68,8 @@ def _check_url(source: str, url: str) -> None:
 
 def redacted(url: str) -> str:
     """Give the URL without its password: for logs and messages."""
-    head, at, rest = url.rpartition("@")
-    if not at:
-        return url
-    scheme, separator, credentials = head.partition("://")
-    user = credentials.partition(":")[0]
-    return urlunsplit(urlsplit(f"{scheme}{separator}{user}:***@{rest}")) if separator else url
+    return re.sub(
+        r"(?i)([?&]password=)[^&#]*",
+        r"\1***",
+        re.sub(r"(//[^/@]*?:)(.*)@", r"\1***@", url, count=1),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from headrace.keys import Keys
@@ -84,6 +84,13 @@ class Outcome:
     job: bytes = b""
     result_ttl_ms: int = 0
     result: bytes = b""
+
+
+def at_number(outcome: Outcome, claim: int) -> Outcome:
+    """Give the outcome with another sign of its claim number: where its item stands has changed."""
+    if outcome.claim == claim:
+        return outcome
+    return replace(outcome, claim=claim)
 
 
 def settle(k: Keys, consumer: str, outcomes: Sequence[Outcome]) -> Operation[list[str]]:

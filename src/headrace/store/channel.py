@@ -38,6 +38,11 @@ class Channel:
         self._client_id: int | None = None
         self._running: asyncio.Task[Any] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether a request is under way."""
+        return self._running is not None and not self._running.done()
+
     async def run(self, operation: Operation[R]) -> R:
         """Run one request. However the caller is cancelled, the answer is read, and kept for ``end``.
 

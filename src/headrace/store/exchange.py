@@ -20,6 +20,7 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from headrace.errors import ReplyLost, StoreError, StoreRefused, StoreUnavailable
 from headrace.operations import Argument, Operation
@@ -101,6 +102,7 @@ def lost(names: str, url: str, error: BaseException, *, sent: bool) -> StoreErro
             f"no Redis at {where}: {error}. Start one: redis-server, or headrace serve"
         )
     )
+    failure.timed_out = isinstance(error, RedisTimeoutError | TimeoutError)
     failure.__cause__ = error
     return failure
 

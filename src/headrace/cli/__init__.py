@@ -1,0 +1,99 @@
+"""The command line: ``headrace serve | consume | produce | info | dlq | pause | resume | demo``.
+
+Exit codes: 0 it is done; 1 it failed (Redis is away, a job failed, a dead letter is not there);
+2 the command line makes no sense; 130 ended by Ctrl-C. What went wrong is one line on the standard
+error; ``-l debug`` adds the traceback. Each command has a file, imported when it is called.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import Any, Final
+
+from cyclopts import App, ArgumentCollection, CycloptsError, Group, Parameter, UnusedCliTokensError
+from cyclopts.config import Env
+
+from headrace import __version__
+from headrace.cli import output
+from headrace.errors import HeadraceError, InvalidJob, InvalidSetting
+
+DONE: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+INTERRUPTED: Final = 130
+READER_GONE: Final = 141  # as a shell shows SIGPIPE
+
+_HELP: Final = """A job queue on Redis: many producers, many consumers, one list. Nothing is lost.
+
+    headrace serve                a Redis if there is none, and a page to look at
+    headrace consume              run jobs: here the demo tasks; yours are: consume shop.tasks
+    headrace produce echo hello   enqueue a job
+    headrace info                 see where jobs are
+"""
+
+_EPILOGUE: Final = """Any option can be set in the environment: HEADRACE, the command and the option, as in
+HEADRACE_CONSUME_MAX_JOBS=100. HEADRACE_URL says to all commands where Redis is.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C."""
+
+
+def _forget_empty(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Take an empty environment variable for one that is not set."""
+    for argument in arguments:
+        argument.tokens[:] = [
+            token for token in argument.tokens if token.source != "env" or token.value
+        ]
+
+
+app = App(
+    name="headrace",
+    help=_HELP,
+    help_epilogue=_EPILOGUE,
+    help_format="plaintext",
+    version=f"headrace {__version__}",
+    config=(Env("HEADRACE_", show=False), _forget_empty),
+    default_parameter=Parameter(negative=()),
+    group_arguments=Group("Arguments", sort_key=0),
+    group_parameters=Group("Options", sort_key=1),
+    suppress_keyboard_interrupt=False,
+    result_action="return_value",
+)
+for _place, _command in enumerate(
+    ("serve", "consume", "produce", "info", "dlq", "pause", "resume", "demo")
+):
+    _file = "pause" if _command == "resume" else _command
+    app.command(f"headrace.cli.{_file}:{_command}", name=_command, sort_key=_place)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command line, by default the one of this process; give the exit code."""
+    output.accept_any_text()
+    try:
+        code: Any = app(argv, exit_on_error=False, print_error=False)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        output.complain(_in_words(error))
+        return USAGE
+    except HeadraceError as error:
+        if logging.getLogger().isEnabledFor(logging.DEBUG):
+            traceback.print_exception(error)
+        output.complain(str(error))
+        return USAGE if isinstance(error, InvalidJob | InvalidSetting) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Else the interpreter fails once more when it flushes on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return READER_GONE
+    return code if isinstance(code, int) else DONE
+
+
+def _in_words(error: CycloptsError) -> str:
+    error.verbose = False
+    command = " ".join(("headrace", *(error.command_chain or ())))
+    said = str(error)
+    if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
+        said = f"{command} does not take {' '.join(error.unused_tokens)!r}."
+    return f"{said} See: {command} --help"

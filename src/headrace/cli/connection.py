@@ -1,0 +1,55 @@
+"""The connection of a command that asks Redis and ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+from headrace import operations as op
+from headrace.errors import StoreError
+from headrace.keys import CONNECTION_PREFIX
+from headrace.operations import Operation
+from headrace.settings import DEFAULT_QUEUE, redis_url
+from headrace.store import Store
+
+R = TypeVar("R")
+
+
+@contextmanager
+def connected(url: str | None) -> Iterator[Store]:
+    """Give a store for as long as it is needed.
+
+    Args:
+        url: what the command line says; None the environment or the default.
+
+    Raises:
+        InvalidSetting: the URL is none.
+    """
+    store = Store(redis_url(url).url, name=f"{CONNECTION_PREFIX}cli")
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def answers(store: Store, operations: Sequence[Operation[R]]) -> list[R]:
+    """Run operations of one kind in one round trip.
+
+    Raises:
+        StoreError: Redis cannot be reached, or one of them failed.
+    """
+    found: list[R | StoreError] = store.run_all(operations) if operations else []
+    for answer in found:
+        if isinstance(answer, StoreError):
+            raise answer
+    return [answer for answer in found if not isinstance(answer, StoreError)]
+
+
+def known_queues(store: Store, named: Sequence[str] = ()) -> list[str]:
+    """Give the queues that are meant: those named, else all known ones and the default.
+
+    Raises:
+        StoreError: Redis did not answer.
+    """
+    return list(dict.fromkeys(named)) or sorted({DEFAULT_QUEUE, *store.run(op.queues())})

@@ -1,0 +1,91 @@
+"""Flags that several commands share: each is a type, with its names, its variable and its help."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import Group, Parameter
+
+from headrace.policy import LeasePolicy
+
+LEASES = Group("Leases", sort_key=2)
+COMMON = Group("Common options", sort_key=3)
+
+Url: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        "--url",
+        group=COMMON,
+        help="Where Redis is; else HEADRACE_URL, else REDIS_URL, else redis://127.0.0.1:6379/0.",
+    ),
+]
+
+Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
+LogLevel: TypeAlias = Annotated[
+    Level,
+    Parameter(
+        ("--log-level", "-l"),
+        group=COMMON,
+        env_var="HEADRACE_LOG_LEVEL",
+        metavar="LEVEL",
+        help="What is logged; debug also shows the traceback of an error.",
+    ),
+]
+LogFormat: TypeAlias = Annotated[
+    Literal["text", "json"],
+    Parameter(
+        "--log-format",
+        group=COMMON,
+        env_var="HEADRACE_LOG_FORMAT",
+        metavar="FORMAT",
+        help="For people, or an object a line.",
+    ),
+]
+
+AppName: TypeAlias = Annotated[
+    str | None,
+    Parameter(
+        "--app",
+        env_var="HEADRACE_APP",
+        metavar="MODULE:OBJECT",
+        help="Your application; without one, the demo tasks.",
+    ),
+]
+Queue: TypeAlias = Annotated[
+    str | None,
+    Parameter(("--queue", "-q"), metavar="QUEUE", help="In this queue; without it, in all."),
+]
+Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON, for programs.")]
+
+Lease: TypeAlias = Annotated[
+    float,
+    Parameter(
+        "--lease",
+        group=LEASES,
+        env_var="HEADRACE_LEASE",
+        metavar="SECONDS",
+        help="How long a lost consumer's jobs wait until others get them. The same for all.",
+    ),
+]
+BareLease: TypeAlias = Annotated[
+    float,
+    Parameter(
+        "--bare-lease",
+        group=LEASES,
+        env_var="HEADRACE_BARE_LEASE",
+        metavar="SECONDS",
+        help="How long a plain BRPOPLPUSH consumer may take for a job.",
+    ),
+]
+MaxCrashes: TypeAlias = Annotated[
+    int,
+    Parameter(
+        "--max-crashes",
+        group=LEASES,
+        env_var="HEADRACE_MAX_CRASHES",
+        metavar="N",
+        help="Lost consumers after which a job is dead.",
+    ),
+]
+POLICY = LeasePolicy()
+"""The defaults of the three."""

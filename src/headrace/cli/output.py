@@ -1,0 +1,180 @@
+"""What commands print: the one place that decides between a drawing, plain lines and JSON.
+
+A terminal gets tables and progress bars (rich, imported only then; it heeds NO_COLOR); a pipe gets
+plain lines, with numbers as they are. Answers go to the standard output, all else to the standard
+error. Text that came out of Redis is printed with its control characters escaped.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from headrace.clock import monotonic
+from headrace.logs import one_line
+
+Cell: TypeAlias = str | int | None
+Row: TypeAlias = Sequence[Cell]
+Progress: TypeAlias = Callable[[int], None]
+
+_FIRST_LINE_S: Final = 2.0  # what takes less needs no word on the way
+_LINE_EVERY_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        title: its head.
+        style: rich's name for how it looks on a terminal.
+        zero: how a 0 looks there.
+        cut: it may be shortened to fit a terminal.
+    """
+
+    title: str
+    style: str = ""
+    zero: str = "dim"
+    cut: bool = False
+
+
+def accept_any_text() -> None:
+    """Let no character that the terminal's encoding lacks end a command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def on_terminal() -> bool:
+    """Tell whether answers are read by a person."""
+    return sys.stdout.isatty()
+
+
+def say(line: str = "") -> None:
+    """Print a line of the answer."""
+    print(line)
+
+
+def note(line: str) -> None:
+    """Print a line beside the answer."""
+    print(line, file=sys.stderr)
+
+
+def complain(message: str) -> None:
+    """Say in one line what went wrong."""
+    note(f"headrace: {'; '.join(one_line(part) for part in message.splitlines() if part.strip())}")
+
+
+def say_json(value: Any, *, lines: bool = False) -> None:
+    """Print a value as JSON: indented for a person, unless ``lines``."""
+    text = msgspec.json.encode(value)
+    if on_terminal() and not lines:
+        text = msgspec.json.format(text, indent=2)
+    print(text.decode())
+
+
+def say_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
+    """Print a table."""
+    if on_terminal():
+        from rich.console import Console
+
+        Console().print(drawn(columns, rows))
+        return
+    shown = [[column.title.lower() for column in columns]]
+    shown += [["-" if cell is None else one_line(str(cell)) or "-" for cell in row] for row in rows]
+    widths = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
+    for line in shown:
+        padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("  ".join(padded).rstrip())
+
+
+def drawn(columns: Sequence[Column], rows: Sequence[Row]) -> Any:
+    """Draw a table for a terminal: give what rich prints."""
+    from rich.table import Table
+    from rich.text import Text
+
+    numeric = [any(isinstance(row[i], int) for row in rows) for i in range(len(columns))]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column, is_number in zip(columns, numeric, strict=True):
+        table.add_column(
+            column.title,
+            justify="right" if is_number else "left",
+            no_wrap=True,
+            overflow="ellipsis" if column.cut else "fold",
+            min_width=8 if column.cut else len(column.title),
+        )
+
+    def text(column: Column, cell: Cell) -> Text:
+        if isinstance(cell, int):
+            return Text(f"{cell:,}", style=column.style if cell else column.zero)
+        return Text(one_line(cell or ""), style=column.style)
+
+    for row in rows:
+        table.add_row(*(text(column, cell) for column, cell in zip(columns, row, strict=True)))
+    return table
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[Progress]:
+    """Show how far something is: a bar on a terminal, else a line every few seconds.
+
+    Gives a function that takes how many are done.
+
+    Args:
+        what: such as "enqueued".
+        total: of how many; None unknown.
+    """
+    if not sys.stderr.isatty():
+        yield _line_progress(what, total)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _line_progress(what: str, total: int | None) -> Progress:
+    due_at = monotonic() + _FIRST_LINE_S
+
+    def show(done: int) -> None:
+        nonlocal due_at
+        if monotonic() >= due_at:
+            due_at = monotonic() + _LINE_EVERY_S
+            note(f"{done:,}{'' if total is None else f' of {total:,}'} {what}")
+
+    return show
+
+
+def confirmed(question: str) -> bool:
+    """Ask a person; no answer is a no."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def can_ask() -> bool:
+    """Tell whether there is a person to ask."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def span(seconds: float) -> str:
+    """Write a length of time in its largest unit that says enough: 12 s, 3 min, 5 h, 2 d."""
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, round(seconds))} s"

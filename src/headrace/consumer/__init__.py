@@ -1,0 +1,16 @@
+"""The consumer: ``run`` one in this process, or ``supervise`` several."""
+
+from headrace.consumer.consumer import Consumer, default_concurrency
+from headrace.consumer.options import ConsumerOptions, QueueWeight, parse_queues
+from headrace.consumer.program import run
+from headrace.consumer.supervisor import supervise
+
+__all__ = [
+    "Consumer",
+    "ConsumerOptions",
+    "QueueWeight",
+    "default_concurrency",
+    "parse_queues",
+    "run",
+    "supervise",
+]

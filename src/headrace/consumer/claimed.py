@@ -1,0 +1,166 @@
+"""A claimed job: what a consumer reads of its bytes before anything runs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from headrace import wire
+from headrace.context import Context
+from headrace.ids import new_id
+from headrace.keys import Keys
+from headrace.task import Task
+from headrace.wire import Body, Head
+
+if TYPE_CHECKING:
+    import asyncio
+
+Flaw = Literal["malformed", "too_large", "unknown_task", "surplus"]
+
+
+@dataclass(slots=True, eq=False)
+class Claimed:
+    """One job in this consumer's hands, from its claim until it is settled.
+
+    Attributes:
+        k: its queue's keys.
+        number: its claim number; with the consumer's name the claim token.
+        head: its id and counters.
+        body: its bytes after the head.
+        moved: its bytes in processing as it was claimed …
+        job: … and as they have to stand there while it runs.
+        leased_until: when the lease runs out, by this process' monotonic clock.
+        owned: Redis knows it as ours. A job that came by a blocking move is not, until it is adopted.
+        flaw: why it cannot be run, or None.
+        problem: what reading it raised.
+        call: what to call, when it has no flaw.
+        task: the task, when it has no flaw.
+        context: what the task may know, when it has no flaw.
+        started: when it began to run (monotonic); 0 not yet.
+        deadline: when its time is over (monotonic); None without bound.
+        runner: the asyncio task that runs it, when its task is async.
+        finished: how it ended, while its settle has to wait for the adoption.
+        abandoned: settled already, whatever it still does.
+    """
+
+    k: Keys
+    number: int
+    head: Head
+    body: bytes
+    moved: bytes
+    job: bytes
+    leased_until: float
+    owned: bool = False
+    flaw: Flaw | None = None
+    problem: BaseException | None = None
+    call: Body | None = None
+    task: Task[Any, Any] | None = None
+    context: Context | None = None
+    started: float = 0.0
+    deadline: float | None = None
+    runner: asyncio.Task[None] | None = None
+    finished: tuple[Any, BaseException | None] | None = None
+    abandoned: bool = False
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether it may run only once Redis knows it as ours: its bytes in processing change."""
+        return not self.owned and self.moved != self.job
+
+    def renamed(self) -> None:
+        """Take another id: the one it came with is in use."""
+        self.head = replace(self.head, id=new_id())
+        self.job = wire.join(self.head, self.body)
+        if self.context is not None:
+            self.context.job_id = self.head.id
+
+
+def read(
+    raw: bytes,
+    k: Keys,
+    number: int,
+    *,
+    tasks: Mapping[str, Task[Any, Any]],
+    leased_until: float,
+    moved: bool,
+    max_bytes: int = wire.DEFAULT_MAX_BYTES,
+) -> Claimed:
+    """Read the bytes of a claimed job; whatever is wrong with them becomes its flaw.
+
+    Args:
+        raw: its bytes in processing.
+        k: its queue's keys.
+        number: its claim number.
+        tasks: the tasks that are known here.
+        leased_until: when its lease runs out (monotonic).
+        moved: it came by a blocking move, so that it has no lease yet.
+        max_bytes: how large a job may be, its ``error`` not counted.
+    """
+    parts = wire.split(raw)
+    if parts is None:
+        claimed = _read_bare(raw, k, number, leased_until)
+    else:
+        head, body = parts
+        claimed = Claimed(k, number, head, body, raw, raw, leased_until, owned=not moved)
+    if claimed.flaw is None:
+        _read_body(claimed, tasks)
+    if claimed.flaw is None and len(claimed.job) > max_bytes:
+        claimed.flaw = "too_large"
+        claimed.problem = ValueError(f"{len(claimed.job):,} bytes; the limit is {max_bytes:,}")
+    return claimed
+
+
+def _read_bare(raw: bytes, k: Keys, number: int, leased_until: float) -> Claimed:
+    try:
+        head, body = wire.canonical(raw)
+    except Exception as error:
+        return Claimed(
+            k, number, Head(new_id()), raw, raw, raw, leased_until, flaw="malformed", problem=error
+        )
+    return Claimed(k, number, head, body, raw, wire.join(head, body), leased_until)
+
+
+def _read_body(claimed: Claimed, tasks: Mapping[str, Task[Any, Any]]) -> None:
+    try:
+        call = wire.read_body(claimed.job)
+    except Exception as error:
+        _unwrap(claimed, error, tasks)
+        return
+    if call.error is not None:  # redriven, by us or by a plain LMOVE: its failures are forgotten
+        claimed.job = wire.redriven(claimed.job)
+        claimed.owned = False
+        claimed.head, claimed.body = wire.split(claimed.job) or (claimed.head, claimed.body)
+    claimed.call = call
+    claimed.task = task = tasks.get(call.task)
+    if task is None:
+        claimed.flaw = "unknown_task"
+        return
+    claimed.context = Context(
+        job_id=claimed.head.id,
+        queue=claimed.k.queue,
+        task=call.task,
+        attempt=claimed.head.attempt + 1,
+        delivery=claimed.head.delivery,
+        max_attempts=call.max_attempts or task.config.max_attempts,
+    )
+
+
+def _unwrap(claimed: Claimed, error: Exception, tasks: Mapping[str, Task[Any, Any]]) -> None:
+    """Look into a malformed job; the letter of one, moved back by hand, holds its exact bytes."""
+    payload = wire.wrapped_payload(wire.read_error(claimed.job))
+    if payload is not None:
+        try:
+            _, body = wire.canonical(payload)
+            job = wire.join(wire.renewed(claimed.head), body)
+            wire.read_body(job)
+        except Exception as inner:
+            claimed.body, error = payload, inner
+        else:
+            claimed.head, claimed.body = wire.renewed(claimed.head), body
+            claimed.job, claimed.owned = job, False
+            _read_body(claimed, tasks)
+            return
+    else:
+        claimed.body = claimed.moved
+    claimed.flaw, claimed.problem = "malformed", error

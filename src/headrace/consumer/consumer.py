@@ -1,0 +1,218 @@
+"""The consumer: puts its parts together, and decides when to claim, when to wait and when to end.
+
+    intake ─▶ jobs in hand ─▶ runner          one event loop; tasks on it or in threads
+       ▲         │      ▲
+       └─ feed ◀─┘      └── lease keeper      a thread, for leases must not wait for the loop
+
+While a round trip of the feed is under way, outcomes collect; the next one carries them all and
+claims for the free slots (group commit). With nothing to claim, the intake waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from typing import Final
+
+from headrace import operations as op
+from headrace.app import Headrace
+from headrace.clock import monotonic
+from headrace.consumer.feed import Feed
+from headrace.consumer.holdings import Holdings
+from headrace.consumer.in_hand import JobsInHand
+from headrace.consumer.intake import Intake
+from headrace.consumer.leases import LeaseKeeper
+from headrace.consumer.options import DEFAULT_ASYNC, DEFAULT_THREADS, ConsumerOptions
+from headrace.consumer.slots import Slots
+from headrace.consumer.verdict import Bench
+from headrace.errors import StoreError
+from headrace.keys import CONNECTION_PREFIX, Keys, keys_of
+from headrace.maintenance import Maintenance
+from headrace.operations import Claimed as Claim
+from headrace.policy import Patience
+from headrace.store import AsyncStore, Store
+
+log = logging.getLogger("headrace.consumer")
+
+_TICK_S: Final = (
+    0.05  # how late a timeout may be noticed; one scan for all jobs costs less than timers
+)
+_CANCEL_AGAIN_S: Final = 1.0  # an async task may swallow its first cancellation
+_FLUSH_S: Final = 5.0  # how long a consumer that ends tries to tell Redis what has ended
+
+
+class Consumer:
+    """Consumes queues until it is stopped.
+
+    Args:
+        app: the application whose tasks it runs.
+        options: how it works.
+    """
+
+    def __init__(self, app: Headrace, options: ConsumerOptions) -> None:
+        self._app = app
+        self._options = options
+        self.name = options.name or new_name()
+        self._queues = [keys_of(queue.name) for queue in options.queues]
+        self._holdings = Holdings(self._queues)
+        self._slots = Slots(options.concurrency or default_concurrency(app), options.max_jobs)
+        self._patience = Patience("the consumer")
+        self._dry = False  # the last claim came back short, and nothing has hinted at work since
+        self._grace_until: float | None = None  # set when it is stopped
+        self._wake = asyncio.Event()
+
+    async def run(self) -> None:
+        """Consume until ``stop`` is called, the burst is over, or ``max_jobs`` have run."""
+        self._open()
+        self._keeper.start()
+        background = [
+            asyncio.create_task(self._maintenance.run()),
+            asyncio.create_task(self._tick()),
+        ]
+        try:
+            await self._register()
+            await self._consume()
+            await self._intake.close()
+            await self._flush()
+        finally:
+            self._keeper.close()
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            self._jobs.close()
+            await self._store.close()
+
+    def stop(self) -> None:
+        """Claim nothing more and end within the grace period; a second call ends at once."""
+        if self._grace_until is not None:
+            self._grace_until = monotonic()
+        else:
+            self._grace_until = monotonic() + self._options.grace_s
+            log.info("stopping; %d jobs are running", len(self._slots.running))
+            self._jobs.closing = True
+            self._jobs.give_back_ready()
+            self._intake.end()
+        self._wake.set()
+
+    def _open(self) -> None:
+        options, lease = self._options, self._options.lease
+        url, label = self._app.redis_url.url, f"{CONNECTION_PREFIX}{self.name}"
+        self._store = AsyncStore(url, name=label)
+        bench = Bench(self.name, round(options.unknown_task_ttl_s * 1000))
+        self._jobs = JobsInHand(self._app.tasks, self._holdings, self._slots, bench, self._wake.set)
+        self._feed = Feed(
+            self._store,
+            options.queues,
+            self.name,
+            lease=lease,
+            holdings=self._holdings,
+            jobs=self._jobs,
+            bench=bench,
+            seen=self._seen,
+        )
+        self._intake = Intake(self._store, self._queues, label, moved=self._moved, look=self._look)
+        # Its requests end before the next extension is due, even when Redis does not answer.
+        own = Store(url, name=label, timeout_s=min(5.0, lease.extend_every_s))
+        self._keeper = LeaseKeeper(own, self.name, lease, self._holdings, self._jobs.stop)
+        self._maintenance = Maintenance(self._store, self.name, lease)
+
+    async def _register(self) -> None:
+        """Make the queues known, which is also the first sign of Redis."""
+        while self._grace_until is None:
+            try:
+                await self._store.run_all([op.register(k.queue) for k in self._queues])
+            except StoreError as error:
+                await self._patience.wait(error)
+                continue
+            self._patience.over()
+            names = ", ".join(k.queue for k in self._queues)
+            log.info("%s consumes %s; %d slots", self.name, names, self._slots.concurrency)
+            return
+
+    async def _consume(self) -> None:
+        while not self._is_over():
+            wanted = 0 if self._grace_until is not None else max(0, self._slots.wanted)
+            if not wanted:
+                self._dry = False  # when a slot is free again, there may be jobs
+            if not self._jobs.anything_to_send and (self._dry or not wanted):
+                await self._wait()
+                continue
+            self._intake.shut()
+            try:
+                dry = await self._feed.trip(0 if self._dry else wanted)
+                self._dry = bool(wanted) and dry
+                self._patience.over()
+            except StoreError as error:
+                self._dry = False
+                await self._patience.wait(error)
+
+    async def _wait(self) -> None:
+        """Wait for something to do: an outcome, a job, a nudge, the end."""
+        if self._grace_until is None and self._slots.free > 0:
+            self._intake.open()
+        else:
+            self._intake.end()
+        await self._wake.wait()
+        self._wake.clear()
+
+    def _is_over(self) -> bool:
+        if self._grace_until is not None:
+            late = monotonic() > self._grace_until + _FLUSH_S
+            return late or self._jobs.empty
+        if self._jobs.empty and (self._slots.left == 0 or (self._options.burst and self._dry)):
+            self.stop()
+            return True
+        return False
+
+    def _seen(self, k: Keys, claim: Claim) -> None:
+        self._intake.pause(k.queue, paused=claim.paused)
+        if claim.due_ms is not None:
+            self._maintenance.due_in(claim.due_ms)
+
+    def _moved(self, k: Keys, job: bytes) -> None:
+        leased_until = monotonic() + self._options.lease.lease_s
+        self._jobs.arrive(job, k, self._holdings.numbers(1), leased_until, moved=True)
+        self._look()
+
+    def _look(self) -> None:
+        self._dry = False
+        self._intake.shut()
+        self._wake.set()
+
+    async def _tick(self) -> None:
+        cancelled_at = monotonic()
+        while True:
+            await asyncio.sleep(_TICK_S)
+            now = monotonic()
+            again = now - cancelled_at >= _CANCEL_AGAIN_S
+            if again:
+                cancelled_at = now
+            self._jobs.look_at_the_clock(again=again)
+            if self._grace_until is not None:
+                if now > self._grace_until:
+                    self._jobs.end_grace(at_once=now > self._grace_until + _CANCEL_AGAIN_S)
+                self._wake.set()
+
+    async def _flush(self) -> None:
+        """Tell Redis about what the blocking requests brought at the very end."""
+        deadline = monotonic() + _FLUSH_S
+        while self._jobs.anything_to_send and monotonic() < deadline:
+            try:
+                await self._feed.trip(0)
+            except StoreError as error:
+                await self._patience.wait(error)
+
+
+def default_concurrency(app: Headrace) -> int:
+    """Give the number of slots when nobody says: async tasks cost little, threads more."""
+    tasks = app.tasks.values()
+    return DEFAULT_ASYNC if tasks and all(task.is_async for task in tasks) else DEFAULT_THREADS
+
+
+def new_name() -> str:
+    """Make up a name: the host and the process for people, the rest to be unique."""
+    host = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c in ".-"))
+    return f"{host[:40] or 'consumer'}-{os.getpid()}-{secrets.token_hex(3)}"

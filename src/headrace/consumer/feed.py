@@ -1,0 +1,186 @@
+"""The feed: the consumer's round trips. One at a time: settle, adopt and claim travel together.
+
+What if the answer is lost? Settles and adoptions are sent again: repeating them changes nothing. A
+claim is not: whatever it gave stands in Redis under our name, and is released before the next claim.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from headrace import flows
+from headrace import operations as op
+from headrace.clock import monotonic, now_ms
+from headrace.consumer import report
+from headrace.consumer.claimed import Claimed
+from headrace.consumer.holdings import Holdings
+from headrace.consumer.in_hand import JobsInHand
+from headrace.consumer.options import QueueWeight
+from headrace.consumer.outbox import Batch
+from headrace.consumer.verdict import Bench
+from headrace.errors import StoreError
+from headrace.keys import Keys, keys_of
+from headrace.operations import Claimed as Claim
+from headrace.operations import Operation
+from headrace.policy import LeasePolicy
+from headrace.scripts import MAX_BYTES
+from headrace.store import AsyncStore
+
+
+class Feed:
+    """Carries jobs from Redis into hand and outcomes back.
+
+    Args:
+        store: the Redis.
+        queues: what to claim from, in order or by weight.
+        consumer: the consumer's name.
+        lease: how long claims last.
+        holdings: its claims.
+        jobs: the jobs in hand.
+        bench: gets to know how far Redis' clock is ahead.
+        seen: told of each claim's answer: the queue, and what it said.
+    """
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        queues: tuple[QueueWeight, ...],
+        consumer: str,
+        *,
+        lease: LeasePolicy,
+        holdings: Holdings,
+        jobs: JobsInHand,
+        bench: Bench,
+        seen: Callable[[Keys, Claim], None],
+    ) -> None:
+        self._store = store
+        self._weights = [queue.weight for queue in queues]
+        self._queues = [keys_of(queue.name) for queue in queues]
+        self._consumer = consumer
+        self._lease_s = lease.lease_s
+        self._lease_ms = round(lease.lease_s * 1000)
+        self._holdings = holdings
+        self._jobs = jobs
+        self._bench = bench
+        self._seen = seen
+        self._doubtful: set[Keys] = set()  # queues of which a claim's answer was lost
+
+    async def trip(self, wanted: int) -> bool:
+        """Make one round trip; claim up to ``wanted`` jobs. Answers whether all queues came short.
+
+        Raises:
+            StoreError: something failed. What was to be told is kept for the next trip.
+        """
+        while self._doubtful:
+            k = next(iter(self._doubtful))
+            await self._store.follow(flows.disown(k, self._consumer, self._holdings.of(k.queue)))
+            self._doubtful.discard(k)
+        batches, adoptions = self._jobs.outbox.take(), list(self._jobs.adoptions)
+        self._jobs.adoptions.clear()
+        requests = [*map(self._settle, batches), *map(self._adopt, adoptions)]
+        order, first = self._order(), self._holdings.numbers(wanted)
+        if wanted:
+            requests.append(self._claim(order[0], wanted, first))
+        if not requests:
+            return True
+        sent_at = monotonic()
+        try:
+            answers = await self._store.run_all(requests)
+        except StoreError as error:
+            self._jobs.outbox.put_back(batches)
+            self._jobs.adoptions.update(dict.fromkeys(adoptions))
+            if wanted and error.may_have_happened:
+                self._doubtful.add(order[0])
+            raise
+        settled, adopted = answers[: len(batches)], answers[len(batches) :][: len(adoptions)]
+        self._take_settled(batches, settled)
+        self._take_adopted(adoptions, adopted, sent_at + self._lease_s)
+        short = not wanted or await self._take_claims(order, wanted, first, answers[-1], sent_at)
+        for answer in answers:
+            if isinstance(answer, StoreError):
+                raise answer
+        return short
+
+    def _order(self) -> list[Keys]:
+        """Give the queues in the order of this turn: as named, or by weight at random."""
+        if not self._weights[0] or len(self._queues) == 1:
+            return self._queues
+        # Weighted shuffle: sort by u ** (1 / weight). Efraimidis & Spirakis, IPL 97 (2006).
+        ranks = [random.random() ** (1 / weight) for weight in self._weights]
+        return [k for _, k in sorted(zip(ranks, self._queues, strict=True), key=lambda p: -p[0])]
+
+    # — settle —
+
+    def _settle(self, batch: Batch) -> Operation[Any]:
+        outcomes = [
+            op.at_number(outcome, self._holdings.signed(claimed))
+            for claimed, outcome in batch.pairs
+        ]
+        return op.settle(batch.k, self._consumer, outcomes)
+
+    def _take_settled(self, batches: list[Batch], answers: list[list[str] | StoreError]) -> None:
+        for batch, answer in zip(batches, answers, strict=True):
+            if isinstance(answer, StoreError):
+                self._jobs.outbox.put_back([batch])
+                continue
+            lost = set(answer)
+            for claimed, outcome in batch.pairs:
+                self._holdings.remove(claimed)
+                if lost and claimed.head.id in lost:
+                    report.lost(claimed, outcome)
+
+    # — adopt —
+
+    def _adopt(self, claimed: Claimed) -> Operation[Any]:
+        return op.adopt(
+            claimed.k,
+            token=f"{self._consumer}:{claimed.number}",
+            lease_ms=self._lease_ms,
+            moved=claimed.moved,
+            job_id=claimed.head.id,
+            job=claimed.job,
+        )
+
+    def _take_adopted(self, adoptions: list[Claimed], answers: list[Any], until: float) -> None:
+        for claimed, answer in zip(adoptions, answers, strict=True):
+            if isinstance(answer, StoreError):
+                self._jobs.adoptions[claimed] = None
+            else:
+                self._jobs.adopted(claimed, answer, until)
+
+    # — claim —
+
+    def _claim(self, k: Keys, count: int, first: int) -> Operation[Claim]:
+        return op.claim(k, count, lease_ms=self._lease_ms, consumer=self._consumer, first=first)
+
+    async def _take_claims(
+        self, order: list[Keys], wanted: int, first: int, answer: Claim | StoreError, sent_at: float
+    ) -> bool:
+        """Take what the first queue gave, and ask the others for the rest; whether all came short."""
+        if isinstance(answer, StoreError):
+            return False
+        more = self._take(order[0], wanted, first, answer, sent_at)
+        for k in order[1:]:
+            if more <= 0:
+                return False
+            first, sent_at = self._holdings.numbers(more), monotonic()
+            try:
+                claim = await self._store.run(self._claim(k, more, first))
+            except StoreError as error:
+                if error.may_have_happened:
+                    self._doubtful.add(k)
+                raise
+            more = self._take(k, more, first, claim, sent_at)
+        return more > 0
+
+    def _take(self, k: Keys, wanted: int, first: int, claim: Claim, sent_at: float) -> int:
+        """Take the jobs of one claim; gives how many are still wanted, 0 when it was cut for size."""
+        self._bench.clock_ahead_ms = claim.now_ms - now_ms()
+        self._seen(k, claim)
+        until, size = sent_at + self._lease_s, 0
+        for offset, job in enumerate(claim.jobs):
+            size += len(job)
+            self._jobs.arrive(job, k, first + offset, until, moved=False)
+        return 0 if size >= MAX_BYTES else wanted - len(claim.jobs)

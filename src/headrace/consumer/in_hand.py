@@ -1,0 +1,223 @@
+"""The jobs in hand: what happens to a claimed job inside this process, from its arrival to its outcome.
+
+All of it on the event loop, except ``stop``, which the lease keeper's thread calls too. Nothing here
+talks to Redis: outcomes go to the outbox, adoptions to the list of adoptions, and the feed sends them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from headrace.clock import monotonic
+from headrace.consumer import report, verdict
+from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.holdings import Holdings
+from headrace.consumer.outbox import Outbox
+from headrace.consumer.runner import Runner
+from headrace.consumer.slots import Slots
+from headrace.consumer.verdict import Bench
+from headrace.context import StopReason
+from headrace.keys import Keys
+from headrace.operations import AdoptAnswer, Outcome
+from headrace.task import Task
+
+
+class JobsInHand:
+    """The claimed jobs of one consumer.
+
+    Args:
+        tasks: the tasks that are known here.
+        holdings: its claims.
+        slots: its slots.
+        bench: what verdicts need.
+        changed: told when there is something for the feed to do.
+    """
+
+    def __init__(
+        self,
+        tasks: Mapping[str, Task[Any, Any]],
+        holdings: Holdings,
+        slots: Slots,
+        bench: Bench,
+        changed: Callable[[], None],
+    ) -> None:
+        self._tasks = tasks
+        self._holdings = holdings
+        self._slots = slots
+        self._bench = bench
+        self._changed = changed
+        self._loop = asyncio.get_running_loop()
+        self._runner = Runner(self._finished, slots.concurrency)
+        self.outbox = Outbox()
+        self.adoptions: dict[Claimed, None] = {}  # in order: the feed has to send them
+        self.closing = False
+
+    @property
+    def anything_to_send(self) -> bool:
+        """Whether the feed has something to tell Redis."""
+        return bool(self.adoptions or self.outbox)
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is in hand and nothing is left to tell."""
+        return not (self._slots.in_hand or self.anything_to_send)
+
+    # — they come —
+
+    def arrive(self, raw: bytes, k: Keys, number: int, leased_until: float, *, moved: bool) -> None:
+        """Take a claimed job; ``moved``: it came by a blocking move, and Redis does not know whose."""
+        claimed = read(raw, k, number, tasks=self._tasks, leased_until=leased_until, moved=moved)
+        if moved and claimed.flaw is None and (self.closing or self._slots.free <= 0):
+            claimed.flaw = "surplus"
+        self._holdings.add(claimed)
+        if not claimed.owned:
+            self.adoptions[claimed] = None
+        if claimed.flaw is None and not claimed.must_wait:
+            self._slots.ready.append(claimed)
+            self._start()
+        elif claimed.owned:
+            self._turn_away(claimed)
+        else:
+            self._slots.waiting.add(claimed)
+
+    def adopted(self, claimed: Claimed, answer: AdoptAnswer, leased_until: float) -> None:
+        """Take Redis' answer to an adoption."""
+        if claimed.abandoned:
+            return
+        if answer == "duplicate":
+            self._holdings.remove(claimed)
+            claimed.renamed()
+            self._holdings.add(claimed)
+            self.adoptions[claimed] = None
+        elif answer != "ok":
+            report.not_ours(claimed, answer)
+            self._slots.waiting.discard(claimed)
+            self._disown(claimed)
+        else:
+            claimed.owned, claimed.leased_until = True, leased_until
+            if claimed.finished is not None:
+                self._judge(claimed, *claimed.finished)
+            elif claimed in self._slots.waiting:
+                self._slots.waiting.discard(claimed)
+                if claimed.flaw is not None:
+                    self._turn_away(claimed)
+                else:
+                    self._slots.ready.append(claimed)
+                    self._start()
+
+    def _turn_away(self, claimed: Claimed) -> None:
+        outcome = verdict.of_flaw(claimed, self._bench)
+        report.flawed(claimed, outcome)
+        self._settle(claimed, outcome)
+
+    # — they run —
+
+    def _start(self) -> None:
+        while (claimed := self._slots.next()) is not None:
+            assert claimed.task is not None
+            assert claimed.call is not None
+            timeout_s = claimed.call.timeout or claimed.task.config.timeout_s
+            if timeout_s:
+                claimed.deadline = monotonic() + timeout_s
+            self._runner.start(claimed)
+
+    def _finished(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
+        if claimed not in self._slots.running:
+            return  # given back while it ran
+        self._slots.ended(claimed)
+        if claimed.abandoned:
+            self._changed()
+        elif not claimed.owned:
+            claimed.finished = (value, error)
+        else:
+            self._judge(claimed, value, error)
+        self._start()
+
+    def _judge(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
+        outcome = verdict.of_run(claimed, value, error, self._bench)
+        report.ended(claimed, outcome, error)
+        self._settle(claimed, outcome)
+
+    def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
+        self.outbox.add(claimed, outcome)
+        self._changed()
+
+    # — they are told to end —
+
+    def stop(self, claimed: Claimed, reason: StopReason) -> None:
+        """Tell a job that it should end. Safe from any thread."""
+        context = claimed.context
+        if context is None or context.stop_reason is not None:
+            return
+        context.stop_reason = reason
+        try:
+            self._loop.call_soon_threadsafe(self._stopped, claimed, reason)
+        except RuntimeError:  # the loop is closed: the process ends
+            return
+
+    def _stopped(self, claimed: Claimed, reason: StopReason) -> None:
+        if claimed.abandoned:
+            return
+        if claimed in self._slots.running:
+            report.stopped(claimed, reason)
+            if claimed.runner is not None:
+                claimed.runner.cancel()
+        elif claimed in self._slots.ready:
+            self._slots.ready.remove(claimed)
+            if reason != "lost":
+                self._judge(claimed, None, asyncio.CancelledError())
+        if reason == "lost":
+            self._disown(claimed)
+
+    def _disown(self, claimed: Claimed) -> None:
+        """Forget a claim that is not ours any more; what still runs of it changes nothing."""
+        claimed.abandoned = True
+        self._holdings.remove(claimed)
+        self.adoptions.pop(claimed, None)
+        self._changed()
+
+    def look_at_the_clock(self, *, again: bool) -> None:
+        """Find jobs that ran out of time or are held up; ``again``: cancel once more who did not end."""
+        now = monotonic()
+        for claimed in list(self._slots.running):
+            if claimed.deadline is not None and now > claimed.deadline:
+                self.stop(claimed, "timeout")
+            stopping = claimed.context is not None and claimed.context.stop_reason is not None
+            if again and stopping and claimed.runner is not None:
+                claimed.runner.cancel()
+        self._give_back(self._slots.held_up())
+
+    # — the consumer ends —
+
+    def give_back_ready(self) -> None:
+        """Release the jobs that have not started."""
+        self._give_back(self._slots.empty())
+
+    def end_grace(self, *, at_once: bool) -> None:
+        """End the grace period: async tasks are cancelled, threads are left behind and released.
+
+        Args:
+            at_once: leave async tasks behind too, that did not end when they were cancelled.
+        """
+        for claimed in list(self._slots.running):
+            self.stop(claimed, "shutdown")
+            if claimed.runner is None or at_once:
+                self._slots.running.discard(claimed)
+                if not claimed.abandoned:
+                    claimed.abandoned = True
+                    report.stopped(claimed, "shutdown")
+                    self._give_back([claimed])
+
+    def close(self) -> None:
+        """Let the threads end."""
+        self._runner.close()
+
+    def _give_back(self, jobs: Sequence[Claimed]) -> None:
+        for claimed in jobs:
+            if claimed.owned:
+                self._settle(claimed, Outcome(claimed.head.id, claimed.number, "release"))
+            else:  # Redis cannot release what it does not know as ours
+                claimed.flaw = "surplus"
+                self._slots.waiting.add(claimed)

@@ -1,0 +1,141 @@
+"""The intake: how an idle consumer waits for work without polling.
+
+For each queue one BLMOVE to processing, and one BLPOP over the queues' nudges, each on a connection
+of its own. They are started only while there is a free slot and the last claim came back short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from headrace import operations as op
+from headrace.errors import StoreError, StoreRefused
+from headrace.keys import Keys
+from headrace.policy import Patience
+from headrace.store import AsyncStore, Channel
+
+log = logging.getLogger(__name__)
+
+BLOCK_S: Final = 5.0
+"""How long a blocking request lasts at most: after that, a connection that died silently is noticed."""
+
+_REFUSED_S: Final = (
+    1.0  # a full Redis refuses BLMOVE: then claims, which it does not refuse, ask instead
+)
+
+
+class Intake:
+    """The blocking requests of a consumer.
+
+    Args:
+        store: the consumer's store.
+        queues: the keys of its queues.
+        label: what its connections are called.
+        moved: takes a job that was moved to processing.
+        look: asks for a claim, for there may be something.
+    """
+
+    def __init__(
+        self,
+        store: AsyncStore,
+        queues: list[Keys],
+        label: str,
+        *,
+        moved: Callable[[Keys, bytes], None],
+        look: Callable[[], None],
+    ) -> None:
+        self._moved = moved
+        self._look = look
+        self._queues = queues
+        self._idle = asyncio.Event()
+        self._closing = False
+        self._active = {k.queue: asyncio.Event() for k in queues}
+        for active in self._active.values():
+            active.set()
+        self._moves = {k.queue: Channel(store, label) for k in queues}
+        self._nudges = Channel(store, label)
+        self._tasks = [asyncio.create_task(self._await_jobs(k)) for k in queues]
+        self._tasks.append(asyncio.create_task(self._await_nudges()))
+        self._ending: set[asyncio.Task[None]] = set()
+
+    def pause(self, queue: str, *, paused: bool) -> None:
+        """Note whether a queue is paused: then no move is started; a nudge tells when it goes on."""
+        if paused:
+            self._active[queue].clear()
+        else:
+            self._active[queue].set()
+
+    def open(self) -> None:
+        """Wait for jobs: there is a free slot and nothing to claim."""
+        self._idle.set()
+
+    def shut(self) -> None:
+        """Start no further requests; those under way go on."""
+        self._idle.clear()
+
+    def end(self) -> None:
+        """End the moves under way: there is no free slot any more."""
+        self._idle.clear()
+        if not self._ending and any(channel.busy for channel in self._moves.values()):
+            task = asyncio.create_task(self._end())
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
+
+    async def close(self) -> None:
+        """End all requests, take what they bring, and close the connections."""
+        self._closing = True
+        self._idle.set()
+        for active in self._active.values():
+            active.set()
+        channels = [*self._moves.values(), self._nudges]
+        while pending := [task for task in self._tasks if not task.done()]:
+            for channel in channels:
+                await channel.end()
+            await asyncio.wait(pending, timeout=0.05)
+        for channel in channels:
+            await channel.close()
+
+    async def _end(self) -> None:
+        for channel in self._moves.values():
+            await channel.end()
+
+    async def _await_jobs(self, k: Keys) -> None:
+        patience = Patience(f"consuming queue {k.queue}")
+        channel = self._moves[k.queue]
+        while True:
+            await self._active[k.queue].wait()
+            await self._idle.wait()
+            if self._closing:
+                return
+            if not self._active[k.queue].is_set():
+                continue
+            try:
+                job = await channel.run(op.blocking_move(k, BLOCK_S))
+                patience.over()
+            except StoreRefused as error:
+                log.debug("queue %s: %s", k.queue, error)
+                await asyncio.sleep(_REFUSED_S)
+                self._look()
+            except StoreError as error:
+                await patience.wait(error)
+            else:
+                if job is not None:
+                    self._moved(k, job)
+
+    async def _await_nudges(self) -> None:
+        patience = Patience("waiting for nudges")
+        nudges = [k.nudge for k in self._queues]
+        while True:
+            await self._idle.wait()
+            if self._closing:
+                return
+            try:
+                await self._nudges.run(op.await_nudge(nudges, BLOCK_S))
+                patience.over()
+            except StoreError as error:
+                await patience.wait(error)
+            # Also when none came: nudges are hints, and may be lost.
+            self._look()

@@ -1,0 +1,120 @@
+"""The lease keeper: extends what a consumer holds, from a thread with a connection of its own.
+
+An event loop that is busy, or a task that keeps the interpreter to itself, must not cost leases. So
+this is a thread, it owns its store, and it shares with the loop only the holdings (which it copies)
+and each job's ``stop_reason`` (which it sets).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+from headrace import operations as op
+from headrace.clock import monotonic
+from headrace.consumer.claimed import Claimed
+from headrace.consumer.holdings import Holdings
+from headrace.context import StopReason
+from headrace.errors import StoreError
+from headrace.keys import keys_of
+from headrace.policy import LeasePolicy
+from headrace.scripts import MAX_BYTES, MAX_ITEMS
+from headrace.store import Store
+
+log = logging.getLogger(__name__)
+
+Stop = Callable[[Claimed, StopReason], None]
+
+
+class LeaseKeeper(threading.Thread):
+    """Extends leases every third of their time until it is closed.
+
+    Args:
+        store: a store for this thread alone.
+        consumer: the consumer's name.
+        policy: how long a lease lasts.
+        holdings: what the consumer holds.
+        stop: tells a job, from this thread, that it should end.
+    """
+
+    def __init__(
+        self, store: Store, consumer: str, policy: LeasePolicy, holdings: Holdings, stop: Stop
+    ) -> None:
+        super().__init__(name="headrace-leases", daemon=True)
+        self._store = store
+        self._consumer = consumer
+        self._policy = policy
+        self._holdings = holdings
+        self._stop = stop
+        self._closing = threading.Event()
+
+    def run(self) -> None:
+        """Extend until closed; after a failure again soon."""
+        every_s = self._policy.extend_every_s
+        pause_s = every_s
+        while not self._closing.wait(pause_s):
+            pause_s = every_s if self.extend_all() else every_s / 5
+        self._store.close()
+
+    def close(self) -> None:
+        """End the thread; it answers within one request."""
+        self._closing.set()
+
+    def extend_all(self) -> bool:
+        """Extend every lease once; answers whether Redis did so."""
+        for queue in self._holdings.queues():
+            owned = [claimed for claimed in self._holdings.of(queue).values() if claimed.owned]
+            for some in _portions(owned):
+                if not self._extend(queue, some):
+                    return False
+        return True
+
+    def _extend(self, queue: str, some: Sequence[Claimed]) -> bool:
+        lease_s = self._policy.lease_s
+        until = monotonic() + lease_s  # before it is sent: the lease lasts at least as long
+        pairs = [(claimed.head.id, claimed.number) for claimed in some]
+        request = op.extend(keys_of(queue), self._consumer, pairs, lease_ms=round(lease_s * 1000))
+        try:
+            answer = self._store.run(request)
+        except StoreError as error:
+            log.warning("leases of queue %s were not extended: %s", queue, error)
+            if error.timed_out:
+                self._give_up_late()
+            return False
+        lost, cancelled = set(answer.lost), set(answer.cancelled)
+        for claimed in some:
+            if claimed.head.id in lost:
+                # Settled while this was on its way, or truly lost: the loop knows which.
+                if self._holdings.get(queue, claimed.head.id) is claimed:
+                    self._stop(claimed, "lost")
+            else:
+                claimed.leased_until = until
+                if claimed.head.id in cancelled:
+                    self._stop(claimed, "cancelled")
+        return True
+
+    def _give_up_late(self) -> None:
+        """Tell the jobs whose lease is about to run out that somebody else may get them.
+
+        Only when Redis does not answer: then it may be alive and reachable for others. While it
+        refuses connections or loads its data, nobody can reclaim anything, and when it is back there
+        is a grace; so jobs go on.
+        """
+        soon = monotonic() + self._policy.extend_every_s
+        for queue in self._holdings.queues():
+            for claimed in self._holdings.of(queue).values():
+                if claimed.leased_until < soon:
+                    self._stop(claimed, "lost")
+
+
+def _portions(held: Sequence[Claimed]) -> Iterator[Sequence[Claimed]]:
+    """Cut into what one call may carry: Redis reads the jobs' bytes to find their tokens."""
+    start = size = 0
+    for index, claimed in enumerate(held):
+        if index > start and (index - start >= MAX_ITEMS or size > MAX_BYTES):
+            yield held[start:index]
+            start, size = index, 0
+        size += len(claimed.job)
+    if start < len(held):
+        yield held[start:]

@@ -1,0 +1,79 @@
+"""What a consumer is told: which queues, how many jobs at once, how long claims last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from headrace.errors import InvalidSetting
+from headrace.keys import keys_of
+from headrace.policy import LeasePolicy
+
+DEFAULT_THREADS: Final = 10
+DEFAULT_ASYNC: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class QueueWeight:
+    """One queue to consume; 0: in the order given, else its share of the turns."""
+
+    name: str
+    weight: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerOptions:
+    """How a consumer works.
+
+    Attributes:
+        queues: what it consumes, in order or by weight.
+        concurrency: jobs at once; None: 100 when all tasks are async, else 10 threads.
+        lease: how long claims last.
+        grace_s: how long running jobs may take to finish after a stop signal, seconds.
+        burst: stop when there is nothing left to claim.
+        max_jobs: stop after so many jobs; None never.
+        name: the consumer's name, unique; None makes one up.
+        unknown_task_ttl_s: how long a job waits for a consumer that knows its task, seconds.
+    """
+
+    queues: tuple[QueueWeight, ...]
+    concurrency: int | None = None
+    lease: LeasePolicy = field(default_factory=LeasePolicy)
+    grace_s: float = 30.0
+    burst: bool = False
+    max_jobs: int | None = None
+    name: str | None = None
+    unknown_task_ttl_s: float = 86_400.0
+
+    def __post_init__(self) -> None:
+        if not self.queues:
+            raise InvalidSetting("a consumer needs at least one queue")
+        if self.concurrency is not None and not 1 <= self.concurrency <= 10_000:
+            raise InvalidSetting(f"concurrency={self.concurrency} must be from 1 to 10000")
+        if self.max_jobs is not None and self.max_jobs < 1:
+            raise InvalidSetting(f"max_jobs={self.max_jobs} must be 1 or more")
+        if self.grace_s < 0 or self.unknown_task_ttl_s < 0:
+            raise InvalidSetting("periods must be 0 seconds or more")
+
+
+def parse_queues(text: str) -> tuple[QueueWeight, ...]:
+    """Read ``a,b`` (a first, b when a is empty) or ``a:3,b:1`` (three turns in four begin with a).
+
+    Raises:
+        InvalidSetting: a name or a weight has no meaning, a queue is named twice, or only some of
+            the queues have a weight.
+    """
+    queues: list[QueueWeight] = []
+    for part in text.split(","):
+        name, colon, weight = part.strip().partition(":")
+        keys_of(name)
+        if colon and not (weight.isascii() and weight.isdigit() and 0 < int(weight) <= 1_000_000):
+            raise InvalidSetting(
+                f"{part!r}: the weight must be a whole number from 1, as in a:3,b:1"
+            )
+        queues.append(QueueWeight(name, int(weight) if colon else 0))
+    if len({queue.name for queue in queues}) < len(queues):
+        raise InvalidSetting(f"{text!r} names a queue twice")
+    if any(queue.weight for queue in queues) and not all(queue.weight for queue in queues):
+        raise InvalidSetting(f"{text!r}: give every queue a weight, or none")
+    return tuple(queues)

@@ -1,0 +1,55 @@
+"""The outbox: outcomes that wait for the next round trip. While one is under way they collect."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Final
+
+from headrace.consumer.claimed import Claimed
+from headrace.keys import Keys
+from headrace.operations import Outcome
+from headrace.scripts import MAX_BYTES
+
+_MOST: Final = 500  # outcomes in one call: seven arguments each, far below what Lua can unpack
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Outcomes of one queue for one call."""
+
+    k: Keys
+    pairs: list[tuple[Claimed, Outcome]]
+
+
+class Outbox:
+    """Outcomes by queue, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._by_queue: dict[str, deque[tuple[Claimed, Outcome]]] = {}
+
+    def __bool__(self) -> bool:
+        return any(self._by_queue.values())
+
+    def add(self, claimed: Claimed, outcome: Outcome) -> None:
+        """Put an outcome in."""
+        self._by_queue.setdefault(claimed.k.queue, deque()).append((claimed, outcome))
+
+    def take(self) -> list[Batch]:
+        """Take out what one call for each queue may carry."""
+        batches: list[Batch] = []
+        for waiting in self._by_queue.values():
+            batch: list[tuple[Claimed, Outcome]] = []
+            size = 0
+            while waiting and len(batch) < _MOST and size < MAX_BYTES:
+                pair = waiting.popleft()
+                batch.append(pair)
+                size += len(pair[0].job) + len(pair[1].job) + len(pair[1].result)
+            if batch:
+                batches.append(Batch(batch[0][0].k, batch))
+        return batches
+
+    def put_back(self, batches: list[Batch]) -> None:
+        """Put outcomes back to the front: their call failed, and may be sent again."""
+        for batch in batches:
+            self._by_queue[batch.k.queue].extendleft(reversed(batch.pairs))

@@ -1,0 +1,41 @@
+"""One consumer as a program: the event loop, the signals, the exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from headrace.app import Headrace
+from headrace.consumer.consumer import Consumer
+from headrace.consumer.options import ConsumerOptions
+
+
+def run(app: Headrace, options: ConsumerOptions) -> int:
+    """Consume until SIGTERM or SIGINT; a second signal ends at once.
+
+    Returns:
+        The exit code: 0.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_main(app, options))
+    return 0
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415  where it installs; asyncio's own loop serves as well
+    except ImportError:
+        return None
+    factory: Any = uvloop.new_event_loop
+    return factory  # type: ignore[no-any-return]
+
+
+async def _main(app: Headrace, options: ConsumerOptions) -> None:
+    consumer = Consumer(app, options)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, consumer.stop)
+    await consumer.run()
+    await app.aclose()

@@ -1,0 +1,96 @@
+"""What a consumer writes into the log: one line for each transition, with the job's fields on it.
+
+Success is DEBUG, for a busy consumer has thousands a second; whatever an operator may have to look
+at is INFO and above.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from headrace.consumer.claimed import Claimed
+from headrace.context import StopReason
+from headrace.logs import job_fields
+from headrace.operations import AdoptAnswer, Outcome
+
+log = logging.getLogger("headrace.consumer")
+
+
+def ended(claimed: Claimed, outcome: Outcome, error: BaseException | None) -> None:
+    """Tell how a run ended."""
+    verb = outcome.verb
+    if verb == "done":
+        if claimed.context is not None and claimed.context.stop_reason == "timeout":
+            log.warning("done, but late: beyond its timeout", extra=_fields(claimed))
+        elif log.isEnabledFor(logging.DEBUG):
+            log.debug("done", extra=_fields(claimed))
+    elif verb == "retry":
+        log.info(
+            "attempt failed, again in %.1f s: %s: %s",
+            outcome.delay_ms / 1000,
+            type(error).__name__,
+            error,
+            extra=_fields(claimed),
+        )
+    elif verb in ("dead", "drop"):
+        _failed(claimed, outcome, error)
+    else:
+        log.info("%s", {"cancel": "cancelled"}.get(verb, verb), extra=_fields(claimed))
+
+
+def flawed(claimed: Claimed, outcome: Outcome) -> None:
+    """Tell why a job was not run."""
+    if outcome.verb == "release":
+        log.debug("given back: no slot is free", extra=_fields(claimed))
+    elif outcome.verb == "park":
+        log.warning(
+            "no such task here: parked for %.0f s",
+            outcome.delay_ms / 1000,
+            extra=_fields(claimed),
+        )
+    else:
+        _failed(claimed, outcome, claimed.problem)
+
+
+def stopped(claimed: Claimed, reason: StopReason) -> None:
+    """Tell that a running job was told to end."""
+    text = {
+        "timeout": "ran out of time",
+        "lost": "lost its lease: another consumer may run it too",
+        "cancelled": "is cancelled",
+        "shutdown": "is given back: the grace period is over",
+    }[reason]
+    log.warning("%s", text, extra=_fields(claimed))
+
+
+def lost(claimed: Claimed, outcome: Outcome) -> None:
+    """Tell that an outcome changed nothing, because the claim was not ours any more."""
+    log.warning("%s came too late: the claim was lost", outcome.verb, extra=_fields(claimed))
+
+
+def not_ours(claimed: Claimed, answer: AdoptAnswer) -> None:
+    """Tell that a moved job could not be adopted."""
+    log.info("moved, but not adopted: %s", answer, extra=_fields(claimed))
+
+
+def _failed(claimed: Claimed, outcome: Outcome, error: BaseException | None) -> None:
+    raised = error is not None and claimed.flaw is None
+    log.error(
+        "failed for good: %s: %s%s",
+        type(error).__name__,
+        error,
+        # Nothing else keeps a dropped job: the log has it.
+        f"; dropped: {claimed.job!r}" if outcome.verb == "drop" else "",
+        extra=_fields(claimed),
+        exc_info=error if raised else None,
+    )
+
+
+def _fields(claimed: Claimed) -> dict[str, object]:
+    call = claimed.call
+    return job_fields(
+        job_id=claimed.head.id,
+        queue=claimed.k.queue,
+        task=call.task if call is not None else "-",
+        attempt=claimed.head.attempt + 1,
+    )

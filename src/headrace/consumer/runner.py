@@ -1,0 +1,120 @@
+"""The runner: calls tasks. Async ones on the event loop, sync ones in threads that are kept.
+
+Threads take work from a SimpleQueue, which is written in C, and hand completions back in batches:
+waking the loop for each job would cost more than most jobs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+from headrace.clock import monotonic
+from headrace.consumer.claimed import Claimed
+from headrace.errors import InvalidArguments
+from headrace.logs import current_job
+
+Finished = Callable[[Claimed, Any, BaseException | None], None]
+
+
+class Runner:
+    """Runs claimed jobs.
+
+    Args:
+        finished: told on the event loop how each run ended.
+        threads: how many sync jobs may run at once.
+    """
+
+    def __init__(self, finished: Finished, threads: int) -> None:
+        self._finished = finished
+        self._loop = asyncio.get_running_loop()
+        self._most = threads
+        self._threads: list[threading.Thread] = []
+        self._busy = 0  # sync jobs that were started and have not been handed back
+        self._inbox: SimpleQueue[Claimed | None] = SimpleQueue()
+        self._outbox: deque[tuple[Claimed, Any, BaseException | None]] = deque()
+        self._notified = False
+        self._base = contextvars.copy_context()
+
+    def start(self, claimed: Claimed) -> None:
+        """Run a job; how it ends is told to ``finished``."""
+        task = claimed.task
+        assert task is not None
+        if task.is_async:
+            claimed.runner = self._loop.create_task(self._run_async(claimed))
+            return
+        self._busy += 1
+        if self._busy > len(self._threads) < self._most:
+            name = f"headrace-task-{len(self._threads)}"
+            # Daemon: a task that hangs must not keep a process from ending after its grace period.
+            thread = threading.Thread(target=self._work, name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._inbox.put(claimed)
+
+    def close(self) -> None:
+        """Let idle threads end; busy ones end with their job or with the process."""
+        for _ in self._threads:
+            self._inbox.put(None)
+
+    async def _run_async(self, claimed: Claimed) -> None:
+        current_job.set(claimed.context)
+        claimed.started = monotonic()
+        try:
+            value = await _call(claimed)
+        except BaseException as error:  # also SystemExit: a task does not end the consumer
+            self._finished(claimed, None, error)
+        else:
+            self._finished(claimed, value, None)
+
+    def _work(self) -> None:
+        while (claimed := self._inbox.get()) is not None:
+            value: Any = None
+            error: BaseException | None = None
+            try:
+                value = self._base.copy().run(_call_in_thread, claimed)
+            except BaseException as raised:
+                error = raised
+            self._outbox.append((claimed, value, error))
+            # Read after the append: the drain resets it before it empties the outbox.
+            if not self._notified:
+                self._notified = True
+                try:
+                    self._loop.call_soon_threadsafe(self._drain)
+                except RuntimeError:  # the loop is closed: the consumer has left without us
+                    return
+            del claimed, value, error  # do not keep a job alive while waiting for the next
+
+    def _drain(self) -> None:
+        self._notified = False
+        while self._outbox:
+            self._busy -= 1
+            self._finished(*self._outbox.popleft())
+
+
+def _call_in_thread(claimed: Claimed) -> Any:
+    current_job.set(claimed.context)
+    claimed.started = monotonic()
+    return _call(claimed)
+
+
+def _call(claimed: Claimed) -> Any:
+    task, call = claimed.task, claimed.call
+    assert task is not None
+    assert call is not None
+    kwargs = call.kwargs
+    if task.context_parameter is not None:
+        kwargs = {**kwargs, task.context_parameter: claimed.context}
+    try:
+        return task.function(*call.args, **kwargs)
+    except TypeError as error:
+        # Raised by the call itself, one frame deep, and not inside the task.
+        own = error.__traceback__
+        if own is not None and own.tb_next is None:
+            raise InvalidArguments(str(error)) from error
+        raise

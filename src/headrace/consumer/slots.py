@@ -1,0 +1,104 @@
+"""The slots: how many jobs run, how many wait in hand for a slot, and how many more to claim.
+
+While jobs are quick, some are claimed beyond the free slots, so that a slot never waits for a round
+trip. How many is bounded by time, and they are handed back as soon as a slow job holds them up.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from headrace.clock import monotonic
+from headrace.consumer.claimed import Claimed
+
+PREFETCH_S: Final = 0.020
+"""Jobs claimed ahead are at most so much work: what a round trip takes on a bad day."""
+
+PREFETCH_MOST: Final = 128
+
+HELD_UP_S: Final = 0.100
+"""Jobs claimed ahead that wait longer are handed back: something slow is in front of them."""
+
+_NEW_WEIGHT: Final = 0.1  # of the newest run in the moving average: about the last ten count
+
+
+class Slots:
+    """Counts what a consumer has in hand. Belongs to the event loop.
+
+    Args:
+        concurrency: how many jobs run at once.
+        most: how many jobs it may start in all; None without bound.
+    """
+
+    def __init__(self, concurrency: int, most: int | None) -> None:
+        self.concurrency = concurrency
+        self.running: set[Claimed] = set()
+        self.waiting: set[Claimed] = set()  # for Redis to say that they are ours
+        self.ready: deque[Claimed] = deque()
+        self.left = most
+        self._pace_s: float | None = None
+        self._last_start = 0.0
+
+    @property
+    def in_hand(self) -> int:
+        """How many jobs are in hand and not ended."""
+        return len(self.running) + len(self.ready) + len(self.waiting)
+
+    @property
+    def free(self) -> int:
+        """How many slots have no job; those that may yet start count only as far as allowed."""
+        free = self.concurrency - self.in_hand
+        return (
+            free
+            if self.left is None
+            else min(free, self.left - len(self.ready) - len(self.waiting))
+        )
+
+    @property
+    def wanted(self) -> int:
+        """How many jobs to claim now."""
+        wanted = self.free + self._prefetch()
+        return (
+            wanted
+            if self.left is None
+            else min(wanted, self.left - len(self.ready) - len(self.waiting))
+        )
+
+    def next(self) -> Claimed | None:
+        """Take the next job to start, when there is one and a slot for it."""
+        if not self.ready or len(self.running) >= self.concurrency:
+            return None
+        claimed = self.ready.popleft()
+        self.running.add(claimed)
+        self._last_start = monotonic()
+        if self.left is not None:
+            self.left -= 1
+        return claimed
+
+    def ended(self, claimed: Claimed) -> None:
+        """Note that a run ended, and how long it took."""
+        self.running.discard(claimed)
+        took_s = monotonic() - claimed.started
+        pace_s = self._pace_s
+        self._pace_s = took_s if pace_s is None else pace_s + _NEW_WEIGHT * (took_s - pace_s)
+
+    def held_up(self) -> list[Claimed]:
+        """Take back the ready jobs when nothing has started for too long, newest first."""
+        if not self.ready or monotonic() - self._last_start < HELD_UP_S:
+            return []
+        self._pace_s = max(
+            self._pace_s or 0.0, HELD_UP_S
+        )  # claim no more ahead until it is quick again
+        return self.empty()
+
+    def empty(self) -> list[Claimed]:
+        """Take back all ready jobs, newest first, so that the oldest ends up in front."""
+        back = list(reversed(self.ready))
+        self.ready.clear()
+        return back
+
+    def _prefetch(self) -> int:
+        if self._pace_s is None:
+            return 0
+        return min(PREFETCH_MOST, int(self.concurrency * PREFETCH_S / max(self._pace_s, 1e-6)))

@@ -1,0 +1,132 @@
+"""Several consumers on one machine: starts them, restarts those that die, frees what they held.
+
+A dead child's connections are closed on the server first, so that nothing it sent can still arrive;
+then its claims are released, at once and uncharged: nobody waits for a lease to run out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import Final
+
+from headrace import flows
+from headrace.clock import monotonic
+from headrace.consumer.consumer import new_name
+from headrace.consumer.options import ConsumerOptions
+from headrace.errors import StoreError
+from headrace.keys import CONNECTION_PREFIX, keys_of
+from headrace.store import Store
+
+log = logging.getLogger("headrace.consumer")
+
+Program = Callable[[ConsumerOptions], int]
+
+_SETTLED_S: Final = 5.0  # a child that lives so long has started well
+_LONGEST_PAUSE_S: Final = 10.0
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    """One slot of the supervisor: the process in it, its consumer's name, and how often it failed."""
+
+    process: SpawnProcess
+    name: str
+    started: float
+    quick_deaths: int = 0
+
+
+def supervise(program: Program, options: ConsumerOptions, workers: int, url: str) -> int:
+    """Run several consumers until SIGTERM or SIGINT; a second signal ends them at once.
+
+    Args:
+        program: runs one consumer; importable, for it runs in a new process.
+        options: how each of them works.
+        workers: how many.
+        url: where Redis is.
+
+    Returns:
+        The exit code: 0, or 1 when a consumer failed in burst mode.
+    """
+    return _Supervisor(program, options, workers, url).run()
+
+
+class _Supervisor:
+    def __init__(self, program: Program, options: ConsumerOptions, workers: int, url: str) -> None:
+        self._program = program
+        self._options = options
+        self._workers = workers
+        self._store = Store(url, name=f"{CONNECTION_PREFIX}supervisor")
+        self._context = multiprocessing.get_context("spawn")
+        self._base = options.name or new_name()
+        self._children: list[_Child] = []
+        self._stopping = threading.Event()
+        self._failed = False
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._forward)
+        self._children = [self._start(0) for _ in range(self._workers)]
+        while self._children:
+            sentinels = {child.process.sentinel: child for child in self._children}
+            for sentinel in multiprocessing.connection.wait(list(sentinels)):
+                assert isinstance(sentinel, int)
+                self._bury(sentinels[sentinel])
+        self._store.close()
+        return 1 if self._failed else 0
+
+    def _start(self, quick_deaths: int) -> _Child:
+        name = f"{self._base}-{secrets.token_hex(2)}"
+        options = dataclasses.replace(self._options, name=name)
+        process = self._context.Process(target=_child, args=(self._program, options), name=name)
+        process.start()
+        return _Child(process, name, monotonic(), quick_deaths)
+
+    def _forward(self, _number: int, _frame: FrameType | None) -> None:
+        self._stopping.set()
+        for child in self._children:
+            with contextlib.suppress(ProcessLookupError):
+                child.process.terminate()
+
+    def _bury(self, child: _Child) -> None:
+        child.process.join()
+        self._children.remove(child)
+        if child.process.exitcode == 0:
+            return  # it was told to end, or its burst is over
+        self._failed = self._failed or self._options.burst
+        log.error("consumer %s died (exit code %s)", child.name, child.process.exitcode)
+        self._release(child.name)
+        if self._stopping.is_set() or self._options.burst:
+            return
+        quick = child.quick_deaths + 1 if monotonic() - child.started < _SETTLED_S else 0
+        if quick > 1:
+            self._stopping.wait(min(_LONGEST_PAUSE_S, 0.1 * 2.0**quick))
+        if not self._stopping.is_set():
+            self._children.append(self._start(quick))
+
+    def _release(self, name: str) -> None:
+        try:
+            self._store.follow(flows.disconnect(f"{CONNECTION_PREFIX}{name}"))
+            for queue in self._options.queues:
+                count = self._store.follow(flows.disown(keys_of(queue.name), name))
+                if count:
+                    log.warning("queue %s: %d jobs of %s are released", queue.name, count, name)
+        except StoreError as error:  # then their leases run out
+            log.warning("the jobs of %s were not released: %s", name, error)
+
+
+def _child(program: Program, options: ConsumerOptions) -> None:
+    # A group of its own: Ctrl-C reaches the supervisor alone, which tells each child once.
+    os.setpgid(0, 0)
+    raise SystemExit(program(options))

@@ -1,0 +1,141 @@
+"""How a claim ends: from what a run gave, and the task's options, to an outcome. Pure."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from headrace import results, wire
+from headrace.clock import now_ms
+from headrace.consumer.claimed import Claimed
+from headrace.context import JobStopped
+from headrace.errors import InvalidArguments, Reject, Retry
+from headrace.operations import Outcome, Verb
+from headrace.wire import Reason
+
+_PARK_FIRST_MS: Final = 1_000
+_PARK_LONGEST_MS: Final = 60_000
+
+_STOPPED: Final = (asyncio.CancelledError, JobStopped)
+
+
+@dataclass(slots=True)
+class Bench:
+    """What verdicts need beside the job.
+
+    Attributes:
+        consumer: this consumer's name.
+        unknown_task_ttl_ms: how long a job waits for a consumer that knows its task.
+        clock_ahead_ms: Redis' clock against this machine's.
+        uniform: gives random numbers in [0, 1) for the jitter.
+    """
+
+    consumer: str
+    unknown_task_ttl_ms: int
+    clock_ahead_ms: int = 0
+    uniform: Callable[[], float] = random.random
+
+    def now_ms(self) -> int:
+        """Give the time by Redis' clock, as far as it is known, ms since 1970."""
+        return now_ms() + self.clock_ahead_ms
+
+
+def of_run(claimed: Claimed, value: Any, error: BaseException | None, bench: Bench) -> Outcome:
+    """Judge a run: what the task returned, or raised."""
+    if error is None:
+        ttl_ms = _result_ttl_ms(claimed)
+        return _outcome(claimed, "done", ttl_ms, results.encode_value(value) if ttl_ms else b"")
+    stop = claimed.context.stop_reason if claimed.context is not None else None
+    if isinstance(error, _STOPPED):
+        if stop == "shutdown":
+            return _outcome(claimed, "release")
+        if stop == "cancelled":
+            return _outcome(claimed, "cancel", _result_ttl_ms(claimed), results.CANCELLED)
+        if stop == "timeout":
+            return _of_failure(claimed, TimeoutError("the job ran out of time"), bench, "timeout")
+    return _of_failure(claimed, error, bench, "max_attempts")
+
+
+def of_flaw(claimed: Claimed, bench: Bench) -> Outcome:
+    """Judge a job that cannot be run."""
+    head = claimed.head
+    if claimed.flaw == "surplus":
+        return _outcome(claimed, "release")
+    if claimed.flaw != "unknown_task":
+        return _dead(claimed, claimed.flaw or "malformed", claimed.problem, bench)
+    now = bench.now_ms()
+    since = head.unknown_since or now
+    waited_ms = now - since
+    if waited_ms >= bench.unknown_task_ttl_ms:
+        name = claimed.call.task if claimed.call is not None else ""
+        problem = LookupError(f"no consumer knew task {name!r} for {waited_ms // 1000} s")
+        return _dead(claimed, "unknown_task", problem, bench)
+    # As long again as it has waited: a consumer that is just being deployed gets it soon.
+    delay_ms = min(max(waited_ms, _PARK_FIRST_MS), _PARK_LONGEST_MS)
+    parked = wire.join(replace(head, delivery=head.delivery + 1, unknown_since=since), claimed.body)
+    return replace(_outcome(claimed, "park"), delay_ms=delay_ms, job=parked)
+
+
+def _of_failure(claimed: Claimed, error: BaseException, bench: Bench, final: Reason) -> Outcome:
+    task, context = claimed.task, claimed.context
+    assert task is not None
+    assert context is not None
+    head, config = claimed.head, task.config
+    if isinstance(error, InvalidArguments):
+        return _dead(claimed, "invalid_arguments", error, bench)
+    wanted = final == "timeout" or isinstance(error, (Retry, *config.retry_on))
+    if isinstance(error, (Reject, *config.give_up_on)) or not wanted:
+        return _dead(claimed, "rejected", error, bench)
+    if context.attempt >= context.max_attempts:
+        return _dead(claimed, final, error, bench)
+    delay_s = error.in_s if isinstance(error, Retry) else None
+    if delay_s is None:
+        delay_s = config.backoff.delay_s(context.attempt, bench.uniform)
+    again = replace(head, attempt=context.attempt, delivery=head.delivery + 1, unknown_since=0)
+    return replace(
+        _outcome(claimed, "retry"),
+        delay_ms=max(0, round(delay_s * 1000)),
+        job=wire.join(again, claimed.body),
+    )
+
+
+def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench: Bench) -> Outcome:
+    config = claimed.task.config if claimed.task is not None else None
+    text = ""
+    if problem is not None and problem.__traceback__ is not None and claimed.flaw is None:
+        text = "".join(traceback.format_exception(problem))
+    error = wire.error_of(
+        reason, problem, traceback=text, failed_at=bench.now_ms(), consumer=bench.consumer
+    )
+    ttl_ms = _result_ttl_ms(claimed)
+    result = results.encode_error(error) if ttl_ms else b""
+    if config is not None and not config.dead_letter:
+        return _outcome(claimed, "drop", ttl_ms, result)
+    if claimed.flaw == "malformed":
+        letter = wire.malformed_letter(claimed.body, error)
+    else:
+        attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt
+        head = replace(claimed.head, attempt=attempt, delivery=claimed.head.delivery + 1)
+        letter = wire.letter(head, claimed.body, error)
+    return replace(_outcome(claimed, "dead", ttl_ms, result), job=letter)
+
+
+def _outcome(claimed: Claimed, verb: Verb, ttl_ms: int = 0, result: bytes = b"") -> Outcome:
+    return Outcome(
+        claimed.head.id,
+        claimed.number,
+        verb,
+        result_ttl_ms=ttl_ms,
+        result=result if ttl_ms else b"",
+    )
+
+
+def _result_ttl_ms(claimed: Claimed) -> int:
+    own_s = claimed.call.result_ttl if claimed.call is not None else None
+    task_s = claimed.task.config.result_ttl_s if claimed.task is not None else None
+    seconds = own_s if own_s is not None else task_s
+    return round(seconds * 1000) if seconds else 0

@@ -1,0 +1,94 @@
+"""The web application: the page, the API, the metrics, the probes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.templating import Jinja2Templates
+
+from headrace import __version__
+from headrace import operations as op
+from headrace.app import Headrace
+from headrace.errors import StoreError
+from headrace.keys import keys_of
+from headrace.store import AsyncStore
+from headrace.web.answers import HANDLERS, answer
+from headrace.web.api import Api
+from headrace.web.guard import Guard
+from headrace.web.metrics import Metrics
+from headrace.web.reader import Reader
+from headrace.web.watch import Watch
+
+_HERE: Final = Path(__file__).parent
+_READY_WITHIN_S: Final = 1.0
+
+
+def create_app(
+    headrace: Headrace,
+    store: AsyncStore,
+    *,
+    watch: Watch | None = None,
+    leads: Callable[[], bool] = lambda: False,
+) -> Starlette:
+    """Make the web application of a server.
+
+    Args:
+        headrace: through which jobs are enqueued.
+        store: through which queues are read; closed by whoever made it.
+        watch: the live updates, for whoever wants to close them.
+        leads: tells whether this server does the maintenance.
+    """
+    reader = Reader(store, headrace)
+    pages = Pages(headrace, store)
+    return Starlette(
+        routes=[
+            Route("/", pages.home),
+            Route("/healthz", pages.alive),
+            Route("/readyz", pages.ready),
+            Route("/metrics", Metrics(reader, leads).scrape),
+            Mount("/api", routes=Api(headrace, reader, watch or Watch(reader)).routes()),
+            Mount("/static", StaticFiles(directory=_HERE / "static")),
+        ],
+        middleware=[Middleware(Guard)],
+        exception_handlers=HANDLERS,
+    )
+
+
+class Pages:
+    """The page, and the probes."""
+
+    def __init__(self, headrace: Headrace, store: AsyncStore) -> None:
+        self._headrace = headrace
+        self._store = store
+        self._templates = Jinja2Templates(_HERE / "templates")
+
+    async def home(self, request: Request) -> Response:
+        """Show the queues, live."""
+        queue = keys_of(request.query_params.get("queue") or self._headrace.queue).queue
+        shown = {"queue": queue, "redis": str(self._headrace.redis_url), "version": __version__}
+        return self._templates.TemplateResponse(request, "home.html", shown)
+
+    async def alive(self, _: Request) -> Response:
+        """Tell that the process is there."""
+        return answer({"alive": True})
+
+    async def ready(self, _: Request) -> Response:
+        """Tell whether Redis answers."""
+        try:
+            ping = op.command("PING", parse=bool)
+            await asyncio.wait_for(self._store.run(ping), _READY_WITHIN_S)
+        except TimeoutError:
+            error = f"Redis does not answer within {_READY_WITHIN_S:g} s"
+            return answer({"ready": False, "error": error}, 503)
+        except StoreError as error:
+            return answer({"ready": False, "error": str(error)}, 503)
+        return answer({"ready": True})

@@ -1,0 +1,153 @@
+"""The server process: HTTP on a loopback address, and the maintenance of all queues beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any, Final
+
+import uvicorn
+
+from headrace.app import Headrace
+from headrace.errors import InvalidSetting
+from headrace.ids import new_id
+from headrace.keys import CONNECTION_PREFIX
+from headrace.maintenance import Maintenance
+from headrace.policy import LeasePolicy
+from headrace.store import AsyncStore
+from headrace.web.application import create_app
+from headrace.web.guard import LOOPBACK
+from headrace.web.reader import Reader
+from headrace.web.watch import Watch
+
+log = logging.getLogger(__name__)
+
+HOST: Final = "127.0.0.1"
+PORT: Final = 8390
+"""Nobody's by convention: not of the peers' pages, nor in the list of assigned ports."""
+
+_GRACE_S: Final = 1  # for requests under way when the server is asked to end
+_AGAIN_S: Final = 1.0
+
+
+async def serve(
+    headrace: Headrace,
+    *,
+    host: str = HOST,
+    port: int = PORT,
+    policy: LeasePolicy | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until asked to stop, then end within two seconds, whoever is still connected.
+
+    Args:
+        headrace: the application whose Redis is served.
+        host: a loopback address.
+        port: a TCP port; 0 for a free one.
+        policy: how long claims last.
+        stop: ends the server when set; None to end on SIGTERM and SIGINT.
+
+    Raises:
+        InvalidSetting: the server may not, or cannot, listen there.
+    """
+    listener = _listen(host, port)
+    name = f"server-{socket.gethostname()}-{os.getpid()}-{new_id()[-8:]}"
+    store = AsyncStore(headrace.redis_url.url, name=f"{CONNECTION_PREFIX}server")
+    watch = Watch(Reader(store, headrace))
+    maintenance = Maintenance(store, name, policy or LeasePolicy())
+    app = create_app(headrace, store, watch=watch, leads=lambda: maintenance.leads)
+    server = _Server(_config(app))
+    with ExitStack() as stack:
+        stack.callback(listener.close)
+        stop = stop or stack.enter_context(_stopped_by_signals())
+        stopping = asyncio.create_task(stop.wait())
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        maintaining = asyncio.create_task(_maintain(maintenance))
+        log.info("Serving at http://%s:%d", *_address(listener))
+        try:
+            await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            server.should_exit = True
+            watch.close()
+            await asyncio.gather(_ended(stopping), _ended(maintaining), serving)
+            await store.close()
+            await headrace.aclose()
+            log.info("Served")
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, without its hands on the signals."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+        yield
+
+
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        log_config=None,
+        log_level=logging.WARNING,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if host not in LOOPBACK:
+        raise InvalidSetting(
+            f"host={host!r}: the server has no password yet, so whoever reaches it can read and add "
+            f"jobs. It listens on {', '.join(LOOPBACK)} alone; from elsewhere, use an SSH tunnel"
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise InvalidSetting(
+            f"port {port} of {host} cannot be had ({error}): end the program that has it, or give "
+            "another port"
+        ) from error
+
+
+def _address(listener: socket.socket) -> tuple[str, int]:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]" if ":" in host else host, port
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[asyncio.Event]:
+    """Give an event that SIGTERM and SIGINT set; in a thread of its own a server has no signals."""
+    stop, loop, taken = asyncio.Event(), asyncio.get_running_loop(), []
+    with suppress(ValueError, RuntimeError, NotImplementedError):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+            taken.append(number)
+    try:
+        yield stop
+    finally:
+        for number in taken:
+            loop.remove_signal_handler(number)
+
+
+async def _maintain(maintenance: Maintenance) -> None:
+    while True:
+        try:
+            await maintenance.run()
+        except Exception:
+            log.exception("The maintenance failed; it begins again")
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Cancel a task; a second time when it takes too long to leave (a Redis that hangs)."""
+    for _ in range(2):
+        task.cancel()
+        await asyncio.wait({task}, timeout=_GRACE_S / 2)

@@ -1,0 +1,108 @@
+"""What is shown of queues and jobs: plain objects, small whatever the job holds."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+
+from headrace import ids, wire
+from headrace.operations import Snapshot
+
+_SHOWN: Final = 200  # bytes of arguments, characters of an error's message
+_FIRST_MS: Final = 1_577_836_800_000  # 2020: an older instant is read out of an id of another make
+
+
+class _Call(msgspec.Struct):
+    """A job's call, its arguments left as they are written."""
+
+    task: str
+    args: msgspec.Raw = msgspec.Raw(b"[]")
+    kwargs: dict[str, msgspec.Raw] = {}
+
+
+_decode = msgspec.json.Decoder(_Call).decode
+
+
+def queue_view(snapshot: Snapshot) -> dict[str, Any]:
+    """Show a queue; nothing in it changes while the queue does not."""
+    return {
+        "queue": snapshot.queue,
+        "paused": snapshot.paused,
+        "pending": snapshot.pending,
+        "priority": snapshot.priority,
+        "delayed": snapshot.delayed,
+        "processing": snapshot.processing,
+        "dead": snapshot.dead,
+        "foreign": snapshot.foreign,
+        "oldest_at_ms": oldest_at_ms(snapshot),
+        "next_due_at_ms": snapshot.due_at_ms,
+        "counters": snapshot.counters,
+    }
+
+
+def oldest_at_ms(snapshot: Snapshot) -> int | None:
+    """Tell when the job that waits longest was enqueued; None when none waits, or its id hides it."""
+    instants = [_made_at_ms(job) for job in (snapshot.oldest, snapshot.first_priority) if job]
+    known = [instant for instant in instants if instant is not None]
+    return min(known) if known and len(known) == len(instants) else None
+
+
+def oldest_age_s(snapshot: Snapshot) -> float | None:
+    """Tell how long that is ago by Redis' clock; a producer's clock may be ahead of it."""
+    at_ms = oldest_at_ms(snapshot)
+    return None if at_ms is None else max(0, snapshot.now_ms - at_ms) / 1000
+
+
+def job_view(job: bytes) -> dict[str, Any]:
+    """Show a job, or whatever else lies in a queue."""
+    parts = wire.split(job)
+    head = parts[0] if parts else wire.Head("")
+    error = wire.read_error(job) if b'"error"' in job else None
+    try:
+        call = _decode(job)
+        task: str | None = call.task
+        arguments = _arguments(call)
+    except Exception:  # malformed, which is what has to be shown
+        task = None
+        arguments = _cut(wire.wrapped_payload(error) or job)
+    return {
+        "id": head.id or None,
+        "task": task,
+        "arguments": arguments,
+        "bytes": len(job),
+        "made_at_ms": _made_at_ms(job),
+        "priority": head.priority,
+        "attempt": head.attempt,
+        "delivery": head.delivery,
+        "crashes": head.crashes,
+        "error": error and _error_view(error),
+    }
+
+
+def _error_view(error: wire.Error) -> dict[str, Any]:
+    return {
+        "reason": error.reason,
+        "type": error.type,
+        "message": error.message[:_SHOWN],
+        "failed_at_ms": error.failed_at or None,
+    }
+
+
+def _made_at_ms(job: bytes) -> int | None:
+    parts = wire.split(job)
+    instant = ids.time_ms_of(parts[0].id) if parts else None
+    return instant if instant is not None and instant >= _FIRST_MS else None
+
+
+def _arguments(call: _Call) -> str:
+    """Write the arguments of a call as Python would show them: ``"hi", n=3``."""
+    args = memoryview(call.args)
+    positional = _cut(args[1:-1] if args[:1] == b"[" else args)
+    named = [f"{name}={_cut(memoryview(value))}" for name, value in [*call.kwargs.items()][:20]]
+    return _cut(", ".join(filter(None, [positional, *named])).encode())
+
+
+def _cut(text: bytes | memoryview) -> str:
+    shown = bytes(text[:_SHOWN]).decode(errors="replace")
+    return shown if len(text) <= _SHOWN else shown.rstrip("\ufffd") + "…"

@@ -1,0 +1,277 @@
+"""Adopt leases an item that was moved by a plain command, under canonical bytes."""
+
+from __future__ import annotations
+
+import pytest
+
+from headrace import wire
+from tests.integration.transitions.driver import ME, OTHER, TASK, Driver, again, job
+
+A = job("a")
+BARE = b'{"task":"t"}'
+NEW = job("new")
+
+
+def digest_lease(item: bytes, ordinal: int = 1) -> str:
+    import hashlib
+
+    return f"~{hashlib.sha1(item).hexdigest()}:{ordinal}"
+
+
+def test_a_bare_item_is_leased_under_its_canonical_bytes(queue: Driver) -> None:
+    [moved] = queue.move_bare(BARE)
+    assert queue.adopt(moved, NEW) == "ok"
+    state = queue.check()
+    assert state.processing == [NEW]
+    assert state.claims == {"new": (f"{ME}:1", NEW)}
+    assert queue.settle(NEW, "done") == []
+    queue.check()
+
+
+def test_an_item_with_an_id_keeps_its_bytes(queue: Driver) -> None:
+    [moved] = queue.move_bare(A)
+    assert queue.adopt(moved, moved) == "ok"
+    assert queue.check().claims == {"a": (f"{ME}:1", A)}
+
+
+def test_the_deadline_counts_from_redis_own_clock(queue: Driver) -> None:
+    [moved] = queue.move_bare(A)
+    before = queue.now_ms()
+    queue.adopt(moved, moved, lease_ms=5_000)
+    assert before + 5_000 <= queue.check().leases["a"] <= queue.now_ms() + 5_000
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        b'{"task":"t","n":12345678901234567890123,"x":1e400}',
+        b'{ "id" : "mine" , "task" : "t" , "unknown" : [ 1 , 2 ] }\n',
+        '{"id":"ä","task":"t"}'.encode(),
+        rb'{"id":"a\"b","task":"t\u0000"}',
+    ],
+)
+def test_what_canonical_makes_of_an_item_goes_through_its_whole_life(
+    queue: Driver, item: bytes
+) -> None:
+    [moved] = queue.move_bare(item)
+    head, body = wire.canonical(moved)
+    canonical = wire.join(head, body)
+    assert queue.adopt(moved, canonical) == "ok"
+    assert queue.settle(canonical, "release") == []
+    assert queue.claim() == [again(canonical)]
+    queue.check()
+
+
+class TestRepeated:
+    def test_it_changes_nothing_but_the_deadline(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(BARE)
+        queue.adopt(moved, NEW, lease_ms=20_000)
+        before = queue.check()
+        assert queue.adopt(moved, NEW, lease_ms=50_000) == "ok"
+        after = queue.check()
+        assert (after.processing, after.claims) == (before.processing, before.claims)
+        assert after.leases["new"] > before.leases["new"]
+
+    def test_it_does_not_take_an_equal_bare_item_for_its_own(self, queue: Driver) -> None:
+        queue.push(BARE, BARE)
+        moved = queue.move()
+        queue.adopt(moved, NEW)
+        queue.move()
+        assert queue.adopt(moved, NEW) == "ok"
+        assert queue.check(bare=1).processing == [BARE, NEW]
+
+    def test_the_holder_may_rewrite_its_job(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        queue.adopt(moved, A)
+        newer = job("a", b',"task":"u"}')
+        assert queue.adopt(A, newer) == "ok"
+        assert queue.check().claims == {"a": (f"{ME}:1", newer)}
+
+    def test_a_job_that_is_settled_is_lost(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(BARE)
+        queue.adopt(moved, NEW)
+        queue.settle(NEW, "done")
+        before = queue.state()
+        assert queue.adopt(moved, NEW) == "lost"
+        assert queue.state() == before
+        queue.check()
+
+
+class TestLost:
+    def test_an_item_that_is_gone_is_lost(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(BARE)
+        queue.remove(moved)
+        assert queue.adopt(moved, NEW) == "lost"
+        state = queue.check()
+        assert (state.processing, state.leases) == ([], {})
+
+    def test_an_item_with_an_id_that_is_gone_is_lost(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        queue.remove(moved)
+        assert queue.adopt(moved, A) == "lost"
+        assert queue.check().leases == {}
+
+    def test_an_item_that_its_holder_lost_to_a_plain_lrem_is_lost(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        queue.adopt(moved, A)
+        queue.remove(A)
+        assert queue.adopt(moved, A) == "lost"
+        assert queue.check(gone=1).processing == []
+
+    def test_somebody_elses_job_is_lost(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        assert queue.adopt(moved, A, token=f"{OTHER}:7") == "ok"
+        before = queue.state()
+        assert queue.adopt(moved, A, token=f"{ME}:1") == "lost"
+        assert queue.state() == before
+
+    @pytest.mark.parametrize("item", [A, BARE])
+    def test_after_the_sweeps_lease_has_expired_it_is_lost(
+        self, queue: Driver, item: bytes
+    ) -> None:
+        [moved] = queue.move_bare(item)
+        queue.sweep(bare_lease_ms=1)
+        assert queue.crash().back == 1
+        assert queue.adopt(moved, A if item == A else NEW) == "lost"
+        state = queue.check()
+        assert (len(state.pending), state.processing, state.leases) == (1, [], {})
+
+
+class TestSweep:
+    """The sweep may have given a lease already while the adoption was on its way."""
+
+    def test_the_lease_of_an_item_with_an_id_is_taken_over(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        queue.sweep(bare_lease_ms=20_000)
+        assert queue.check().claims == {"a": ("-", A)}
+        assert queue.adopt(moved, A) == "ok"
+        assert queue.check().claims == {"a": (f"{ME}:1", A)}
+
+    def test_the_lease_of_a_bare_item_ends_with_its_adoption(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(BARE)
+        queue.sweep()
+        assert queue.check().claims == {digest_lease(BARE): ("-", BARE)}
+        assert queue.adopt(moved, NEW) == "ok"
+        assert queue.check().claims == {"new": (f"{ME}:1", NEW)}
+
+    def test_the_leases_of_equal_bare_items_stay_numbered_without_gaps(self, queue: Driver) -> None:
+        moved = queue.move_bare(BARE, BARE, BARE)
+        queue.sweep()
+        for n, item in enumerate(moved, start=1):
+            assert queue.adopt(item, job(f"new{n}"), token=f"{ME}:{n}") == "ok"
+            assert len(queue.check().claims) == 3
+        assert queue.check().claims.keys() == {"new1", "new2", "new3"}
+
+    def test_an_equal_item_that_is_still_bare_keeps_its_lease(self, queue: Driver) -> None:
+        queue.push(BARE, BARE)
+        moved = queue.move()
+        queue.sweep()
+        queue.move()  # this one has no lease yet
+        assert queue.adopt(moved, NEW) == "ok"
+        assert queue.check().claims.keys() == {"new", digest_lease(BARE)}
+
+    def test_a_paused_queue_takes_the_item_back_with_its_lease(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(BARE)
+        queue.sweep()
+        queue.pause()
+        assert queue.adopt(moved, NEW) == "paused"
+        state = queue.check()
+        assert (state.pending, state.leases) == ([BARE], {})
+
+    def test_a_sweep_after_the_adoption_gives_nothing(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(BARE)
+        queue.adopt(moved, NEW)
+        assert queue.sweep(all_=True).given == 0
+        queue.check()
+
+
+class TestDuplicate:
+    def test_an_id_in_use_is_a_duplicate(self, queue: Driver) -> None:
+        queue.hold(A)
+        other = job("a", b',"task":"other"}')
+        [moved] = queue.move_bare(other)
+        before = queue.state()
+        assert queue.adopt(moved, moved, token=f"{OTHER}:1") == "duplicate"
+        assert queue.state() == before
+        assert queue.adopt(moved, job("b", b',"task":"other"}'), token=f"{OTHER}:1") == "ok"
+        assert queue.check().claims["b"] == (f"{OTHER}:1", job("b", b',"task":"other"}'))
+
+    def test_equal_bytes_may_stand_there_twice(self, queue: Driver) -> None:
+        queue.push(A, A)
+        queue.claim(1, consumer=OTHER)
+        moved = queue.move()
+        assert queue.adopt(moved, A, token=f"{ME}:9") == "duplicate"
+        assert queue.adopt(moved, job("b"), token=f"{ME}:9") == "ok"
+        state = queue.check()
+        assert sorted(state.processing) == [A, job("b")]
+        assert state.claims.keys() == {"a", "b"}
+
+    def test_of_two_adoptions_of_equal_items_one_has_to_take_another_id(
+        self, queue: Driver
+    ) -> None:
+        first, second = queue.move_bare(A, A)
+        queue.sweep()
+        assert queue.adopt(first, A, token=f"{ME}:1") == "ok"
+        assert queue.adopt(second, A, token=f"{OTHER}:1") == "duplicate"
+        assert queue.adopt(second, job("b"), token=f"{OTHER}:1") == "ok"
+        assert queue.check().claims == {"a": (f"{ME}:1", A), "b": (f"{OTHER}:1", job("b"))}
+
+    def test_the_sweeps_lease_of_another_item_is_not_taken_over(self, queue: Driver) -> None:
+        older, newer = job("a", b',"task":"old"}'), job("a", b',"task":"new"}')
+        queue.move_bare(older)
+        queue.sweep()
+        [moved] = queue.move_bare(newer)
+        assert queue.adopt(moved, newer) == "duplicate"
+        assert queue.check(bare=1, twins={"a"}).claims == {"a": ("-", older)}
+
+
+class TestRefused:
+    def test_a_paused_queue_takes_the_item_back_to_its_front(self, queue: Driver) -> None:
+        queue.push(A)
+        moved = queue.move()
+        queue.push(job("b"))
+        queue.pause()
+        assert queue.adopt(moved, A) == "paused"
+        state = queue.check()
+        assert (state.pending, state.processing) == ([job("b"), A], [])
+        assert queue.adopt(moved, A) == "lost"
+        assert queue.check().pending == [job("b"), A]
+
+    def test_a_paused_queue_still_lets_its_holder_renew(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        queue.adopt(moved, A)
+        queue.pause()
+        assert queue.adopt(moved, A) == "ok"
+        queue.check()
+
+    def test_a_cancelled_item_is_taken_out(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        assert queue.cancel(A) == "requested"
+        assert queue.adopt(moved, A) == "cancelled"
+        state = queue.check()
+        assert (state.processing, state.leases, state.counters["cancel"]) == ([], {}, 1)
+        assert queue.adopt(moved, A) == "lost"
+        queue.check()
+
+    def test_cancelled_wins_over_paused(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        queue.cancel(A)
+        queue.pause()
+        assert queue.adopt(moved, A) == "cancelled"
+        assert queue.check().pending == []
+
+    def test_a_cancelled_item_under_the_sweeps_lease_leaves_no_lease(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        queue.sweep()
+        queue.cancel(A)
+        assert queue.adopt(moved, A) == "cancelled"
+        assert queue.check().leases == {}
+
+
+def test_nul_bytes_and_bytes_that_are_no_utf_8_are_adopted(queue: Driver) -> None:
+    item = b'{"task":"\x00\xff"}'
+    [moved] = queue.move_bare(item)
+    canonical = job("a", b',"task":"\x00\xff"}')
+    assert queue.adopt(moved, canonical) == "ok"
+    assert queue.check().processing == [canonical]
+    assert TASK  # the body that the other tests use is another one
