@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, field, replace
 from hashlib import sha1
 from typing import Any
 
 from headrace import operations as op
 from headrace import wire
+
+
+KEY_TTL = 10 * 3_600_000  # ms
 
 
 def id_of(job: bytes) -> str | None:
@@ -52,7 +55,7 @@ def take(items: list[bytes], job: bytes, *, oldest: bool = False) -> bool:
 
 @dataclass
 class Lease:
-    """A lease by id: who holds it (a token, or "-": the sweep gave it), for which bytes, until when."""
+    """Who holds it (a token, or "-": the sweep gave it), for which bytes, until when."""
 
     owner: str
     job: bytes
@@ -61,20 +64,19 @@ class Lease:
 
 @dataclass
 class Model:
-    """One queue. The attributes are the places of the protocol; ``bare`` the leases without an id."""
+    """One queue: the places of the protocol, and its leases by id, or by digest and ordinal."""
 
     now: int = 0
     pending: list[bytes] = field(default_factory=list)
     processing: list[bytes] = field(default_factory=list)
     dead: list[bytes] = field(default_factory=list)
-    delayed: dict[bytes, int] = field(default_factory=dict)
-    priority: dict[bytes, int] = field(default_factory=dict)
+    delayed: dict[bytes, int] = field(default_factory=dict)  # due
+    priority: dict[bytes, int] = field(default_factory=dict)  # -priority
     leases: dict[str, Lease] = field(default_factory=dict)
-    bare: dict[bytes, list[int]] = field(default_factory=dict)
     cancelled: dict[str, int] = field(default_factory=dict)
     unique: dict[str, str] = field(default_factory=dict)
     results: dict[str, bytes] = field(default_factory=dict)
-    expiry: dict[str, int] = field(default_factory=dict)
+    ends: dict[tuple[str, str], int] = field(default_factory=dict)  # when a key expires
     stats: Counter[str] = field(default_factory=Counter)
     paused: bool = False
     swept: int | None = None
@@ -84,20 +86,25 @@ class Model:
 
     def state(self) -> dict[str, Any]:
         """Give what is to be found in Redis."""
-        plain = "pending processing dead delayed priority cancelled unique results paused swept quiet"
-        return {name: getattr(self, name) for name in plain.split()} | {
-            "leases": {i: (held.owner, held.job, held.deadline) for i, held in self.leases.items()},
-            "bare": {job: sorted(deadlines) for job, deadlines in self.bare.items()},
+        names = (
+            "pending processing dead delayed priority cancelled unique results paused swept quiet"
+        )
+        return {name: getattr(self, name) for name in names.split()} | {
+            "leases": {name: astuple(lease) for name, lease in self.leases.items()},
             "stats": {name: count for name, count in self.stats.items() if count},
         }
 
+    def leased(self, job: bytes) -> int:
+        """Count the leases of equal items."""
+        return sum(lease.job == job for lease in self.leases.values())
+
     def advance(self, ms: int) -> None:
         self.now += ms
-        for name, at in list(self.expiry.items()):
+        for (kind, name), at in list(self.ends.items()):
             if at <= self.now:
-                kind, _, rest = name.partition(":")
-                getattr(self, kind).pop(rest, None) if rest else getattr(self, kind).clear()
-                del self.expiry[name]
+                kept = getattr(self, kind)
+                kept.pop(name, None) if name else kept.clear()
+                del self.ends[kind, name]
 
     def enqueue(self, jobs: Sequence[bytes], delay: int, bound: int = 0, key: str = "") -> str:
         if key in self.unique:
@@ -106,7 +113,7 @@ class Model:
         if bound and waiting + len(jobs) > bound:
             return "full"
         if key:
-            self.unique[key] = id_of(jobs[0]) or ""
+            self.unique[key], self.ends["unique", key] = str(id_of(jobs[0])), self.now + KEY_TTL
         for job in jobs:
             if delay > 0:
                 self._sort_in(self.delayed, job, self.now + delay)
@@ -118,15 +125,15 @@ class Model:
     def claim(self, count: int, lease: int, consumer: str, first: int) -> list[bytes]:
         if self.paused:
             return []
-        sorted_in = sorted(self.priority, key=lambda job: (self.priority[job], job))
-        before = [job for job in sorted_in if self.priority[job] < 0]
-        got = [*before, *self.pending, *sorted_in[len(before) :]][:count]
+        by_priority = sorted(self.priority, key=lambda job: (self.priority[job], job))
+        positive = [job for job in by_priority if self.priority[job] < 0]
+        got = [*positive, *self.pending, *by_priority[len(positive) :]][:count]
         for n, job in enumerate(got):
             if self.priority.pop(job, None) is None:
                 self.pending.pop(0)
-            while id_of(got[n]) in self.leases:
+            while (job_id := id_of(got[n])) in self.leases:
                 got[n] = self._renamed(got[n])
-            if job_id := id_of(got[n]):
+            if job_id:
                 self.leases[job_id] = Lease(f"{consumer}:{first + n}", got[n], self.now + lease)
         self.processing += got
         return got
@@ -140,31 +147,31 @@ class Model:
         present = held.job if held and mine else moved
         if present not in self.processing:
             return "lost"
-        stop = job_id in self.cancelled
-        if not mine and (self.paused or stop):
+        answer = "cancelled" if job_id in self.cancelled else "paused" if self.paused else "ok"
+        if mine or answer == "ok":
+            if present != job:
+                take(self.processing, present)
+                self.processing.append(job)
+            self.leases[job_id] = Lease(token, job, self.now + lease)
+            answer = "ok"
+        else:
             take(self.processing, moved)
             self.leases.pop(job_id, None)
-            if stop:
+            if answer == "cancelled":
                 self.stats["cancel"] += 1
             else:
                 self.pending.insert(0, moved)
-            self._take_over(moved)
-            return "cancelled" if stop else "paused"
-        if present != job:
-            take(self.processing, present)
-            self.processing.append(job)
-        self.leases[job_id] = Lease(token, job, self.now + lease)
-        if not mine:
-            self._take_over(moved)
-        return "ok"
+        if not mine and self.leased(moved) > self.processing.count(moved):
+            self._drop_given(moved)
+        return answer
 
     def settle(self, consumer: str, outcomes: Sequence[op.Outcome]) -> list[str]:
-        lost = []
+        lost: list[str] = []
         for i, outcome in enumerate(outcomes):
             job_id, verb = outcome.job_id, outcome.verb
             held = self.leases.get(job_id)
-            seen = any(other.job_id == job_id for other in outcomes[:i])
-            if seen or held is None or held.owner != f"{consumer}:{abs(outcome.claim)}":
+            again = any(earlier.job_id == job_id for earlier in outcomes[:i])
+            if again or held is None or held.owner != f"{consumer}:{abs(outcome.claim)}":
                 lost.append(job_id)
                 continue
             del self.leases[job_id]
@@ -198,27 +205,27 @@ class Model:
                 lost.append(job_id)
         return lost
 
-    def promote(self, limit: int) -> list[bytes]:
+    def promote(self, limit: int) -> int:
         due = sorted((at, job) for job, at in self.delayed.items() if at <= self.now)[:limit]
         for _, job in due:
             self._place(job)
             del self.delayed[job]
-        return [job for _, job in due]
+        return len(due)
 
     def sweep(self, lease: int, offset: int = 0, *, only_if_unequal: bool = False) -> int:
-        given, seen = 0, Counter[bytes]()
-        if only_if_unequal and len(self.processing) == self.leased():
+        given = 0
+        seen: Counter[bytes] = Counter()
+        if only_if_unequal and len(self.processing) == len(self.leases):
             return 0
         for job in self.processing[offset:]:
             seen[job] += 1
             job_id = id_of(job)
             copies = seen[job] if job_id else self.processing.count(job)
             while self.leased(job) < copies:
+                named = job_id is not None and job_id not in self.leases
+                name = job_id if job_id and named else self._bare_name(job, self._bare(job) + 1)
+                self.leases[name] = Lease("-", job, self.now + lease)
                 given += 1
-                if job_id and job_id not in self.leases:
-                    self.leases[job_id] = Lease("-", job, self.now + lease)
-                else:
-                    self.bare.setdefault(job, []).append(self.now + lease)
         return given
 
     def reclaim(self, limit: int, grace: int, gap: int, max_crashes: int) -> op.Reclaimed:
@@ -227,16 +234,144 @@ class Model:
         self.swept = self.now
         if self.now < self.quiet:
             return op.Reclaimed(quiet_ms=self.quiet - self.now)
-        before = self.stats["reclaimed"], self.stats["dead"]
-        for _, _, job_id, job in sorted(self._expired(), key=lambda entry: entry[:2])[:limit]:
-            if sum((self.stats["reclaimed"], self.stats["dead"])) - sum(before) >= limit:
-                break
-            if job_id in self.leases:
-                held = self.leases.pop(job_id)
-                if job in self.processing:
-                    self._give_back(job, held.owner, max_crashes)
-            elif not job_id and self._drop_bare(job):
-                self._give_back(job, "-", max_crashes)
-        return op.Reclaimed(
-            back=self.stats["reclaimed"] - before[0], died=self.stats["dead"] - before[1]
-        )
+        words: Counter[str] = Counter()
+        expired = [
+            (held.deadline, n) for n, held in self.leases.items() if held.deadline <= self.now
+        ]
+        for _, name in sorted(expired)[:limit]:
+            while words["reclaimed"] + words["dead"] < limit and name in self.leases:
+                held = self.leases[name]
+                if held.deadline > self.now:
+                    break
+                if name.startswith("~"):
+                    # Equal items are alike: none of them expired while there are more leases.
+                    named = self.leased(held.job) - self._bare(held.job)
+                    surplus = self.processing.count(held.job) - named < self._bare(held.job)
+                    self._drop_bare(held.job, name)
+                else:
+                    del self.leases[name]
+                    surplus = held.job not in self.processing
+                if not surplus:
+                    words[self._give_back(held, max_crashes)] += 1
+        self.stats["reclaimed"] += words["reclaimed"]
+        self.stats["dead"] += words["dead"]
+        return op.Reclaimed(back=words["reclaimed"], died=words["dead"])
+
+    def redrive(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
+        moved = 0
+        for letter, job in pairs:
+            if take(self.dead, letter):
+                self._place(job)
+                moved += 1
+        self.stats["redriven"] += moved
+        return moved
+
+    def purge(self, letters: Sequence[bytes]) -> int:
+        purged = sum(take(self.dead, letter) for letter in letters)
+        self.stats["purged"] += purged
+        return purged
+
+    def cancel(self, job_id: str, job: bytes, result: bytes, result_ttl: int) -> str:
+        if job_id in self.leases or job in self.processing:
+            answer = "requested"
+        elif self._take_waiting(job):
+            answer = "cancelled"
+            self.stats["cancel"] += 1
+            self._tell(job_id, result, result_ttl)
+        else:
+            return "absent"
+        oldest = self.now - op.CANCEL_REQUEST_TTL_MS
+        self.cancelled = {i: at for i, at in self.cancelled.items() if at > oldest}
+        self.cancelled[job_id] = self.now
+        self.ends["cancelled", ""] = self.now + op.CANCEL_REQUEST_TTL_MS
+        return answer
+
+    def push(self, job: bytes) -> None:
+        """A plain LPUSH."""
+        self.pending.append(job)
+        self.foreign += 1
+
+    def move(self) -> bytes | None:
+        """A plain LMOVE from pending to processing."""
+        if self.pending:
+            self.processing.append(self.pending.pop(0))
+            return self.processing[-1]
+        return None
+
+    def remove(self, job: bytes) -> bool:
+        """A plain LREM of one item in processing."""
+        if not take(self.processing, job):
+            return False
+        self.foreign -= 1
+        self.taken[job] += 1
+        return True
+
+    def _take_waiting(self, job: bytes) -> bool:
+        for place in (self.delayed, self.priority):
+            if place.pop(job, None) is not None:
+                return True
+        return take(self.pending, job)
+
+    def _place(self, job: bytes, *, front: bool = False) -> None:
+        parts = wire.split(job)
+        if parts and parts[0].priority:
+            self._sort_in(self.priority, job, -parts[0].priority)
+        elif front:
+            self.pending.insert(0, job)
+        else:
+            self.pending.append(job)
+
+    def _sort_in(self, place: dict[bytes, int], job: bytes, score: int) -> None:
+        while job in place:
+            job = self._renamed(job)
+        place[job] = score
+
+    def _renamed(self, job: bytes) -> bytes:
+        parts = wire.split(job)
+        assert parts
+        self.stats["renamed"] += 1
+        job_id = f"{parts[0].id[:100]}.{self.stats['renamed']}"
+        return wire.join(replace(parts[0], id=job_id), parts[1])
+
+    def _give_back(self, held: Lease, max_crashes: int) -> str:
+        """Make an item runnable again whose lease has expired; answers what is counted."""
+        self.processing.remove(held.job)
+        job_id = id_of(held.job)
+        if job_id is None:
+            self.pending.append(held.job)
+            return "reclaimed"
+        if job_id in self.cancelled:
+            self.stats["cancel"] += 1
+            return "cancel"
+        job, crashes = returned(held.job, 1)
+        letter = crash_letter(job, held.owner, crashes) if crashes >= max_crashes else None
+        if letter:
+            self.dead.append(letter)
+            return "dead"
+        self._place(job)
+        return "reclaimed"
+
+    def _bare_name(self, job: bytes, ordinal: int) -> str:
+        return f"~{sha1(job, usedforsecurity=False).hexdigest()}:{ordinal}"
+
+    def _bare(self, job: bytes) -> int:
+        """Count the leases that equal items have by their digest."""
+        return sum(n[0] == "~" for n, lease in self.leases.items() if lease.job == job)
+
+    def _drop_bare(self, job: bytes, name: str = "") -> None:
+        """Drop a numbered lease, or the last one; the last takes its place, so there are no gaps."""
+        last = self.leases.pop(self._bare_name(job, self._bare(job)))
+        if name in self.leases:
+            self.leases[name] = last
+
+    def _drop_given(self, job: bytes) -> None:
+        """Drop the lease that the sweep gave to an item which has another now."""
+        job_id = id_of(job) or ""
+        if self._bare(job):
+            self._drop_bare(job)
+        elif job_id in self.leases and (self.leases[job_id].owner, job) == ("-", self.leases[job_id].job):
+            del self.leases[job_id]
+
+    def _tell(self, job_id: str, result: bytes, ttl: int) -> None:
+        if ttl:
+            self.results[job_id], self.ends["results", job_id] = result, self.now + ttl

@@ -15,6 +15,10 @@ local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 due = due and math.max(0, due - now) or ''
 if redis.call('HGET', meta, 'paused') then return {'paused', now, due} end
 
+redis.call('LLEN', processing)  -- a key of a wrong type has to fail before a job is taken
+redis.call('ZCARD', leases)
+redis.call('HLEN', claims)
+
 -- Takes until there are enough, in growing steps, so that large jobs stop it after about 1 MiB.
 local got, bytes, step = {}, 0, 8
 local function fill(take)

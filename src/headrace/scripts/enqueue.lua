@@ -15,30 +15,28 @@ if unique then
   local other = redis.call('GET', unique)
   if other then return {'exists', other} end
 end
-if bound > 0 then
-  local waiting = redis.call('LLEN', pending) + redis.call('ZCARD', priority)
-    + redis.call('ZCARD', delayed)
-  if waiting + count > bound then return {'full', waiting} end
-end
 local at = 0
 if due ~= '' then
   local ms = tonumber(string.sub(due, 2))
   at = string.sub(due, 1, 1) == '+' and now_ms() + ms or ms
   if at <= now_ms() then at = 0 end
 end
-
-if unique then redis.call('SET', unique, id, 'PX', ARGV[4]) end
-local plain = {}
+local plain, others = {}, {}
 for i = 5, #ARGV do
-  local job = ARGV[i]
-  if at > 0 then
-    while redis.call('ZADD', delayed, at, job) == 0 do job = renamed(job, stats) end
-  elseif string.find(job, '^{"id":"[^"]*","priority":') then
-    place(job, pending, priority, nudge, stats)
-  else
-    plain[#plain + 1] = job
-  end
+  local prioritised = string.find(ARGV[i], '^{"id":"[^"]*","priority":')
+  local jobs = at == 0 and not prioritised and plain or others
+  jobs[#jobs + 1] = ARGV[i]
+end
+if bound > 0 or #others > 0 then
+  local before = waiting(pending, priority, delayed, nudge)
+  if bound > 0 and before + count > bound then return {'full', before} end
+end
+
+for _, job in ipairs(others) do
+  if at == 0 then place(job, pending, priority, nudge, stats)
+  else while redis.call('ZADD', delayed, at, job) == 0 do job = renamed(job, stats) end end
 end
 if #plain > 0 then redis.call('LPUSH', pending, unpack(plain)) end
+if unique then redis.call('SET', unique, id, 'PX', ARGV[4]) end
 redis.call('HINCRBY', stats, 'enqueued', count)
 return {'ok'}

@@ -8,6 +8,7 @@
 -- include: place
 local pending, priority, delayed, nudge, stats = unpack(KEYS)
 local now, limit, moved, bytes, step = now_ms(), tonumber(ARGV[1]), 0, 0, 8
+waiting(pending, priority, delayed, nudge)
 while moved < limit and bytes < 1048576 do
   local asked = math.min(step, limit - moved)
   local jobs = redis.call('ZRANGE', delayed, '-inf', now, 'BYSCORE', 'LIMIT', 0, asked)

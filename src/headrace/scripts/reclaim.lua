@@ -10,6 +10,7 @@
 -- include: now
 -- include: head
 -- include: held
+-- include: numbered
 -- include: place
 local pending, processing, priority, dead, leases, claims, nudge, stats, meta, cancelled = unpack(KEYS)
 local limit, grace, gap, max_crashes = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -21,25 +22,6 @@ if not swept or now - swept > gap or swept > now then quiet = now + grace end
 redis.call('HSET', meta, 'swept', number(now), 'quiet', number(quiet))
 if now < quiet then return {'quiet', quiet - now} end
 
-local function drop(name)
-  redis.call('HDEL', claims, name)
-  redis.call('ZREM', leases, name)
-end
--- A bare item's leases are numbered without gaps: the last one takes the place of the dropped one.
--- Equal items are alike, so that a lease is surplus, and no item of it expired, while there are
--- more leases than items.
-local function drop_numbered(name, item)
-  local digest, ordinal = string.match(name, '^(~%x+:)(%d+)$')
-  local last = tonumber(ordinal)
-  while redis.call('HEXISTS', claims, digest .. last + 1) == 1 do last = last + 1 end
-  local copies = #redis.call('LPOS', processing, item, 'COUNT', last)
-  local _, leased_by_id = held(id_of(item) and redis.call('HGET', claims, id_of(item)))
-  if leased_by_id == item then copies = copies - 1 end
-  local other = digest .. last
-  if other ~= name then redis.call('ZADD', leases, redis.call('ZSCORE', leases, other), name) end
-  drop(other)
-  return copies >= last
-end
 local function letter(job, owner, crashes)
   local body = string.match(job, '^(.*)}%s*$')
   return body and body .. ',"error":{"reason":"crashed","type":"","message":"its consumer was lost '
@@ -51,14 +33,21 @@ local back, died, bytes = 0, 0, 0
 local function expire(name)
   local owner, item = held(redis.call('HGET', claims, name))
   local expired = item and redis.call('LPOS', processing, item, 'RANK', -1)
-  if item and string.sub(name, 1, 1) == '~' then expired = drop_numbered(name, item) and expired
-  else drop(name) end
+  local last = name
+  if item and string.sub(name, 1, 1) == '~' then
+    local digest, count = numbered(claims, item)
+    -- While one is surplus, a plain client has ended its item: it is this one that nobody works on.
+    expired = expired and not surplus(processing, claims, item, count)
+    last = digest .. count
+  end
+  drop_numbered(leases, claims, name, last)
   if not expired then return end
   bytes = bytes + #item
-  if not id_of(item) then
+  local id = id_of(item)
+  if not id then
     redis.call('LPUSH', pending, item)  -- exactly as it was: its next consumer adopts it
     back = back + 1
-  elseif redis.call('ZSCORE', cancelled, id_of(item)) then
+  elseif redis.call('ZSCORE', cancelled, id) then
     redis.call('HINCRBY', stats, 'cancel', 1)
   else
     local job, crashes = returned(item, 1)
@@ -69,8 +58,8 @@ local function expire(name)
   redis.call('LREM', processing, -1, item)
 end
 for _, name in ipairs(redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
-  while (tonumber(redis.call('ZSCORE', leases, name)) or now + 1) <= now do expire(name) end
-  if back + died >= limit or bytes > 1048576 then break end
+  while back + died < limit and bytes < 1048576
+    and (tonumber(redis.call('ZSCORE', leases, name)) or now + 1) <= now do expire(name) end
 end
 if back > 0 then redis.call('HINCRBY', stats, 'reclaimed', back) end
 if died > 0 then redis.call('HINCRBY', stats, 'dead', died) end

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Metric
@@ -116,10 +117,8 @@ class Metrics:
     async def scrape(self, request: Request) -> Response:
         """Answer a scrape, also when Redis does not."""
         snapshots: list[Snapshot] | None = None
-        try:
+        with suppress(StoreError, TimeoutError):  # headrace_redis_up says it
             snapshots, _ = await asyncio.wait_for(self._reader.read(), _WITHIN_S)
-        except (StoreError, TimeoutError):
-            pass  # which is what headrace_redis_up says
         registry = CollectorRegistry()
         registry.register(QueueCollector(snapshots, leads=self._leads()))
         encode, media_type = choose_encoder(request.headers.get("accept", ""))

@@ -74,17 +74,18 @@ async def serve(
         finally:
             server.should_exit = True
             watch.close()
-            await asyncio.gather(_ended(stopping), _ended(maintaining), serving)
+            await asyncio.gather(_ended(stopping), _ended(maintaining), asyncio.wait({serving}))
             await store.close()
             await headrace.aclose()
-            log.info("Served")
+        serving.result()  # raises what ended it, if that was not us
+        log.info("The server has ended")
 
 
 class _Server(uvicorn.Server):
     """Uvicorn, without its hands on the signals."""
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         yield
 
 

@@ -98,7 +98,7 @@ def _made_at_ms(job: bytes) -> int | None:
 def _arguments(call: _Call) -> str:
     """Write the arguments of a call as Python would show them: ``"hi", n=3``."""
     args = memoryview(call.args)
-    positional = _cut(args[1:-1] if args[:1] == b"[" else args)
+    positional = _cut(args[1:-1] if args[0] == ord("[") else args)
     named = [f"{name}={_cut(memoryview(value))}" for name, value in [*call.kwargs.items()][:20]]
     return _cut(", ".join(filter(None, [positional, *named])).encode())
 

@@ -14,7 +14,6 @@ from starlette.types import Receive, Scope, Send
 
 from headrace.errors import HeadraceError
 from headrace.keys import keys_of
-from headrace.operations import Snapshot
 from headrace.web.answers import encode
 from headrace.web.reader import Place, Reader, key_of, peek
 from headrace.web.views import job_view, queue_view
@@ -139,5 +138,6 @@ class EventStream(StreamingResponse):
         self._queue = queue
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and count as a watcher for so long."""
         with self._watch.watching(self._queue):
             await super().__call__(scope, receive, send)

@@ -18,18 +18,29 @@ local function renamed(job, stats)
   return '{"id":"' .. string.sub(id, 1, 100) .. '.' .. number(n) .. '"' .. string.sub(job, stop + 1)
 end
 
+-- A number of the head that would stand behind `at`, and where it ends; 0 and `at` when there is
+-- none: 1.5, 1e3 and what has more than 9 digits belong to the body (as _HEAD in wire.py has it).
+local function counter(job, at, pattern)
+  local _, stop, digits = string.find(job, pattern, at + 1)
+  local n = tonumber(digits)
+  if n and math.abs(n) < 1e9 and string.find(job, '^[,}]', stop + 1) then return n, stop end
+  return 0, at
+end
+
+local function priority_of(job)
+  local id, at = id_of(job)
+  if not id then return 0 end
+  return counter(job, at, '^,"priority":(%-?%d+)')
+end
+
 -- The job as it goes back from processing: delivery one more, crashes more by `crash`.
 local function returned(job, crash)
-  local _, at = id_of(job)
-  local _, stop = string.find(job, '^,"priority":%-?%d+', at + 1)
-  at = stop or at
-  local front = string.sub(job, 1, at)
-  local _, after, delivery = string.find(job, '^,"delivery":(%d+)', at + 1)
-  at = after or at
-  local _, last, crashes = string.find(job, '^,"crashes":(%d+)', at + 1)
-  at = last or at
-  crashes = (tonumber(crashes) or 0) + crash
-  front = front .. ',"delivery":' .. number((tonumber(delivery) or 0) + 1)
+  local _, at = priority_of(job)
+  local front, delivery, crashes = string.sub(job, 1, at), 0, 0
+  delivery, at = counter(job, at, '^,"delivery":(%d+)')
+  crashes, at = counter(job, at, '^,"crashes":(%d+)')
+  crashes = crashes + crash
+  front = front .. ',"delivery":' .. number(delivery + 1)
   if crashes > 0 then front = front .. ',"crashes":' .. number(crashes) end
   return front .. string.sub(job, at + 1), crashes
 end

@@ -1,0 +1,32 @@
+"""``headrace demo``: a queue at work, on a private server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+
+def demo(
+    *,
+    files: Annotated[
+        Path | None,
+        Parameter(metavar="DIR", help="Count the files in here; without it, Python's own library."),
+    ] = None,
+    consumers: Annotated[
+        int, Parameter(metavar="N", validator=Number(gte=1, lte=64), help="So many consumers.")
+    ] = 3,
+    no_kill: Annotated[bool, Parameter(help="Let all consumers live.")] = False,
+) -> int:
+    """See a queue at work: files are counted, a consumer is killed, nothing is lost.
+
+        headrace demo
+        headrace demo --files src --consumers 5
+
+    It runs on a server of its own, in a temporary directory, and leaves nothing behind.
+    """
+    from headrace.demo.show import run_demo
+
+    return run_demo(files=files, consumers=consumers, kill=not no_kill)

@@ -1,0 +1,91 @@
+"""``headrace serve``: a Redis if there is none, the sweep, and the page."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, TypeAlias
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from headrace import logs
+from headrace.app import Headrace
+from headrace.cli.flags import POLICY, BareLease, Lease, LogFormat, LogLevel, MaxCrashes, Url
+from headrace.policy import LeasePolicy
+
+log = logging.getLogger(__name__)
+
+Host: TypeAlias = Annotated[
+    str, Parameter(help="Where the page listens. It has no password: think before 0.0.0.0.")
+]
+Port: TypeAlias = Annotated[
+    int, Parameter(validator=Number(gte=1, lte=65_535), help="The port of the page.")
+]
+DataDir: TypeAlias = Annotated[
+    Path, Parameter(metavar="DIR", help="The data of the Redis, should it have to start one.")
+]
+
+
+def serve(
+    *,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
+    data_dir: DataDir = Path(".headrace"),
+    lease: Lease = POLICY.lease_s,
+    bare_lease: BareLease = POLICY.bare_lease_s,
+    max_crashes: MaxCrashes = POLICY.max_crashes,
+    url: Url = None,
+    log_level: LogLevel = "info",
+    log_format: LogFormat = "text",
+) -> int:
+    """Serve a page to look at the queues, and keep them in order.
+
+        headrace serve                              Redis, if there is none, and the page
+        headrace serve --url redis://db:6379/0      beside your own Redis
+
+    With no URL given and nothing at 127.0.0.1:6379, it starts a Redis (or Valkey) there and ends it
+    again when it ends itself; jobs stay in .headrace and are there at the next start.
+    """
+    logs.configure(log_level, json=log_format == "json")
+    application = Headrace(url)
+    policy = LeasePolicy(lease_s=lease, bare_lease_s=bare_lease, max_crashes=max_crashes)
+    from headrace import embedded, web
+    from headrace.store import probe
+
+    with _signals_that_clean_up():
+        server = embedded.ensure_server(application.redis_url, data_dir)
+        try:
+            log.info(
+                "the queues are in %s at %s, the page is at http://%s:%d/",
+                probe(application.redis_url.url),
+                application.redis_url,
+                f"[{host}]" if ":" in host else host,
+                port,
+            )
+            asyncio.run(web.serve(application, host=host, port=port, policy=policy))
+        finally:
+            if server is not None:
+                server.stop()
+    return 0
+
+
+@contextmanager
+def _signals_that_clean_up() -> Iterator[None]:
+    """Let the signals that end a process run what is to be done at its end."""
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

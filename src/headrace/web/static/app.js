@@ -1,0 +1,153 @@
+// Draws what the server's event stream says, as it says it. Text goes in as text, never as markup.
+
+const SILENCE_MS = 12_000; // the server shows every 5 s that it lives
+const number = new Intl.NumberFormat("en");
+const find = (id) => document.getElementById(id);
+const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+
+let queue = document.body.dataset.queue;
+let source = null;
+let again = 0; // the timer of a new try
+let redisIsAheadMs = 0; // of this machine's clock
+let heardAt = null; // when the data was last known to be current
+let state = "connecting";
+
+function connect() {
+  clearTimeout(again);
+  source?.close();
+  if (document.hidden) return say("paused");
+  source = new EventSource(`api/events?queue=${encodeURIComponent(queue)}`);
+  source.addEventListener("message", (event) => {
+    heardAt = Date.now();
+    show(JSON.parse(event.data));
+    say("live");
+  });
+  source.addEventListener("beat", () => { if (state === "live") heardAt = Date.now(); });
+  source.addEventListener("away", () => say("Redis does not answer"));
+  source.addEventListener("error", lost);
+}
+
+function lost() {
+  say("connection lost");
+  // The browser tries again by itself, unless the answer was an error.
+  if (source.readyState === EventSource.CLOSED) again = setTimeout(connect, 2_000);
+}
+
+function say(word) {
+  state = word;
+  document.body.dataset.state = word;
+  put(find("word"), word);
+  tick();
+}
+
+function tick() {
+  const now = Date.now() + redisIsAheadMs;
+  for (const node of document.querySelectorAll("time[data-at]")) put(node, span(now - node.dataset.at));
+  const old = heardAt !== null && state !== "live" && state !== "paused";
+  put(find("since"), old ? `data is ${Math.round((Date.now() - heardAt) / 1000)} s old` : "");
+  if (state === "live" && Date.now() - heardAt > SILENCE_MS) {
+    say("connection lost");
+    connect();
+  }
+}
+
+function span(ms) {
+  const s = Math.max(0, Math.floor(ms / 1000));
+  if (s < 100) return `${s} s`;
+  if (s < 6_000) return `${Math.floor(s / 60)} min`;
+  return s < 172_800 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86_400)} d`;
+}
+
+function when(node, at) {
+  if (at === null) {
+    node.removeAttribute("data-at");
+    node.removeAttribute("datetime");
+    return put(node, "–");
+  }
+  if (node.dataset.at === String(at)) return;
+  node.dataset.at = at;
+  node.dateTime = new Date(at).toISOString();
+  node.title = new Date(at).toLocaleString();
+}
+
+// Makes the children of a node those of a list; what is there already stays, with focus and selection.
+function draw(parent, template, items, keyOf, fill) {
+  const old = new Map([...parent.children].map((node) => [node.dataset.key, node]));
+  const seen = new Map();
+  items.forEach((item, i) => {
+    const name = keyOf(item);
+    seen.set(name, (seen.get(name) ?? 0) + 1);
+    const key = `${name} ${seen.get(name)}`;
+    const node = old.get(key) ?? find(template).content.firstElementChild.cloneNode(true);
+    old.delete(key);
+    node.dataset.key = key;
+    const fields = [...node.querySelectorAll("[data-field]")].map((field) => [field.dataset.field, field]);
+    fill(node, Object.fromEntries(fields), item);
+    if (parent.children[i] !== node) parent.insertBefore(node, parent.children[i] ?? null);
+  });
+  for (const node of old.values()) node.remove();
+}
+
+function show(data) {
+  redisIsAheadMs = data.now_ms - Date.now();
+  draw(find("queues"), "queue-row", data.queues, (row) => row.queue, showQueue);
+  const here = data.queues.find((row) => row.queue === data.queue);
+  for (const list of data.lists) showList(document.querySelector(`[data-place=${list.place}]`), list, here[list.place]);
+}
+
+function showQueue(node, fields, row) {
+  const link = node.querySelector("a");
+  put(link, row.queue);
+  link.setAttribute("href", `?queue=${encodeURIComponent(row.queue)}`);
+  if (row.queue === queue) link.setAttribute("aria-current", "true");
+  else link.removeAttribute("aria-current");
+  const counts = { ...row, done: row.counters.done ?? 0 };
+  for (const place of ["pending", "priority", "delayed", "processing", "dead", "done"]) {
+    put(fields[place], number.format(counts[place]));
+    fields[place].classList.toggle("none", counts[place] === 0);
+  }
+  when(fields.oldest, row.oldest_at_ms);
+  put(fields.paused, row.paused ? "paused" : "–");
+  fields.paused.classList.toggle("alert", row.paused);
+}
+
+function showList(section, list, count) {
+  put(section.querySelector("h2 code"), list.key);
+  put(section.querySelector("[data-field=count]"), number.format(count));
+  draw(section.querySelector("ol"), "job-item", list.jobs, (job) => job.id ?? job.arguments, showJob);
+  const rest = section.querySelector(".rest");
+  rest.hidden = count <= list.jobs.length;
+  put(rest, `and ${number.format(count - list.jobs.length)} more`);
+  section.querySelector(".empty").hidden = count > 0;
+}
+
+function showJob(node, fields, job) {
+  put(fields.task, job.task ?? "not a job");
+  when(fields.made, job.made_at_ms);
+  put(fields.call, job.arguments);
+  put(fields.reason, job.error?.reason ?? "");
+  put(fields.error, job.error ? [job.error.type, job.error.message].filter(Boolean).join(": ") : "");
+  put(fields.id, job.id ?? "no id yet");
+  const tries = [];
+  if (job.attempt > 0) tries.push(`${job.attempt} failed`);
+  if (job.crashes > 0) tries.push(`${job.crashes} crashed`);
+  put(fields.tries, tries.join(", "));
+}
+
+function choose(name) {
+  queue = name;
+  document.title = `${name} · Headrace`;
+  connect();
+}
+
+find("queues").addEventListener("click", (event) => {
+  const link = event.target.closest("a");
+  if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
+  event.preventDefault();
+  history.pushState(null, "", link.href);
+  choose(link.textContent);
+});
+addEventListener("popstate", () => choose(new URLSearchParams(location.search).get("queue") ?? document.body.dataset.queue));
+document.addEventListener("visibilitychange", connect);
+setInterval(tick, 1_000);
+connect();
