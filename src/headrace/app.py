@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
@@ -12,7 +13,7 @@ from headrace.options import JobOptions, Placement, Seconds, TaskOptions, placem
 from headrace.producer import Producer
 from headrace.retry import Backoff
 from headrace.settings import DEFAULT_QUEUE, redis_url
-from headrace.task import Call, Task, handle, prepare
+from headrace.task import AsyncTask, Call, Task, handle, prepare
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -22,7 +23,7 @@ class Decorator(Protocol):
     """What ``@app.task(…)`` gives: it makes a task of a function, sync or async."""
 
     @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
@@ -90,7 +91,7 @@ class Headrace:
         return self._producer
 
     @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> Task[P, R]: ...
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
@@ -133,7 +134,8 @@ class Headrace:
             task_name = name or function.__name__
             if task_name in self.tasks:
                 raise InvalidSetting(f"there is a task {task_name!r} already: give this one name=")
-            task: Task[Any, Any] = Task(
+            kind = AsyncTask if inspect.iscoroutinefunction(function) else Task
+            task: Task[Any, Any] = kind(
                 function,
                 name=task_name,
                 config=self._task_options(options),

@@ -67,7 +67,7 @@ class LeasePolicy:
 
 
 class Patience:
-    """Waits for Redis to come back: exponential, with full jitter, so that clients do not march in.
+    """Waits for Redis to come back: exponential, with jitter, so that clients do not march in step.
 
     Args:
         what: what goes on when it is back, for the log.

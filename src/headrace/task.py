@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, get_type_hints
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, get_type_hints
 
 from headrace.context import Context
 from headrace.errors import InvalidArguments, InvalidSetting
@@ -167,6 +167,17 @@ class Task(Enqueue[P, R]):
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
             raise InvalidArguments(f"{self.name}{self._signature}: {error}") from None
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose function is async: calling it gives a coroutine."""
+
+    def __call__(  # type: ignore[override]
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]:
+        """Call the function, here and now."""
+        coroutine: Any = self.function(*args, **kwargs)
+        return cast("Coroutine[Any, Any, R]", coroutine)
 
 
 def _context_parameter(function: Callable[..., Any]) -> str | None:

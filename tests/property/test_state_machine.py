@@ -135,3 +135,479 @@ for i = 1, #ARGV, 3 do
   redis.call('RESTORE', ARGV[i], math.max(0, ARGV[i + 1]), ARGV[i + 2])
 end
 """
+
+
+@dataclass
+class Held:
+    """A claim as its consumer knows it."""
+
+    job_id: str
+    number: int
+    job: bytes
+
+
+@dataclass
+class Moved:
+    """A job that a consumer's blocking move gave it, and what it asks to adopt it as."""
+
+    number: int
+    moved: bytes
+    job_id: str
+    job: bytes
+
+
+@dataclass
+class Consumer:
+    """What one consumer remembers; ``past`` are claims that it has given up, or lost."""
+
+    name: str
+    next_number: int = 1
+    held: list[Held] = field(default_factory=list)
+    moved: list[Moved] = field(default_factory=list)
+    past: list[Held] = field(default_factory=list)
+
+    def numbers(self, count: int) -> int:
+        self.next_number += count
+        return self.next_number - count
+
+    def forget(self) -> None:
+        self.past += self.held
+        self.held, self.moved = [], []
+
+
+@dataclass
+class Savepoint:
+    """All of Redis as it was, to go back to."""
+
+    model: Model
+    dump: list[Any]
+
+
+def script(name: str, source: str) -> Script:
+    return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+READ_SCRIPT, AGE_SCRIPT = script("read", READ), script("age", AGE)
+DUMP_SCRIPT, RESTORE_SCRIPT = script("dump", DUMP), script("restore", RESTORE)
+PLACES = (
+    K.pending, K.processing, K.dead, K.delayed, K.priority, K.leases, K.claims, K.stats, K.meta,
+    K.cancelled,
+)  # fmt: skip
+NAMES = ["pending", "processing", "dead", "delayed", "priority"]
+KEYS = ("k1", "k2")
+UNIQUE = tuple(K.unique(key) for key in KEYS)
+
+
+def raw(script: Script, keys: Sequence[str] = (), *args: Any) -> Operation[Any]:
+    return Operation(script.name, script, tuple(keys), args, parse=lambda raw: raw)
+
+
+def plain(*args: Any) -> Operation[Any]:
+    return op.command(*args, parse=lambda raw: raw)
+
+
+def pairs(flat: list[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def pick(items: Sequence[T], index: int) -> T:
+    return items[index % len(items)]
+
+
+def some(predicate: Callable[[Protocol], Any]) -> Callable[[Callable[..., None]], Any]:
+    """Take a rule only where it has something to work on."""
+    return precondition(lambda self: bool(predicate(self)))
+
+
+indexes = st.integers(0, 5)
+who = st.sampled_from("AB")
+verbs: st.SearchStrategy[op.Verb] = st.sampled_from(
+    ["done", "retry", "park", "release", "dead", "drop", "cancel"]
+)
+delays = st.sampled_from([0, 0, HOUR, 5 * HOUR])
+
+
+class Protocol(RuleBasedStateMachine):
+    """The transitions as rules. Each runs on Redis and on the model, and compares the answers."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__()
+        self.store = store
+        self.model = Model()
+        self.consumers = {name: Consumer(name) for name in "AB"}
+        self.plain: list[bytes] = []  # what a plain consumer works on
+        self.fresh = 0
+        self.savepoint: Savepoint | None = None
+        self.seen: dict[str, Any] = {}
+
+    @initialize()
+    def start(self) -> None:
+        (_, (seconds, micros)) = self.store.run_all([plain("FLUSHALL"), plain("TIME")])
+        self.started_at = int(seconds) * 1000 + int(micros) // 1000
+
+    # What is compared.
+
+    def read(self) -> dict[str, Any]:
+        """Read all of Redis, as the model has it."""
+        results = tuple(K.result(job_id) for job_id in self.model.results)
+        (contents, present), snapshot = self.store.run_all(
+            [raw(READ_SCRIPT, PLACES + UNIQUE + results, self.started_at, HOUR), op.snapshot(K)]
+        )
+        lists, zsets, hashes = contents[:3], contents[3:6] + contents[9:10], contents[6:9]
+        pending, processing, dead = (items[::-1] for items in lists)
+        delayed, leases, cancelled = (
+            {name: self.instant(at) for name, at in pairs(zset).items()}
+            for zset in (zsets[0], zsets[2], zsets[3])
+        )
+        claims, stats, meta = map(pairs, hashes)
+        assert claims.keys() == leases.keys(), "I2: a lease is a deadline and a claim"
+        self.check_keys(present)
+        self.check_counts(snapshot)
+        swept, quiet = meta.get(b"swept"), meta.get(b"quiet")
+        return {
+            "pending": pending,
+            "processing": processing,
+            "dead": dead,
+            "delayed": delayed,
+            "priority": {job: int(score) for job, score in pairs(zsets[1]).items()},
+            "leases": {
+                name.decode(): (*self.claim_of(value), leases[name])
+                for name, value in claims.items()
+            },
+            "cancelled": {name.decode(): at for name, at in cancelled.items()},
+            "unique": {
+                key: holder.decode()
+                for key, holder in zip(KEYS, contents[10:12], strict=True)
+                if holder
+            },
+            "results": {
+                job_id: b"|".join(values)  # one element, or it is not the one expected
+                for job_id, values in zip(self.model.results, contents[12:], strict=True)
+            },
+            "stats": {name.decode(): int(count) for name, count in stats.items()},
+            "paused": b"paused" in meta,
+            "swept": self.instant(swept) if swept else None,
+            "quiet": self.instant(quiet) if quiet else 0,
+        }
+
+    def instant(self, at: bytes) -> int:
+        return int(at) - self.started_at + self.model.now
+
+    def claim_of(self, value: bytes) -> tuple[str, bytes]:
+        owner, _, job = value.partition(b" ")
+        return owner.decode(), job
+
+    def check_keys(self, present: list[bytes]) -> None:
+        expected = {*PLACES, *UNIQUE, K.nudge, *(K.result(i) for i in self.model.results)}
+        assert {key.decode() for key in present} <= expected, "I12: a key that nobody accounts for"
+
+    def check_counts(self, snapshot: op.Snapshot) -> None:
+        model = self.model
+        assert snapshot.foreign == model.foreign, "I3: a job was lost, or made up"
+        assert [getattr(snapshot, name) for name in NAMES] == [
+            len(getattr(model, name)) for name in NAMES
+        ]
+        assert (snapshot.leases, snapshot.claims) == (len(model.leases), len(model.leases))
+
+    @invariant()
+    def redis_is_as_the_model_says(self) -> None:
+        if not hasattr(self, "started_at"):
+            return
+        self.seen = self.read()
+        expected = self.model.state()
+        for place, held in expected.items():
+            assert self.seen[place] == held, place
+        # I9: an item has one lease. Only a plain LREM leaves one over.
+        surplus = Counter(held.job for held in self.model.leases.values())
+        surplus.subtract(Counter(self.model.processing))
+        assert surplus <= self.model.taken, "I9: more leases than items"
+        # I6. What ends in no brace is no job: no script can write its letter, so a consumer does.
+        for job in (*self.seen["pending"], *self.seen["processing"], *self.seen["priority"]):
+            if job.rstrip().endswith(b"}") and b'"error"' not in job:
+                parts = wire.split(job)
+                assert parts is None or parts[0].crashes < MAX_CRASHES, f"I6: {job!r}"
+
+    def both(self, operation: Operation[T], expected: Any) -> T:
+        answer = self.store.run(operation)
+        assert answer == expected, operation.name
+        return answer
+
+    def repeat(self, operation: Operation[Any], expected: Callable[[], Any]) -> None:
+        """Send again what has been carried out: the answer was lost. I5: it changes nothing."""
+        before = self.model.state()
+        self.both(operation, expected())
+        after = self.model.state()
+        for state in (before, after):
+            state["stats"] = {**state["stats"], "lost": 0}
+        assert before == after, f"I5: {operation.name} twice"
+        self.redis_is_as_the_model_says()
+
+    def fresh_id(self) -> str:
+        self.fresh += 1
+        return f"f{self.fresh}"
+
+    # Producers.
+
+    @rule(jobs=st.lists(st.sampled_from(JOBS), min_size=1, max_size=3), delay=delays)
+    def enqueue(self, jobs: list[bytes], delay: int) -> None:
+        due = f"+{delay}" if delay else ""
+        self.both(op.enqueue(K, jobs, due=due), op.Enqueued(self.model.enqueue(jobs, delay)))
+
+    @rule(delay=st.sampled_from([-HOUR, 0, 3 * HOUR]), priority=st.sampled_from([0, 7]))
+    def enqueue_for_an_instant(self, delay: int, priority: int) -> None:
+        job = wire.assemble(self.fresh_id(), b',"task":"t"}', priority)
+        answer = self.model.enqueue([job], delay)
+        due = f"@{self.started_at + delay}"
+        self.both(op.enqueue(K, [job], due=due), op.Enqueued(answer))
+
+    @rule(key=st.sampled_from(KEYS), job=st.sampled_from(JOBS), lost=st.booleans())
+    def enqueue_with_a_key(self, key: str, job: bytes, lost: bool) -> None:
+        unique = op.Unique(key, str(id_of(job)), KEY_TTL)
+        for _ in range(1 + lost):
+            answer = self.model.enqueue([job], 0, key=key)
+            existing = self.model.unique[key] if answer == "exists" else ""
+            self.both(op.enqueue(K, [job], unique=unique), op.Enqueued(answer, existing))
+
+    @rule(job=st.sampled_from(JOBS), bound=st.integers(1, 4))
+    def enqueue_where_it_may_be_full(self, job: bytes, bound: int) -> None:
+        waiting = sum(map(len, (self.model.pending, self.model.priority, self.model.delayed)))
+        answer = self.model.enqueue([job], 0, bound=bound)
+        expected = op.Enqueued(answer, waiting=waiting if answer == "full" else 0)
+        self.both(op.enqueue(K, [job], max_pending=bound), expected)
+
+    @rule(job=st.sampled_from(FOREIGN), count=st.integers(1, 2))
+    def push_as_a_plain_client(self, job: bytes, count: int) -> None:
+        for _ in range(count):
+            self.store.run(plain("LPUSH", K.pending, job))
+            self.model.push(job)
+
+    # Consumers.
+
+    @rule(name=who, count=st.integers(1, 4), lost=st.booleans())
+    def claim(self, name: str, count: int, lost: bool) -> None:
+        consumer, paused = self.consumers[name], self.model.paused
+        first = consumer.numbers(count)
+        operation = op.claim(K, count, lease_ms=LEASE, consumer=name, first=first)
+        jobs = self.model.claim(count, LEASE, name, first)
+        claimed = self.store.run(operation)
+        assert (claimed.jobs, claimed.paused) == (jobs, paused)
+        due = min(self.model.delayed.values(), default=None)
+        left = None if claimed.due_ms is None else round(claimed.due_ms / HOUR) * HOUR
+        assert left == (None if due is None else max(0, due - self.model.now))
+        if not lost:
+            for number, job in enumerate(jobs, first):
+                self.receive(consumer, number, job)
+
+    @rule(name=who, lost=st.booleans())
+    def move(self, name: str, lost: bool) -> None:
+        """The blocking move of an idle consumer, as it is when there is a job."""
+        consumer, expected = self.consumers[name], self.model.move()
+        job = self.both(plain("LMOVE", K.pending, K.processing, "RIGHT", "LEFT"), expected)
+        if job is not None and not lost:
+            self.receive(consumer, consumer.numbers(1), job, bare=True)
+
+    def receive(self, consumer: Consumer, number: int, job: bytes, *, bare: bool = False) -> None:
+        parts = wire.split(job)
+        if parts and not bare:
+            consumer.held.append(Held(parts[0].id, number, job))
+            return
+        try:
+            head, body = parts or wire.canonical(job)
+        except Exception:
+            letter = wire.split(wire.malformed_letter(job, replace(FAILURE, reason="malformed")))
+            assert letter
+            head, body = letter
+        if len(head.id) == 26:  # a new one: random, and an example must be the same each time
+            head = replace(head, id=self.fresh_id())
+        adopted = job if parts else wire.join(head, body)
+        consumer.moved.append(Moved(number, job, head.id, adopted))
+
+    @some(lambda self: any(c.moved for c in self.consumers.values()))
+    @rule(name=who, index=indexes, lost=st.booleans())
+    def adopt(self, name: str, index: int, lost: bool) -> None:
+        """Right after the move, or late: after a sweep, after a reclaim; repeated when lost."""
+        consumer = self.consumers[name]
+        if not consumer.moved:
+            return
+        m = pick(consumer.moved, index)
+        asked = (f"{name}:{m.number}", LEASE, m.moved, m.job_id, m.job)
+        operation = op.adopt(
+            K, token=asked[0], lease_ms=LEASE, moved=m.moved, job_id=m.job_id, job=m.job
+        )
+        answer = self.both(operation, self.model.adopt(*asked))
+        if lost and answer == "ok":
+            self.repeat(operation, lambda: self.model.adopt(*asked))
+        elif lost:
+            answer = self.both(operation, self.model.adopt(*asked))
+        if answer == "duplicate":
+            job_id = self.fresh_id()
+            head, body = wire.split(m.job) or (None, None)
+            assert head and body is not None
+            m.job_id, m.job = job_id, wire.join(replace(head, id=job_id), body)
+            return
+        consumer.moved.remove(m)
+        if answer == "ok":
+            consumer.held.append(Held(m.job_id, m.number, m.job))
+
+    @some(lambda self: any(c.held for c in self.consumers.values()))
+    @rule(name=who, index=indexes, lost=st.booleans())
+    def rewrite(self, name: str, index: int, lost: bool) -> None:
+        """Adopt what is held already: renewed, and without the error of a redriven job."""
+        consumer = self.consumers[name]
+        if not consumer.held:
+            return
+        held = pick(consumer.held, index)
+        job = wire.redriven(held.job)
+        if id_of(job) != held.job_id:  # it was malformed, and is again
+            job = held.job
+        asked = (f"{name}:{held.number}", LEASE, held.job, held.job_id, job)
+        operation = op.adopt(
+            K, token=asked[0], lease_ms=LEASE, moved=held.job, job_id=held.job_id, job=job
+        )
+        answer = self.both(operation, self.model.adopt(*asked))
+        if answer == "ok":
+            held.job = job
+            if lost:
+                self.repeat(operation, lambda: self.model.adopt(*asked))
+
+    def outcome(self, held: Held, verb: op.Verb, delay: int, oldest: bool) -> op.Outcome:
+        head, body = wire.split(held.job) or (None, b"")
+        assert head
+        job = b""
+        if verb == "retry":
+            head = replace(head, delivery=head.delivery + 1, attempt=head.attempt + 1)
+            job = wire.join(head, body)
+        elif verb == "park":
+            job = wire.join(replace(head, delivery=head.delivery + 1, unknown_since=1), body)
+        elif verb == "dead":
+            job = self.letter(held, head, body)
+        ttl = KEY_TTL if verb in {"done", "dead"} else 0
+        number = -held.number if oldest else held.number
+        return op.Outcome(held.job_id, number, verb, delay, job, ttl, verb.encode())
+
+    def letter(self, held: Held, head: wire.Head, body: bytes) -> bytes:
+        try:
+            wire.read_body(held.job)
+        except Exception:
+            letter = wire.split(wire.malformed_letter(held.job, FAILURE))
+            assert letter
+            return wire.join(wire.Head(self.fresh_id()), letter[1])
+        return wire.letter(head, body, FAILURE)
+
+    @some(lambda self: any(c.held for c in self.consumers.values()))
+    @rule(
+        name=who,
+        chosen=st.lists(st.tuples(indexes, verbs), min_size=1, max_size=3),
+        delay=delays,
+        oldest=st.booleans(),
+        lost=st.booleans(),
+    )
+    def settle(
+        self, name: str, chosen: list[tuple[int, op.Verb]], delay: int, oldest: bool, lost: bool
+    ) -> None:
+        consumer = self.consumers[name]
+        if not consumer.held:
+            return
+        ended = [pick(consumer.held, index) for index, _ in chosen]
+        outcomes = [
+            self.outcome(held, verb, delay, oldest)
+            for held, (_, verb) in zip(ended, chosen, strict=True)
+        ]
+        operation = op.settle(K, name, outcomes)
+        deaths = sum(outcome.verb == "dead" for outcome in outcomes)
+        before = len(self.model.dead)
+        refused = self.both(operation, self.model.settle(name, outcomes))
+        assert len(self.model.dead) - before >= deaths - len(refused), "I7: a death has a letter"
+        if lost:
+            self.repeat(operation, lambda: self.model.settle(name, outcomes))
+        for held in ended:
+            if held in consumer.held:
+                consumer.held.remove(held)
+                consumer.past.append(held)
+
+    @some(lambda self: any(c.past for c in self.consumers.values()) or self.model.leases)
+    @rule(name=who, index=indexes, verb=verbs, garbage=st.booleans())
+    def settle_what_is_not_ones_own(
+        self, name: str, index: int, verb: op.Verb, garbage: bool
+    ) -> None:
+        """A claim of the past, or of somebody else, or none at all. I4: only after a rollback …"""
+        consumer = self.consumers[name]
+        claims = consumer.past
+        if garbage:
+            claims = [Held(i, 9_999, held.job) for i, held in self.model.leases.items()]
+        if not claims:
+            return
+        held = pick(claims, index)
+        if id_of(held.job) is None:
+            return
+        outcomes = [self.outcome(held, verb, 0, oldest=False)]
+        owner = self.model.leases.get(held.job_id)
+        current = owner is not None and owner.owner == f"{name}:{held.number}"
+        before = self.model.state()
+        lost = self.both(op.settle(K, name, outcomes), self.model.settle(name, outcomes))
+        if not current:
+            assert lost == [held.job_id], "I4: settled without the current token"
+            self.unchanged_since(before)
+
+    def unchanged_since(self, before: dict[str, Any]) -> None:
+        before["stats"] = {**before["stats"], "lost": self.model.stats["lost"]}
+        assert self.model.state() == before
+
+    @some(lambda self: any(c.held or c.past for c in self.consumers.values()))
+    @rule(name=who)
+    def extend(self, name: str) -> None:
+        consumer = self.consumers[name]
+        claims = [(held.job_id, held.number) for held in consumer.held + consumer.past[-2:]]
+        if not claims:
+            return
+        operation = op.extend(K, name, claims, lease_ms=LEASE)
+        wanted = [job_id for job_id, _ in claims if job_id in self.model.cancelled]
+        for _ in range(2):  # I5
+            self.both(operation, op.Extended(self.model.extend(name, claims, LEASE), wanted))
+
+    @rule(name=who)
+    def crash(self, name: str) -> None:
+        self.consumers[name].forget()
+
+    @rule(name=who)
+    def disown(self, name: str) -> None:
+        """Release what the consumer holds in Redis and does not know of: its answer was lost."""
+        known = [held.job_id for held in self.consumers[name].held]
+        strays = [
+            (job_id, int(held.owner.partition(":")[2]))
+            for job_id, held in self.model.leases.items()
+            if held.owner.startswith(f"{name}:") and job_id not in known
+        ]
+        if strays:
+            strays.sort(key=lambda stray: -stray[1])
+            self.model.settle(name, [op.Outcome(i, n, "release") for i, n in strays])
+        assert self.store.follow(flows.disown(K, name, known)) == len(strays)
+
+    # Plain consumers.
+
+    @rule()
+    def move_as_a_plain_client(self) -> None:
+        expected = self.model.move()
+        job = self.both(plain("RPOPLPUSH", K.pending, K.processing), expected)
+        if job is not None:
+            self.plain.append(job)
+
+    @some(lambda self: self.plain)
+    @rule(index=indexes)
+    def remove_as_a_plain_client(self, index: int) -> None:
+        job = pick(self.plain, index)
+        self.plain.remove(job)
+        self.both(plain("LREM", K.processing, 1, job), int(self.model.remove(job)))
+
+    # The leader.
+
+    @rule(limit=st.sampled_from([1, 2, 1_000]))
+    def promote(self, limit: int) -> None:
+        due = [at for at in self.model.delayed.values() if at <= self.model.now]
+        before = Counter(self.model.delayed)
+        promoted = self.store.run(op.promote(K, limit))
+        assert promoted.moved == self.model.promote(limit) == min(limit, len(due)), "I8"
+        gone = before - Counter(self.model.delayed)
+        assert all(at <= self.model.now for at in gone.values()), "I8: before its due time"
+        if promoted.moved < limit:
+            self.repeat(op.promote(K, limit), lambda: op.Promoted(self.model.promote(limit), None))

@@ -18,6 +18,7 @@ from cyclopts.config import Env
 
 from headrace import __version__
 from headrace.cli import output
+from headrace.cli.flags import shown_default
 from headrace.errors import HeadraceError, InvalidJob, InvalidSetting
 
 DONE: Final = 0
@@ -28,15 +29,29 @@ READER_GONE: Final = 141  # as a shell shows SIGPIPE
 
 _HELP: Final = """A job queue on Redis: many producers, many consumers, one list. Nothing is lost.
 
-    headrace serve                a Redis if there is none, and a page to look at
-    headrace consume              run jobs: here the demo tasks; yours are: consume shop.tasks
-    headrace produce echo hello   enqueue a job
-    headrace info                 see where jobs are
+$ headrace serve                # a Redis if there is none, and a page to look at
+$ headrace consume              # run jobs: the demo's, or those of your module
+$ headrace produce echo hello   # enqueue a job
+$ headrace info                 # see where jobs are
 """
 
-_EPILOGUE: Final = """Any option can be set in the environment: HEADRACE, the command and the option, as in
-HEADRACE_CONSUME_MAX_JOBS=100. HEADRACE_URL says to all commands where Redis is.
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C."""
+_EPILOGUE: Final = (
+    "Any option can be set in the environment: HEADRACE, the command and the option, as in "
+    "HEADRACE_CONSUME_MAX_JOBS=100. HEADRACE_URL tells all commands where Redis is.\n\n"
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C."
+)
+
+# In the order of the help page: command, file, what the usage line says after it.
+_COMMANDS: Final = (
+    ("serve", "serve", "[OPTIONS]"),
+    ("consume", "consume", "[APP] [OPTIONS]"),
+    ("produce", "produce", "[TASK] [ARGS...] [OPTIONS]"),
+    ("info", "info", "[QUEUE...] [OPTIONS]"),
+    ("dlq", "dlq", ""),
+    ("pause", "pause", "QUEUE... [OPTIONS]"),
+    ("resume", "pause", "QUEUE... [OPTIONS]"),
+    ("demo", "demo", "[OPTIONS]"),
+)
 
 
 def _forget_empty(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
@@ -54,17 +69,16 @@ app = App(
     help_format="plaintext",
     version=f"headrace {__version__}",
     config=(Env("HEADRACE_", show=False), _forget_empty),
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), show_default=shown_default),
     group_arguments=Group("Arguments", sort_key=0),
     group_parameters=Group("Options", sort_key=1),
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-for _place, _command in enumerate(
-    ("serve", "consume", "produce", "info", "dlq", "pause", "resume", "demo")
-):
-    _file = "pause" if _command == "resume" else _command
-    app.command(f"headrace.cli.{_file}:{_command}", name=_command, sort_key=_place)
+for _place, (_command, _file, _usage) in enumerate(_COMMANDS):
+    # dlq is an App itself, with commands and usage lines of its own.
+    _page = {"usage": f"Usage: headrace {_command} {_usage}"} if _usage else {}
+    app.command(f"headrace.cli.{_file}:{_command}", name=_command, sort_key=_place, **_page)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -10,7 +10,16 @@ from cyclopts.validators import Number
 from headrace import logs
 from headrace.app import Headrace
 from headrace.cli.application import load
-from headrace.cli.flags import POLICY, BareLease, Lease, LogFormat, LogLevel, MaxCrashes, Url
+from headrace.cli.flags import (
+    POLICY,
+    BareLease,
+    Lease,
+    LogFormat,
+    LogLevel,
+    MaxCrashes,
+    Url,
+    help_page,
+)
 from headrace.errors import InvalidSetting
 from headrace.policy import LeasePolicy
 
@@ -58,10 +67,11 @@ GracePeriod: TypeAlias = Annotated[
     Parameter(metavar="SECONDS", help="How long jobs may take to finish when it is told to end."),
 ]
 Name: TypeAlias = Annotated[
-    str | None, Parameter(help="What it is called, unique. Without it, one is made up.")
+    str | None, Parameter(metavar="NAME", help="What it is called, unique. Without it, one is made up.")
 ]
 
 
+@help_page
 def consume(
     app: AppName = None,
     /,
@@ -82,9 +92,9 @@ def consume(
 ) -> int:
     """Run jobs until it is told to end.
 
-        headrace consume                      the demo tasks
-        headrace consume shop.tasks           the application in shop/tasks.py
-        headrace consume shop.tasks:app -Q mail,bulk -c 50 -w 4
+    $ headrace consume                                    # the demo tasks
+    $ headrace consume shop.tasks                         # those in shop/tasks.py
+    $ headrace consume shop.tasks:app -Q mail,bulk -c 50 -w 4
 
     Start as many as you like, on as many machines as you like. Ctrl-C or SIGTERM ends it: it claims
     nothing more, lets jobs finish, and gives the rest back; a second one gives them back at once.

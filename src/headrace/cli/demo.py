@@ -8,7 +8,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from headrace.cli.flags import help_page
 
+
+@help_page
 def demo(
     *,
     files: Annotated[
@@ -22,8 +25,8 @@ def demo(
 ) -> int:
     """See a queue at work: files are counted, a consumer is killed, nothing is lost.
 
-        headrace demo
-        headrace demo --files src --consumers 5
+    $ headrace demo
+    $ headrace demo --files src --consumers 5
 
     It runs on a server of its own, in a temporary directory, and leaves nothing behind.
     """

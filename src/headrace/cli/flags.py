@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+import inspect
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from cyclopts import Group, Parameter
 
 from headrace.policy import LeasePolicy
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 LEASES = Group("Leases", sort_key=2)
 COMMON = Group("Common options", sort_key=3)
@@ -16,6 +20,7 @@ Url: TypeAlias = Annotated[
     Parameter(
         "--url",
         group=COMMON,
+        metavar="URL",
         help="Where Redis is; else HEADRACE_URL, else REDIS_URL, else redis://127.0.0.1:6379/0.",
     ),
 ]
@@ -89,3 +94,20 @@ MaxCrashes: TypeAlias = Annotated[
 ]
 POLICY = LeasePolicy()
 """The defaults of the three."""
+
+
+def help_page(function: F) -> F:
+    """Make a docstring a help page: paragraphs flow, lines that begin with ``$`` stay as they are."""
+    page: list[str] = []
+    for paragraph in inspect.cleandoc(function.__doc__ or "").split("\n\n"):
+        lines = [line.strip() for line in paragraph.splitlines()]
+        page.append(("\n" if lines[0].startswith("$") else " ").join(lines))
+    function.__doc__ = "\n\n".join(page)
+    return function
+
+
+def shown_default(value: object) -> str | None:
+    """Give a default as a help page shows it: nothing for what is off, no ``.0``."""
+    if value is None or value is False:
+        return None
+    return f"{value:g}" if isinstance(value, float) else str(value)

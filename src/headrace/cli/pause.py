@@ -10,10 +10,11 @@ from headrace import logs
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import answers, connected
-from headrace.cli.flags import LogLevel, Url
+from headrace.cli.flags import LogLevel, Url, help_page
 from headrace.keys import keys_of
 
 
+@help_page
 def pause(
     queue: Annotated[str, Parameter(help="The queue.")],
     /,
@@ -23,14 +24,15 @@ def pause(
 ) -> int:
     """Stop handing out a queue's jobs.
 
-        headrace pause emails
-        headrace resume emails
+    $ headrace pause emails
+    $ headrace resume emails
 
     Jobs that run go on to their end; new ones are accepted, and wait.
     """
     return _turn((queue, *more), paused=True, url=url, log_level=log_level)
 
 
+@help_page
 def resume(
     queue: Annotated[str, Parameter(help="The queue.")],
     /,
@@ -40,7 +42,7 @@ def resume(
 ) -> int:
     """Hand out a paused queue's jobs again.
 
-    headrace resume emails
+    $ headrace resume emails
     """
     return _turn((queue, *more), paused=False, url=url, log_level=log_level)
 

@@ -18,7 +18,7 @@ from headrace import logs
 from headrace.app import Headrace
 from headrace.cli import output
 from headrace.cli.application import load
-from headrace.cli.flags import AppName, Json, LogLevel, Url
+from headrace.cli.flags import AppName, Json, LogLevel, Url, help_page
 from headrace.errors import InvalidJob, QueueFull, ReplyLost, StoreError
 from headrace.job import Job
 from headrace.task import Call
@@ -35,7 +35,9 @@ Args: TypeAlias = Annotated[
 ]
 Kwargs: TypeAlias = Annotated[
     list[str] | None,
-    Parameter(("--kwargs", "-k"), metavar="NAME=VALUE", group=JOB, help="A keyword argument; repeat."),
+    Parameter(
+        ("--kwargs", "-k"), metavar="NAME=VALUE", group=JOB, help="A keyword argument; repeat."
+    ),
 ]
 QueueName: TypeAlias = Annotated[
     str | None,
@@ -54,7 +56,7 @@ Priority: TypeAlias = Annotated[
 ]
 Key: TypeAlias = Annotated[
     str | None,
-    Parameter(group=JOB, help="For a day, no second job with this key: you get the first's id."),
+    Parameter(group=JOB, metavar="KEY", help="For a day, no second job with this key: you get the first's id."),
 ]
 MaxAttempts: TypeAlias = Annotated[
     int | None, Parameter(group=JOB, metavar="N", help="Failed runs after which it is dead.")
@@ -77,6 +79,7 @@ Stdin: TypeAlias = Annotated[
 ]
 
 
+@help_page
 def produce(
     task: Name = None,
     /,
@@ -100,11 +103,11 @@ def produce(
 ) -> int:
     """Enqueue a job, and print its id.
 
-        headrace produce                             one of the demo's: echo hello
-        headrace produce echo hi '{"any": "json"}'
-        headrace produce add 1 2 --wait
-        headrace produce send_email 42 -k subject=Hello --app shop.tasks --delay 60
-        ls *.py | headrace produce count_file --stdin
+    $ headrace produce                             # one of the demo's: echo hello
+    $ headrace produce echo hi '{"any": "json"}'
+    $ headrace produce add 1 2 --wait
+    $ headrace produce send_email 42 -k subject=Hi --app shop.tasks --delay 60
+    $ ls *.py | headrace produce count_file --stdin
 
     Your application checks the call before it is enqueued; without one, any name will do. What
     begins with a hyphen and is no option comes after --.
@@ -127,7 +130,9 @@ def produce(
         request.keep_result()
     calls = request.for_lines(sys.stdin) if stdin else request.times(count)
     with closing(application):
-        jobs = _enqueue(application, calls, None if stdin else count, ids=not json and wait is False)
+        jobs = _enqueue(
+            application, calls, None if stdin else count, ids=not json and wait is False
+        )
         if wait is not False:
             _say_results(jobs, None if wait is True else float(wait), json=json)
         elif json:
@@ -170,7 +175,9 @@ def _check_name(application: Headrace, task: str, *, strict: bool) -> None:
     if strict:
         application.find_task(task)
     elif task not in application.tasks and sys.stderr.isatty():
-        output.note(f"({task} is no demo task: some consumer has to know it, or it ends as a dead letter)")
+        output.note(
+            f"({task} is no demo task: some consumer has to know it, or it ends as a dead letter)"
+        )
 
 
 def _enqueue(
@@ -212,7 +219,9 @@ def _with_advice(error: StoreError | QueueFull, accepted: int) -> StoreError | Q
     """Say what became of the jobs, as far as that is known."""
     advice = ""
     if isinstance(error, ReplyLost):
-        advice += ". It may have been accepted: look first (headrace info), or use --key to repeat it"
+        advice += (
+            ". It may have been accepted: look first (headrace info), or use --key to repeat it"
+        )
     if accepted:
         advice += f". {accepted:,} jobs were enqueued before that"
     return type(error)(f"{error}{advice}")

@@ -16,7 +16,16 @@ from cyclopts.validators import Number
 
 from headrace import logs
 from headrace.app import Headrace
-from headrace.cli.flags import POLICY, BareLease, Lease, LogFormat, LogLevel, MaxCrashes, Url
+from headrace.cli.flags import (
+    POLICY,
+    BareLease,
+    Lease,
+    LogFormat,
+    LogLevel,
+    MaxCrashes,
+    Url,
+    help_page,
+)
 from headrace.policy import LeasePolicy
 
 log = logging.getLogger(__name__)
@@ -32,6 +41,7 @@ DataDir: TypeAlias = Annotated[
 ]
 
 
+@help_page
 def serve(
     *,
     host: Host = "127.0.0.1",
@@ -46,8 +56,8 @@ def serve(
 ) -> int:
     """Serve a page to look at the queues, and keep them in order.
 
-        headrace serve                              Redis, if there is none, and the page
-        headrace serve --url redis://db:6379/0      beside your own Redis
+    $ headrace serve                            # a Redis, if there is none, and the page
+    $ headrace serve --url redis://db:6379/0    # beside your own Redis
 
     With no URL given and nothing at 127.0.0.1:6379, it starts a Redis (or Valkey) there and ends it
     again when it ends itself; jobs stay in .headrace and are there at the next start.

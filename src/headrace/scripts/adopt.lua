@@ -7,7 +7,9 @@
 -- Returns 'ok'; 'lost': no longer there; 'duplicate': the id is in use, take another;
 --   'paused': put back to pending; 'cancelled': taken out
 -- include: now
+-- include: head
 -- include: held
+-- include: numbered
 local pending, processing, leases, claims, stats, meta, cancelled = unpack(KEYS)
 local token, lease, moved, id, job = unpack(ARGV)
 
@@ -25,12 +27,19 @@ local function forget()
   redis.call('HDEL', claims, id)
   redis.call('ZREM', leases, id)
 end
+-- The sweep may have leased the item under its digest: that lease goes with it.
+local function forget_numbered()
+  local digest, count = numbered(claims, moved)
+  if count > 0 and surplus(processing, claims, moved, count) then
+    drop_numbered(leases, claims, digest .. 1, digest .. count)
+  end
+end
 if not mine then
   local paused = redis.call('HGET', meta, 'paused')
   local stop = redis.call('ZSCORE', cancelled, id)
   if paused or stop then
     if redis.call('LREM', processing, 1, moved) == 0 then return 'lost' end
-    if owner then forget() end
+    if owner then forget() else forget_numbered() end
     if not stop then
       redis.call('RPUSH', pending, moved)
       return 'paused'
@@ -48,4 +57,5 @@ else
 end
 redis.call('HSET', claims, id, token .. ' ' .. job)
 redis.call('ZADD', leases, now_ms() + lease, id)
+if not owner then forget_numbered() end
 return 'ok'

@@ -18,10 +18,11 @@ if redis.call('HEXISTS', claims, id) == 1 or redis.call('LPOS', processing, job)
   remember()
   return 'requested'
 end
-if redis.call('ZREM', delayed, job) + redis.call('ZREM', priority, job) == 0
-  and redis.call('LREM', pending, 1, job) == 0 then return 'absent' end
+local taken = redis.call('ZREM', delayed, job) + redis.call('ZREM', priority, job)
+if taken == 0 then taken = redis.call('LREM', pending, 1, job) end
+if taken == 0 then return 'absent' end
 remember()
-redis.call('HINCRBY', stats, 'cancel', 1)
+redis.call('HINCRBY', stats, 'cancel', taken)
 if result_ttl > 0 then
   redis.call('RPUSH', result, ARGV[5])
   redis.call('PEXPIRE', result, result_ttl)

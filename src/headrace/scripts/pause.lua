@@ -7,5 +7,8 @@ local meta, nudge = unpack(KEYS)
 if ARGV[1] == '1' then return redis.call('HSETNX', meta, 'paused', 1) end
 local changed = redis.call('HDEL', meta, 'paused')
 for _ = 1, changed * 100 do redis.call('LPUSH', nudge, '') end
-if changed == 1 then redis.call('PEXPIRE', nudge, 60000) end
+if changed == 1 then
+  redis.call('LTRIM', nudge, 0, 999)
+  redis.call('PEXPIRE', nudge, 60000)
+end
 return changed

@@ -36,7 +36,7 @@ local function expire(name)
   local last = name
   if item and string.sub(name, 1, 1) == '~' then
     local digest, count = numbered(claims, item)
-    -- While one is surplus, a plain client has ended its item: it is this one that nobody works on.
+    -- With more leases than items, it is this one whose item is gone: a plain LREM took it.
     expired = expired and not surplus(processing, claims, item, count)
     last = digest .. count
   end

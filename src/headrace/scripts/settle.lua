@@ -14,8 +14,16 @@
 -- include: place
 local pending, processing, priority, delayed, dead, leases, claims, nudge, stats, cancelled = unpack(KEYS)
 local WIDTH = 7
-local ids, counts, lost, ended = {}, {}, {}, {}
-for i = 2, #ARGV, WIDTH do ids[#ids + 1] = ARGV[i] end
+local PLAIN = {done = true, drop = true, cancel = true}
+local ids, counts, lost, ended, moving = {}, {}, {}, {}, false
+for i = 2, #ARGV, WIDTH do
+  ids[#ids + 1] = ARGV[i]
+  moving = moving or not PLAIN[ARGV[i + 2]]
+end
+if moving then  -- a key of a wrong type has to fail before anything is written
+  redis.call('LLEN', dead)
+  waiting(pending, priority, delayed, nudge)
+end
 local values = redis.call('HMGET', claims, unpack(ids))
 local stops = redis.call('EXISTS', cancelled) == 1
 local now = now_ms()

@@ -8,6 +8,7 @@
 -- include: now
 -- include: head
 -- include: held
+-- include: numbered
 local processing, leases, claims = unpack(KEYS)
 local offset, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
 local length = redis.call('LLEN', processing)
@@ -37,15 +38,12 @@ for _, item in ipairs(items) do
   local known, id = seen[item], id_of(item)
   if not known then
     local owner, job = held(id and redis.call('HGET', claims, id))
-    known = {leased = job == item and 1 or 0, ordinal = 0}
+    known = {leased = job == item and 1 or 0}
     known.copies = id and 0 or #redis.call('LPOS', processing, item, 'COUNT', 1000)
-    known.digest = '~' .. redis.sha1hex(item) .. ':'
+    known.digest, known.ordinal = numbered(claims, item)
     if id and not owner then
       lease(id, item)
       known.leased = 1
-    end
-    while redis.call('HEXISTS', claims, known.digest .. known.ordinal + 1) == 1 do
-      known.ordinal = known.ordinal + 1
     end
     known.leased = known.leased + known.ordinal
     seen[item] = known

@@ -25,8 +25,8 @@ from headrace.web.answers import HANDLERS, answer
 from headrace.web.api import Api
 from headrace.web.guard import Guard
 from headrace.web.metrics import Metrics
-from headrace.web.reader import Reader
-from headrace.web.watch import Watch
+from headrace.web.reader import Reader, key_of
+from headrace.web.watch import LISTS, Watch
 
 _HERE: Final = Path(__file__).parent
 _READY_WITHIN_S: Final = 1.0
@@ -73,8 +73,13 @@ class Pages:
 
     async def home(self, request: Request) -> Response:
         """Show the queues, live."""
-        queue = keys_of(request.query_params.get("queue") or self._headrace.queue).queue
-        shown = {"queue": queue, "redis": str(self._headrace.redis_url), "version": __version__}
+        k = keys_of(request.query_params.get("queue") or self._headrace.queue)
+        shown = {
+            "queue": k.queue,
+            "keys": {place: key_of(k, place) for place in LISTS},
+            "redis": str(self._headrace.redis_url),
+            "version": __version__,
+        }
         return self._templates.TemplateResponse(request, "home.html", shown)
 
     async def alive(self, _: Request) -> Response:

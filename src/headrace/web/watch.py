@@ -21,10 +21,13 @@ from headrace.web.views import job_view, queue_view
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 1.0
+_WITHIN_S: Final = 2.0  # a Redis that hangs is not shown as if it were live
 BEAT_S: Final = 5.0
 """A stream that has nothing to say shows this often that it lives; the page counts on it."""
 
-_LISTS: Final[tuple[Place, ...]] = ("pending", "processing", "dead")
+LISTS: Final[tuple[Place, ...]] = ("pending", "processing", "dead")
+"""What the page shows of the chosen queue, job by job."""
+
 _JOBS: Final = 25  # of each list
 _BYTES: Final = 1 << 18  # of each list: where jobs are large, fewer of them are read
 _BEAT: Final = b"event: beat\ndata: 1\n\n"
@@ -90,9 +93,9 @@ class Watch:
         while True:
             self._hurry.clear()
             try:
-                await self._look([*self._watchers])
+                await asyncio.wait_for(self._look([*self._watchers]), _WITHIN_S)
             except Exception as error:
-                if not isinstance(error, HeadraceError):
+                if not isinstance(error, HeadraceError | TimeoutError):
                     log.exception("the queues could not be shown")
                 self._seen.clear()
                 message = b"event: away\ndata: %b\n\n" % encode({"error": str(error)})
@@ -103,7 +106,7 @@ class Watch:
                 await asyncio.wait_for(self._hurry.wait(), EVERY_S)
 
     async def _look(self, queues: list[str]) -> None:
-        lists = [(queue, place) for queue in queues for place in _LISTS]
+        lists = [(queue, place) for queue in queues for place in LISTS]
         peeks = [peek(keys_of(q), p, self._limits.get(q + p, _JOBS)) for q, p in lists]
         snapshots, found = await self._reader.read(queues, peeks)
         heads = dict(zip(lists, found, strict=True))
@@ -112,7 +115,7 @@ class Watch:
             self._limits[queue + place] = max(1, min(_JOBS, _BYTES // mean))
         rows = [queue_view(snapshot) for snapshot in snapshots]
         for queue in queues:
-            shown = [_list_view(queue, place, heads[queue, place]) for place in _LISTS]
+            shown = [_list_view(queue, place, heads[queue, place]) for place in LISTS]
             seen = encode({"queues": rows, "queue": queue, "lists": shown})
             if seen != self._seen.get(queue) and queue in self._watchers:
                 self._seen[queue] = seen

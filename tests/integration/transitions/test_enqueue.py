@@ -208,7 +208,7 @@ class TestFailure:
             queue.enqueue(A, job("p", priority=1))
             queue.enqueue(B, due="+1")
             redis.config_set("maxmemory", 1)
-            with pytest.raises(StoreRefused, match=r"OOM.*maxmemory"):
+            with pytest.raises(StoreRefused, match="maxmemory"):
                 queue.enqueue(C)
             queue.until(queue.now_ms() + 2)
             assert queue.promote().moved == 1

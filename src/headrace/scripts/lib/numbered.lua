@@ -6,7 +6,7 @@ local function numbered(claims, item)
   return digest, count
 end
 
--- Whether there are more of them than items: one item may have its lease by its id.
+-- Whether there are more of them than items, of which one may have its lease by its id.
 local function surplus(processing, claims, item, count)
   local copies = #redis.call('LPOS', processing, item, 'COUNT', count + 1)
   local id = id_of(item)

@@ -107,7 +107,7 @@ function showQueue(node, fields, row) {
     fields[place].classList.toggle("none", counts[place] === 0);
   }
   when(fields.oldest, row.oldest_at_ms);
-  put(fields.paused, row.paused ? "paused" : "–");
+  put(fields.paused, row.paused ? "yes" : "–");
   fields.paused.classList.toggle("alert", row.paused);
 }
 

@@ -1,0 +1,45 @@
+"""What type checkers see of the public API. Read by mypy; never run."""
+
+from typing import Any, assert_type
+
+from headrace import Context, Headrace, Job, Retry, Task
+
+app = Headrace()
+
+
+@app.task
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@app.task(max_attempts=5, retry_on=(ValueError, OSError), result_ttl=60)
+async def fetch(url: str, *, ctx: Context | None = None) -> bytes:
+    if ctx is not None and ctx.attempt > 3:
+        raise Retry(in_=60)
+    return url.encode()
+
+
+assert_type(add(1, 2), int)
+assert_type(add.enqueue(1, 2), Job[int])
+assert_type(add.delay(1, b=2), Job[int])
+assert_type(add.options(delay=5, priority=3, key="k").enqueue(1, 2), Job[int])
+assert_type(add.enqueue(1, 2).result(timeout=5), int)
+assert_type(fetch.enqueue("u"), Job[bytes])
+assert_type(app.enqueue_many(add.call(i, 1) for i in range(3)), list[Job[Any]])
+
+add.enqueue("1", 2)  # type: ignore[arg-type]
+add.enqueue(1)  # type: ignore[call-arg]
+add.options(prio=1)  # type: ignore[call-arg]
+
+
+async def with_await() -> None:
+    assert_type(await fetch("u"), bytes)
+    assert_type(await add.aenqueue(1, 2), Job[int])
+    assert_type(await (await fetch.aenqueue("u")).aresult(timeout=5), bytes)
+
+
+def takes_a_task(task: Task[[int, int], int]) -> None:
+    task.enqueue(1, 2)
+
+
+takes_a_task(add)
