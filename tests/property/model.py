@@ -16,7 +16,6 @@ from typing import Any
 from headrace import operations as op
 from headrace import wire
 
-
 KEY_TTL = 10 * 3_600_000  # ms
 
 
@@ -274,9 +273,9 @@ class Model:
     def cancel(self, job_id: str, job: bytes, result: bytes, result_ttl: int) -> str:
         if job_id in self.leases or job in self.processing:
             answer = "requested"
-        elif self._take_waiting(job):
+        elif taken := self._take_waiting(job):
             answer = "cancelled"
-            self.stats["cancel"] += 1
+            self.stats["cancel"] += taken
             self._tell(job_id, result, result_ttl)
         else:
             return "absent"
@@ -306,11 +305,9 @@ class Model:
         self.taken[job] += 1
         return True
 
-    def _take_waiting(self, job: bytes) -> bool:
-        for place in (self.delayed, self.priority):
-            if place.pop(job, None) is not None:
-                return True
-        return take(self.pending, job)
+    def _take_waiting(self, job: bytes) -> int:
+        taken = sum(p.pop(job, None) is not None for p in (self.delayed, self.priority))
+        return taken or take(self.pending, job)
 
     def _place(self, job: bytes, *, front: bool = False) -> None:
         parts = wire.split(job)
@@ -369,7 +366,10 @@ class Model:
         job_id = id_of(job) or ""
         if self._bare(job):
             self._drop_bare(job)
-        elif job_id in self.leases and (self.leases[job_id].owner, job) == ("-", self.leases[job_id].job):
+        elif job_id in self.leases and (self.leases[job_id].owner, job) == (
+            "-",
+            self.leases[job_id].job,
+        ):
             del self.leases[job_id]
 
     def _tell(self, job_id: str, result: bytes, ttl: int) -> None:

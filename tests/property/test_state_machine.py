@@ -11,6 +11,7 @@ HYPOTHESIS_PROFILE: ``default`` explores anew each time, ``ci`` takes the same e
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -53,6 +54,7 @@ HOUR = 3_600_000
 LEASE, BARE_LEASE, GRACE = 2 * HOUR, 3 * HOUR, HOUR
 MAX_CRASHES = 2
 K = keys_of("queue")
+FORGOTTEN = rb'"failed_at":0,"consumer":"\1"}}'
 FAILURE = wire.Error("max_attempts", type="ValueError", message="no", failed_at=1, consumer="A")
 
 JOBS = [
@@ -414,7 +416,7 @@ class Protocol(RuleBasedStateMachine):
         try:
             head, body = parts or wire.canonical(job)
         except Exception:
-            letter = wire.split(wire.malformed_letter(job, replace(FAILURE, reason="malformed")))
+            letter = wire.split(wire.malformed_letter(job, FAILURE))
             assert letter
             head, body = letter
         if len(head.id) == 26:  # a new one: random, and an example must be the same each time
@@ -604,10 +606,181 @@ class Protocol(RuleBasedStateMachine):
     @rule(limit=st.sampled_from([1, 2, 1_000]))
     def promote(self, limit: int) -> None:
         due = [at for at in self.model.delayed.values() if at <= self.model.now]
-        before = Counter(self.model.delayed)
-        promoted = self.store.run(op.promote(K, limit))
-        assert promoted.moved == self.model.promote(limit) == min(limit, len(due)), "I8"
-        gone = before - Counter(self.model.delayed)
-        assert all(at <= self.model.now for at in gone.values()), "I8: before its due time"
-        if promoted.moved < limit:
-            self.repeat(op.promote(K, limit), lambda: op.Promoted(self.model.promote(limit), None))
+        answer = self.store.run(op.promote(K, limit))
+        assert answer.moved == self.model.promote(limit) == min(limit, len(due)), (
+            "I8: due, not more"
+        )
+        if answer.moved < limit:
+            self.redis_is_as_the_model_says()
+            assert self.store.run(op.promote(K, limit)).moved == 0, "I5: promote twice"
+
+    @rule(everything=st.booleans(), offset=st.sampled_from([0, 0, 0, 1]), again=st.booleans())
+    def sweep(self, everything: bool, offset: int, again: bool) -> None:
+        operation = op.sweep(
+            K, bare_lease_ms=BARE_LEASE, offset=offset, only_if_unequal=not everything
+        )
+        given = self.model.sweep(BARE_LEASE, offset, only_if_unequal=not everything)
+        self.both(operation, op.Swept(given, 0))
+        if again:
+            self.both(operation, op.Swept(0, 0))
+        if everything and offset == 0:
+            bare = Counter(self.model.processing)
+            bare.subtract(Counter(held.job for held in self.model.leases.values()))
+            assert max(bare.values(), default=0) <= 0, "I2: an item without a lease after a sweep"
+
+    @rule(
+        limit=st.sampled_from([1, 2, 100]), grace=st.sampled_from([0, 0, GRACE]), gap=st.booleans()
+    )
+    def reclaim(self, limit: int, grace: int, gap: bool) -> None:
+        gap_ms = 5 * HOUR // 2 if gap else 1_000 * HOUR
+        operation = op.reclaim(
+            K, grace_ms=grace, gap_ms=gap_ms, max_crashes=MAX_CRASHES, limit=limit
+        )
+        leases, letters = deepcopy(self.model.leases), len(self.model.dead)
+        expected = self.model.reclaim(limit, grace, gap_ms, MAX_CRASHES)
+        answer = self.store.run(operation)
+        if answer.quiet_ms:
+            quiet_ms = round(answer.quiet_ms / HOUR) * HOUR
+            answer = replace(answer, quiet_ms=quiet_ms)
+        assert answer == expected
+        assert all(
+            held.deadline <= self.model.now
+            for name, held in leases.items()
+            if not name.startswith("~") and name not in self.model.leases
+        ), "reclaimed before its deadline"
+        assert len(self.model.dead) - letters == answer.died, "I7: a death has a letter"
+        self.forget_when_it_failed(answer.died)
+        if not answer.quiet_ms and answer.back + answer.died < limit:
+            self.redis_is_as_the_model_says()
+            self.both(operation, self.model.reclaim(limit, grace, gap_ms, MAX_CRASHES))
+            assert self.model.leases == {**self.model.leases}
+
+    def forget_when_it_failed(self, letters: int) -> None:
+        """The model does not know Redis' clock: take the instant out of the latest letters."""
+        for index in range(letters):
+            letter = self.store.run(plain("LINDEX", K.dead, index))
+            letter = re.sub(rb'"failed_at":\d{13},"consumer":"([AB-])"}}$', FORGOTTEN, letter)
+            self.store.run(plain("LSET", K.dead, index, letter))
+
+    @rule(hours=st.sampled_from([1, 2, 4]))
+    def time_passes(self, hours: int) -> None:
+        self.model.advance(hours * HOUR)
+        self.store.run(raw(AGE_SCRIPT, (), hours * HOUR))
+
+    # Operators, and what happens to Redis.
+
+    @some(lambda self: self.model.dead)
+    @rule(index=indexes, count=st.integers(1, 3))
+    def redrive(self, index: int, count: int) -> None:
+        letters = (self.model.dead[index % len(self.model.dead) :] + [b'{"id":"gone"}'])[:count]
+        chosen = [(letter, wire.redriven(letter)) for letter in letters]
+        there = Counter(self.model.dead)
+        self.both(op.redrive(K, chosen), self.model.redrive(chosen))
+        gone = [pair for pair in chosen if not there[pair[0]]]
+        self.both(op.redrive(K, gone), 0)
+
+    @some(lambda self: self.model.dead)
+    @rule()
+    def redrive_as_a_plain_client(self) -> None:
+        letter = self.model.dead.pop()
+        self.both(plain("LMOVE", K.dead, K.pending, "LEFT", "RIGHT"), letter)
+        self.model.pending.insert(0, letter)
+
+    @some(lambda self: self.model.dead)
+    @rule(index=indexes)
+    def purge(self, index: int) -> None:
+        letters = [pick(self.model.dead, index), b'{"id":"gone"}']
+        self.both(op.purge(K, letters), self.model.purge(letters))
+
+    @rule(place=st.sampled_from(NAMES), index=indexes, known=st.booleans())
+    def cancel(self, place: str, index: int, known: bool) -> None:
+        jobs = [job for job in getattr(self.model, place) if id_of(job)] or [JOBS[0]]
+        job = pick(jobs, index)
+        job_id = str(id_of(job))
+        if not known:
+            job = b""
+        operation = op.cancel(K, job_id, job, result_ttl_ms=KEY_TTL, result=b"cancelled")
+        self.both(operation, self.model.cancel(job_id, job, b"cancelled", KEY_TTL))
+
+    @rule(paused=st.booleans())
+    def pause_or_resume(self, paused: bool) -> None:
+        self.both(op.pause(K, paused=paused), self.model.paused != paused)
+        self.model.paused = paused
+
+    @rule(job=st.sampled_from(JOBS))
+    def look(self, job: bytes) -> None:
+        model, job_id = self.model, str(id_of(job))
+        places = [
+            ("processing", job_id in model.leases),
+            ("ended", job_id in model.results),
+            ("delayed", job in model.delayed),
+            ("pending", job in model.priority or job in model.pending),
+            ("processing", job in model.processing),
+            ("cancelled", job_id in model.cancelled),
+        ]
+        word = next((word for word, there in places if there), "unknown")
+        end = model.results[job_id] if word == "ended" else b""
+        self.both(op.find(K, job_id, job), op.Found(word, end))
+
+    @rule()
+    def forget_the_scripts(self) -> None:
+        self.store.run(plain("SCRIPT", "FLUSH"))
+
+    @rule()
+    def save(self) -> None:
+        self.savepoint = Savepoint(deepcopy(self.model), self.store.run(raw(DUMP_SCRIPT)))
+
+    @some(lambda self: self.savepoint)
+    @rule()
+    def roll_back(self) -> None:
+        """Redis fails over to a replica that lags; its clients remember what they remember."""
+        assert self.savepoint
+        ms = self.model.now - self.savepoint.model.now
+        self.model = deepcopy(self.savepoint.model)
+        self.model.advance(ms)
+        self.store.run(raw(RESTORE_SCRIPT, (), *self.savepoint.dump))
+        self.store.run(raw(AGE_SCRIPT, (), ms))
+
+    # The end.
+
+    def teardown(self) -> None:
+        if sys.exc_info()[0] is None and hasattr(self, "started_at"):
+            self.everything_drains()
+
+    def everything_drains(self) -> None:
+        """I10, I11: with all consumers lost, each item is runnable again within one lease."""
+        self.model.paused = False
+        self.store.run(op.pause(K, paused=False))
+        self.sweep(everything=True, offset=0, again=False)
+        self.time_passes(4)
+        self.reclaim(limit=100, grace=0, gap=False)
+        assert not self.model.processing, "I10: an item without a live lease is runnable again"
+        assert not self.model.leases
+        self.time_passes(4)
+        self.promote(1_000)
+        assert not self.model.delayed
+        waiting = len(self.model.pending) + len(self.model.priority)
+        consumer = self.consumers["A"] = Consumer("A", next_number=100_000)
+        self.claim("A", 1_000, lost=False)
+        assert len(self.model.processing) == waiting, "I11: the backlog drains"
+        self.redis_is_as_the_model_says()
+        while consumer.moved:
+            self.adopt("A", 0, lost=False)
+        while consumer.held:
+            self.settle("A", [(0, "done")], 0, oldest=False, lost=False)
+        assert not self.model.processing
+        self.redis_is_as_the_model_says()
+
+
+def find_faults(url: str, profile: settings) -> None:
+    """Run the machine on an empty server; raises what it finds."""
+    store = Store(url, name="state-machine")
+    try:
+        run_state_machine_as_test(lambda: Protocol(store), settings=profile)
+    finally:
+        store.close()
+
+
+@pytest.mark.timeout(0 if PROFILE == "deep" else 120)
+def test_every_transition_leaves_redis_as_the_model_says(url: str) -> None:
+    find_faults(url, settings.get_profile(PROFILE))

@@ -2,7 +2,9 @@
 
 Exit codes: 0 it is done; 1 it failed (Redis is away, a job failed, a dead letter is not there);
 2 the command line makes no sense; 130 ended by Ctrl-C. What went wrong is one line on the standard
-error; ``-l debug`` adds the traceback. Each command has a file, imported when it is called.
+error; ``-l debug`` adds the traceback. A server or consumer that is told to end ends with 0.
+
+Each command has a file of its own, which imports what is large only when it is called.
 """
 
 from __future__ import annotations
@@ -11,14 +13,29 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any, Final
 
-from cyclopts import App, ArgumentCollection, CycloptsError, Group, Parameter, UnusedCliTokensError
+from cyclopts import (
+    App,
+    ArgumentCollection,
+    CycloptsError,
+    MissingArgumentError,
+    Parameter,
+    UnusedCliTokensError,
+)
 from cyclopts.config import Env
 
 from headrace import __version__
 from headrace.cli import output
-from headrace.cli.flags import shown_default
+from headrace.cli.consume import consume
+from headrace.cli.demo import demo
+from headrace.cli.dlq import dlq
+from headrace.cli.flags import ARGUMENTS, OPTIONS, shown_default
+from headrace.cli.info import info
+from headrace.cli.pause import pause, resume
+from headrace.cli.produce import produce
+from headrace.cli.serve import serve
 from headrace.errors import HeadraceError, InvalidJob, InvalidSetting
 
 DONE: Final = 0
@@ -29,8 +46,8 @@ READER_GONE: Final = 141  # as a shell shows SIGPIPE
 
 _HELP: Final = """A job queue on Redis: many producers, many consumers, one list. Nothing is lost.
 
-$ headrace serve                # a Redis if there is none, and a page to look at
-$ headrace consume              # run jobs: the demo's, or those of your module
+$ headrace serve                # a Redis if there is none, and the page
+$ headrace consume              # run jobs: the demo's, or your module's
 $ headrace produce echo hello   # enqueue a job
 $ headrace info                 # see where jobs are
 """
@@ -39,18 +56,6 @@ _EPILOGUE: Final = (
     "Any option can be set in the environment: HEADRACE, the command and the option, as in "
     "HEADRACE_CONSUME_MAX_JOBS=100. HEADRACE_URL tells all commands where Redis is.\n\n"
     "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C."
-)
-
-# In the order of the help page: command, file, what the usage line says after it.
-_COMMANDS: Final = (
-    ("serve", "serve", "[OPTIONS]"),
-    ("consume", "consume", "[APP] [OPTIONS]"),
-    ("produce", "produce", "[TASK] [ARGS...] [OPTIONS]"),
-    ("info", "info", "[QUEUE...] [OPTIONS]"),
-    ("dlq", "dlq", ""),
-    ("pause", "pause", "QUEUE... [OPTIONS]"),
-    ("resume", "pause", "QUEUE... [OPTIONS]"),
-    ("demo", "demo", "[OPTIONS]"),
 )
 
 
@@ -70,15 +75,26 @@ app = App(
     version=f"headrace {__version__}",
     config=(Env("HEADRACE_", show=False), _forget_empty),
     default_parameter=Parameter(negative=(), show_default=shown_default),
-    group_arguments=Group("Arguments", sort_key=0),
-    group_parameters=Group("Options", sort_key=1),
+    group_arguments=ARGUMENTS,
+    group_parameters=OPTIONS,
     suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
-for _place, (_command, _file, _usage) in enumerate(_COMMANDS):
-    # dlq is an App itself, with commands and usage lines of its own.
-    _page = {"usage": f"Usage: headrace {_command} {_usage}"} if _usage else {}
-    app.command(f"headrace.cli.{_file}:{_command}", name=_command, sort_key=_place, **_page)
+# In the order of the help page: a command, and what its usage line says after its name.
+_COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
+    (serve, "[OPTIONS]"),
+    (consume, "[APP] [OPTIONS]"),
+    (produce, "[TASK] [ARGS...] [OPTIONS]"),
+    (info, "[QUEUE...] [OPTIONS]"),
+    (pause, "QUEUE... [OPTIONS]"),
+    (resume, "QUEUE... [OPTIONS]"),
+    (demo, "[OPTIONS]"),
+)
+for _place, (_command, _usage) in enumerate(_COMMANDS):
+    app.command(
+        _command, usage=f"Usage: headrace {_command.__name__} {_usage}", sort_key=float(_place)
+    )
+app.command(dlq)  # its place is its own
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -110,4 +126,6 @@ def _in_words(error: CycloptsError) -> str:
     said = str(error)
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         said = f"{command} does not take {' '.join(error.unused_tokens)!r}."
+    elif isinstance(error, MissingArgumentError) and error.argument and not error.keyword:
+        said = f"{command} needs {error.argument.name}."
     return f"{said} See: {command} --help"

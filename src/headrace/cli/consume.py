@@ -1,8 +1,11 @@
 """``headrace consume``: run jobs."""
 
+# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
+
 from __future__ import annotations
 
-from typing import Annotated, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -20,8 +23,10 @@ from headrace.cli.flags import (
     Url,
     help_page,
 )
-from headrace.errors import InvalidSetting
 from headrace.policy import LeasePolicy
+
+if TYPE_CHECKING:
+    from headrace.consumer import ConsumerOptions
 
 AppName: TypeAlias = Annotated[
     str | None,
@@ -67,7 +72,8 @@ GracePeriod: TypeAlias = Annotated[
     Parameter(metavar="SECONDS", help="How long jobs may take to finish when it is told to end."),
 ]
 Name: TypeAlias = Annotated[
-    str | None, Parameter(metavar="NAME", help="What it is called, unique. Without it, one is made up.")
+    str | None,
+    Parameter(metavar="NAME", help="Its name, unique among all; without it, one is made up."),
 ]
 
 
@@ -103,11 +109,7 @@ def consume(
     logs.configure(log_level, json=log_format == "json")
     from headrace import consumer
 
-    application = load(app)
-    if url is not None:
-        application.use(url)
-    if workers > 1 and name is not None:
-        raise InvalidSetting("--name is for one process: leave it out with --workers")
+    application = _application(app, url)
     options = consumer.ConsumerOptions(
         queues=consumer.parse_queues(queues or ",".join(_queues_of(application))),
         concurrency=concurrency,
@@ -118,8 +120,26 @@ def consume(
         name=name,
     )
     if workers > 1:
-        return consumer.supervise(app, options, workers, url)
+        program = partial(_one_of_several, app, url, log_level, log_format)
+        return consumer.supervise(program, options, workers, application.redis_url.url)
     return consumer.run(application, options)
+
+
+def _one_of_several(
+    app: str | None, url: str | None, log_level: str, log_format: str, options: ConsumerOptions
+) -> int:
+    """Run one consumer in a process of its own, which starts from nothing."""
+    logs.configure(log_level, json=log_format == "json")
+    from headrace import consumer
+
+    return consumer.run(_application(app, url), options)
+
+
+def _application(app: str | None, url: str | None) -> Headrace:
+    application = load(app)
+    if url is not None:
+        application.use(url)
+    return application
 
 
 def _queues_of(application: Headrace) -> list[str]:

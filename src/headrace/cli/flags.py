@@ -12,6 +12,8 @@ from headrace.policy import LeasePolicy
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+ARGUMENTS = Group("Arguments", sort_key=0)
+OPTIONS = Group("Options", sort_key=1)
 LEASES = Group("Leases", sort_key=2)
 COMMON = Group("Common options", sort_key=3)
 
@@ -33,7 +35,7 @@ LogLevel: TypeAlias = Annotated[
         group=COMMON,
         env_var="HEADRACE_LOG_LEVEL",
         metavar="LEVEL",
-        help="What is logged; debug also shows the traceback of an error.",
+        help="What to log; debug shows the tracebacks of errors, too.",
     ),
 ]
 LogFormat: TypeAlias = Annotated[
@@ -58,7 +60,7 @@ AppName: TypeAlias = Annotated[
 ]
 Queue: TypeAlias = Annotated[
     str | None,
-    Parameter(("--queue", "-q"), metavar="QUEUE", help="In this queue; without it, in all."),
+    Parameter(("--queue", "-q"), metavar="QUEUE", help="Only in this queue; without it, in all."),
 ]
 Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON, for programs.")]
 
@@ -69,7 +71,7 @@ Lease: TypeAlias = Annotated[
         group=LEASES,
         env_var="HEADRACE_LEASE",
         metavar="SECONDS",
-        help="How long a lost consumer's jobs wait until others get them. The same for all.",
+        help="How long a lost consumer's jobs wait for another one. Give all programs the same.",
     ),
 ]
 BareLease: TypeAlias = Annotated[

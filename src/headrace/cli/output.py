@@ -5,6 +5,8 @@ plain lines, with numbers as they are. Answers go to the standard output, all el
 error. Text that came out of Redis is printed with its control characters escaped.
 """
 
+# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
+
 from __future__ import annotations
 
 import io
@@ -25,6 +27,7 @@ Progress: TypeAlias = Callable[[int], None]
 
 _FIRST_LINE_S: Final = 2.0  # what takes less needs no word on the way
 _LINE_EVERY_S: Final = 5.0
+_SHORTEST: Final = 6  # no column is cut to less
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,11 @@ def on_terminal() -> bool:
 def say(line: str = "") -> None:
     """Print a line of the answer."""
     print(line)
+
+
+def flush() -> None:
+    """Send what was said to whoever reads it now."""
+    sys.stdout.flush()
 
 
 def note(line: str) -> None:
@@ -98,29 +106,28 @@ def drawn(columns: Sequence[Column], rows: Sequence[Row]) -> Any:
     from rich.table import Table
     from rich.text import Text
 
-    numeric = [any(isinstance(row[i], int) for row in rows) for i in range(len(columns))]
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column, is_number in zip(columns, numeric, strict=True):
-        table.add_column(
-            column.title,
-            justify="right" if is_number else "left",
-            no_wrap=True,
-            overflow="ellipsis" if column.cut else "fold",
-            min_width=8 if column.cut else len(column.title),
-        )
-
     def text(column: Column, cell: Cell) -> Text:
         if isinstance(cell, int):
             return Text(f"{cell:,}", style=column.style if cell else column.zero)
-        return Text(one_line(cell or ""), style=column.style)
+        return Text(one_line(cell or ""), style=column.style, no_wrap=True, overflow="ellipsis")
 
-    for row in rows:
-        table.add_row(*(text(column, cell) for column, cell in zip(columns, row, strict=True)))
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    lines = [[text(*pair) for pair in zip(columns, row, strict=True)] for row in rows]
+    for i, column in enumerate(columns):
+        width = max(len(column.title), *(line[i].cell_len for line in lines), 0)
+        table.add_column(
+            column.title,
+            justify="right" if any(isinstance(row[i], int) for row in rows) else "left",
+            no_wrap=not column.cut,  # rich shortens those that it could wrap, and only those
+            min_width=min(width, _SHORTEST) if column.cut else width,
+        )
+    for line in lines:
+        table.add_row(*line)
     return table
 
 
 @contextmanager
-def progress(what: str, total: int | None) -> Iterator[Progress]:
+def progress(what: str, total: int | None, *, show: bool = True) -> Iterator[Progress]:
     """Show how far something is: a bar on a terminal, else a line every few seconds.
 
     Gives a function that takes how many are done.
@@ -128,7 +135,11 @@ def progress(what: str, total: int | None) -> Iterator[Progress]:
     Args:
         what: such as "enqueued".
         total: of how many; None unknown.
+        show: False when it is too little to be shown.
     """
+    if not show:
+        yield _silent
+        return
     if not sys.stderr.isatty():
         yield _line_progress(what, total)
         return
@@ -147,6 +158,10 @@ def progress(what: str, total: int | None) -> Iterator[Progress]:
     with bar:
         task = bar.add_task(what, total=total)
         yield lambda done: bar.update(task, completed=done)
+
+
+def _silent(_done: int) -> None:
+    return
 
 
 def _line_progress(what: str, total: int | None) -> Progress:

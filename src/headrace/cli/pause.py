@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
@@ -13,12 +13,12 @@ from headrace.cli.connection import answers, connected
 from headrace.cli.flags import LogLevel, Url, help_page
 from headrace.keys import keys_of
 
+Queues: TypeAlias = Annotated[str, Parameter(name="QUEUE", required=True, help="These queues.")]
+
 
 @help_page
 def pause(
-    queue: Annotated[str, Parameter(help="The queue.")],
-    /,
-    *more: Annotated[str, Parameter(help="More queues.")],
+    *queues: Queues,
     url: Url = None,
     log_level: LogLevel = "warning",
 ) -> int:
@@ -29,14 +29,12 @@ def pause(
 
     Jobs that run go on to their end; new ones are accepted, and wait.
     """
-    return _turn((queue, *more), paused=True, url=url, log_level=log_level)
+    return _turn(queues, paused=True, url=url, log_level=log_level)
 
 
 @help_page
 def resume(
-    queue: Annotated[str, Parameter(help="The queue.")],
-    /,
-    *more: Annotated[str, Parameter(help="More queues.")],
+    *queues: Queues,
     url: Url = None,
     log_level: LogLevel = "warning",
 ) -> int:
@@ -44,7 +42,7 @@ def resume(
 
     $ headrace resume emails
     """
-    return _turn((queue, *more), paused=False, url=url, log_level=log_level)
+    return _turn(queues, paused=False, url=url, log_level=log_level)
 
 
 def _turn(queues: tuple[str, ...], *, paused: bool, url: str | None, log_level: str) -> int:

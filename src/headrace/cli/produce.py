@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, TypeAlias
@@ -56,7 +56,11 @@ Priority: TypeAlias = Annotated[
 ]
 Key: TypeAlias = Annotated[
     str | None,
-    Parameter(group=JOB, metavar="KEY", help="For a day, no second job with this key: you get the first's id."),
+    Parameter(
+        group=JOB,
+        metavar="KEY",
+        help="For a day, no second job with this key: you get the first's id.",
+    ),
 ]
 MaxAttempts: TypeAlias = Annotated[
     int | None, Parameter(group=JOB, metavar="N", help="Failed runs after which it is dead.")
@@ -187,7 +191,7 @@ def _enqueue(
     jobs: list[Job[Any]] = []
     many = total is None or total > _BATCH
     at_once = ids and not output.on_terminal()
-    with output.progress("enqueued", total) if many else nullcontext(_no_progress) as progress:
+    with output.progress("enqueued", total, show=many) as progress:
         while batch := list(itertools.islice(calls, _BATCH)):
             try:
                 more = application.enqueue_many(batch)
@@ -204,10 +208,6 @@ def _enqueue(
         else:
             _say_ids([job.id for job in jobs])
     return jobs
-
-
-def _no_progress(_done: int) -> None:
-    return
 
 
 def _say_ids(ids: Sequence[str]) -> None:

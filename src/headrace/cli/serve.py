@@ -1,5 +1,7 @@
 """``headrace serve``: a Redis if there is none, the sweep, and the page."""
 
+# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
+
 from __future__ import annotations
 
 import asyncio
@@ -31,10 +33,11 @@ from headrace.policy import LeasePolicy
 log = logging.getLogger(__name__)
 
 Host: TypeAlias = Annotated[
-    str, Parameter(help="Where the page listens. It has no password: think before 0.0.0.0.")
+    str, Parameter(metavar="HOST", help="Where the page listens: a loopback address.")
 ]
 Port: TypeAlias = Annotated[
-    int, Parameter(validator=Number(gte=1, lte=65_535), help="The port of the page.")
+    int,
+    Parameter(validator=Number(gte=0, lte=65_535), metavar="PORT", help="Its port; 0 a free one."),
 ]
 DataDir: TypeAlias = Annotated[
     Path, Parameter(metavar="DIR", help="The data of the Redis, should it have to start one.")
@@ -45,7 +48,7 @@ DataDir: TypeAlias = Annotated[
 def serve(
     *,
     host: Host = "127.0.0.1",
-    port: Port = 8080,
+    port: Port = 8390,
     data_dir: DataDir = Path(".headrace"),
     lease: Lease = POLICY.lease_s,
     bare_lease: BareLease = POLICY.bare_lease_s,
@@ -54,10 +57,10 @@ def serve(
     log_level: LogLevel = "info",
     log_format: LogFormat = "text",
 ) -> int:
-    """Serve a page to look at the queues, and keep them in order.
+    """Serve the page, jobs over HTTP and metrics, and keep the queues in order.
 
-    $ headrace serve                            # a Redis, if there is none, and the page
-    $ headrace serve --url redis://db:6379/0    # beside your own Redis
+    $ headrace serve                          # with a Redis, if there is none
+    $ headrace serve --url redis://db/0       # beside your own Redis
 
     With no URL given and nothing at 127.0.0.1:6379, it starts a Redis (or Valkey) there and ends it
     again when it ends itself; jobs stay in .headrace and are there at the next start.
@@ -71,13 +74,8 @@ def serve(
     with _signals_that_clean_up():
         server = embedded.ensure_server(application.redis_url, data_dir)
         try:
-            log.info(
-                "the queues are in %s at %s, the page is at http://%s:%d/",
-                probe(application.redis_url.url),
-                application.redis_url,
-                f"[{host}]" if ":" in host else host,
-                port,
-            )
+            where = application.redis_url
+            log.info("The queues are in %s at %s", probe(where.url), where)
             asyncio.run(web.serve(application, host=host, port=port, policy=policy))
         finally:
             if server is not None:

@@ -74,11 +74,12 @@ class Intake:
 
     def shut(self) -> None:
         """Start no further requests; those under way go on."""
-        self._idle.clear()
+        if not self._closing:  # then it is set for good, so that whoever waits for it can leave
+            self._idle.clear()
 
     def end(self) -> None:
         """End the moves under way: there is no free slot any more."""
-        self._idle.clear()
+        self.shut()
         if not self._ending and any(channel.busy for channel in self._moves.values()):
             task = asyncio.create_task(self._end())
             self._ending.add(task)

@@ -24,6 +24,7 @@ if taken == 0 then return 'absent' end
 remember()
 redis.call('HINCRBY', stats, 'cancel', taken)
 if result_ttl > 0 then
+  redis.call('DEL', result)
   redis.call('RPUSH', result, ARGV[5])
   redis.call('PEXPIRE', result, result_ttl)
 end

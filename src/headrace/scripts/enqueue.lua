@@ -34,7 +34,7 @@ end
 
 for _, job in ipairs(others) do
   if at == 0 then place(job, pending, priority, nudge, stats)
-  else while redis.call('ZADD', delayed, at, job) == 0 do job = renamed(job, stats) end end
+  else while redis.call('ZADD', delayed, 'NX', at, job) == 0 do job = renamed(job, stats) end end
 end
 if #plain > 0 then redis.call('LPUSH', pending, unpack(plain)) end
 if unique then redis.call('SET', unique, id, 'PX', ARGV[4]) end

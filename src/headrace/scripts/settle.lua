@@ -35,7 +35,7 @@ local function write(verb, delay, bytes, job)
   elseif verb == 'release' then place(returned(job, 0), pending, priority, nudge, stats, true)
   elseif verb == 'retry' or verb == 'park' then
     if delay == 0 then return place(bytes, pending, priority, nudge, stats) end
-    while redis.call('ZADD', delayed, now + delay, bytes) == 0 do bytes = renamed(bytes, stats) end
+    while redis.call('ZADD', delayed, 'NX', now + delay, bytes) == 0 do bytes = renamed(bytes, stats) end
   end
 end
 

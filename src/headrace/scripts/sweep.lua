@@ -37,21 +37,19 @@ end
 for _, item in ipairs(items) do
   local known, id = seen[item], id_of(item)
   if not known then
-    local owner, job = held(id and redis.call('HGET', claims, id))
-    known = {leased = job == item and 1 or 0}
-    known.copies = id and 0 or #redis.call('LPOS', processing, item, 'COUNT', 1000)
+    local _, job = held(id and redis.call('HGET', claims, id))
+    known = {copies = id and 0 or #redis.call('LPOS', processing, item, 'COUNT', 1000)}
     known.digest, known.ordinal = numbered(claims, item)
-    if id and not owner then
-      lease(id, item)
-      known.leased = 1
-    end
-    known.leased = known.leased + known.ordinal
+    known.leased = known.ordinal + (job == item and 1 or 0)
     seen[item] = known
   end
   if id then known.copies = known.copies + 1 end
   while known.leased < known.copies do
-    known.ordinal = known.ordinal + 1
-    lease(known.digest .. known.ordinal, item)
+    if id and redis.call('HEXISTS', claims, id) == 0 then lease(id, item)
+    else
+      known.ordinal = known.ordinal + 1
+      lease(known.digest .. known.ordinal, item)
+    end
     known.leased = known.leased + 1
   end
 end

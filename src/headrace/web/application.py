@@ -89,8 +89,8 @@ class Pages:
     async def ready(self, _: Request) -> Response:
         """Tell whether Redis answers."""
         try:
-            ping = op.command("PING", parse=bool)
-            await asyncio.wait_for(self._store.run(ping), _READY_WITHIN_S)
+            async with asyncio.timeout(_READY_WITHIN_S):
+                await self._store.run(op.command("PING", parse=bool))
         except TimeoutError:
             error = f"Redis does not answer within {_READY_WITHIN_S:g} s"
             return answer({"ready": False, "error": error}, 503)

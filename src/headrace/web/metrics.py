@@ -118,7 +118,8 @@ class Metrics:
         """Answer a scrape, also when Redis does not."""
         snapshots: list[Snapshot] | None = None
         with suppress(StoreError, TimeoutError):  # headrace_redis_up says it
-            snapshots, _ = await asyncio.wait_for(self._reader.read(), _WITHIN_S)
+            async with asyncio.timeout(_WITHIN_S):
+                snapshots, _ = await self._reader.read()
         registry = CollectorRegistry()
         registry.register(QueueCollector(snapshots, leads=self._leads()))
         encode, media_type = choose_encoder(request.headers.get("accept", ""))

@@ -108,10 +108,12 @@ def _listen(host: str, port: int) -> socket.socket:
             f"host={host!r}: the server has no password yet, so whoever reaches it can read and add "
             f"jobs. It listens on {', '.join(LOOPBACK)} alone; from elsewhere, use an SSH tunnel"
         )
+    if not 0 <= port < 1 << 16:
+        raise InvalidSetting(f"port {port} is none: use 1 to 65535, or 0 for a free one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise InvalidSetting(
             f"port {port} of {host} cannot be had ({error}): end the program that has it, or give "
             "another port"

@@ -65,7 +65,7 @@ def job_view(job: bytes) -> dict[str, Any]:
         arguments = _arguments(call)
     except Exception:  # malformed, which is what has to be shown
         task = None
-        arguments = _cut(wire.wrapped_payload(error) or job)
+        arguments = _cut(_malformed(job, error))
     return {
         "id": head.id or None,
         "task": task,
@@ -78,6 +78,15 @@ def job_view(job: bytes) -> dict[str, Any]:
         "crashes": head.crashes,
         "error": error and _error_view(error),
     }
+
+
+def _malformed(job: bytes, error: wire.Error | None) -> bytes:
+    """Give the bytes that were no job: these, or those that a dead letter keeps."""
+    try:
+        payload = wire.wrapped_payload(error)
+    except ValueError:  # base64 of another make
+        payload = None
+    return job if payload is None else payload
 
 
 def _error_view(error: wire.Error) -> dict[str, Any]:

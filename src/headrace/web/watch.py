@@ -81,7 +81,8 @@ class Watch:
                 sent = message
                 continue
             try:
-                await asyncio.wait_for(news.wait(), BEAT_S)
+                async with asyncio.timeout(BEAT_S):
+                    await news.wait()
             except TimeoutError:
                 yield _BEAT
 
@@ -93,7 +94,8 @@ class Watch:
         while True:
             self._hurry.clear()
             try:
-                await asyncio.wait_for(self._look([*self._watchers]), _WITHIN_S)
+                async with asyncio.timeout(_WITHIN_S):
+                    await self._look([*self._watchers])
             except Exception as error:
                 if not isinstance(error, HeadraceError | TimeoutError):
                     log.exception("the queues could not be shown")
@@ -102,8 +104,10 @@ class Watch:
                 self._messages = dict.fromkeys(self._watchers, message)
                 self._tell()
                 self._hurry.clear()
+            # Not wait_for: before Python 3.12 it can swallow that we are cancelled.
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), EVERY_S)
+                async with asyncio.timeout(EVERY_S):
+                    await self._hurry.wait()
 
     async def _look(self, queues: list[str]) -> None:
         lists = [(queue, place) for queue in queues for place in LISTS]

@@ -181,8 +181,8 @@ class Driver:
     def expire(self) -> None:
         """Wait until every lease is past; those of a minute are taken for never."""
         now = self.now_ms()
-        short = [ms for ms in read(self.redis, self.k.queue).leases.values() if ms < now + 10_000]
-        self.until(max(short, default=now))
+        leases = self.redis.zrange(self.k.leases, 0, now + 10_000, byscore=True, withscores=True)
+        self.until(max((ms for _, ms in leases), default=now))
 
     def check(self, **expected: Any) -> State:
         return check(self.redis, self.k.queue, foreign=self.foreign, **expected)

@@ -1,7 +1,9 @@
 // Draws what the server's event stream says, as it says it. Text goes in as text, never as markup.
 
 const SILENCE_MS = 12_000; // the server shows every 5 s that it lives
-const number = new Intl.NumberFormat("en");
+const whole = new Intl.NumberFormat("en");
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+const count = (n) => (n < 1e7 ? whole : short).format(n);
 const find = (id) => document.getElementById(id);
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
@@ -27,9 +29,8 @@ function connect() {
   source.addEventListener("error", lost);
 }
 
-function lost() {
+function lost() { // The browser tries again by itself, unless the answer was an error.
   say("connection lost");
-  // The browser tries again by itself, unless the answer was an error.
   if (source.readyState === EventSource.CLOSED) again = setTimeout(connect, 2_000);
 }
 
@@ -59,12 +60,11 @@ function span(ms) {
 }
 
 function when(node, at) {
+  if (node.dataset.at === String(at)) return;
   if (at === null) {
-    node.removeAttribute("data-at");
-    node.removeAttribute("datetime");
+    for (const name of ["data-at", "datetime", "title"]) node.removeAttribute(name);
     return put(node, "–");
   }
-  if (node.dataset.at === String(at)) return;
   node.dataset.at = at;
   node.dateTime = new Date(at).toISOString();
   node.title = new Date(at).toLocaleString();
@@ -81,8 +81,8 @@ function draw(parent, template, items, keyOf, fill) {
     const node = old.get(key) ?? find(template).content.firstElementChild.cloneNode(true);
     old.delete(key);
     node.dataset.key = key;
-    const fields = [...node.querySelectorAll("[data-field]")].map((field) => [field.dataset.field, field]);
-    fill(node, Object.fromEntries(fields), item);
+    const fields = Object.fromEntries([...node.querySelectorAll("[data-field]")].map((field) => [field.dataset.field, field]));
+    fill(fields, item);
     if (parent.children[i] !== node) parent.insertBefore(node, parent.children[i] ?? null);
   });
   for (const node of old.values()) node.remove();
@@ -95,15 +95,13 @@ function show(data) {
   for (const list of data.lists) showList(document.querySelector(`[data-place=${list.place}]`), list, here[list.place]);
 }
 
-function showQueue(node, fields, row) {
-  const link = node.querySelector("a");
+function showQueue({ link, ...fields }, row) {
   put(link, row.queue);
   link.setAttribute("href", `?queue=${encodeURIComponent(row.queue)}`);
-  if (row.queue === queue) link.setAttribute("aria-current", "true");
-  else link.removeAttribute("aria-current");
+  link.ariaCurrent = row.queue === queue ? "true" : null;
   const counts = { ...row, done: row.counters.done ?? 0 };
   for (const place of ["pending", "priority", "delayed", "processing", "dead", "done"]) {
-    put(fields[place], number.format(counts[place]));
+    put(fields[place], count(counts[place]));
     fields[place].classList.toggle("none", counts[place] === 0);
   }
   when(fields.oldest, row.oldest_at_ms);
@@ -111,27 +109,25 @@ function showQueue(node, fields, row) {
   fields.paused.classList.toggle("alert", row.paused);
 }
 
-function showList(section, list, count) {
+function showList(section, list, total) {
   put(section.querySelector("h2 code"), list.key);
-  put(section.querySelector("[data-field=count]"), number.format(count));
+  put(section.querySelector("[data-field=count]"), count(total));
   draw(section.querySelector("ol"), "job-item", list.jobs, (job) => job.id ?? job.arguments, showJob);
   const rest = section.querySelector(".rest");
-  rest.hidden = count <= list.jobs.length;
-  put(rest, `and ${number.format(count - list.jobs.length)} more`);
-  section.querySelector(".empty").hidden = count > 0;
+  rest.hidden = total <= list.jobs.length;
+  put(rest, `and ${count(total - list.jobs.length)} more`);
+  section.querySelector(".empty").hidden = total > 0;
 }
 
-function showJob(node, fields, job) {
+function showJob(fields, job) {
   put(fields.task, job.task ?? "not a job");
   when(fields.made, job.made_at_ms);
   put(fields.call, job.arguments);
   put(fields.reason, job.error?.reason ?? "");
   put(fields.error, job.error ? [job.error.type, job.error.message].filter(Boolean).join(": ") : "");
   put(fields.id, job.id ?? "no id yet");
-  const tries = [];
-  if (job.attempt > 0) tries.push(`${job.attempt} failed`);
-  if (job.crashes > 0) tries.push(`${job.crashes} crashed`);
-  put(fields.tries, tries.join(", "));
+  const tries = [job.attempt && `${job.attempt} failed`, job.crashes && `${job.crashes} crashed`];
+  put(fields.tries, tries.filter(Boolean).join(", "));
 }
 
 function choose(name) {

@@ -1,0 +1,157 @@
+"""What ``headrace info`` shows: one look at a server and its queues, drawn, as lines or as JSON."""
+
+# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from headrace import wire
+from headrace.cli.output import Column, Row, drawn, on_terminal, say, say_table, span
+from headrace.ids import time_ms_of
+from headrace.operations import Snapshot
+from headrace.store import ServerInfo
+
+_DRAWN: Final = (
+    Column("Queue", "bold", cut=True),
+    Column("Waiting"),
+    Column("Processing"),
+    Column("Delayed"),
+    Column("Dead", "red"),
+    Column("Done"),
+    Column("Oldest"),
+    Column("", "yellow"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen at one instant.
+
+    Attributes:
+        url: where, without its password.
+        server: the server there.
+        snapshots: its queues.
+        rates: jobs done in a second since the look before, by queue; empty at the first.
+    """
+
+    url: str
+    server: ServerInfo
+    snapshots: Sequence[Snapshot]
+    rates: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Give all of it for programs."""
+        server = asdict(self.server) | {"version": ".".join(map(str, self.server.version))}
+        queues = [
+            _figures(s) | {"foreign": s.foreign, "counters": s.counters} for s in self.snapshots
+        ]
+        return {"url": self.url, "server": server, "queues": queues}
+
+    def server_line(self) -> str:
+        """Say what the server is, and whether it keeps what it is given."""
+        aof = (
+            "append-only file on"
+            if self.server.aof_enabled
+            else "append-only file OFF: jobs are lost when it crashes"
+        )
+        policy = self.server.maxmemory_policy
+        drops = f", drops keys when memory is short ({policy})" if policy != "noeviction" else ""
+        return f"{self.server} at {self.url}, {aof}{drops if policy else ''}"
+
+    def table(self) -> Any:
+        """Draw the queues: give what rich prints."""
+        columns, rows = list(_DRAWN), [_row(s) for s in self.snapshots]
+        if self.rates:
+            columns.insert(6, Column("Done/s"))
+            rows = [
+                [*row[:6], round(self.rates.get(s.queue, 0)), *row[6:]]
+                for row, s in zip(rows, self.snapshots, strict=True)
+            ]
+        return drawn(columns, rows)
+
+    def say(self, *, counters: bool) -> None:
+        """Print it; ``counters``: with all that happened so far, where that is drawn."""
+        if not on_terminal():
+            say(f"# {self.server_line()}")
+            figures = [_figures(s) for s in self.snapshots]
+            say_table([Column(name) for name in figures[0]], [_plain(f) for f in figures])
+            return
+        from rich.console import Console
+
+        say(self.server_line())
+        say()
+        Console().print(self.table())
+        say()
+        for line in self._remarks(counters=counters):
+            say(line)
+
+    def say_lines(self) -> None:
+        """Print a line for each queue, for logs."""
+        for s in self.snapshots:
+            at = datetime.fromtimestamp(s.now_ms / 1000, UTC).isoformat(timespec="seconds")
+            names = [name for name in _figures(s) if name != "queue"]
+            pairs = zip(names, _plain(_figures(s))[1:], strict=True)
+            shown = " ".join(f"{name}={'-' if value is None else value}" for name, value in pairs)
+            say(f"{at.replace('+00:00', 'Z')} queue={s.queue} {shown}")
+
+    def _remarks(self, *, counters: bool) -> Iterator[str]:
+        for s in self.snapshots if counters else ():
+            shown = ", ".join(f"{name} {count:,}" for name, count in sorted(s.counters.items()))
+            yield f"{s.queue} so far: {shown or 'nothing'}"
+        if any(s.dead for s in self.snapshots):
+            yield "Look at dead jobs: headrace dlq list"
+        if not any(s.counters or s.waiting or s.processing for s in self.snapshots):
+            yield "No jobs yet. Enqueue one: headrace produce echo hello"
+
+
+def _figures(s: Snapshot) -> dict[str, Any]:
+    count = s.counters.get
+    return {
+        "queue": s.queue,
+        "waiting": s.waiting,
+        "priority": s.priority,
+        "processing": s.processing,
+        "delayed": s.delayed,
+        "dead": s.dead,
+        "enqueued": count("enqueued", 0),
+        "done": count("done", 0),
+        "retried": count("retry", 0),
+        "oldest_s": _oldest_s(s),
+        "due_in_s": None if s.due_at_ms is None else max(0.0, (s.due_at_ms - s.now_ms) / 1000),
+        "paused": s.paused,
+    }
+
+
+def _plain(figures: Mapping[str, Any]) -> list[str | int | None]:
+    def cell(value: Any) -> str | int | None:
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return f"{value:.1f}" if isinstance(value, float) else value
+
+    return [cell(value) for value in figures.values()]
+
+
+def _row(s: Snapshot) -> list[str | int | None]:
+    oldest_s = _oldest_s(s)
+    remarks = ["paused"] if s.paused else []
+    if s.due_at_ms is not None:
+        left_s = (s.due_at_ms - s.now_ms) / 1000
+        remarks.append(f"next due in {span(left_s)}" if left_s > 0 else "next is due")
+    oldest = "" if oldest_s is None else span(oldest_s)
+    places: Row = (s.queue, s.waiting, s.processing, s.delayed, s.dead, s.counters.get("done", 0))
+    return [*places, oldest, ", ".join(remarks)]
+
+
+def _oldest_s(s: Snapshot) -> float | None:
+    """Give the age of the job that has waited longest; None where none waits, or none tells."""
+    ages: list[float] = []
+    for start in (s.oldest, s.first_priority):
+        parts = wire.split(start)
+        made_ms = time_ms_of(parts[0].id) if parts else None
+        if made_ms is not None:
+            ages.append(max(0.0, (s.now_ms - made_ms) / 1000))
+    return max(ages, default=None)

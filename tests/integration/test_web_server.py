@@ -1,0 +1,387 @@
+"""The server as a whole: a real socket, real streams, its own Redis that comes and goes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from redis import Redis
+
+from headrace import Headrace
+from headrace import operations as op
+from headrace.embedded.server import free_port
+from headrace.errors import HeadraceError, InvalidSetting
+from headrace.keys import keys_of
+from headrace.maintenance import Maintenance
+from headrace.policy import LeasePolicy
+from headrace.store import AsyncStore
+from headrace.web import serve, watch
+from headrace.web.reader import Reader
+from tests.support.servers import private_server
+from tests.support.wait import await_until, wait_until
+
+SOURCES = Path(__file__).resolve().parents[2] / "src"
+PROGRAM = """
+import asyncio, sys
+from headrace import Headrace
+from headrace.web import serve
+asyncio.run(serve(Headrace(sys.argv[1]), port=int(sys.argv[2])))
+"""
+
+
+@contextlib.contextmanager
+def process(url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """Run a server as a process of its own, until it answers; give it and its address."""
+    port = free_port()
+    command = [sys.executable, "-c", PROGRAM, url, str(port)]
+    running = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(SOURCES)})
+    base = f"http://127.0.0.1:{port}"
+
+    def answers() -> bool:
+        with contextlib.suppress(httpx.TransportError):
+            return httpx.get(f"{base}/healthz").is_success
+        assert running.poll() is None, "the server ended"
+        return False
+
+    try:
+        wait_until(answers, what="the server answers")
+        yield running, base
+    finally:
+        running.kill()
+        running.wait()
+
+
+@contextlib.asynccontextmanager
+async def served(url: str, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """Run a server in this loop; give a client of it."""
+    port, stop = free_port(), asyncio.Event()
+    running = asyncio.create_task(serve(Headrace(url), port=port, stop=stop, **options))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+
+        async def answers() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                return (await client.get("/healthz")).is_success
+            return False
+
+        await await_until(answers, what="the server answers")
+        try:
+            yield client
+        finally:
+            stop.set()
+            await asyncio.wait_for(running, 5)
+
+
+class Events:
+    """The events of one stream, as they come."""
+
+    def __init__(self, lines: AsyncIterator[str]) -> None:
+        self._lines = lines
+
+    async def next(self) -> tuple[str, Any]:
+        name, data = "message", None
+        async for line in self._lines:
+            field, _, value = line.partition(": ")
+            if field == "event":
+                name = value
+            elif field == "data":
+                data = json.loads(value)
+            elif not line and data is not None:
+                return name, data
+        raise EOFError
+
+    async def until(self, fits: Callable[[str, Any], bool]) -> Any:
+        async with asyncio.timeout(10):
+            while True:
+                name, data = await self.next()
+                if fits(name, data):
+                    return data
+
+
+@contextlib.asynccontextmanager
+async def streamed(client: httpx.AsyncClient, queue: str = "queue") -> AsyncIterator[Events]:
+    async with client.stream("GET", f"/api/events?queue={queue}", timeout=30) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield Events(answer.aiter_lines())
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "EVERY_S", 0.02)
+    monkeypatch.setattr(watch, "BEAT_S", 0.1)
+
+
+def count(data: Any, place: str, queue: str = "queue") -> int:
+    (row,) = [row for row in data["queues"] if row["queue"] == queue]
+    return int(row[place])
+
+
+class TestEnding:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    async def test_a_signal_ends_it_within_two_seconds_whoever_watches(
+        self, url: str, number: signal.Signals
+    ) -> None:
+        with process(url) as (running, base):
+            async with httpx.AsyncClient(base_url=base) as client, streamed(client) as events:
+                await events.next()
+                asked = time.monotonic()
+                running.send_signal(number)
+                with pytest.raises(EOFError):
+                    while True:
+                        await events.next()
+                status = await asyncio.to_thread(running.wait, 10)
+                took_s = time.monotonic() - asked
+        assert status == 0
+        assert took_s < 2
+
+    async def test_a_redis_that_hangs_does_not_keep_it(self, tmp_path: Path) -> None:
+        with private_server(tmp_path) as redis, process(redis.url) as (running, base):
+            async with httpx.AsyncClient(base_url=base) as client, streamed(client) as events:
+                await events.next()
+                os.kill(redis.pid, signal.SIGSTOP)
+                try:
+                    asking = asyncio.create_task(client.get("/api/queues", timeout=10))
+                    await events.until(lambda name, _: name == "away")
+                    asked = time.monotonic()
+                    running.send_signal(signal.SIGTERM)
+                    status = await asyncio.to_thread(running.wait, 10)
+                    took_s = time.monotonic() - asked
+                finally:
+                    os.kill(redis.pid, signal.SIGCONT)
+                await asyncio.wait({asking})
+                assert asking.exception() or asking.result().status_code == 500
+        assert status == 0
+        assert took_s < 2
+
+    async def test_the_lead_is_given_up_and_all_connections_are_closed(
+        self, url: str, redis: Redis
+    ) -> None:
+        async with served(url):
+            await await_until(lambda: redis.exists("headrace:leader"), what="it leads")
+        assert not redis.exists("headrace:leader")
+        assert [c["name"] for c in redis.client_list() if "server" in c["name"]] == []
+
+    async def test_it_ends_when_its_caller_is_cancelled(self, url: str) -> None:
+        running = asyncio.create_task(serve(Headrace(url), port=0))
+        await asyncio.sleep(0)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(running, 5)
+
+
+class TestAddress:
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
+    async def test_only_this_machine_is_served_and_the_error_says_why(self, host: str) -> None:
+        with pytest.raises(InvalidSetting, match="no password yet"):
+            await serve(Headrace(), host=host, port=0)
+
+    async def test_a_taken_port_is_said(self, url: str) -> None:
+        async with served(url) as client:
+            with pytest.raises(HeadraceError, match=f"port {client.base_url.port} .*another port"):
+                await serve(Headrace(url), port=client.base_url.port or 0)
+
+    @pytest.mark.parametrize("port", [-1, 65_536])
+    async def test_a_port_that_is_none_is_said(self, port: int) -> None:
+        with pytest.raises(InvalidSetting, match=f"port {port}"):
+            await serve(Headrace(), port=port)
+
+
+class TestRedisComesAndGoes:
+    async def test_the_server_stays_and_is_ready_again_by_itself(
+        self, tmp_path: Path, quick: None
+    ) -> None:
+        with private_server(tmp_path) as redis:
+            async with served(redis.url) as client, streamed(client) as events:
+                assert (await client.get("/readyz")).json() == {"ready": True}
+                await events.until(lambda name, _: name == "message")
+
+                redis.kill()
+                away = await events.until(lambda name, _: name == "away")
+                assert "redis://127.0.0.1" in away["error"]
+                answer = await client.get("/readyz")
+                assert answer.status_code == 503
+                assert answer.json()["ready"] is False
+                assert (await client.get("/healthz")).json() == {"alive": True}
+                assert (await client.get("/")).status_code == 200
+                assert "headrace_redis_up 0.0" in (await client.get("/metrics")).text
+                refused = await client.post("/api/jobs", json={"task": "a"})
+                assert refused.status_code == 503
+
+                redis.restart()
+                await events.until(lambda name, _: name == "message")
+
+                async def ready() -> bool:
+                    return (await client.get("/readyz")).is_success
+
+                await await_until(ready, what="it is ready again")
+                assert (await client.post("/api/jobs", json={"task": "a"})).status_code == 202
+                await events.until(
+                    lambda name, data: name == "message" and count(data, "pending") == 1
+                )
+
+    async def test_a_redis_that_hangs_is_not_ready(self, tmp_path: Path) -> None:
+        with private_server(tmp_path) as redis:
+            async with served(redis.url) as client:
+                os.kill(redis.pid, signal.SIGSTOP)
+                try:
+                    answer = await client.get("/readyz")
+                finally:
+                    os.kill(redis.pid, signal.SIGCONT)
+        assert answer.status_code == 503
+        assert "within 1 s" in answer.json()["error"]
+
+
+class TestMaintenance:
+    async def test_a_due_job_is_promoted_with_no_consumer_there(
+        self, url: str, redis: Redis
+    ) -> None:
+        async with served(url, policy=LeasePolicy(lease_s=0.3)) as client:
+            await client.post("/api/jobs", json={"task": "a", "delay": 0.2})
+            assert redis.zcard("queue:delayed") == 1
+            await await_until(lambda: redis.llen("queue") == 1, what="the job is promoted")
+            assert "headrace_maintenance_leader 1.0" in (await client.get("/metrics")).text
+
+    async def test_when_it_fails_it_begins_again(
+        self,
+        url: str,
+        redis: Redis,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        run, failures = Maintenance.run, [ValueError("a fault of ours")]
+
+        async def fails_once(self: Maintenance) -> None:
+            if failures:
+                raise failures.pop()
+            await run(self)
+
+        monkeypatch.setattr(Maintenance, "run", fails_once)
+        monkeypatch.setattr("headrace.web.server._AGAIN_S", 0.01)
+        async with served(url):
+            await await_until(lambda: redis.exists("headrace:leader"), what="it leads")
+        assert "a fault of ours" in caplog.text
+
+
+class TestEvents:
+    async def test_the_lists_come_as_they_are_newest_first_and_again_when_they_change(
+        self, url: str, redis: Redis, quick: None
+    ) -> None:
+        async with served(url) as client, streamed(client) as events:
+            name, data = await events.next()
+            assert name == "message"
+            assert [entry["key"] for entry in data["lists"]] == [
+                "queue",
+                "queue:processing",
+                "queue:dlq",
+            ]
+            assert [entry["jobs"] for entry in data["lists"]] == [[], [], []]
+            redis.lpush("queue", '{"task": "a", "args": [1]}', '{"task": "b"}')
+            redis.blmove("queue", "queue:processing", 1, "RIGHT", "LEFT")
+            redis.lpush("queue", '{"task": "c"}')
+            data = await events.until(lambda _, data: data != 1 and count(data, "pending") == 2)
+            shown = {entry["place"]: entry["jobs"] for entry in data["lists"]}
+            assert [job["task"] for job in shown["pending"]] == ["c", "b"]
+            assert [job["arguments"] for job in shown["processing"]] == ["1"]
+
+    async def test_nothing_is_sent_while_nothing_changes_but_signs_of_life(
+        self, url: str, quick: None
+    ) -> None:
+        async with served(url) as client, streamed(client) as events:
+            assert (await events.next())[0] == "message"
+            assert [(await events.next())[0] for _ in range(3)] == ["beat"] * 3
+
+    async def test_a_long_list_is_shown_in_part_and_large_jobs_in_smaller_part(
+        self, url: str, redis: Redis, quick: None
+    ) -> None:
+        redis.lpush("queue", *[json.dumps({"task": "a", "args": [i]}) for i in range(100)])
+        async with served(url) as client, streamed(client) as events:
+            data = (await events.next())[1]
+            assert (count(data, "pending"), len(data["lists"][0]["jobs"])) == (100, 25)
+            redis.lpush("queue", *[json.dumps({"task": "b", "args": ["x" * 200_000]})] * 30)
+            data = await events.until(
+                lambda name, data: name == "message" and len(data["lists"][0]["jobs"]) == 1
+            )
+            assert count(data, "pending") == 130
+            assert len(data["lists"][0]["jobs"][0]["arguments"]) < 250
+
+    async def test_all_who_watch_share_one_look_and_with_the_last_one_it_ends(
+        self, url: str, redis: Redis, quick: None
+    ) -> None:
+        looks = 0
+
+        class Counting(Reader):
+            async def read(self, *args: Any) -> Any:
+                nonlocal looks
+                looks += 1
+                return await super().read(*args)
+
+        store = AsyncStore(url)
+        watched = watch.Watch(Counting(store, Headrace(url)))
+        before = asyncio.all_tasks()
+        with contextlib.ExitStack() as stack:
+            streams = []
+            for _ in range(50):
+                stack.enter_context(watched.watching("queue"))
+                streams.append(watched.updates("queue"))
+            for i in range(3):
+                for stream in streams:
+                    while not (await anext(stream)).startswith(b"data:"):
+                        pass
+                redis.lpush("queue", f'{{"task":"{i}"}}')
+            seen = looks
+            assert seen < 50
+        assert watched._looking is None
+        await await_until(lambda: asyncio.all_tasks() == before, what="the poller has ended")
+        for stream in streams:
+            await stream.aclose()
+        await store.close()
+
+    async def test_when_the_last_client_leaves_nobody_looks_any_more(
+        self, url: str, quick: None
+    ) -> None:
+        def looking() -> bool:
+            return any("_look_on" in repr(task) for task in asyncio.all_tasks())
+
+        async with served(url) as client:
+            async with streamed(client) as events:
+                await events.next()
+                assert looking()
+            await await_until(lambda: not looking(), what="the poller has ended")
+
+    async def test_a_fault_of_ours_is_shown_and_logged_and_passes(
+        self,
+        url: str,
+        quick: None,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        faults = [KeyError("broken")]
+        view = watch.queue_view
+
+        def broken_once(snapshot: op.Snapshot) -> Any:
+            if faults:
+                raise faults.pop()
+            return view(snapshot)
+
+        monkeypatch.setattr(watch, "queue_view", broken_once)
+        async with served(url) as client, streamed(client) as events:
+            assert (await events.next())[0] == "away"
+            assert (await events.next())[0] == "message"
+        assert "broken" in caplog.text
+
+
+async def test_a_queue_of_a_watcher_is_shown_before_anybody_used_it(url: str, quick: None) -> None:
+    async with served(url) as client, streamed(client, "nobody") as events:
+        _, data = await events.next()
+        assert count(data, "pending", "nobody") == 0
+        assert data["lists"][0]["key"] == keys_of("nobody").pending

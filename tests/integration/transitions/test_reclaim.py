@@ -1,0 +1,252 @@
+"""Reclaim makes jobs runnable again whose lease is past, once it is sure of that."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from headrace import operations as op
+from headrace import wire
+from headrace.errors import StoreRefused
+from tests.integration.transitions.driver import LONG_MS, Driver, again, id_of, job
+from tests.integration.transitions.strategies import jobs
+
+A, B = job("a"), job("b")
+BARE = b'{"task":"t"}'
+
+
+class TestBack:
+    def test_a_job_whose_lease_is_past_is_runnable_again(self, queue: Driver) -> None:
+        queue.hold(A, lease_ms=1)
+        assert queue.crash() == op.Reclaimed(back=1)
+        state = queue.check()
+        assert state.pending == [again(A, crashes=1)]
+        assert (state.processing, state.leases, state.claims) == ([], {}, {})
+
+    def test_a_job_whose_lease_lasts_stays(self, queue: Driver) -> None:
+        queue.hold(A)
+        assert queue.reclaim() == op.Reclaimed()
+        assert queue.check().processing == [A]
+
+    def test_it_goes_behind_those_who_wait(self, queue: Driver) -> None:
+        queue.hold(A, lease_ms=1)
+        queue.enqueue(B)
+        queue.crash()
+        assert [id_of(one) for one in queue.claim()] == ["b", "a"]
+
+    def test_a_prioritised_job_goes_back_to_its_priority_with_a_nudge(self, queue: Driver) -> None:
+        queue.hold(job("p", priority=3), lease_ms=1)
+        queue.crash()
+        state = queue.check()
+        assert state.places["priority"] == [job("p", priority=3, delivery=1, crashes=1)]
+        assert state.nudges == 1
+
+    @pytest.mark.parametrize("item", [BARE, b"", b"\x00\xff", b'{"id":"a b","priority":4}'])
+    def test_a_bare_item_goes_back_as_it_was(self, queue: Driver, item: bytes) -> None:
+        queue.move_bare(item)
+        queue.sweep(bare_lease_ms=1)
+        assert queue.crash().back == 1
+        assert queue.check().pending == [item]
+
+    def test_a_bare_item_is_not_reclaimed_before_it_has_a_lease(self, queue: Driver) -> None:
+        queue.move_bare(BARE, A)
+        assert queue.reclaim() == op.Reclaimed()
+        assert len(queue.check(bare=2).processing) == 2
+
+    def test_a_lease_whose_item_is_gone_is_dropped(self, queue: Driver) -> None:
+        queue.hold(A, lease_ms=1)
+        queue.remove(A)
+        assert queue.crash() == op.Reclaimed()
+        state = queue.check()
+        assert (state.leases, state.pending) == ({}, [])
+
+    def test_repeating_it_changes_nothing(self, queue: Driver) -> None:
+        queue.hold(A, lease_ms=1)
+        queue.crash()
+        before = queue.state()
+        assert queue.reclaim() == op.Reclaimed()
+        assert queue.state() == before
+
+    def test_a_limit_leaves_the_rest_for_the_next_time(self, queue: Driver) -> None:
+        queue.hold(*(job(f"{i}") for i in range(7)), lease_ms=1)
+        assert queue.crash(limit=5).back == 5
+        queue.check()
+        assert queue.reclaim(limit=5).back == 2
+        assert queue.check().processing == []
+
+    def test_a_limit_holds_for_equal_bare_items_too(self, queue: Driver) -> None:
+        queue.move_bare(*[BARE] * 7)
+        queue.sweep(bare_lease_ms=1)
+        assert queue.crash(limit=5).back == 5
+        queue.check()
+        assert queue.reclaim(limit=5).back == 2
+        assert queue.check().leases == {}
+
+    def test_large_items_end_it_after_about_a_mebibyte(self, queue: Driver) -> None:
+        large = [job(f"{i:02}", b',"x":"%b"}' % (b"x" * 300_000)) for i in range(8)]
+        queue.push(*large)
+        queue.claim(4, lease_ms=1)
+        queue.claim(4, lease_ms=1)
+        assert queue.crash().back == 4
+        assert queue.reclaim().back == 4
+        queue.check()
+
+    def test_of_equal_items_as_many_come_back_as_nobody_ended(self, queue: Driver) -> None:
+        queue.move_bare(BARE, BARE, BARE)
+        queue.sweep(bare_lease_ms=1)
+        queue.remove(BARE)
+        assert queue.crash().back == 2
+        state = queue.check()
+        assert (state.pending, state.processing, state.leases) == ([BARE, BARE], [], {})
+
+    def test_an_equal_item_whose_lease_lasts_stays(self, queue: Driver) -> None:
+        queue.move_bare(BARE)
+        queue.sweep(bare_lease_ms=1)
+        queue.move_bare(BARE)
+        queue.sweep()
+        assert queue.crash().back == 1
+        state = queue.check()
+        assert (state.pending, state.processing, len(state.leases)) == ([BARE], [BARE], 1)
+        assert min(state.leases.values()) > queue.now_ms() + LONG_MS / 2
+
+
+class TestGrace:
+    def test_the_first_look_is_quiet(self, queue: Driver) -> None:
+        queue.hold(A, lease_ms=1)
+        queue.expire()
+        quiet_ms = queue.reclaim(grace_ms=10_000).quiet_ms
+        assert 0 < quiet_ms <= 10_000
+        assert queue.check().processing == [A]
+
+    def test_looks_in_the_grace_do_not_prolong_it(self, queue: Driver) -> None:
+        queue.hold(A, lease_ms=1)
+        queue.expire()
+        began = queue.now_ms()
+        looks = 0
+        while queue.reclaim(grace_ms=30).quiet_ms:
+            looks += 1
+        assert looks > 1
+        assert began + 30 <= queue.now_ms()
+        assert len(queue.check().pending) == 1
+
+    def test_steady_looks_are_not_quiet(self, queue: Driver) -> None:
+        queue.reclaim(grace_ms=0)
+        for _ in range(5):
+            assert queue.reclaim(grace_ms=10_000, gap_ms=10_000).quiet_ms == 0
+
+    def test_a_gap_makes_it_quiet(self, queue: Driver) -> None:
+        queue.reclaim(grace_ms=0)
+        queue.until(queue.now_ms() + 21)
+        assert queue.reclaim(grace_ms=10_000, gap_ms=20).quiet_ms > 0
+        assert queue.reclaim(grace_ms=10_000, gap_ms=10_000).quiet_ms > 0
+
+    def test_a_clock_that_was_set_back_makes_it_quiet(self, queue: Driver) -> None:
+        queue.reclaim(grace_ms=0)
+        queue.redis.hset(queue.k.meta, "swept", queue.now_ms() + 100_000)
+        assert queue.reclaim(grace_ms=10_000).quiet_ms > 0
+
+    def test_whoever_lives_extends_in_the_grace_and_keeps_its_job(self, queue: Driver) -> None:
+        queue.hold(A, B, lease_ms=1)
+        queue.expire()
+        assert queue.reclaim(grace_ms=20).quiet_ms
+        queue.extend(A)
+        queue.until(queue.now_ms() + 21)
+        assert queue.reclaim(grace_ms=20).back == 1
+        state = queue.check()
+        assert (state.processing, state.pending) == ([A], [again(B, crashes=1)])
+
+
+class TestDeath:
+    def test_too_many_crashes_end_in_the_dead_letters(self, queue: Driver) -> None:
+        held = A
+        for n in range(1, 5):
+            queue.hold(held, lease_ms=1) if n == 1 else queue.claim(lease_ms=1)
+            assert queue.crash() == op.Reclaimed(back=1)
+            held = again(held, crashes=n)
+            assert queue.check().pending == [held]
+        queue.claim(lease_ms=1, consumer="host-7")
+        assert queue.crash() == op.Reclaimed(died=1)
+        state = queue.check()
+        [letter] = state.dead
+        assert (state.pending, state.processing, state.counters["dead"]) == ([], [], 1)
+        assert json.loads(letter)["crashes"] == json.loads(letter)["delivery"] == 5
+        error = wire.read_error(letter)
+        assert error is not None
+        assert (error.reason, error.consumer) == ("crashed", "host-7")
+        assert abs(error.failed_at - queue.now_ms()) < 10_000
+        assert wire.redriven(letter) == job("a", delivery=5)
+
+    def test_releases_are_no_crashes(self, queue: Driver) -> None:
+        queue.enqueue(A)
+        for _ in range(7):
+            [held] = queue.claim()
+            queue.settle(held, "release")
+        queue.claim(lease_ms=1)
+        assert queue.crash().back == 1
+        assert queue.check().pending == [job("a", delivery=8, crashes=1)]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b',"task":"t","args":[12345678901234567890123,1e400],"x":"\xc3\xa4\\u0000"}',
+            b"}",
+            b', "task" : "t" } \r\n',
+            b',"task":"}"}',
+            b',"task":"t","attempt":2,"unknown":{"error":1}}',
+        ],
+    )
+    def test_a_letter_is_the_jobs_own_object_and_valid_json(
+        self, queue: Driver, body: bytes
+    ) -> None:
+        queue.hold(job("a", body, crashes=4), lease_ms=1)
+        assert queue.crash().died == 1
+        [letter] = queue.check().dead
+        fields = json.loads(letter)
+        assert fields.pop("error")["reason"] == "crashed"
+        assert fields.pop("delivery") == 1
+        assert fields == json.loads(job("a", body, crashes=5))
+        assert wire.redriven(letter) == job("a", body.rstrip(), delivery=1)
+
+    def test_what_is_no_object_is_left_to_whoever_decodes_it(self, queue: Driver) -> None:
+        queue.hold(job("a", b",no object", crashes=9), lease_ms=1)
+        assert queue.crash() == op.Reclaimed(back=1)
+        assert queue.check().pending == [job("a", b",no object", delivery=1, crashes=10)]
+
+    def test_a_consumer_of_a_strange_name_does_no_harm(self, queue: Driver) -> None:
+        queue.hold(job("a", crashes=4), lease_ms=1, consumer='"},')
+        assert queue.crash().died == 1
+        assert json.loads(queue.check().dead[0])["error"]["consumer"] == "-"
+
+    def test_dead_letters_of_a_wrong_type_lose_no_job(self, queue: Driver) -> None:
+        queue.hold(job("a", crashes=4), lease_ms=1)
+        queue.redis.set(queue.k.dead, "wrong")
+        with pytest.raises(StoreRefused, match="WRONGTYPE"):
+            queue.crash()
+        queue.redis.delete(queue.k.dead)
+        assert queue.check(bare=1).processing == [job("a", crashes=4)]
+        queue.sweep(bare_lease_ms=1)
+        assert queue.crash().died == 1
+        queue.check()
+
+
+def test_a_cancelled_job_does_not_come_back(queue: Driver) -> None:
+    queue.hold(A, lease_ms=1)
+    queue.cancel(A)
+    assert queue.crash() == op.Reclaimed()
+    state = queue.check()
+    assert not any(state.places.values())
+    assert state.counters == {"enqueued": 1, "cancel": 1}
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(jobs)
+def test_a_reclaimed_job_is_what_the_wire_says(queue: Driver, lost: bytes) -> None:
+    queue.redis.flushall()
+    queue.push(lost)
+    queue.claim(lease_ms=0)
+    assert queue.reclaim(max_crashes=1_000_000_001).back == 1
+    parts = wire.split(lost)
+    assert parts is not None
+    assert queue.claim() == [again(lost, crashes=parts[0].crashes + 1)]

@@ -1,0 +1,134 @@
+"""Redrive puts dead letters back to where jobs wait; what is no longer there changes nothing."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+
+from headrace import operations as op
+from headrace import wire
+from headrace.errors import StoreRefused
+from headrace.wire import Error, Head
+from tests.integration.transitions.driver import Driver, again, job
+
+A, B, C = job("a"), job("b"), job("c")
+TOKEN = {"failed_at": 1_700_000_000_000, "consumer": "me"}
+
+
+def letter(of: bytes) -> bytes:
+    parts = wire.split(of)
+    assert parts is not None
+    return wire.letter(*parts, Error("max_attempts", "ValueError", "no", **TOKEN))
+
+
+def redrive(queue: Driver, *letters: bytes) -> int:
+    pairs = [(one, wire.redriven(one)) for one in letters]
+    return queue.store.run(op.redrive(queue.k, pairs))
+
+
+def bury(queue: Driver, *jobs: bytes) -> list[bytes]:
+    """Enqueue jobs, claim them and let them die; give their letters."""
+    queue.enqueue(*jobs)
+    letters = [letter(held) for held in queue.claim(len(jobs))]
+    for held, one in zip(jobs, letters, strict=True):
+        assert queue.settle(held, "dead", job=one) == []
+    return letters
+
+
+def test_letters_go_back_without_their_errors(queue: Driver) -> None:
+    letters = bury(queue, A, B)
+    assert redrive(queue, *letters) == 2
+    state = queue.check()
+    assert (state.pending, state.dead) == ([B, A], [])
+    assert state.counters["redriven"] == 2
+
+
+def test_failures_are_forgotten_and_deliveries_are_not(queue: Driver) -> None:
+    letters = bury(queue, job("a", priority=2, delivery=7, crashes=3, attempt=3, unknown_since=9))
+    redrive(queue, *letters)
+    assert queue.check().places["priority"] == [job("a", priority=2, delivery=7)]
+
+
+def test_a_prioritised_job_goes_to_its_priority_with_a_nudge(queue: Driver) -> None:
+    letters = bury(queue, job("p", priority=4))
+    assert redrive(queue, *letters) == 1
+    state = queue.check()
+    assert (state.priority, state.nudges) == ([(job("p", priority=4), -4)], 1)
+
+
+def test_repeating_it_changes_nothing(queue: Driver) -> None:
+    letters = bury(queue, A, B)
+    redrive(queue, *letters)
+    before = queue.state()
+    assert redrive(queue, *letters) == 0
+    assert queue.state() == before
+
+
+def test_equal_letters_go_back_one_for_one(queue: Driver) -> None:
+    twin = letter(A)
+    queue.redis.lpush(queue.k.dead, twin, twin, twin)
+    queue.foreign += 3
+    assert redrive(queue, twin, twin) == 2
+    state = queue.check(twins={"a"})
+    assert (state.pending, state.dead) == ([A, A], [twin])
+
+
+def test_equal_prioritised_letters_go_back_under_new_ids(queue: Driver) -> None:
+    twin = letter(job("p", priority=1))
+    queue.redis.lpush(queue.k.dead, twin, twin)
+    queue.foreign += 2
+    assert redrive(queue, twin, twin) == 2
+    assert queue.check().places["priority"] == [job("p", priority=1), job("p.1", priority=1)]
+
+
+@pytest.mark.parametrize(
+    "malformed",
+    [
+        b"",
+        b"hello",
+        b"\x00\xff",
+        b'{"id":"a b","priority":5,"task"',
+        b'{"id":"%b","priority":5}' % (b"i" * 129),
+        b'{"id":"a","priority":5',
+    ],
+)
+def test_malformed_bytes_go_back_exactly_however_often(queue: Driver, malformed: bytes) -> None:
+    error = Error("malformed", **TOKEN)
+    letters = [wire.malformed_letter(malformed, error) for _ in range(3)]
+    queue.redis.lpush(queue.k.dead, *letters)
+    queue.foreign += 3
+    assert redrive(queue, *letters) == 3
+    assert queue.check(twins={"a"}).pending == [malformed] * 3
+
+
+def test_a_letter_that_was_moved_back_by_hand_is_a_job_again(queue: Driver) -> None:
+    [one] = bury(queue, A)
+    queue.redis.lmove(queue.k.dead, queue.k.pending, "LEFT", "RIGHT")
+    assert redrive(queue, one) == 0
+    assert queue.claim() == [one]
+    assert queue.settle(one, "release") == []
+    assert queue.check().pending == [again(one)]
+
+
+def test_a_waiting_place_of_a_wrong_type_loses_no_letter(queue: Driver) -> None:
+    letters = bury(queue, A, B)
+    queue.redis.set(queue.k.pending, "wrong")
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        redrive(queue, *letters)
+    queue.redis.delete(queue.k.pending)
+    assert queue.check().dead == [letters[1], letters[0]]
+
+
+def test_no_letters_are_none(queue: Driver) -> None:
+    assert redrive(queue) == 0
+    assert queue.redis.keys("*") == []
+
+
+def test_bytes_that_are_no_utf_8_travel_as_base64() -> None:
+    one = wire.malformed_letter(b"\xff", Error("malformed"))
+    error = wire.read_error(one)
+    assert error is not None
+    assert error.payload_base64 == base64.b64encode(b"\xff").decode()
+    assert wire.split(one) is not None
+    assert Head("a").priority == 0
