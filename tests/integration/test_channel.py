@@ -80,6 +80,7 @@ class TestEnd:
 
     async def test_a_move_that_is_not_even_connected_ends_too(self, channel: Channel) -> None:
         moving = move(channel)
+        await asyncio.sleep(0)  # it has been called, and that is all
         assert await channel.end() is None
         assert await moving is None
 
@@ -149,20 +150,21 @@ async def test_in_200_races_between_a_push_and_the_end_no_job_is_lost(
     for n in range(200):
         job = b'{"id":"%d","task":"t"}' % n
         moving = move(channel)
+        await asyncio.sleep(0)
         if n % 10:  # else the end may come before the request
             await blocked(redis)
-        cancelled = n % 3 == 0 and moving.cancel()
+        if n % 3 == 0:
+            moving.cancel()
         pushing = asyncio.create_task(store.run(op.enqueue(K, [job])))
         for _ in range(chance.randrange(12)):
             await asyncio.sleep(0)
         ended = await channel.end()
         await pushing
         moved = (await asyncio.gather(moving, return_exceptions=True))[0]
-        assert moved == ended or cancelled
         assert redis.lrange(K.processing, 0, -1) + redis.lrange(K.pending, 0, -1) == [job]
-        if redis.llen(K.processing):
-            assert ended == job
-            given += 1
+        was_given = job in {moved, ended}
+        assert was_given == bool(redis.llen(K.processing))
+        given += was_given
         redis.delete(K.pending, K.processing)
     assert 0 < given < 200, "one side always won: that was no race"
 

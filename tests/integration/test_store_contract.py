@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -49,17 +49,25 @@ class Looped:
         self._store = AsyncStore(url, **options)
 
     def run(self, operation: Operation[R]) -> R:
-        return self._runner.run(self._store.run(operation))
+        return self._run(self._store.run(operation))
 
     def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        return self._runner.run(self._store.run_all(operations))
+        return self._run(self._store.run_all(operations))
 
     def follow(self, flow: Flow[R]) -> R:
-        return self._runner.run(self._store.follow(flow))
+        return self._run(self._store.follow(flow))
 
     def close(self) -> None:
-        self._runner.run(self._store.close())
+        self._run(self._store.close())
         self._runner.close()
+
+    def _run(self, call: Coroutine[Any, Any, R]) -> R:
+        async def turned() -> R:
+            for _ in range(3):  # between two calls a program's loop turns, and sees what has closed
+                await asyncio.sleep(0)
+            return await call
+
+        return self._runner.run(turned())
 
 
 Open = Callable[..., AnyStore]
@@ -327,6 +335,22 @@ class TestIdle:
         assert store.run(op.enqueue(K, [B])).word == "ok"
         assert check(redis).pending == [B]
 
+    @pytest.mark.xfail(reason="can_read() sees what the loop has seen, and that saw nothing yet")
+    def test_a_loop_that_was_busy_meanwhile_is_no_failure(
+        self, url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(exchange, "IDLE_CHECK_S", 0)
+
+        async def work() -> None:
+            store = AsyncStore(url)
+            try:
+                redis.client_kill_filter(_id=str(await store.run(client_id())))
+                assert await store.run(echo("1")) == b"1"
+            finally:
+                await store.close()
+
+        asyncio.run(work())
+
     def test_a_server_that_was_restarted_meanwhile_is_no_failure(
         self, tmp_path: Path, open_store: Open, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -344,6 +368,14 @@ class TestIdle:
 
 
 class TestPasswords:
+    def test_no_error_shows_a_password_of_the_urls_options(
+        self, closed_url: str, open_store: Open
+    ) -> None:
+        store = open_store(f"{closed_url}?username=worker&password={PASSWORD}")
+        with pytest.raises(StoreUnavailable) as caught:
+            store.run(echo("1"))
+        assert PASSWORD not in str(caught.value)
+
     @pytest.mark.parametrize("credentials", [f":{PASSWORD}", f"worker:{USER_PASSWORD}"])
     def test_the_urls_user_and_password_are_used(
         self, guarded: EmbeddedServer, open_store: Open, credentials: str
@@ -362,6 +394,16 @@ class TestPasswords:
         assert not caught.value.may_have_happened
 
     def test_none_where_one_is_wanted_is_refused_with_what_to_do(
+        self, guarded: EmbeddedServer, open_store: Open
+    ) -> None:
+        with pytest.raises(StoreRefused, match="redis://user:password@host"):
+            open_store(guarded.url).run(op.queues())
+
+    @pytest.mark.xfail(
+        reason="a script's call is answered 'unauthenticated multibulk length', not NOAUTH",
+        strict=True,
+    )
+    def test_none_where_a_script_is_called_is_refused_with_what_to_do(
         self, guarded: EmbeddedServer, open_store: Open
     ) -> None:
         with pytest.raises(StoreRefused, match="redis://user:password@host"):
@@ -398,14 +440,11 @@ class TestBlocking:
     def test_redis_may_block_for_longer_than_an_answer_may_take(
         self, url: str, open_store: Open
     ) -> None:
-        store = open_store(url, timeout_s=0.05)
-        assert store.run(op.blocking_move(K, 0.15)) is None
-        assert store.run(op.await_nudge([K.nudge], 0.15)) is False
-        assert store.run(op.await_result(K, "a", 0.15)) is None
-
-    def test_the_longest_of_a_trip_decides(self, url: str, open_store: Open) -> None:
-        store = open_store(url, timeout_s=0.05)
-        assert store.run_all([echo("1"), op.await_nudge([K.nudge], 0.15)]) == [b"1", False]
+        # An idle server looks at its clock ten times a second: an answer may come 0.1 s late.
+        store = open_store(url, timeout_s=0.2)
+        requests = [echo("1"), op.await_nudge([K.nudge], 0.25)]
+        assert store.run(op.blocking_move(K, 0.25)) is None
+        assert store.run_all(requests) == [b"1", False]  # the longest of a trip decides
 
     def test_the_next_call_has_the_usual_timeout_again(
         self, proxy: Proxy, open_store: Open

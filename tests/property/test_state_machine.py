@@ -752,6 +752,7 @@ class Protocol(RuleBasedStateMachine):
         self.model.paused = False
         self.store.run(op.pause(K, paused=False))
         self.sweep(everything=True, offset=0, again=False)
+        self.redis_is_as_the_model_says()
         self.time_passes(4)
         self.reclaim(limit=100, grace=0, gap=False)
         assert not self.model.processing, "I10: an item without a live lease is runnable again"

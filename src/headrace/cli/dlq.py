@@ -32,11 +32,11 @@ $ headrace dlq purge --all --queue emails
 
 _COLUMNS: Final = (
     Column("Id", "cyan"),
-    Column("Queue", cut=True),
-    Column("Task", cut=True),
+    Column("Queue", least=8),
+    Column("Task", least=8),
     Column("Reason"),
     Column("Age"),
-    Column("Error", "red", cut=True),
+    Column("Error", "red", least=12),
 )
 
 Limit: TypeAlias = Annotated[

@@ -119,13 +119,14 @@ def _watch_live(eye: _Eye, interval_s: float) -> None:
     from rich.text import Text
 
     pause = threading.Event()
-    seen: Any = Text()
+    seen: Any = ""
+    # What is drawn ends with an empty line: there Ctrl-C leaves its ^C, and is drawn over.
     with Live(auto_refresh=False) as live:
         while True:
             try:
                 look = eye.look()
-                seen = shown = Group(Text(look.server_line() + "\n"), look.table())
+                seen = shown = Group(look.server_line(), "", look.table(), "")
             except StoreError as error:
-                shown = Group(Text(f"{error}\n", style="red"), seen)
+                shown = Group(Text(str(error), style="red"), "", seen)
             live.update(shown, refresh=True)
             pause.wait(interval_s)

@@ -19,6 +19,7 @@ from headrace.keys import keys_of
 from headrace.logs import one_line
 from headrace.store import Store
 
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     """One dead letter.

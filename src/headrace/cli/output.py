@@ -27,7 +27,6 @@ Progress: TypeAlias = Callable[[int], None]
 
 _FIRST_LINE_S: Final = 2.0  # what takes less needs no word on the way
 _LINE_EVERY_S: Final = 5.0
-_SHORTEST: Final = 6  # no column is cut to less
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +37,13 @@ class Column:
         title: its head.
         style: rich's name for how it looks on a terminal.
         zero: how a 0 looks there.
-        cut: it may be shortened to fit a terminal.
+        least: it may be cut to so many characters to fit a terminal; 0 not at all.
     """
 
     title: str
     style: str = ""
     zero: str = "dim"
-    cut: bool = False
+    least: int = 0
 
 
 def accept_any_text() -> None:
@@ -118,8 +117,8 @@ def drawn(columns: Sequence[Column], rows: Sequence[Row]) -> Any:
         table.add_column(
             column.title,
             justify="right" if any(isinstance(row[i], int) for row in rows) else "left",
-            no_wrap=not column.cut,  # rich shortens those that it could wrap, and only those
-            min_width=min(width, _SHORTEST) if column.cut else width,
+            no_wrap=not column.least,  # rich shortens those that it could wrap, and only those
+            min_width=min(width, column.least or width),
         )
     for line in lines:
         table.add_row(*line)

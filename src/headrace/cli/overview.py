@@ -16,14 +16,14 @@ from headrace.operations import Snapshot
 from headrace.store import ServerInfo
 
 _DRAWN: Final = (
-    Column("Queue", "bold", cut=True),
+    Column("Queue", "bold", least=16),
     Column("Waiting"),
     Column("Processing"),
     Column("Delayed"),
     Column("Dead", "red"),
     Column("Done"),
     Column("Oldest"),
-    Column("", "yellow"),
+    Column("", "yellow", least=6),
 )
 
 
@@ -49,7 +49,8 @@ class Look:
         queues = [
             _figures(s) | {"foreign": s.foreign, "counters": s.counters} for s in self.snapshots
         ]
-        return {"url": self.url, "server": server, "queues": queues}
+        now_ms = max((s.now_ms for s in self.snapshots), default=None)
+        return {"now_ms": now_ms, "url": self.url, "server": server, "queues": queues}
 
     def server_line(self) -> str:
         """Say what the server is, and whether it keeps what it is given."""
@@ -140,7 +141,7 @@ def _row(s: Snapshot) -> list[str | int | None]:
     remarks = ["paused"] if s.paused else []
     if s.due_at_ms is not None:
         left_s = (s.due_at_ms - s.now_ms) / 1000
-        remarks.append(f"next due in {span(left_s)}" if left_s > 0 else "next is due")
+        remarks.append(f"due in {span(left_s)}" if left_s > 0 else "due")
     oldest = "" if oldest_s is None else span(oldest_s)
     places: Row = (s.queue, s.waiting, s.processing, s.delayed, s.dead, s.counters.get("done", 0))
     return [*places, oldest, ", ".join(remarks)]

@@ -61,6 +61,7 @@ class Consumer:
         self._slots = Slots(options.concurrency or default_concurrency(app), options.max_jobs)
         self._patience = Patience("the consumer")
         self._dry = False  # the last claim came back short, and nothing has hinted at work since
+        self._hints = 0  # how often something did: also while a claim was under way
         self._grace_until: float | None = None  # set when it is stopped
         self._wake = asyncio.Event()
 
@@ -141,9 +142,10 @@ class Consumer:
                 await self._wait()
                 continue
             self._intake.shut()
+            hints = self._hints
             try:
                 dry = await self._feed.trip(0 if self._dry else wanted)
-                self._dry = bool(wanted) and dry
+                self._dry = wanted > 0 and dry and hints == self._hints
                 self._patience.over()
             except StoreError as error:
                 self._dry = False
@@ -179,6 +181,7 @@ class Consumer:
 
     def _look(self) -> None:
         self._dry = False
+        self._hints += 1
         self._intake.shut()
         self._wake.set()
 

@@ -25,7 +25,7 @@ from headrace.keys import Keys, keys_of
 from headrace.operations import Claimed as Claim
 from headrace.operations import Operation
 from headrace.policy import LeasePolicy
-from headrace.scripts import MAX_BYTES
+from headrace.scripts import MAX_BYTES, MAX_ITEMS
 from headrace.store import AsyncStore
 
 
@@ -73,6 +73,7 @@ class Feed:
         Raises:
             StoreError: something failed. What was to be told is kept for the next trip.
         """
+        wanted = min(wanted, MAX_ITEMS)
         while self._doubtful:
             k = next(iter(self._doubtful))
             await self._store.follow(flows.disown(k, self._consumer, self._holdings.of(k.queue)))

@@ -71,6 +71,8 @@ class JobsInHand:
         claimed = read(raw, k, number, tasks=self._tasks, leased_until=leased_until, moved=moved)
         if moved and claimed.flaw is None and (self.closing or self._slots.free <= 0):
             claimed.flaw = "surplus"
+        if self._holdings.get(k.queue, claimed.head.id) is not None:
+            claimed.renamed()  # somebody enqueued two jobs with one id, and the other is in hand
         self._holdings.add(claimed)
         if not claimed.owned:
             self.adoptions[claimed] = None

@@ -86,6 +86,8 @@ class AsyncStore:
                 nowait=True
             )  # an answer may still be under way: nobody else must read it
             raise
+        if exchange.is_demoted(replies):
+            await connection.disconnect(nowait=True)
         self._idle.append((connection, monotonic()))
         return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
 

@@ -17,6 +17,7 @@ from redis.exceptions import (
     AuthorizationError,
     BusyLoadingError,
     NoScriptError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
 )
@@ -63,6 +64,11 @@ def packed(commands: Sequence[Sequence[Argument]]) -> bytes:
 def unknown_scripts(replies: Sequence[Any]) -> list[int]:
     """Tell which requests were not run because the server does not know their script."""
     return [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+
+
+def is_demoted(replies: Sequence[Any]) -> bool:
+    """Tell whether the server has become a replica: the address may lead to another one by now."""
+    return any(isinstance(reply, ReadOnlyError) for reply in replies)
 
 
 def loading(operations: Sequence[Operation[Any]]) -> list[tuple[Argument, ...]]:

@@ -84,6 +84,8 @@ class Store:
         except BaseException:
             connection.disconnect()  # an answer may still be under way: nobody else must read it
             raise
+        if exchange.is_demoted(replies):
+            connection.disconnect()
         self._idle.append((connection, monotonic()))
         return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
 

@@ -1,0 +1,47 @@
+"""A queue on the session's server for each test, and servers of a test's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from headrace.embedded import EmbeddedServer
+from tests.support.consuming import Site
+from tests.support.servers import private_server
+
+
+@pytest.fixture
+async def site(url: str, redis: Redis, caplog: pytest.LogCaptureFixture) -> AsyncIterator[Site]:
+    site = Site(url, redis)
+    yield site
+    await site.close()
+    assert_quiet_loop(caplog)
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
+    """Give a server that the test may kill, stop and fill."""
+    with private_server(tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture
+async def own_site(
+    own_server: EmbeddedServer, caplog: pytest.LogCaptureFixture
+) -> AsyncIterator[Site]:
+    """Give a queue on the test's own server."""
+    with Redis.from_url(own_server.url) as redis:
+        site = Site(own_server.url, redis)
+        yield site
+        await site.close()
+    assert_quiet_loop(caplog)
+
+
+def assert_quiet_loop(caplog: pytest.LogCaptureFixture) -> None:
+    """Fail on what asyncio complains of: a task that failed unseen, a callback that raised."""
+    said = [r.getMessage() for when in ("setup", "call") for r in caplog.get_records(when)
+            if r.name == "asyncio" and r.levelname in ("ERROR", "CRITICAL")]
+    assert not said, said

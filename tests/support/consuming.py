@@ -1,0 +1,209 @@
+"""Real consumers on the test's own event loop, and a plain client beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis import Redis
+
+from headrace import Headrace, wire
+from headrace import operations as op
+from headrace.consumer import Consumer, ConsumerOptions, parse_queues
+from headrace.keys import keys_of
+from headrace.policy import LeasePolicy
+from headrace.store import AsyncStore
+from tests.support import invariants
+from tests.support.wait import await_until
+
+QUICK = LeasePolicy(lease_s=0.5, bare_lease_s=0.5)
+"""Leases short enough to wait for: extended every 0.17 s, swept every 0.05 s."""
+
+END_S = 15.0  # a consumer that has been told to stop ends long before
+
+
+class Running:
+    """A consumer that runs in a task of the test's loop."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.consumer = consumer
+        self.name = consumer.name
+        self.task = asyncio.create_task(consumer.run())
+
+    def stop(self) -> None:
+        self.consumer.stop()
+
+    async def ended(self, timeout_s: float = END_S) -> None:
+        """Wait until it has ended by itself, and raise what it raised."""
+        await asyncio.wait([self.task], timeout=timeout_s)
+        assert self.task.done(), f"{self.name} did not end within {timeout_s:g} s"
+        self.task.result()
+
+
+@asynccontextmanager
+async def consuming(
+    app: Headrace, queues: str = "queue", **options: Any
+) -> AsyncIterator[Running]:
+    """Run a consumer while the block runs; stop it then, and raise what it raised."""
+    running = Running(Consumer(app, ConsumerOptions(parse_queues(queues), **options)))
+    try:
+        yield running
+    finally:
+        if not running.task.done():
+            running.stop()
+        await running.ended()
+
+
+class Site:
+    """One queue with its application, its consumers, and a plain client that is counted.
+
+    When the last consumer of a test has ended, the invariants are checked, and that no task and no
+    thread of Headrace is left.
+
+    Attributes:
+        app: the application; tests add their tasks to it.
+        redis: the plain client.
+        foreign: how many jobs plain clients brought, less those that they took.
+        twins: ids that were brought more than once.
+    """
+
+    def __init__(self, url: str, redis: Redis, *, queue: str = "queue", **options: Any) -> None:
+        self.url = url
+        self.redis = redis
+        self.k = keys_of(queue)
+        self.app = Headrace(url, queue=queue, **options)
+        self.foreign = 0
+        self.twins: set[str] = set()
+        self._active = 0
+        self._apps = [self.app]
+
+    def another_app(self, **options: Any) -> Headrace:
+        """Give an application without tasks on the same Redis, as of another program."""
+        app = Headrace(self.url, queue=self.k.queue, **options)
+        self._apps.append(app)
+        return app
+
+    @asynccontextmanager
+    async def consumer(
+        self, app: Headrace | None = None, *, check: bool = True, **options: Any
+    ) -> AsyncIterator[Running]:
+        """Run a consumer as ``consuming`` does; when it is the last one, check what it leaves."""
+        self._active += 1
+        options.setdefault("queues", self.k.queue)
+        try:
+            async with consuming(app or self.app, **options) as running:
+                yield running
+        finally:
+            self._active -= 1
+        if check and not self._active:
+            await self.check_nothing_is_left()
+            self.check()
+
+    # What plain clients do.
+
+    def push(self, *jobs: bytes | dict[str, Any]) -> None:
+        """LPUSH bytes, or objects as JSON."""
+        encoded = [job if isinstance(job, bytes) else json.dumps(job).encode() for job in jobs]
+        self.redis.lpush(self.k.pending, *encoded)
+        self.foreign += len(encoded)
+
+    # What it looks like.
+
+    def letters(self) -> list[dict[str, Any]]:
+        """Read the dead letters, oldest first."""
+        return [json.loads(letter) for letter in self.raw_letters()]
+
+    def raw_letters(self) -> list[bytes]:
+        return list(reversed(self.redis.lrange(self.k.dead, 0, -1)))
+
+    async def died(self, count: int = 1, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+        """Wait for so many dead letters."""
+        await await_until(
+            lambda: self.redis.llen(self.k.dead) >= count, timeout_s, f"{count} dead letters"
+        )
+        return self.letters()
+
+    async def drained(self, timeout_s: float = 10.0) -> invariants.State:
+        """Wait until nothing waits and nothing is in processing."""
+        keys = self.k.pending, self.k.processing, self.k.priority, self.k.delayed
+        await await_until(lambda: not self.redis.exists(*keys), timeout_s, "the queue is drained")
+        return self.state()
+
+    def state(self) -> invariants.State:
+        return invariants.read(self.redis, self.k.queue)
+
+    def counters(self) -> dict[str, int]:
+        return self.state().counters
+
+    def now_ms(self) -> int:
+        """Tell the time by Redis' clock."""
+        seconds, micros = self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def clients(self) -> list[str]:
+        """Name the connections to Redis."""
+        return [client["name"] for client in self.redis.client_list()]
+
+    async def idle(self, *consumers: Running, queues: int = 1) -> None:
+        """Wait until consumers do nothing but block for work."""
+
+        def blocked() -> bool:
+            listing = self.redis.client_list()
+            for running in consumers:
+                mine = [c["cmd"] for c in listing if c["name"] == f"headrace:{running.name}"]
+                if mine.count("blmove") < queues or mine.count("blpop") < 1:
+                    return False
+            return True
+
+        await await_until(blocked, what="the consumers wait for work")
+
+    def check(self, **expected: Any) -> invariants.State:
+        expected = {"foreign": self.foreign, "twins": self.twins} | expected
+        return invariants.check(self.redis, self.k.queue, **expected)
+
+    async def check_nothing_is_left(self) -> None:
+        await await_until(lambda: not _own_tasks(), 2.0, f"tasks end: {_own_tasks()}")
+        await await_until(lambda: not _own_threads(), 2.0, f"threads end: {_own_threads()}")
+
+    async def close(self) -> None:
+        for app in self._apps:
+            await app.aclose()
+
+
+def _own_tasks() -> list[str]:
+    names = []
+    for task in asyncio.all_tasks():
+        code = getattr(task.get_coro(), "cr_code", None)
+        if code is not None and "/headrace/" in code.co_filename:
+            names.append(repr(task))
+    return names
+
+
+def _own_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("headrace-")]
+
+
+def ids_of(jobs: Iterable[bytes]) -> list[str]:
+    """Read the ids of canonical jobs."""
+    return [parts[0].id for job in jobs if (parts := wire.split(job)) is not None]
+
+
+@asynccontextmanager
+async def a_store(url: str) -> AsyncIterator[AsyncStore]:
+    """Give a store for operations that a test runs itself."""
+    store = AsyncStore(url, name="test")
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+async def hold_as(site: Site, consumer: str, count: int, *, lease_ms: int) -> list[bytes]:
+    """Claim jobs for a consumer that nobody has ever heard of, and that will not be heard of again."""
+    async with a_store(site.url) as store:
+        claim = op.claim(site.k, count, lease_ms=lease_ms, consumer=consumer, first=1)
+        return (await store.run(claim)).jobs
