@@ -34,6 +34,8 @@ from headrace.settings import DEFAULT_QUEUE
 
 K = keys_of(DEFAULT_QUEUE)
 
+LONGEST_S = 120  # for one contestant: whoever takes longer does not end
+
 # One round trip or two for each job: a part of the jobs takes as long as all of them elsewhere.
 PART = {"hand loop": 8, "LPUSH": 8, "enqueue": 8}
 
@@ -112,7 +114,12 @@ def _run(name: str, url: str, jobs: int) -> Result:
 
 def _measure(name: str, url: str, jobs: int) -> Measured:
     command = [sys.executable, "-m", "benchmarks.contestants", name, url, str(jobs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=LONGEST_S
+        )
+    except subprocess.TimeoutExpired as error:
+        sys.exit(f"{name!r} did not end within {LONGEST_S} s:\n{(error.stderr or b'').decode()}")
     if done.returncode:
         sys.exit(f"{name!r} ended with {done.returncode}:\n{done.stderr}")
     return Measured(**json.loads(done.stdout))

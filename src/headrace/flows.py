@@ -52,13 +52,17 @@ def claims_of(k: Keys, consumer: str) -> Flow[list[tuple[str, int]]]:
             return found
 
 
+def _start_of(job_id: str) -> bytes:
+    return f'{{"id":"{job_id}"'.encode()
+
+
 def search(k: Keys, job_id: str) -> Flow[tuple[State, bytes] | None]:
     """Look for a job by its id wherever jobs wait or lie dead; give the state and its bytes.
 
     Reads the queue through, in steps: for people and for jobs that were retried since their handle
     was made. A job that moves while it is searched can be missed.
     """
-    start = f'{{"id":"{job_id}"'.encode()
+    start = _start_of(job_id)
     lists: tuple[tuple[State, str], ...] = (("pending", k.pending), ("dead", k.dead))
     for state, key in lists:
         offset = 0
@@ -78,6 +82,21 @@ def search(k: Keys, job_id: str) -> Flow[tuple[State, bytes] | None]:
                     return state, job
             offset += PAGE
     return None
+
+
+def fate(k: Keys, job_id: str) -> Flow[tuple[State, bytes] | None]:
+    """Tell how a job ended that left no result: cancelled, or dead with its letter; None: neither.
+
+    Only the dead letters are searched.
+    """
+    found: op.Found = yield op.find(k, job_id, b"")
+    if found.word == "cancelled":
+        return "cancelled", b""
+    if found.word != "unknown":
+        return None
+    letters: Iterator[bytes] = yield from dead_letters(k)
+    start = _start_of(job_id)
+    return next((("dead", letter) for letter in letters if letter.startswith(start)), None)
 
 
 def locate(k: Keys, job_id: str, job: bytes) -> Flow[tuple[State, bytes]]:

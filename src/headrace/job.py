@@ -126,6 +126,10 @@ class Job(Generic[R]):
             end: bytes | None = yield op.await_result(keys_of(self.queue), self.id, wait_s)
             if end is not None:
                 return end
+            # One that crashed too often, or was cancelled after a failure, tells nobody: look.
+            fate = yield from flows.fate(keys_of(self.queue), self.id)
+            if fate is not None:
+                return results.of_fate(*fate)
             if deadline is not None and monotonic() >= deadline:
                 raise ResultTimeout(f"no result of job {self.id} within {timeout_s} s")
 

@@ -6,6 +6,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from headrace import wire
 from headrace.errors import JobCancelled, JobFailed, NoResult
 from headrace.wire import Error
 
@@ -69,6 +70,12 @@ def value_of(job_id: str, raw: bytes) -> Any:
     if end.unreadable:
         raise NoResult(f"job {job_id} is done, but its result ({end.unreadable}) is not JSON")
     return end.value
+
+
+def of_fate(state: str, letter: bytes) -> bytes:
+    """Encode the end of a job that is found cancelled, or as this dead letter."""
+    error = wire.read_error(letter) if state == "dead" else None
+    return CANCELLED if error is None else encode_error(error)
 
 
 def state_of(raw: bytes) -> Literal["done", "dead", "cancelled"]:

@@ -137,10 +137,14 @@ class Task(Enqueue[P, R]):
         self.producer = producer
         self.is_async = inspect.iscoroutinefunction(function)
         self.context_parameter = _context_parameter(function)
-        parameters = inspect.signature(function).parameters.values()
-        self._signature = inspect.Signature(
-            [parameter for parameter in parameters if parameter.name != self.context_parameter]
-        )
+        parameters = list(inspect.signature(function).parameters.values())
+        names = [parameter.name for parameter in parameters]
+        self._context_at: int | None = None  # where it stands among positional arguments
+        if self.context_parameter is not None:
+            context = parameters.pop(names.index(self.context_parameter))
+            if context.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
+                self._context_at = names.index(context.name)
+        self._signature = inspect.Signature(parameters)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""
@@ -178,6 +182,17 @@ class AsyncTask(Task[P, R]):
         """Call the function, here and now."""
         coroutine: Any = self.function(*args, **kwargs)
         return cast("Coroutine[Any, Any, R]", coroutine)
+
+    def with_context(
+        self, args: list[Any], kwargs: dict[str, Any], context: Context
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Add the context to a job's arguments, if the function asks for it."""
+        if self.context_parameter is None:
+            return args, kwargs
+        if self._context_at is None or self._context_at >= len(args):
+            return args, {**kwargs, self.context_parameter: context}
+        kwargs = {name: value for name, value in kwargs.items() if name != self.context_parameter}
+        return [*args[: self._context_at], context, *args[self._context_at :]], kwargs
 
 
 def _context_parameter(function: Callable[..., Any]) -> str | None:

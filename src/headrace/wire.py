@@ -47,6 +47,7 @@ _HEAD = re.compile(
     rb'(?:,"attempt":(\d{1,9}))?(?:,"unknown_since":(\d{1,15}))?(?=[,}])'
 )
 _BARE_ID = re.compile(r"[!#-\[\]-}][!#-\[\]-~]{0,127}")
+_NUMBERS: Final = {"priority": rb"-?\d{1,9}", "unknown_since": rb"\d{1,15}"}  # as in _HEAD
 _COUNTERS: Final = ("priority", "delivery", "crashes", "attempt", "unknown_since")
 _ID_START: Final = len(b'{"id":"')
 _ID_STOP: Final = _ID_START + LENGTH
@@ -217,7 +218,7 @@ def canonical(job: bytes) -> tuple[Head, bytes]:
     numbers: dict[str, int] = {}
     for name in _COUNTERS:
         raw = bytes(fields.get(name, b""))
-        if re.fullmatch(rb"-?\d{1,9}" if name == "priority" else rb"\d{1,15}", raw):
+        if re.fullmatch(_NUMBERS.get(name, rb"\d{1,9}"), raw):
             numbers[name] = int(raw)
             del fields[name]
     if numbers.get("priority"):

@@ -108,7 +108,9 @@ def test_every_acknowledged_job_is_done_when_redis_is_killed_under_load(tmp_path
         producer.join()
         with Redis.from_url(server.url) as redis:
             wait_until(
-                lambda: redis.llen(K.pending) + redis.hlen(K.claims) + redis.llen(K.processing) == 0,
+                lambda: (
+                    redis.llen(K.pending) + redis.hlen(K.claims) + redis.llen(K.processing) == 0
+                ),
                 30,
                 "the backlog drains",
             )

@@ -50,7 +50,11 @@ def _python_without_headrace(folder: Path) -> Path:
     """Make an interpreter that has Headrace's dependencies, but not Headrace."""
     venv.create(folder, symlinks=True)
     python = folder / "bin" / "python3"
-    here = Path(sys.executable).parents[1] / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    here = (
+        Path(sys.executable).parents[1]
+        / "lib"
+        / f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    )
     there = folder / "lib" / here.name / "site-packages"
     for package in (here / "site-packages").iterdir():
         # An editable install is a .pth file, or a finder, named for the package.

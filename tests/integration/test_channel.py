@@ -96,7 +96,8 @@ class TestEnd:
     async def test_several_may_end_it(self, channel: Channel, redis: Redis) -> None:
         moving = move(channel)
         await blocked(redis)
-        assert await asyncio.gather(channel.end(), channel.end()) == [None, None]
+        answers = [*await asyncio.gather(channel.end(), channel.end())]
+        assert answers == [None, None]
         assert await moving is None
 
     async def test_close_gives_the_answer_too(self, channel: Channel, redis: Redis) -> None:

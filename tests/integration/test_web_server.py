@@ -340,8 +340,10 @@ class TestEvents:
                 redis.lpush("queue", f'{{"task":"{i}"}}')
             seen = looks
             assert seen < 50
-        assert watched._looking is None
-        await await_until(lambda: asyncio.all_tasks() == before, what="the poller has ended")
+        await await_until(
+            lambda: watched._looking is None and asyncio.all_tasks() == before,
+            what="the poller has ended",
+        )
         for stream in streams:
             await stream.aclose()
         await store.close()

@@ -124,16 +124,18 @@ class Model:
     def claim(self, count: int, lease: int, consumer: str, first: int) -> list[bytes]:
         if self.paused:
             return []
-        by_priority = sorted(self.priority, key=lambda job: (self.priority[job], job))
-        positive = [job for job in by_priority if self.priority[job] < 0]
-        got = [*positive, *self.pending, *by_priority[len(positive) :]][:count]
-        for n, job in enumerate(got):
-            if self.priority.pop(job, None) is None:
-                self.pending.pop(0)
-            while (job_id := id_of(got[n])) in self.leases:
-                got[n] = self._renamed(got[n])
+        by_priority = sorted((score, job) for job, score in self.priority.items())
+        waiting = [(job, self.priority) for score, job in by_priority if score < 0]
+        waiting += [(job, self.pending) for job in self.pending]
+        waiting += [(job, self.priority) for score, job in by_priority if score > 0]
+        got = []
+        for number, (job, place) in enumerate(waiting[:count], first):
+            place.pop(job if place is self.priority else 0)
+            while (job_id := id_of(job)) in self.leases:
+                job = self._renamed(job)
             if job_id:
-                self.leases[job_id] = Lease(f"{consumer}:{first + n}", got[n], self.now + lease)
+                self.leases[job_id] = Lease(f"{consumer}:{number}", job, self.now + lease)
+            got.append(job)
         self.processing += got
         return got
 
@@ -284,6 +286,19 @@ class Model:
         self.cancelled[job_id] = self.now
         self.ends["cancelled", ""] = self.now + op.CANCEL_REQUEST_TTL_MS
         return answer
+
+    def find(self, job: bytes) -> tuple[str, bytes]:
+        job_id = id_of(job) or ""
+        places = [
+            ("processing", job_id in self.leases),
+            ("ended", job_id in self.results),
+            ("delayed", job in self.delayed),
+            ("pending", job in self.priority or job in self.pending),
+            ("processing", job in self.processing),
+            ("cancelled", job_id in self.cancelled),
+        ]
+        word = next((word for word, there in places if there), "unknown")
+        return word, self.results[job_id] if word == "ended" else b""
 
     def push(self, job: bytes) -> None:
         """A plain LPUSH."""

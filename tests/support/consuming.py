@@ -45,9 +45,7 @@ class Running:
 
 
 @asynccontextmanager
-async def consuming(
-    app: Headrace, queues: str = "queue", **options: Any
-) -> AsyncIterator[Running]:
+async def consuming(app: Headrace, queues: str = "queue", **options: Any) -> AsyncIterator[Running]:
     """Run a consumer while the block runs; stop it then, and raise what it raised."""
     running = Running(Consumer(app, ConsumerOptions(parse_queues(queues), **options)))
     try:

@@ -1,11 +1,11 @@
 """Runs the code blocks of a Markdown document, top to bottom, as its reader would.
 
-    ```python     run; a first line `# name.py` also saves the block under that name
-    ```console    `$ command` lines are run, what follows is their output; `…` stands for anything;
-                  a command that ends in `&` runs in the background until the document ends
-    ```json       must parse
-    ```sh         not run here: each line must be known to `elsewhere`, which names the test that does
-    <!-- setup …  -->   Python that a reader need not see, run before the next block
+```python     run; a first line `# name.py` also saves the block under that name
+```console    `$ command` lines are run, what follows is their output; `…` stands for anything;
+              a command that ends in `&` runs in the background until the document ends
+```json       must parse
+```sh         not run here: each line must be known to `elsewhere`, which names the test that does
+<!-- setup …  -->   Python that a reader need not see, run before the next block
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from tests.support.processes import Process, processes
 from tests.support.wait import wait_until
 
 _BLOCK = re.compile(
-    r"^```(?P<language>\w*)\n(?P<code>.*?)^```$|^<!-- setup\n(?P<setup>.*?)^-->$", re.MULTILINE | re.DOTALL
+    r"^```(?P<language>\w*)\n(?P<code>.*?)^```$|^<!-- setup\n(?P<setup>.*?)^-->$",
+    re.MULTILINE | re.DOTALL,
 )
 
 
@@ -64,7 +65,11 @@ def run_document(
             elif block.language == "console":
                 for command, expected in _commands(block.code):
                     if command.endswith("&"):
-                        _run_behind(start("bash", "-c", "exec " + command[:-1], env=env, cwd=folder), expected, where)
+                        _run_behind(
+                            start("bash", "-c", "exec " + command[:-1], env=env, cwd=folder),
+                            expected,
+                            where,
+                        )
                     else:
                         _run(command, expected, folder, env, where)
 
@@ -111,7 +116,13 @@ def _matches(expected: list[str], actual: str) -> bool:
 
 def _run(command: str, expected: list[str], folder: Path, env: dict[str, str], where: str) -> None:
     ended = subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+        ["bash", "-c", command],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ended.returncode == 0, f"{where}: {command}\n{ended.stdout}{ended.stderr}"
     assert _matches(expected, ended.stdout), (

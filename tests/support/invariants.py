@@ -55,7 +55,9 @@ def read(redis: Redis, queue: str = "queue") -> State:
             pipe.lrange(key, 0, -1)
         for key in (k.priority, k.delayed, k.leases):
             pipe.zrange(key, 0, -1, withscores=True)
-        pipe.hgetall(k.claims).hgetall(k.stats).llen(k.nudge)
+        pipe.hgetall(k.claims)
+        pipe.hgetall(k.stats)
+        pipe.llen(k.nudge)
         pending, processing, dead, priority, delayed, leases, claims, stats, nudges = pipe.execute()
     held = {name: value.split(b" ", 1) for name, value in claims.items()}
     return State(

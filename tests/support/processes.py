@@ -17,7 +17,12 @@ class Process:
     """A running program whose output goes to a file."""
 
     def __init__(
-        self, command: Sequence[str], log: Path, *, env: dict[str, str] | None = None, cwd: Path = ROOT
+        self,
+        command: Sequence[str],
+        log: Path,
+        *,
+        env: dict[str, str] | None = None,
+        cwd: Path = ROOT,
     ) -> None:
         self.log = log
         with log.open("ab") as output:
@@ -54,7 +59,9 @@ class Process:
             return self.popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"{self.popen.args} did not end on SIGTERM:\n{self.output}") from None
+            raise AssertionError(
+                f"{self.popen.args} did not end on SIGTERM:\n{self.output}"
+            ) from None
 
 
 @contextlib.contextmanager

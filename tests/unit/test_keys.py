@@ -34,13 +34,17 @@ def test_on_a_cluster_all_are_in_the_slot_of_the_pending_list() -> None:
     assert k.pending == "emails"
     others = dataclasses.asdict(k)
     del others["queue"], others["pending"], others["prefix"]
-    assert all(key.startswith(f"{TAG}:") for key in [*others.values(), k.result("a"), k.unique("b")])
+    assert all(
+        key.startswith(f"{TAG}:") for key in [*others.values(), k.result("a"), k.unique("b")]
+    )
 
 
 @given(names.map(lambda name: f"q{name}"))
 def test_no_two_keys_of_a_queue_are_one(name: str) -> None:
     k = keys_of(name)
-    used = [value for field, value in dataclasses.asdict(k).items() if field not in {"queue", "prefix"}]
+    used = [
+        value for field, value in dataclasses.asdict(k).items() if field not in {"queue", "prefix"}
+    ]
     assert len(set(used)) == len(used)
     assert not {QUEUES, LEADER} & set(used)
 

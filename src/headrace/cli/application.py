@@ -16,11 +16,12 @@ from headrace.logs import one_line
 DEMO: Final = "headrace.demo.tasks:app"
 
 
-def load(spec: str | None) -> Headrace:
+def load(spec: str | None, url: str | None = None) -> Headrace:
     """Import an application; modules in the current directory are found, too.
 
     Args:
         spec: ``module:object``, or ``module`` when it holds one application; None the demo's.
+        url: where Redis is, if the command line says so; None leaves that to the application.
 
     Raises:
         InvalidSetting: it cannot be imported, or is no application; the message says which and why.
@@ -30,7 +31,10 @@ def load(spec: str | None) -> Headrace:
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
         raise InvalidSetting(f"{spec!r} is a file: give the module, as in {dotted}{colon}{path}")
     module = _imported(module_name)
-    return _named(module, path) if path else _only_one(module)
+    application = _named(module, path) if path else _only_one(module)
+    if url is not None:
+        application.use(url)
+    return application
 
 
 def _imported(name: str) -> ModuleType:

@@ -109,7 +109,7 @@ def consume(
     logs.configure(log_level, json=log_format == "json")
     from headrace import consumer
 
-    application = _application(app, url)
+    application = load(app, url)
     options = consumer.ConsumerOptions(
         queues=consumer.parse_queues(queues or ",".join(_queues_of(application))),
         concurrency=concurrency,
@@ -132,14 +132,7 @@ def _one_of_several(
     logs.configure(log_level, json=log_format == "json")
     from headrace import consumer
 
-    return consumer.run(_application(app, url), options)
-
-
-def _application(app: str | None, url: str | None) -> Headrace:
-    application = load(app)
-    if url is not None:
-        application.use(url)
-    return application
+    return consumer.run(load(app, url), options)
 
 
 def _queues_of(application: Headrace) -> list[str]:

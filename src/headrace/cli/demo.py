@@ -10,7 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from headrace.cli.flags import help_page
+from headrace.cli.flags import Json, help_page
 
 
 @help_page
@@ -24,14 +24,18 @@ def demo(
         int, Parameter(metavar="N", validator=Number(gte=1, lte=64), help="So many consumers.")
     ] = 3,
     no_kill: Annotated[bool, Parameter(help="Let all consumers live.")] = False,
+    keep: Annotated[
+        bool, Parameter(help="Leave the data and the logs behind, and say where.")
+    ] = False,
+    json: Json = False,
 ) -> int:
     """See a queue at work: files are counted, a consumer is killed, nothing is lost.
 
     $ headrace demo
     $ headrace demo --files src --consumers 5
 
-    It runs on a server of its own, in a temporary directory, and leaves nothing behind.
+    It runs on a server of its own, in a temporary directory, and cleans up.
     """
     from headrace.demo.show import run_demo
 
-    return run_demo(files=files, consumers=consumers, kill=not no_kill)
+    return run_demo(files=files, consumers=consumers, kill=not no_kill, keep=keep, json=json)

@@ -73,7 +73,7 @@ class _Eye:
     def __init__(self, where: RedisUrl, store: Store, queues: Sequence[str]) -> None:
         self._where = where
         self._store = store
-        self._queues = queues
+        self._queues = [keys_of(queue).queue for queue in queues]  # a name that is none is refused
         self._done: dict[str, int] = {}
         self._looked_at = 0.0
 
@@ -122,7 +122,7 @@ def _watch_live(eye: _Eye, interval_s: float) -> None:
     seen: Any = ""
     # What is drawn ends with an empty line: there Ctrl-C leaves its ^C, and is drawn over.
     with Live(auto_refresh=False) as live:
-        while True:
+        while output.on_terminal():  # it may be closed without a signal to us
             try:
                 look = eye.look()
                 seen = shown = Group(look.server_line(), "", look.table(), "")

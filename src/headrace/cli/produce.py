@@ -117,9 +117,7 @@ def produce(
     begins with a hyphen and is no option comes after --.
     """
     logs.configure(log_level)
-    application = load(app)
-    if url is not None:
-        application.use(url)
+    application = load(app, url)
     if task is None:
         if app is not None or args:
             raise InvalidJob(f"name a task: {', '.join(sorted(application.tasks))}")
@@ -133,15 +131,9 @@ def produce(
     if wait is not False:
         request.keep_result()
     calls = request.for_lines(sys.stdin) if stdin else request.times(count)
+    total, ids = None if stdin else count, not json and wait is False
     with closing(application):
-        jobs = _enqueue(
-            application, calls, None if stdin else count, ids=not json and wait is False
-        )
-        if wait is not False:
-            _say_results(jobs, None if wait is True else float(wait), json=json)
-        elif json:
-            for job in jobs:
-                output.say_json({"id": job.id, "queue": job.queue}, lines=True)
+        _say_jobs(_enqueue(application, calls, total, ids=ids), wait, json=json)
     return 0
 
 
@@ -227,13 +219,18 @@ def _with_advice(error: StoreError | QueueFull, accepted: int) -> StoreError | Q
     return type(error)(f"{error}{advice}")
 
 
-def _say_results(jobs: Sequence[Job[Any]], wait_s: float | None, *, json: bool) -> None:
+def _say_jobs(jobs: Sequence[Job[Any]], wait: bool | float, *, json: bool) -> None:
+    """Print what is not printed yet: jobs as JSON, or their results."""
     for job in jobs:
+        shown = {"id": job.id, "queue": job.queue}
+        if wait is False:
+            if json:
+                output.say_json(shown, lines=True)
+            continue
         if len(jobs) == 1 and sys.stderr.isatty():
             output.note(f"waiting for {job.id} …")
-        result = job.result(wait_s)
-        shown = {"id": job.id, "queue": job.queue, "result": result} if json else result
-        output.say_json(shown, lines=json)
+        result = job.result(None if wait is True else wait)
+        output.say_json(shown | {"result": result} if json else result, lines=json)
 
 
 def _value(text: str) -> Any:

@@ -40,7 +40,6 @@ class Claimed:
         started: when it began to run (monotonic); 0 not yet.
         deadline: when its time is over (monotonic); None without bound.
         runner: the asyncio task that runs it, when its task is async.
-        finished: how it ended, while its settle has to wait for the adoption.
         abandoned: settled already, whatever it still does.
     """
 
@@ -60,13 +59,7 @@ class Claimed:
     started: float = 0.0
     deadline: float | None = None
     runner: asyncio.Task[None] | None = None
-    finished: tuple[Any, BaseException | None] | None = None
     abandoned: bool = False
-
-    @property
-    def must_wait(self) -> bool:
-        """Whether it may run only once Redis knows it as ours: its bytes in processing change."""
-        return not self.owned and self.moved != self.job
 
     def renamed(self) -> None:
         """Take another id: the one it came with is in use."""

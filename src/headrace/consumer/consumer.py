@@ -117,7 +117,9 @@ class Consumer:
         self._intake = Intake(self._store, self._queues, label, moved=self._moved, look=self._look)
         # Its requests end before the next extension is due, even when Redis does not answer.
         own = Store(url, name=label, timeout_s=min(5.0, lease.extend_every_s))
-        self._keeper = LeaseKeeper(own, self.name, lease, self._holdings, self._jobs.stop)
+        self._keeper = LeaseKeeper(
+            own, self.name, lease, self._holdings, stop=self._jobs.stop, lose=self._jobs.lose
+        )
         self._maintenance = Maintenance(self._store, self.name, lease)
 
     async def _register(self) -> None:

@@ -7,6 +7,7 @@ talks to Redis: outcomes go to the outbox, adoptions to the list of adoptions, a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -74,45 +75,41 @@ class JobsInHand:
         if self._holdings.get(k.queue, claimed.head.id) is not None:
             claimed.renamed()  # somebody enqueued two jobs with one id, and the other is in hand
         self._holdings.add(claimed)
-        if not claimed.owned:
-            self.adoptions[claimed] = None
-        if claimed.flaw is None and not claimed.must_wait:
-            self._slots.ready.append(claimed)
-            self._start()
-        elif claimed.owned:
-            self._turn_away(claimed)
+        if claimed.owned:
+            self._admit(claimed)
         else:
+            # It does not start yet: its queue may be paused, its id in use, itself cancelled; and a
+            # task that keeps the loop to itself would keep the adoption from being sent.
+            self.adoptions[claimed] = None
             self._slots.waiting.add(claimed)
 
     def adopted(self, claimed: Claimed, answer: AdoptAnswer, leased_until: float) -> None:
         """Take Redis' answer to an adoption."""
-        if claimed.abandoned:
-            return
         if answer == "duplicate":
             self._holdings.remove(claimed)
             claimed.renamed()
             self._holdings.add(claimed)
             self.adoptions[claimed] = None
-        elif answer != "ok":
-            report.not_ours(claimed, answer)
-            self._slots.waiting.discard(claimed)
-            self._disown(claimed)
-        else:
+            return
+        self._slots.waiting.discard(claimed)
+        if answer == "ok":
             claimed.owned, claimed.leased_until = True, leased_until
-            if claimed.finished is not None:
-                self._judge(claimed, *claimed.finished)
-            elif claimed in self._slots.waiting:
-                self._slots.waiting.discard(claimed)
-                if claimed.flaw is not None:
-                    self._turn_away(claimed)
-                else:
-                    self._slots.ready.append(claimed)
-                    self._start()
+            self._admit(claimed)
+        else:
+            report.not_ours(claimed, answer)
+            self._disown(claimed)
 
-    def _turn_away(self, claimed: Claimed) -> None:
-        outcome = verdict.of_flaw(claimed, self._bench)
-        report.flawed(claimed, outcome)
-        self._settle(claimed, outcome)
+    def _admit(self, claimed: Claimed) -> None:
+        """Let a job run that is ours; tell Redis why, if it cannot."""
+        if claimed.flaw is None and self.closing:
+            claimed.flaw = "surplus"
+        if claimed.flaw is None:
+            self._slots.ready.append(claimed)
+            self._start()
+        else:
+            outcome = verdict.of_flaw(claimed, self._bench)
+            report.flawed(claimed, outcome)
+            self._settle(claimed, outcome)
 
     # — they run —
 
@@ -131,15 +128,13 @@ class JobsInHand:
         self._slots.ended(claimed)
         if claimed.abandoned:
             self._changed()
-        elif not claimed.owned:
-            claimed.finished = (value, error)
         else:
             self._judge(claimed, value, error)
         self._start()
 
     def _judge(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
         outcome = verdict.of_run(claimed, value, error, self._bench)
-        report.ended(claimed, outcome, error)
+        report.ended(claimed, outcome, error and verdict.writable(error))
         self._settle(claimed, outcome)
 
     def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
@@ -154,30 +149,32 @@ class JobsInHand:
         if context is None or context.stop_reason is not None:
             return
         context.stop_reason = reason
-        try:
-            self._loop.call_soon_threadsafe(self._stopped, claimed, reason)
-        except RuntimeError:  # the loop is closed: the process ends
-            return
+        self._call(self._stopped, claimed, reason)
+
+    def lose(self, claimed: Claimed) -> None:
+        """Give up a job that another consumer has, or may have, by now. Safe from any thread."""
+        self.stop(claimed, "lost")
+        self._call(self._disown, claimed)
+
+    def _call(self, function: Callable[..., None], *args: Any) -> None:
+        # When the loop is closed, the process ends.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(function, *args)
 
     def _stopped(self, claimed: Claimed, reason: StopReason) -> None:
         if claimed.abandoned:
             return
         if claimed in self._slots.running:
             report.stopped(claimed, reason)
-            if claimed.runner is not None:
-                claimed.runner.cancel()
+            self._runner.cancel(claimed)
         elif claimed in self._slots.ready:
             self._slots.ready.remove(claimed)
-            if reason != "lost":
-                self._judge(claimed, None, asyncio.CancelledError())
-        if reason == "lost":
-            self._disown(claimed)
+            self._judge(claimed, None, asyncio.CancelledError())
 
     def _disown(self, claimed: Claimed) -> None:
         """Forget a claim that is not ours any more; what still runs of it changes nothing."""
         claimed.abandoned = True
         self._holdings.remove(claimed)
-        self.adoptions.pop(claimed, None)
         self._changed()
 
     def look_at_the_clock(self, *, again: bool) -> None:
@@ -187,8 +184,8 @@ class JobsInHand:
             if claimed.deadline is not None and now > claimed.deadline:
                 self.stop(claimed, "timeout")
             stopping = claimed.context is not None and claimed.context.stop_reason is not None
-            if again and stopping and claimed.runner is not None:
-                claimed.runner.cancel()
+            if again and stopping:
+                self._runner.cancel(claimed)
         self._give_back(self._slots.held_up())
 
     # — the consumer ends —
@@ -218,8 +215,4 @@ class JobsInHand:
 
     def _give_back(self, jobs: Sequence[Claimed]) -> None:
         for claimed in jobs:
-            if claimed.owned:
-                self._settle(claimed, Outcome(claimed.head.id, claimed.number, "release"))
-            else:  # Redis cannot release what it does not know as ours
-                claimed.flaw = "surplus"
-                self._slots.waiting.add(claimed)
+            self._settle(claimed, Outcome(claimed.head.id, claimed.number, "release"))

@@ -25,6 +25,7 @@ from headrace.store import Store
 log = logging.getLogger(__name__)
 
 Stop = Callable[[Claimed, StopReason], None]
+Lose = Callable[[Claimed], None]
 
 
 class LeaseKeeper(threading.Thread):
@@ -36,10 +37,18 @@ class LeaseKeeper(threading.Thread):
         policy: how long a lease lasts.
         holdings: what the consumer holds.
         stop: tells a job, from this thread, that it should end.
+        lose: gives a job up, from this thread, that is another consumer's now.
     """
 
     def __init__(
-        self, store: Store, consumer: str, policy: LeasePolicy, holdings: Holdings, stop: Stop
+        self,
+        store: Store,
+        consumer: str,
+        policy: LeasePolicy,
+        holdings: Holdings,
+        *,
+        stop: Stop,
+        lose: Lose,
     ) -> None:
         super().__init__(name="headrace-leases", daemon=True)
         self._store = store
@@ -47,6 +56,7 @@ class LeaseKeeper(threading.Thread):
         self._policy = policy
         self._holdings = holdings
         self._stop = stop
+        self._lose = lose
         self._closing = threading.Event()
 
     def run(self) -> None:
@@ -87,7 +97,7 @@ class LeaseKeeper(threading.Thread):
             if claimed.head.id in lost:
                 # Settled while this was on its way, or truly lost: the loop knows which.
                 if self._holdings.get(queue, claimed.head.id) is claimed:
-                    self._stop(claimed, "lost")
+                    self._lose(claimed)
             else:
                 claimed.leased_until = until
                 if claimed.head.id in cancelled:
@@ -99,12 +109,12 @@ class LeaseKeeper(threading.Thread):
 
         Only when Redis does not answer: then it may be alive and reachable for others. While it
         refuses connections or loads its data, nobody can reclaim anything, and when it is back there
-        is a grace; so jobs go on.
+        is a grace; so jobs go on. They stay ours until Redis says otherwise: it may have stood still.
         """
         soon = monotonic() + self._policy.extend_every_s
         for queue in self._holdings.queues():
             for claimed in self._holdings.of(queue).values():
-                if claimed.leased_until < soon:
+                if claimed.owned and claimed.leased_until < soon:
                     self._stop(claimed, "lost")
 
 

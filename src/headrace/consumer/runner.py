@@ -46,7 +46,9 @@ class Runner:
         task = claimed.task
         assert task is not None
         if task.is_async:
-            claimed.runner = self._loop.create_task(self._run_async(claimed))
+            # A context of its own: whoever calls this may itself run in another job's.
+            job = self._run_async(claimed)
+            claimed.runner = self._loop.create_task(job, context=self._base.copy())
             return
         self._busy += 1
         if self._busy > len(self._threads) < self._most:
@@ -56,6 +58,11 @@ class Runner:
             self._threads.append(thread)
             thread.start()
         self._inbox.put(claimed)
+
+    def cancel(self, claimed: Claimed) -> None:
+        """Cancel a job if it is async. One that has not begun yet finds out when it begins."""
+        if claimed.runner is not None and claimed.started:
+            claimed.runner.cancel()
 
     def close(self) -> None:
         """Let idle threads end; busy ones end with their job or with the process."""
@@ -104,14 +111,14 @@ def _call_in_thread(claimed: Claimed) -> Any:
 
 
 def _call(claimed: Claimed) -> Any:
-    task, call = claimed.task, claimed.call
+    task, call, context = claimed.task, claimed.call, claimed.context
     assert task is not None
     assert call is not None
-    kwargs = call.kwargs
-    if task.context_parameter is not None:
-        kwargs = {**kwargs, task.context_parameter: claimed.context}
+    assert context is not None
+    context.check()  # it may have been told to end before it began
+    args, kwargs = task.with_context(call.args, call.kwargs, context)
     try:
-        return task.function(*call.args, **kwargs)
+        return task.function(*args, **kwargs)
     except TypeError as error:
         # Raised by the call itself, one frame deep, and not inside the task.
         own = error.__traceback__

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+import msgspec
+
 from headrace import results, wire
 from headrace.clock import now_ms
 from headrace.consumer.claimed import Claimed
@@ -19,6 +21,8 @@ from headrace.wire import Reason
 
 _PARK_FIRST_MS: Final = 1_000
 _PARK_LONGEST_MS: Final = 60_000
+
+_LONGEST_S: Final = 1e10  # three centuries: further ahead, sums of milliseconds lose their meaning
 
 _STOPPED: Final = (asyncio.CancelledError, JobStopped)
 
@@ -48,16 +52,30 @@ def of_run(claimed: Claimed, value: Any, error: BaseException | None, bench: Ben
     """Judge a run: what the task returned, or raised."""
     if error is None:
         ttl_ms = _result_ttl_ms(claimed)
-        return _outcome(claimed, "done", ttl_ms, results.encode_value(value) if ttl_ms else b"")
+        return _outcome(claimed, "done", ttl_ms, _encoded(value) if ttl_ms else b"")
     stop = claimed.context.stop_reason if claimed.context is not None else None
     if isinstance(error, _STOPPED):
-        if stop == "shutdown":
+        if stop in ("shutdown", "lost"):
             return _outcome(claimed, "release")
         if stop == "cancelled":
             return _outcome(claimed, "cancel", _result_ttl_ms(claimed), results.CANCELLED)
         if stop == "timeout":
             return _of_failure(claimed, TimeoutError("the job ran out of time"), bench, "timeout")
     return _of_failure(claimed, error, bench, "max_attempts")
+
+
+def writable(error: BaseException) -> BaseException:
+    """Give the exception, or one of its name that can be written down if its own text cannot."""
+    try:
+        str(error).encode()
+    except UnicodeEncodeError:  # a file's name that is not UTF-8, say
+        text = str(error).encode(errors="backslashreplace").decode()
+    except Exception:
+        text = "what it says cannot be read"
+    else:
+        return error
+    named: BaseException = type(type(error).__name__, (Exception,), {})(text)
+    return named.with_traceback(error.__traceback__)
 
 
 def of_flaw(claimed: Claimed, bench: Bench) -> Outcome:
@@ -93,12 +111,12 @@ def _of_failure(claimed: Claimed, error: BaseException, bench: Bench, final: Rea
     if context.attempt >= context.max_attempts:
         return _dead(claimed, final, error, bench)
     delay_s = error.in_s if isinstance(error, Retry) else None
-    if delay_s is None:
+    if delay_s is None or not 0 <= delay_s <= _LONGEST_S:
         delay_s = config.backoff.delay_s(context.attempt, bench.uniform)
     again = replace(head, attempt=context.attempt, delivery=head.delivery + 1, unknown_since=0)
     return replace(
         _outcome(claimed, "retry"),
-        delay_ms=max(0, round(delay_s * 1000)),
+        delay_ms=round(min(delay_s, _LONGEST_S) * 1000),
         job=wire.join(again, claimed.body),
     )
 
@@ -108,8 +126,13 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
     text = ""
     if problem is not None and problem.__traceback__ is not None and claimed.flaw is None:
         text = "".join(traceback.format_exception(problem))
+        text = text.encode(errors="backslashreplace").decode()
     error = wire.error_of(
-        reason, problem, traceback=text, failed_at=bench.now_ms(), consumer=bench.consumer
+        reason,
+        problem and writable(problem),
+        traceback=text,
+        failed_at=bench.now_ms(),
+        consumer=bench.consumer,
     )
     ttl_ms = _result_ttl_ms(claimed)
     result = results.encode_error(error) if ttl_ms else b""
@@ -138,4 +161,12 @@ def _result_ttl_ms(claimed: Claimed) -> int:
     own_s = claimed.call.result_ttl if claimed.call is not None else None
     task_s = claimed.task.config.result_ttl_s if claimed.task is not None else None
     seconds = own_s if own_s is not None else task_s
-    return round(seconds * 1000) if seconds else 0
+    # A foreign job may wish for anything; Redis refuses what lies beyond its calendar.
+    return round(min(max(seconds or 0, 0), _LONGEST_S) * 1000)
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return results.encode_value(value)
+    except Exception:  # an int beyond 64 bits overflows; a foreign object may raise anything
+        return msgspec.json.encode(results.End("done", unreadable=type(value).__name__))

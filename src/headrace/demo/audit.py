@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from headrace import results, wire
-from headrace.demo.census import ATTEMPTS, TASK, Counted
+from headrace.demo.census import ATTEMPTS, Counted
 from headrace.demo.inventory import Finding
 from headrace.errors import JobFailed
 from headrace.operations import Snapshot
@@ -37,7 +36,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """A dead letter, read."""
+    """A dead letter, read; what cannot be read of it is left empty, and then does not fit."""
 
     job_id: str
     path: str
@@ -52,7 +51,7 @@ class Audit:
     Attributes:
         problems: what is not as it should be; empty when every job is accounted for.
         done: what the done jobs returned, by path.
-        dead: the dead letters.
+        dead: the dead letters, in the order of their paths.
         again: ids of the done jobs that were delivered more than once.
         by_pid: how many done jobs each process ran.
     """
@@ -67,56 +66,66 @@ class Audit:
 def audit(evidence: Evidence) -> Audit:
     """Check that each accepted job is done, with the right result, or dead for the right reason."""
     found = Audit()
+    found.dead = sorted(map(_read, evidence.letters), key=lambda letter: letter.path)
     letters: dict[str, list[Letter]] = {}
-    for raw in evidence.letters:
-        letter = _read(raw)
+    for letter in found.dead:
         letters.setdefault(letter.job_id, []).append(letter)
-        found.dead.append(letter)
     for job_id, path in evidence.jobs.items():
-        end = evidence.ends.get(job_id)
-        found.problems += _faults_of(job_id, path, end, letters.pop(job_id, []), evidence, found)
-    for strange in letters.values():
-        found.problems.append(f"a dead letter of a job that nobody enqueued: {strange[0].job_id}")
+        own = letters.pop(job_id, [])
+        faults = _faults(job_id, path, own, evidence, found)
+        found.problems += [f"{path} (job {job_id}): {fault}" for fault in faults]
+    for strange in letters:
+        found.problems.append(f"a dead letter of a job that nobody enqueued: {strange!r}")
     found.problems += _faults_of_sums(evidence, found)
     return found
 
 
-def _faults_of(
-    job_id: str,
-    path: str,
-    end: bytes | None,
-    letters: list[Letter],
-    evidence: Evidence,
-    found: Audit,
+def _faults(
+    job_id: str, path: str, letters: list[Letter], evidence: Evidence, found: Audit
 ) -> Iterator[str]:
-    """Find what is wrong with one job; note its end."""
-    expected, who = evidence.expected.get(path), f"job {job_id} ({path})"
+    """Find what is wrong with one job; note how it ended."""
+    end = evidence.ends.get(job_id)
     if end is None:
-        yield f"{who} has not ended: it is nowhere" if not letters else f"{who} is dead untold"
+        yield "it is dead, and nobody was told" if letters else "it has not ended, and is nowhere"
         return
     if len(letters) > 1:
-        yield f"{who} has {len(letters)} dead letters"
+        yield f"it has {len(letters)} dead letters"
+    expected = evidence.expected.get(path)
     try:
         value: Counted = results.value_of(job_id, end)
     except JobFailed as error:
-        if not letters:
-            yield f"{who} is dead, and its dead letter is missing: {error}"
-        elif error.error_type != expected:
-            yield f"{who} is dead: {error}"
-        elif letters[0].attempts != ATTEMPTS:
-            yield f"{who} died after {letters[0].attempts} attempts, not {ATTEMPTS}"
+        yield from _faults_of_dead(path, error, letters, expected)
         return
     found.done[path] = value
     found.by_pid[value["pid"]] += 1
     if value["delivery"]:
         found.again.add(job_id)
     elif job_id in evidence.held:
-        yield f"{who} was in the hands of the killed consumer, and was not delivered again"
+        yield "the killed consumer had it, and it was not delivered again"
     if letters:
-        yield f"{who} is done, and in the dead letters too"
-    counts = {name: value[name] for name in ("lines", "tokens", "sha256")}  # type: ignore[literal-required]
+        yield "it is done, and in the dead letters too"
+    yield from _faults_of_counts(value, expected)
+
+
+def _faults_of_dead(
+    path: str, error: JobFailed, letters: list[Letter], expected: Finding | None
+) -> Iterator[str]:
+    if error.error_type != expected:
+        yield f"it is dead, which was not expected: {error}"
+    if not letters:
+        yield "it is dead, and its dead letter is missing"
+        return
+    letter = letters[0]
+    if letter.path != path or letter.error.type != error.error_type:
+        yield f"its dead letter is of another: {letter.error.type} on {letter.path!r}"
+    if letter.attempts != ATTEMPTS:
+        yield f"it died after {letter.attempts} attempts, not {ATTEMPTS}"
+
+
+def _faults_of_counts(value: Counted, expected: Finding | None) -> Iterator[str]:
+    counts = {"lines": value["lines"], "tokens": value["tokens"], "sha256": value["sha256"]}
     if counts != expected:
-        yield f"{who} gave {counts}; the plain loop found {expected}"
+        yield f"it gave {counts}; the plain loop gives {expected}. Did the file change meanwhile?"
 
 
 def _faults_of_sums(evidence: Evidence, found: Audit) -> Iterator[str]:
@@ -125,26 +134,23 @@ def _faults_of_sums(evidence: Evidence, found: Audit) -> Iterator[str]:
     count = snapshot.counters.get
     for place in ("waiting", "processing", "delayed", "foreign"):
         if left := getattr(snapshot, place):
-            yield f"the queue is not empty: {place} {left}"
+            yield f"the queue is not empty: {place} {left:,}"
     for what, said, seen in (
         ("accepted", count("enqueued", 0), len(evidence.jobs)),
         ("done", count("done", 0), len(found.done)),
         ("dead", snapshot.dead, len(found.dead)),
-        ("done + dead", count("done", 0) + snapshot.dead, len(evidence.jobs)),
+        ("done or dead", count("done", 0) + snapshot.dead, len(evidence.jobs)),
     ):
         if said != seen:
-            yield f"the queue counts {said} jobs {what}; there are {seen}"
+            yield f"the queue counts {said:,} jobs {what}; there are {seen:,}"
 
 
 def _read(raw: bytes) -> Letter:
-    """Read a dead letter; what cannot be read of it is left empty, and then does not match."""
-    parts, error = wire.split(raw), wire.read_error(raw)
-    args: list[Any] = []
+    parts, path = wire.split(raw), ""
     try:
-        body = wire.read_body(raw)
-        args = body.args if body.task == TASK else []
-    except Exception:
+        args = wire.read_body(wire.redriven(raw)).args  # the job as it would go back
+        path = str(args[0])
+    except Exception:  # then it holds no job of ours
         parts = None
     job_id, attempts = (parts[0].id, parts[0].attempt) if parts else ("", 0)
-    path = str(args[0]) if args else ""
-    return Letter(job_id, path, attempts, error or wire.Error(reason="malformed"))
+    return Letter(job_id, path, attempts, wire.read_error(raw) or wire.Error(reason="malformed"))

@@ -23,8 +23,8 @@ class Counted(FileCount):
 app = Headrace(result_ttl=RESULT_TTL_S)
 
 
-# Short delays before the retries (0.5 s, then 1 s): the failures on purpose should not take minutes.
-@app.task(name=TASK, max_attempts=ATTEMPTS, backoff=Backoff(base_s=0.5, jitter=False))
+# Short delays before the retries (0.2 s, then 0.4 s): the failures on purpose should not take minutes.
+@app.task(name=TASK, max_attempts=ATTEMPTS, backoff=Backoff(base_s=0.2, jitter=False))
 def count(path: str, ctx: Context) -> Counted:
     """Count a file, as ``headrace.demo.tasks.count_file`` does.
 

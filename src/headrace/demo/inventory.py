@@ -78,9 +78,9 @@ def _files_below(root: Path, skipped: set[str]) -> list[str]:
     files: list[str] = []
     for folder, names, entries in os.walk(root):
         names[:] = [name for name in names if name not in skipped and not name.startswith(".")]
-        files += [
-            path for path in (os.path.join(folder, e) for e in entries) if os.path.isfile(path)
-        ]
+        # Of text, not of Path objects: there may be 100,000 of them.
+        paths = (os.path.join(folder, entry) for entry in entries)  # noqa: PTH118
+        files += [path for path in paths if os.path.isfile(path)]  # noqa: PTH113
     return sorted(files)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -19,6 +20,7 @@ from headrace.demo.watch import Moment
 
 LINE_EVERY_S: Final = 1.0
 FRAME_EVERY_S: Final = 0.1
+_PAPER: Final = 100  # columns of what is not shown on a terminal
 _PLACES: Final = {
     "pending": "",
     "processing": "cyan",
@@ -78,12 +80,21 @@ class Picture:
             if done < total:
                 self.say(f"plain loop: {done:,} of {total:,} files")
             return
-        text = Text(f"  plain loop  {done:,} of {total:,} files")
-        bar = ProgressBar(total=total, completed=done, width=40)
-        self._live.update(Padding(Table.grid(padding=(0, 2)), (0, 0)))
         row = Table.grid(padding=(0, 2))
-        row.add_row(bar, text)
+        bar = ProgressBar(total=total, completed=done, width=40)
+        row.add_row(bar, f"plain loop: {done:,} of {total:,}")
         self._live.update(Padding(row, (1, 2)), refresh=True)
+
+    def finish(self, what: RenderableType) -> None:
+        """Show the end."""
+        if self.console.is_terminal:
+            self.console.print(what)
+            return
+        paper = Console(file=io.StringIO(), width=_PAPER)
+        with paper.capture() as capture:
+            paper.print(what)
+        for line in capture.get().splitlines():  # without the blanks that fill them
+            self.console.print(line.rstrip(), markup=False, soft_wrap=True)
 
     def _is_due(self) -> bool:
         now = monotonic()

@@ -75,7 +75,7 @@ def run_demo(
     if json:
         print(msgspec.json.format(msgspec.json.encode(as_data(story)), indent=2).decode())
     else:
-        picture.console.print(drawn(story))
+        picture.finish(drawn(story))
     return 1 if story.audit.problems else 0
 
 
@@ -137,15 +137,17 @@ class Show:
         self._say(f"a private {stage.server.engine} at {stage.server.url}")
         self._say(f"headrace serve, with a page at {stage.serve()} while this runs")
         stage.consume(consumers)
-        self._say(f"{consumers} times headrace consume, {SLOTS} slots each")
+        self._say(
+            f"{consumers} times headrace consume: {SLOTS} slots each, leases of {LEASE_S:g} s"
+        )
 
     def _enqueue(self) -> dict[str, str]:
         paths = self._inventory.in_order()
         began = monotonic()
         jobs = app.enqueue_many(app.call(TASK, path) for path in paths)
         self._say(
-            f"{len(jobs):,} jobs are accepted, in {monotonic() - began:.2f} s: one for each file, "
-            f"{len(self._inventory.missing)} more for files that are not there"
+            f"{len(jobs):,} jobs accepted in {monotonic() - began:.2f} s: these files, and "
+            f"{len(self._inventory.missing)} that are not there"
         )
         return {job.id: path for job, path in zip(jobs, paths, strict=True)}
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.demo.audit import Audit, Evidence
-from headrace.demo.census import ATTEMPTS, TASK
+from headrace.demo.census import TASK
 from headrace.demo.inventory import Totals
 from headrace.demo.picture import places
 from headrace.demo.processes import Child
@@ -108,14 +108,12 @@ def as_data(story: Story) -> dict[str, Any]:
 
 def drawn(story: Story) -> RenderableType:
     """Tell it to a person."""
-    parts = [places(story.moment), _counted(story), _crew(story)]
-    if story.strike is not None:
-        parts.append(_recovery(story, story.strike))
+    parts = [places(story.moment), _counted(story), _crew(story), _recovery(story)]
     parts += [_letters(story), _verdict(story)]
     spaced: list[RenderableType] = []
     for part in parts:
         spaced += [Text(), part]
-    return Padding(Group(*spaced), (0, 2, 1, 2))
+    return Padding(Group(*spaced), (0, 0, 0, 2))
 
 
 def _table(*titles: str, right: Sequence[str] = ()) -> Table:
@@ -126,10 +124,9 @@ def _table(*titles: str, right: Sequence[str] = ()) -> Table:
 
 
 def _counted(story: Story) -> RenderableType:
-    table = _table(
-        "counted", "files", "lines", "tokens", "SHA-256 of all", "time",
-        right=("files", "lines", "tokens", "time"),
-    )  # fmt: skip
+    time = f"time, {story.cpus} CPUs"
+    right = ("files", "lines", "tokens", time)
+    table = _table("counted", *right[:3], "SHA-256 of all", time, right=right)
     rows = (
         (f"by {len(story.consumers)} consumers", story.totals[0], story.queue_s),
         ("in a plain loop", story.totals[1], story.loop_s),
@@ -143,44 +140,58 @@ def _counted(story: Story) -> RenderableType:
 def _crew(story: Story) -> RenderableType:
     table = _table("consumer", "done", "", right=("done",))
     for child in story.consumers:
-        fate = ""
+        fate = Text()
         if story.strike is not None and child.killed:
-            held, before = len(story.strike.held), story.strike.ended_before
-            fate = f"killed (kill -9) after {before:,} jobs, with {held} in its hands"
-        table.add_row(child.name, f"{story.audit.by_pid[child.pid]:,}", Text(fate, "red"))
+            fate = Text(
+                f"kill -9 after {story.strike.ended_before:,} jobs, with "
+                f"{len(story.strike.held)} in its hands",
+                "red",
+            )
+        table.add_row(child.name, f"{story.audit.by_pid[child.pid]:,}", fate)
     return table
 
 
-def _recovery(story: Story, strike: Strike) -> RenderableType:
-    def seconds(value: float | None) -> str:
-        return "never" if value is None else f"{value:.1f} s"
-
-    table = Table.grid(padding=(0, 3, 0, 0))
-    of_them = len(story.audit.again & strike.held)
-    others = len(story.audit.again) - of_them
-    table.add_row(
-        Text("recovery", "dim"),
-        f"{seconds(strike.back_s)} until its {len(strike.held)} jobs waited again, "
-        f"{seconds(strike.over_s)} until all were done",
-    )
-    default_s = LeasePolicy().lease_s
-    table.add_row("", f"(the lease is {story.lease_s:g} s here, and {default_s:g} s by default)")
-    more = f", and {others} handed back before they began" if others else ""
-    table.add_row(
-        Text("delivered twice", "dim"),
-        f"{len(story.audit.again)}: {of_them} of the killed one{more}",
-    )
+def _recovery(story: Story) -> RenderableType:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    strike, again = story.strike, story.audit.again
+    if strike is not None:
+        table.add_row(
+            Text("recovery", "dim"),
+            f"its {len(strike.held)} jobs waited again after {_seconds(strike.back_s)}, "
+            f"had ended after {_seconds(strike.over_s)}",
+        )
+        table.add_row(
+            "",
+            f"(a lease lasts {story.lease_s:g} s here, so that you need not wait; "
+            f"by default {LeasePolicy().lease_s:g} s)",
+        )
+    table.add_row(Text("delivered twice", "dim"), _delivered_twice(story, again))
     return table
+
+
+def _delivered_twice(story: Story, again: set[str]) -> str:
+    held = story.strike.held if story.strike is not None else frozenset()
+    others = len(again - held)
+    parts = [f"the {len(again & held)} in its hands"] if again & held else []
+    # A consumer hands back what it has claimed ahead when a slow job holds it up.
+    released = story.evidence.snapshot.counters.get("release", 0)
+    why = "handed back before they began" if others <= released else "for another reason"
+    parts += [f"{others} {why}"] if others else []
+    return f"{len(again)} jobs{': ' if parts else ''}{', and '.join(parts)}"
+
+
+def _seconds(value: float | None) -> str:
+    return "?" if value is None else f"{value:.1f} s"
 
 
 def _letters(story: Story) -> RenderableType:
     table = _table("dead letter", "attempts", "error", right=("attempts",))
     for letter in story.audit.dead[:_SHOWN]:
         call = f"{TASK}({Path(letter.path).name!r})"
-        table.add_row(call, str(letter.attempts), letter.error.type or letter.error.reason)
-    if more := len(story.audit.dead) - _SHOWN:
-        if more > 0:
-            table.add_row(f"and {more:,} more", "", "")
+        table.add_row(Text(call), str(letter.attempts), letter.error.type or letter.error.reason)
+    more = len(story.audit.dead) - _SHOWN
+    if more > 0:
+        table.add_row(f"and {more:,} more", "", "")
     return table
 
 
@@ -190,11 +201,8 @@ def _verdict(story: Story) -> RenderableType:
         done, dead = len(audit.done), len(audit.dead)
         return Text.assemble(
             ("Every job is accounted for: ", "bold green"),
-            f"{done + dead:,} accepted = {done:,} done + {dead:,} dead, and each result is right.",
+            f"{done + dead:,} accepted = {done:,} done + {dead:,} dead.",
         )
-    lines = [Text(f"Not every job is accounted for: {len(audit.problems):,} problems", "bold red")]
+    lines = [Text(f"Not every job is accounted for. Problems: {len(audit.problems):,}", "bold red")]
     lines += [Text(f"- {problem}") for problem in audit.problems[:_SHOWN]]
     return Group(*lines)
-
-
-__all__ = ["ATTEMPTS", "Story", "as_data", "drawn"]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from headrace import wire
 from headrace.keys import Keys
 from headrace.operations.request import (
     Operation,
@@ -118,7 +119,10 @@ def peek_sorted(key: str, start: int, stop: int) -> Operation[list[bytes]]:
 
 def redrive(k: Keys, pairs: Sequence[tuple[bytes, bytes]]) -> Operation[int]:
     """Put dead letters back, given with the job that each becomes; answers how many."""
-    used = (k.pending, k.priority, k.dead, k.nudge, k.stats)
+    used = [k.pending, k.priority, k.dead, k.nudge, k.stats]
+    for letter, _ in pairs:
+        parts = wire.split(letter)
+        used.append(k.result(parts[0].id if parts is not None else ""))
     return run("redrive", used, [part for pair in pairs for part in pair], int)
 
 

@@ -8,7 +8,7 @@
 -- include: now
 local pending, processing, priority, delayed, claims, stats, cancelled, result = unpack(KEYS)
 local id, job, ttl, result_ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
--- Remembered in both cases, so that nobody who finds the id later runs it.
+-- Remembered in both cases: it is the job's state for a while, and nobody adopts the id meanwhile.
 local function remember()
   redis.call('ZREMRANGEBYSCORE', cancelled, '-inf', now_ms() - ttl)
   redis.call('ZADD', cancelled, now_ms(), id)

@@ -19,7 +19,8 @@ redis.call('LLEN', processing)  -- a key of a wrong type has to fail before a jo
 redis.call('ZCARD', leases)
 redis.call('HLEN', claims)
 
--- Takes until there are enough, in growing steps, so that large jobs stop it after about 1 MiB.
+-- Takes until there are enough, in steps that grow to 32: large jobs stop it after about 1 MiB,
+-- and those behind many small ones soon after.
 local got, bytes, step = {}, 0, 8
 local function fill(take)
   while #got < count and bytes < 1048576 do
@@ -30,7 +31,7 @@ local function fill(take)
       bytes = bytes + #job
     end
     if #jobs < asked then return end
-    step = step * 2
+    step = math.min(step * 2, 32)
   end
 end
 local function by_priority(low, high)

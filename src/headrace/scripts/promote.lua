@@ -19,7 +19,7 @@ while moved < limit and bytes < 1048576 do
   if #jobs > 0 then redis.call('ZREM', delayed, unpack(jobs)) end
   moved = moved + #jobs
   if #jobs < asked then break end
-  step = step * 2
+  step = math.min(step * 2, 32)
 end
 local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 return {moved, due and math.max(0, due - now) or ''}

@@ -5,6 +5,7 @@ Its twin is ``store/sync.py``; the two differ in ``await`` alone.
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections import deque
 from collections.abc import Sequence
@@ -61,6 +62,8 @@ class AsyncStore:
             StoreUnavailable: Redis cannot be reached; nothing was sent.
             ReplyLost: sent, but not all answers came.
         """
+        if not operations:
+            return []
         sent = False
         connection = await self._take()
         try:
@@ -144,6 +147,10 @@ class AsyncStore:
 async def _is_stale(connection: Connection) -> bool:
     """Tell whether the server has closed the connection while nobody used it."""
     try:
+        # Two turns of the loop, for it to see what has arrived since it last looked: while a task
+        # kept it busy, or between two ``asyncio.run``.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
         return await connection.can_read()
     except exchange.NETWORK_ERRORS:
         return True

@@ -50,7 +50,10 @@ class Channel:
             StoreUnavailable: Redis cannot be reached; nothing was sent.
             ReplyLost: sent, but the answer never came.
             StoreRefused: Redis answered with an error.
+            RuntimeError: another request is under way; its caller was cancelled, and nobody ended it.
         """
+        if self.busy:
+            raise RuntimeError("a request is under way on this channel: end() it first")
         self._running = asyncio.ensure_future(self._run(operation))
         result: R = await asyncio.shield(self._running)
         self._running = None
@@ -64,9 +67,8 @@ class Channel:
                 try:
                     await self._store.run(command("CLIENT", "UNBLOCK", self._client_id, parse=bool))
                 except StoreError:
-                    await self._connection.disconnect(
-                        nowait=True
-                    )  # the server is gone: so is its answer
+                    # The server is gone, and so is its answer.
+                    await self._connection.disconnect(nowait=True)
             await asyncio.wait([running], timeout=_UNBLOCK_EVERY_S)
         self._running = None
         if running is None or running.exception() is not None:

@@ -36,6 +36,12 @@ IDLE_CHECK_S: Final = 1.0
 SERVER_ERRORS: Final = (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError)
 """What the server said: the request was not carried out, and the connection is in order."""
 
+_NO_ACCESS: Final = (
+    "NOAUTH",
+    "WRONGPASS",
+    "unauthenticated",
+)  # the last: for a script, before AUTH
+
 NETWORK_ERRORS: Final = (RedisError, OSError, EOFError)
 
 
@@ -86,10 +92,10 @@ def answer(operation: Operation[Any], reply: Any) -> Any:
 
 def refused(name: str, error: Exception) -> StoreRefused:
     """Name an error that the server answered."""
-    text = str(error)
+    text = str(error).rstrip(".")
     if "OOM" in text or "used memory" in text:
         text += ". Give Redis more maxmemory, or let consumers drain the queue first"
-    elif isinstance(error, AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
+    elif isinstance(error, AuthenticationError) or any(word in text for word in _NO_ACCESS):
         text += ". Put the user and password into the URL: redis://user:password@host:port/0"
     refusal = StoreRefused(f"Redis refused {name}: {text}")
     refusal.__cause__ = error

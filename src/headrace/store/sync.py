@@ -61,6 +61,8 @@ class Store:
             StoreUnavailable: Redis cannot be reached; nothing was sent.
             ReplyLost: sent, but not all answers came.
         """
+        if not operations:
+            return []
         sent = False
         connection = self._take()
         try:

@@ -73,8 +73,8 @@ async def serve(
             await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             server.should_exit = True
-            watch.close()
-            await asyncio.gather(_ended(stopping), _ended(maintaining), asyncio.wait({serving}))
+            ending = (_ended(stopping), _ended(maintaining), watch.close(), asyncio.wait({serving}))
+            await asyncio.gather(*ending)
             await store.close()
             await headrace.aclose()
         serving.result()  # raises what ended it, if that was not us

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Final
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -33,52 +33,68 @@ _BYTES: Final = 1 << 18  # of each list: where jobs are large, fewer of them are
 _BEAT: Final = b"event: beat\ndata: 1\n\n"
 
 
+@dataclass(slots=True)
+class _Watched:
+    """A queue that is watched.
+
+    Attributes:
+        watchers: by how many.
+        limits: how many jobs of each list are read.
+        seen: what was last found, without its instant.
+        message: what was last told.
+    """
+
+    watchers: int = 0
+    limits: dict[Place, int] = field(default_factory=lambda: dict.fromkeys(LISTS, _JOBS))
+    seen: bytes = b""
+    message: bytes = b""
+
+
 class Watch:
     """Looks at the queues and keeps the latest message for each queue that is watched."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._watchers: Counter[str] = Counter()
-        self._limits: dict[str, int] = {}
-        self._seen: dict[str, bytes] = {}  # queue -> what was last found, without its instant
-        self._messages: dict[str, bytes] = {}
+        self._queues: dict[str, _Watched] = {}
         self._news = asyncio.Event()  # set, and replaced, when a message is new
         self._hurry = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
-    def close(self) -> None:
-        """End all streams, now and from now on."""
+    async def close(self) -> None:
+        """End all streams, now and from now on, and wait until nobody looks."""
         self._closed = True
         self._tell()
+        self._hurry.set()
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait({self._looking}, timeout=_WITHIN_S)
 
     @contextmanager
     def watching(self, queue: str) -> Iterator[None]:
         """Count as one who watches a queue."""
-        self._watchers[queue] += 1
+        watched = self._queues.setdefault(queue, _Watched())
+        watched.watchers += 1
         self._hurry.set()
-        if self._looking is None:
+        if self._looking is None and not self._closed:
             self._looking = asyncio.create_task(self._look_on())
         try:
             yield
         finally:
-            self._watchers[queue] -= 1
-            if not self._watchers[queue]:
-                for kept in (self._watchers, self._seen, self._messages):
-                    kept.pop(queue, None)
-            if not self._watchers:
-                self._looking.cancel()
-                self._looking = None
+            watched.watchers -= 1
+            if not watched.watchers:
+                del self._queues[queue]
+                self._hurry.set()
 
     async def updates(self, queue: str) -> AsyncIterator[bytes]:
         """Give the latest message, and each that is new, as server-sent events."""
         yield b"retry: 1000\n\n"
-        sent = None
+        watched, sent = self._queues[queue], b""
         while not self._closed:
-            news, message = self._news, self._messages.get(queue)
-            if message is not None and message is not sent:
-                yield message
-                sent = message
+            news = self._news
+            if watched.message != sent:
+                sent = watched.message
+                yield sent
                 continue
             try:
                 async with asyncio.timeout(BEAT_S):
@@ -91,49 +107,45 @@ class Watch:
         self._news = asyncio.Event()
 
     async def _look_on(self) -> None:
-        while True:
+        """Look while anybody watches. Not ended by cancelling alone, which redis-py may swallow."""
+        while self._queues and not self._closed:
             self._hurry.clear()
             try:
                 async with asyncio.timeout(_WITHIN_S):
-                    await self._look([*self._watchers])
+                    await self._look(dict(self._queues))
             except Exception as error:
                 if not isinstance(error, HeadraceError | TimeoutError):
-                    log.exception("the queues could not be shown")
-                self._seen.clear()
-                message = b"event: away\ndata: %b\n\n" % encode({"error": str(error)})
-                self._messages = dict.fromkeys(self._watchers, message)
-                self._tell()
-                self._hurry.clear()
-            # Not wait_for: before Python 3.12 it can swallow that we are cancelled.
+                    log.exception("The queues could not be shown")
+                away = encode({"error": str(error) or "Redis does not answer"})
+                for watched in self._queues.values():
+                    self._note(watched, b"", b"event: away\ndata: %b\n\n" % away)
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await self._hurry.wait()
+        self._looking = None
 
-    async def _look(self, queues: list[str]) -> None:
-        lists = [(queue, place) for queue in queues for place in LISTS]
-        peeks = [peek(keys_of(q), p, self._limits.get(q + p, _JOBS)) for q, p in lists]
+    async def _look(self, queues: dict[str, _Watched]) -> None:
+        peeks = [
+            peek(keys_of(q), place, w.limits[place]) for q, w in queues.items() for place in LISTS
+        ]
         snapshots, found = await self._reader.read(queues, peeks)
-        heads = dict(zip(lists, found, strict=True))
-        for (queue, place), jobs in heads.items():
-            mean = 1 + sum(map(len, jobs)) // max(1, len(jobs))
-            self._limits[queue + place] = max(1, min(_JOBS, _BYTES // mean))
         rows = [queue_view(snapshot) for snapshot in snapshots]
-        for queue in queues:
-            shown = [_list_view(queue, place, heads[queue, place]) for place in LISTS]
-            seen = encode({"queues": rows, "queue": queue, "lists": shown})
-            if seen != self._seen.get(queue) and queue in self._watchers:
-                self._seen[queue] = seen
-                now_ms = snapshots[0].now_ms
-                self._messages[queue] = b'data: {"now_ms":%d,%b\n\n' % (now_ms, seen[1:])
-                self._tell()
+        for i, (queue, watched) in enumerate(queues.items()):
+            lists = []
+            for place, jobs in zip(LISTS, found[i * len(LISTS) :], strict=False):
+                mean = 1 + sum(map(len, jobs)) // max(1, len(jobs))
+                watched.limits[place] = max(1, min(_JOBS, _BYTES // mean))
+                shown = [job_view(job) for job in jobs]
+                lists.append({"place": place, "key": key_of(keys_of(queue), place), "jobs": shown})
+            seen = encode({"queues": rows, "queue": queue, "lists": lists})
+            now_ms = snapshots[0].now_ms
+            self._note(watched, seen, b'data: {"now_ms":%d,%b\n\n' % (now_ms, seen[1:]))
 
-
-def _list_view(queue: str, place: Place, jobs: list[bytes]) -> dict[str, Any]:
-    return {
-        "place": place,
-        "key": key_of(keys_of(queue), place),
-        "jobs": [job_view(job) for job in jobs],
-    }
+    def _note(self, watched: _Watched, seen: bytes, message: bytes) -> None:
+        """Keep a message, and wake the streams, if it says anything new."""
+        if watched.seen != seen or not seen:
+            watched.seen, watched.message = seen, message
+            self._tell()
 
 
 class EventStream(StreamingResponse):

@@ -42,6 +42,10 @@ async def own_site(
 
 def assert_quiet_loop(caplog: pytest.LogCaptureFixture) -> None:
     """Fail on what asyncio complains of: a task that failed unseen, a callback that raised."""
-    said = [r.getMessage() for when in ("setup", "call") for r in caplog.get_records(when)
-            if r.name == "asyncio" and r.levelname in ("ERROR", "CRITICAL")]
+    said = [
+        r.getMessage()
+        for when in ("setup", "call")
+        for r in caplog.get_records(when)
+        if r.name == "asyncio" and r.levelname in ("ERROR", "CRITICAL")
+    ]
     assert not said, said

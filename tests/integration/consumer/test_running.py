@@ -443,7 +443,8 @@ class TestWrongCalls:
 class TestBaseExceptions:
     @BOTH
     @pytest.mark.parametrize(
-        "error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit, StopIteration]
+        "error",
+        [SystemExit, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit, StopIteration],
     )
     async def test_what_ends_programs_does_not_end_the_consumer(
         self, site: Site, kind: str, error: type[BaseException]

@@ -62,7 +62,9 @@ class Driver:
     def enqueue(self, *jobs: bytes, **options: Any) -> op.Enqueued:
         return self.store.run(op.enqueue(self.k, jobs, **options))
 
-    def claimed(self, count: int = 10, *, consumer: str = ME, lease_ms: int = LONG_MS) -> op.Claimed:
+    def claimed(
+        self, count: int = 10, *, consumer: str = ME, lease_ms: int = LONG_MS
+    ) -> op.Claimed:
         first = self._next
         answer = self.store.run(
             op.claim(self.k, count, lease_ms=lease_ms, consumer=consumer, first=first)
@@ -87,9 +89,7 @@ class Driver:
         number = fields.pop("claim", None) or self.numbers[id_of(held)]
         return op.Outcome(id_of(held), number, verb, **fields)
 
-    def settle(
-        self, held: bytes, verb: op.Verb, *, consumer: str = ME, **fields: Any
-    ) -> list[str]:
+    def settle(self, held: bytes, verb: op.Verb, *, consumer: str = ME, **fields: Any) -> list[str]:
         return self.settle_all(self.outcome(held, verb, **fields), consumer=consumer)
 
     def settle_all(self, *outcomes: op.Outcome, consumer: str = ME) -> list[str]:
@@ -110,11 +110,11 @@ class Driver:
         claims = [(id_of(job), self.numbers[id_of(job)]) for job in held]
         return self.store.run(op.extend(self.k, consumer, claims, lease_ms=lease_ms))
 
-    def sweep(self, *, offset: int = 0, all_: bool = False, bare_lease_ms: int = LONG_MS) -> op.Swept:
+    def sweep(
+        self, *, offset: int = 0, all_: bool = False, bare_lease_ms: int = LONG_MS
+    ) -> op.Swept:
         return self.store.run(
-            op.sweep(
-                self.k, bare_lease_ms=bare_lease_ms, offset=offset, only_if_unequal=not all_
-            )
+            op.sweep(self.k, bare_lease_ms=bare_lease_ms, offset=offset, only_if_unequal=not all_)
         )
 
     def reclaim(
@@ -165,7 +165,8 @@ class Driver:
 
     def remove(self, item: bytes) -> None:
         """End a job as a plain consumer does."""
-        assert self.redis.lrem(self.k.processing, 1, item) == 1
+        removed = self.redis.lrem(self.k.processing, 1, item)  # type: ignore[arg-type]
+        assert removed == 1
         self.foreign -= 1
 
     # Clocks and looks.
@@ -181,8 +182,8 @@ class Driver:
     def expire(self) -> None:
         """Wait until every lease is past; those of a minute are taken for never."""
         now = self.now_ms()
-        leases = self.redis.zrange(self.k.leases, 0, now + 10_000, byscore=True, withscores=True)
-        self.until(max((ms for _, ms in leases), default=now))
+        leases: Any = self.redis.zrange(self.k.leases, 0, -1, withscores=True)
+        self.until(max((ms for _, ms in leases if ms < now + 10_000), default=now))
 
     def check(self, **expected: Any) -> State:
         return check(self.redis, self.k.queue, foreign=self.foreign, **expected)

@@ -6,7 +6,7 @@ import pytest
 
 from headrace import flows
 from headrace.operations import CANCEL_REQUEST_TTL_MS
-from headrace.results import CANCELLED, state_of
+from headrace.results import CANCELLED
 from tests.integration.transitions.driver import LONG_MS, Driver, again, job
 
 A, B = job("a"), job("b")
@@ -34,7 +34,7 @@ class TestWaiting:
         queue.enqueue(A)
         queue.cancel(A, result_ttl_ms=LONG_MS, result=CANCELLED)
         [end] = queue.redis.lrange(queue.k.result("a"), 0, -1)
-        assert state_of(end) == "cancelled"
+        assert end == CANCELLED
         assert 0 < queue.redis.pttl(queue.k.result("a")) <= LONG_MS
 
     def test_without_a_ttl_no_result_is_kept(self, queue: Driver) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.errors import StoreRefused
-from tests.integration.transitions.driver import LONG_MS, ME, OTHER, TASK, Driver, id_of, job
+from tests.integration.transitions.driver import LONG_MS, ME, OTHER, Driver, id_of, job
 
 A, B, C = job("a"), job("b"), job("c")
 LONGEST = job("i" * 128)
@@ -211,6 +211,12 @@ class TestBytes:
         assert claimed == large[: len(claimed)]
         assert len(queue.check().pending) == 100 - len(claimed)
 
+    def test_large_jobs_behind_many_small_ones_end_it_soon_after(self, queue: Driver) -> None:
+        queue.push(*(job(f"s{i:03}") for i in range(504)))
+        queue.push(*(job(f"l{i:03}", b',"x":"%b"}' % (b"x" * 100_000)) for i in range(100)))
+        assert sum(map(len, queue.claim(1_000))) < 5 << 20
+        queue.check()
+
     def test_large_prioritised_jobs_do_too(self, queue: Driver) -> None:
         for i in range(20):
             queue.enqueue(job(f"{i:03}", b',"x":"%b"}' % (b"x" * 200_000), priority=1))
@@ -246,7 +252,3 @@ def test_a_place_of_a_wrong_type_loses_no_job(queue: Driver, place: str) -> None
         queue.claim(lease_ms=LONG_MS)
     queue.redis.delete(key)
     assert queue.check().pending == [B, A]
-
-
-def test_the_task_constant_is_what_follows_an_id() -> None:
-    assert job("a") == b'{"id":"a"' + TASK

@@ -240,7 +240,9 @@ def test_a_cancelled_job_does_not_come_back(queue: Driver) -> None:
     assert state.counters == {"enqueued": 1, "cancel": 1}
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(jobs)
 def test_a_reclaimed_job_is_what_the_wire_says(queue: Driver, lost: bytes) -> None:
     queue.redis.flushall()

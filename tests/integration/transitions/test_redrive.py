@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import base64
+from typing import Any
 
 import pytest
 
 from headrace import operations as op
 from headrace import wire
 from headrace.errors import StoreRefused
-from headrace.wire import Error, Head
+from headrace.wire import Error
 from tests.integration.transitions.driver import Driver, again, job
 
 A, B, C = job("a"), job("b"), job("c")
-TOKEN = {"failed_at": 1_700_000_000_000, "consumer": "me"}
+WHEN: dict[str, Any] = {"failed_at": 1_700_000_000_000, "consumer": "me"}
 
 
 def letter(of: bytes) -> bytes:
     parts = wire.split(of)
     assert parts is not None
-    return wire.letter(*parts, Error("max_attempts", "ValueError", "no", **TOKEN))
+    return wire.letter(*parts, Error("max_attempts", "ValueError", "no", **WHEN))
 
 
 def redrive(queue: Driver, *letters: bytes) -> int:
@@ -94,7 +94,7 @@ def test_equal_prioritised_letters_go_back_under_new_ids(queue: Driver) -> None:
     ],
 )
 def test_malformed_bytes_go_back_exactly_however_often(queue: Driver, malformed: bytes) -> None:
-    error = Error("malformed", **TOKEN)
+    error = Error("malformed", **WHEN)
     letters = [wire.malformed_letter(malformed, error) for _ in range(3)]
     queue.redis.lpush(queue.k.dead, *letters)
     queue.foreign += 3
@@ -123,12 +123,3 @@ def test_a_waiting_place_of_a_wrong_type_loses_no_letter(queue: Driver) -> None:
 def test_no_letters_are_none(queue: Driver) -> None:
     assert redrive(queue) == 0
     assert queue.redis.keys("*") == []
-
-
-def test_bytes_that_are_no_utf_8_travel_as_base64() -> None:
-    one = wire.malformed_letter(b"\xff", Error("malformed"))
-    error = wire.read_error(one)
-    assert error is not None
-    assert error.payload_base64 == base64.b64encode(b"\xff").decode()
-    assert wire.split(one) is not None
-    assert Head("a").priority == 0

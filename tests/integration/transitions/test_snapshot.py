@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from headrace import operations as op
 from tests.integration.transitions.driver import LONG_MS, Driver, again, job
 
 A, B, C = job("a"), job("b"), job("c")
@@ -64,7 +67,7 @@ def test_what_plain_clients_brought_and_took_is_foreign(queue: Driver) -> None:
 def test_nothing_is_foreign_when_only_headrace_moves_jobs(queue: Driver) -> None:
     """Drive jobs through every transition; after each one the sum is right."""
     letter = job("h", b',"task":"t","error":{"reason":"rejected"}}')
-    steps = [
+    steps: list[Callable[[], object]] = [
         lambda: queue.enqueue(*map(job, "abcdefghij")),
         lambda: queue.enqueue(job("p", priority=1), job("q", priority=-1)),
         lambda: queue.enqueue(job("r"), job("s"), due="+1"),
@@ -84,8 +87,8 @@ def test_nothing_is_foreign_when_only_headrace_moves_jobs(queue: Driver) -> None
         lambda: queue.extend(job("i"), lease_ms=1),
         lambda: queue.expire(),
         lambda: queue.reclaim(),
-        lambda: queue.store.run(_redrive(queue, letter, job("h"))),
-        lambda: queue.store.run(_purge(queue, job("g"))),
+        lambda: queue.store.run(op.redrive(queue.k, [(letter, job("h"))])),
+        lambda: queue.store.run(op.purge(queue.k, [job("g")])),
         lambda: queue.cancel(again(job("d"))),
         lambda: queue.sweep(all_=True),
         lambda: queue.pause(),
@@ -97,19 +100,6 @@ def test_nothing_is_foreign_when_only_headrace_moves_jobs(queue: Driver) -> None
         assert queue.snapshot().foreign == 0
         queue.check()
     seen = queue.snapshot()
-    assert seen.counters == {
-        **{"enqueued": 14, "cancel": 4, "done": 1, "retry": 1, "park": 1, "drop": 1, "dead": 2},
-        **{"reclaimed": 1, "redriven": 1, "purged": 1},
-    }
-
-
-def _redrive(queue: Driver, letter: bytes, becomes: bytes) -> object:
-    from headrace import operations as op
-
-    return op.redrive(queue.k, [(letter, becomes)])
-
-
-def _purge(queue: Driver, letter: bytes) -> object:
-    from headrace import operations as op
-
-    return op.purge(queue.k, [letter])
+    ended = {"cancel": 4, "done": 1, "drop": 1, "purged": 1}
+    moved = {"retry": 1, "park": 1, "dead": 2, "reclaimed": 1, "redriven": 1}
+    assert seen.counters == {"enqueued": 14} | ended | moved
