@@ -172,17 +172,6 @@ class Task(Enqueue[P, R]):
         except TypeError as error:
             raise InvalidArguments(f"{self.name}{self._signature}: {error}") from None
 
-
-class AsyncTask(Task[P, R]):
-    """A task whose function is async: calling it gives a coroutine."""
-
-    def __call__(  # type: ignore[override]
-        self, *args: P.args, **kwargs: P.kwargs
-    ) -> Coroutine[Any, Any, R]:
-        """Call the function, here and now."""
-        coroutine: Any = self.function(*args, **kwargs)
-        return cast("Coroutine[Any, Any, R]", coroutine)
-
     def with_context(
         self, args: list[Any], kwargs: dict[str, Any], context: Context
     ) -> tuple[list[Any], dict[str, Any]]:
@@ -193,6 +182,17 @@ class AsyncTask(Task[P, R]):
             return args, {**kwargs, self.context_parameter: context}
         kwargs = {name: value for name, value in kwargs.items() if name != self.context_parameter}
         return [*args[: self._context_at], context, *args[self._context_at :]], kwargs
+
+
+class AsyncTask(Task[P, R]):
+    """A task whose function is async: calling it gives a coroutine."""
+
+    def __call__(  # type: ignore[override]
+        self, *args: P.args, **kwargs: P.kwargs
+    ) -> Coroutine[Any, Any, R]:
+        """Call the function, here and now."""
+        coroutine: Any = self.function(*args, **kwargs)
+        return cast("Coroutine[Any, Any, R]", coroutine)
 
 
 def _context_parameter(function: Callable[..., Any]) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from typing import cast
 
 import httpx
 import msgspec
@@ -113,7 +114,8 @@ class TestEnqueue:
         )
         assert first.json()["queue"] == "emails"
         assert first.json() == second.json(), "a second job with the key is the first one"
-        ((job, due_ms),) = redis.zrange(keys_of("emails").delayed, 0, -1, withscores=True)
+        (entry,) = redis.zrange(keys_of("emails").delayed, 0, -1, withscores=True)
+        job, due_ms = cast("tuple[bytes, float]", entry)
         assert due_ms == 4_000_000_000_000
         assert json.loads(job) == {
             "id": first.json()["id"], "priority": 5, "task": "mail",

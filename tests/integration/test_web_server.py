@@ -26,7 +26,7 @@ from headrace.keys import keys_of
 from headrace.maintenance import Maintenance
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
-from headrace.web import serve, watch
+from headrace.web import serve, views, watch
 from headrace.web.reader import Reader
 from tests.support.servers import private_server
 from tests.support.wait import await_until, wait_until
@@ -171,12 +171,16 @@ class TestEnding:
         assert not redis.exists("headrace:leader")
         assert [c["name"] for c in redis.client_list() if "server" in c["name"]] == []
 
-    async def test_it_ends_when_its_caller_is_cancelled(self, url: str) -> None:
+    async def test_it_ends_when_its_caller_is_cancelled_and_gives_the_signals_back(
+        self, url: str
+    ) -> None:
+        before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
         running = asyncio.create_task(serve(Headrace(url), port=0))
-        await asyncio.sleep(0)
+        await await_until(lambda: signal.getsignal(signal.SIGTERM) != before[0], what="it runs")
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await asyncio.wait_for(running, 5)
+        assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
 
 
 class TestAddress:
@@ -344,8 +348,6 @@ class TestEvents:
             lambda: watched._looking is None and asyncio.all_tasks() == before,
             what="the poller has ended",
         )
-        for stream in streams:
-            await stream.aclose()
         await store.close()
 
     async def test_when_the_last_client_leaves_nobody_looks_any_more(
@@ -368,7 +370,7 @@ class TestEvents:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         faults = [KeyError("broken")]
-        view = watch.queue_view
+        view = views.queue_view
 
         def broken_once(snapshot: op.Snapshot) -> Any:
             if faults:

@@ -39,8 +39,11 @@ class Running:
 
     async def ended(self, timeout_s: float = END_S) -> None:
         """Wait until it has ended by itself, and raise what it raised."""
-        await asyncio.wait([self.task], timeout=timeout_s)
-        assert self.task.done(), f"{self.name} did not end within {timeout_s:g} s"
+        done, _ = await asyncio.wait([self.task], timeout=timeout_s)
+        if not done:
+            self.task.cancel()
+            await asyncio.wait([self.task], timeout=5)
+            raise AssertionError(f"{self.name} did not end within {timeout_s:g} s")
         self.task.result()
 
 

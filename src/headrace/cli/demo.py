@@ -29,12 +29,13 @@ def demo(
     ] = False,
     json: Json = False,
 ) -> int:
-    """See a queue at work: files are counted, a consumer is killed, nothing is lost.
+    """See a queue at work: a consumer is killed, and nothing is lost.
 
     $ headrace demo
     $ headrace demo --files src --consumers 5
 
-    It runs on a server of its own, in a temporary directory, and cleans up.
+    Each file in a folder is a job; they are counted, and the sums are checked. It all runs on a
+    server of its own, in a temporary directory, and is cleaned up.
     """
     from headrace.demo.show import run_demo
 

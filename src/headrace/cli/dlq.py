@@ -22,7 +22,7 @@ from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
 from headrace.store import Store
 
-_HELP: Final = """Look at dead letters: jobs that failed for good. Put them back, or delete them.
+_HELP: Final = """Look at dead letters, jobs that failed for good; put them back.
 
 $ headrace dlq list
 $ headrace dlq show ID
@@ -105,7 +105,7 @@ def show(
     url: Url = None,
     log_level: LogLevel = "warning",
 ) -> int:
-    """Show one dead letter whole: the call, the error, its traceback.
+    """Show a dead letter whole: the call, the error, its traceback.
 
     $ headrace dlq show 06f8c1…
     """
@@ -130,11 +130,13 @@ def redrive(
     url: Url = None,
     log_level: LogLevel = "warning",
 ) -> int:
-    """Put dead letters back into their queues, the oldest first; their attempts start anew.
+    """Put dead letters back into their queues.
 
     $ headrace dlq redrive 06f8c1… 06f8c2…
     $ headrace dlq redrive --reason timeout
     $ headrace dlq redrive --all --queue emails
+
+    The oldest goes first. Their attempts start anew.
     """
     logs.configure(log_level)
     chosen = choice(ids, reason=reason, everything=all_)

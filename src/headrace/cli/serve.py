@@ -57,7 +57,7 @@ def serve(
     log_level: LogLevel = "info",
     log_format: LogFormat = "text",
 ) -> int:
-    """Serve the page, jobs over HTTP and metrics, and keep the queues in order.
+    """Serve the page, the HTTP API and metrics; keep queues in order.
 
     $ headrace serve                          # with a Redis, if there is none
     $ headrace serve --url redis://db/0       # beside your own Redis

@@ -5,11 +5,18 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable
-from typing import Any
 
 from headrace.app import Headrace
 from headrace.consumer.consumer import Consumer
 from headrace.consumer.options import ConsumerOptions
+
+_loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+try:
+    import uvloop
+except ImportError:  # it installs on most systems; asyncio's own loop serves as well
+    pass
+else:
+    _loop_factory = uvloop.new_event_loop
 
 
 def run(app: Headrace, options: ConsumerOptions) -> int:
@@ -18,18 +25,9 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
     Returns:
         The exit code: 0.
     """
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=_loop_factory) as runner:
         runner.run(_main(app, options))
     return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop  # noqa: PLC0415  where it installs; asyncio's own loop serves as well
-    except ImportError:
-        return None
-    factory: Any = uvloop.new_event_loop
-    return factory  # type: ignore[no-any-return]
 
 
 async def _main(app: Headrace, options: ConsumerOptions) -> None:

@@ -55,13 +55,13 @@ async def serve(
     Raises:
         InvalidSetting: the server may not, or cannot, listen there.
     """
-    listener = _listen(host, port)
     name = f"server-{socket.gethostname()}-{os.getpid()}-{new_id()[-8:]}"
     store = AsyncStore(headrace.redis_url.url, name=f"{CONNECTION_PREFIX}server")
     watch = Watch(Reader(store, headrace))
     maintenance = Maintenance(store, name, policy or LeasePolicy())
     app = create_app(headrace, store, watch=watch, leads=lambda: maintenance.leads)
     server = _Server(_config(app))
+    listener = _listen(host, port)
     with ExitStack() as stack:
         stack.callback(listener.close)
         stop = stop or stack.enter_context(_stopped_by_signals())
@@ -128,16 +128,18 @@ def _address(listener: socket.socket) -> tuple[str, int]:
 @contextmanager
 def _stopped_by_signals() -> Iterator[asyncio.Event]:
     """Give an event that SIGTERM and SIGINT set; in a thread of its own a server has no signals."""
-    stop, loop, taken = asyncio.Event(), asyncio.get_running_loop(), []
+    stop, loop, before = asyncio.Event(), asyncio.get_running_loop(), {}
     with suppress(ValueError, RuntimeError, NotImplementedError):
         for number in (signal.SIGTERM, signal.SIGINT):
+            handler = signal.getsignal(number)
             loop.add_signal_handler(number, stop.set)
-            taken.append(number)
+            before[number] = handler
     try:
         yield stop
     finally:
-        for number in taken:
+        for number, handler in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, handler)  # our caller's, which the loop does not give back
 
 
 async def _maintain(maintenance: Maintenance) -> None:
@@ -150,7 +152,7 @@ async def _maintain(maintenance: Maintenance) -> None:
 
 
 async def _ended(task: asyncio.Task[Any]) -> None:
-    """Cancel a task; a second time when it takes too long to leave (a Redis that hangs)."""
-    for _ in range(2):
+    """Cancel a task; again when it does not leave: Redis hangs, or redis-py swallowed it."""
+    for _ in range(3):
         task.cancel()
         await asyncio.wait({task}, timeout=_GRACE_S / 2)

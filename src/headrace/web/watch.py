@@ -143,7 +143,7 @@ class Watch:
 
     def _note(self, watched: _Watched, seen: bytes, message: bytes) -> None:
         """Keep a message, and wake the streams, if it says anything new."""
-        if watched.seen != seen or not seen:
+        if (seen or message) != (watched.seen or watched.message):
             watched.seen, watched.message = seen, message
             self._tell()
 
