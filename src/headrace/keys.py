@@ -68,6 +68,11 @@ class Keys:
         return f"{self.prefix}:unique:{key}"
 
 
+def is_name(queue: str) -> bool:
+    """Tell whether a queue can have this name. In the registry anything may stand."""
+    return _NAME.fullmatch(queue) is not None
+
+
 @lru_cache(maxsize=4096)
 def keys_of(queue: str, *, cluster: bool = False) -> Keys:
     """Give the keys of a queue.
@@ -75,7 +80,7 @@ def keys_of(queue: str, *, cluster: bool = False) -> Keys:
     Raises:
         InvalidSetting: the name is empty, too long, or holds white space, ``:``, ``{`` or ``}``.
     """
-    if not _NAME.fullmatch(queue):
+    if not is_name(queue):
         raise InvalidSetting(
             f"{queue!r} cannot be a queue's name: use 1 to 100 characters, no white space, "
             "and none of : { }"

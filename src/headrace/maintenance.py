@@ -13,7 +13,7 @@ from typing import Final
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.errors import StoreError
-from headrace.keys import keys_of
+from headrace.keys import is_name, keys_of
 from headrace.operations import Operation, Promoted, Reclaimed, Swept
 from headrace.policy import LEADER_LEASE_S, LeasePolicy, Patience
 from headrace.store import AsyncStore
@@ -80,7 +80,9 @@ class Maintenance:
                 break
             self._hurry.clear()
             try:
-                await asyncio.wait_for(self._hurry.wait(), max(_LEAST_PAUSE_S, left_s))
+                # Not wait_for, which can swallow a cancellation on Python 3.11.
+                async with asyncio.timeout(max(_LEAST_PAUSE_S, left_s)):
+                    await self._hurry.wait()
             except TimeoutError:
                 break
         self._due_at = None
@@ -94,7 +96,7 @@ class Maintenance:
         if not self.leads:
             log.debug("%s leads the maintenance now", self._name)
             self.leads = True
-        queues = await self._store.run(op.queues())
+        queues = [queue for queue in await self._store.run(op.queues()) if is_name(queue)]
         walk = monotonic() - self._walked_at >= self._policy.lease_s
         if walk and not any(self._offsets.values()):
             self._walked_at = monotonic()

@@ -199,7 +199,12 @@ class _Sharing:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
                 everything = [one for submissions, _ in batch for one in submissions]
-                tally = await self.store.follow(self._producer.trips(everything))
+                try:
+                    tally = await self.store.follow(self._producer.trips(everything))
+                except BaseException:  # the loop ends, or a fault of ours: leave nobody waiting
+                    for _, future in (*batch, *self._waiting):
+                        future.cancel()
+                    raise
                 for submissions, future in batch:
                     if future.done():  # its caller was cancelled; the jobs are in all the same
                         continue

@@ -12,6 +12,7 @@ from headrace.context import Context
 from headrace.errors import InvalidArguments, InvalidSetting
 from headrace.ids import new_id
 from headrace.job import Job
+from headrace.keys import keys_of
 from headrace.options import JobOptions, Placement, TaskOptions, placement
 from headrace.producer import Producer, Submission
 from headrace.wire import assemble, encode_call
@@ -42,6 +43,7 @@ def prepare(
     Raises:
         InvalidJob: it cannot be a job; see its subclasses.
     """
+    keys_of(place.queue or queue)  # a name that cannot be one is the caller's error
     job_id = new_id()
     body = encode_call(name, args, kwargs, **place.fields)
     submission = Submission(

@@ -268,7 +268,10 @@ def wrapped_payload(error: Error | None) -> bytes | None:
     if error is None:
         return None
     if error.payload_base64 is not None:
-        return base64.b64decode(error.payload_base64)
+        try:
+            return base64.b64decode(error.payload_base64, validate=True)
+        except ValueError:
+            return None  # somebody else wrote it
     return None if error.payload is None else error.payload.encode()
 
 

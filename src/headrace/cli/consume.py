@@ -1,7 +1,5 @@
 """``headrace consume``: run jobs."""
 
-# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
-
 from __future__ import annotations
 
 from functools import partial

@@ -1,7 +1,5 @@
 """``headrace demo``: a queue at work, on a private server."""
 
-# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
-
 from __future__ import annotations
 
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``headrace info``: where jobs are."""
 
-# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
-
 from __future__ import annotations
 
 import threading

@@ -5,8 +5,6 @@ plain lines, with numbers as they are. Answers go to the standard output, all el
 error. Text that came out of Redis is printed with its control characters escaped.
 """
 
-# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
-
 from __future__ import annotations
 
 import io

@@ -1,7 +1,5 @@
 """What ``headrace info`` shows: one look at a server and its queues, drawn, as lines or as JSON."""
 
-# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
-
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """``headrace serve``: a Redis if there is none, the sweep, and the page."""
 
-# ruff: noqa: PLC0415  late imports: a command waits for no library that it does not use
-
 from __future__ import annotations
 
 import asyncio

@@ -33,7 +33,7 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
 async def _main(app: Headrace, options: ConsumerOptions) -> None:
     consumer = Consumer(app, options)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, consumer.stop)
     await consumer.run()
     await app.aclose()

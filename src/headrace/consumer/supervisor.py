@@ -75,7 +75,7 @@ class _Supervisor:
         self._failed = False
 
     def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._forward)
         self._children = [self._start(0) for _ in range(self._workers)]
         while self._children:
@@ -129,4 +129,13 @@ class _Supervisor:
 def _child(program: Program, options: ConsumerOptions) -> None:
     # A group of its own: Ctrl-C reaches the supervisor alone, which tells each child once.
     os.setpgid(0, 0)
+    threading.Thread(target=_follow_parent, name="headrace-parent", daemon=True).start()
     raise SystemExit(program(options))
+
+
+def _follow_parent() -> None:
+    """End when the supervisor has died: nobody would restart this one, and nobody else can end it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

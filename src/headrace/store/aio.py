@@ -39,6 +39,9 @@ class AsyncStore:
         self._timeout_s = timeout_s
         self._options = {**exchange.options(Retry, name, timeout_s), **parse_url(url)}
         self._connect = self._options.pop("connection_class", Connection)
+        # Ours instead: asyncio.wait_for, with which redis-py bounds a send, can swallow a
+        # cancellation on Python 3.11, and then whoever cancelled waits for ever.
+        self._options["socket_timeout"] = None
         self._idle: deque[tuple[Connection, float]] = deque()
         self._pid = os.getpid()
 
@@ -68,7 +71,8 @@ class AsyncStore:
         connection = await self._take()
         try:
             if not connection.is_connected:
-                await connection.connect()
+                async with asyncio.timeout(self._timeout_s):
+                    await connection.connect()
             sent = True
             wait_s = max(op.wait_s for op in operations)
             replies = await self._exchange(connection, [op.command() for op in operations], wait_s)
@@ -133,14 +137,14 @@ class AsyncStore:
     async def _exchange(
         self, connection: Connection, commands: Sequence[Sequence[Argument]], wait_s: float
     ) -> list[Any]:
-        await connection.send_packed_command([exchange.packed(commands)], check_health=False)
-        connection.socket_timeout = self._timeout_s + wait_s
         replies: list[Any] = []
-        for _ in commands:
-            try:
-                replies.append(await connection.read_response())
-            except exchange.SERVER_ERRORS as error:
-                replies.append(error)
+        async with asyncio.timeout(self._timeout_s + wait_s):
+            await connection.send_packed_command([exchange.packed(commands)], check_health=False)
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response())
+                except exchange.SERVER_ERRORS as error:
+                    replies.append(error)
         return replies
 
 

@@ -34,6 +34,7 @@ class Channel:
     def __init__(self, store: AsyncStore, name: str) -> None:
         self._store = store
         options = {**exchange.options(Retry, name, exchange.TIMEOUT_S), **parse_url(store.url)}
+        options["socket_timeout"] = None  # ours instead, as in AsyncStore
         self._connection: Connection = options.pop("connection_class", Connection)(**options)
         self._client_id: int | None = None
         self._running: asyncio.Task[Any] | None = None
@@ -86,16 +87,17 @@ class Channel:
         try:
             if not connection.is_connected:
                 self._client_id = None
-                await connection.connect()
-                await connection.send_command("CLIENT", "ID")
-                self._client_id = await connection.read_response()
-            connection.socket_timeout = exchange.TIMEOUT_S + operation.wait_s
+                async with asyncio.timeout(exchange.TIMEOUT_S):
+                    await connection.connect()
+                    await connection.send_command("CLIENT", "ID")
+                    self._client_id = await connection.read_response()
             sent = True
-            await connection.send_packed_command(
-                [exchange.packed([operation.command()])], check_health=False
-            )
             try:
-                reply = await connection.read_response()
+                async with asyncio.timeout(exchange.TIMEOUT_S + operation.wait_s):
+                    await connection.send_packed_command(
+                        [exchange.packed([operation.command()])], check_health=False
+                    )
+                    reply = await connection.read_response()
             except exchange.SERVER_ERRORS as error:
                 if "UNBLOCKED" in str(error):  # the role changed: this server is not ours any more
                     await connection.disconnect(nowait=True)

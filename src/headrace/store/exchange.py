@@ -106,12 +106,12 @@ def lost(names: str, url: str, error: BaseException, *, sent: bool) -> StoreErro
     """Name a failed exchange: after sending it may have happened, before it did not."""
     if isinstance(error, SERVER_ERRORS):
         return refused(names, error)
-    where = redacted(url)
+    where, text = redacted(url), str(error).rstrip(".") or type(error).__name__
     failure = (
-        ReplyLost(f"the answer to {names} from {where} was lost: {error}")
+        ReplyLost(f"the answer to {names} from {where} was lost: {text}")
         if sent
         else StoreUnavailable(
-            f"no Redis at {where}: {error}. Start one: redis-server, or headrace serve"
+            f"no Redis at {where}: {text}. Start one: redis-server, or headrace serve"
         )
     )
     failure.timed_out = isinstance(error, RedisTimeoutError | TimeoutError)

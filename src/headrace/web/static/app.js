@@ -3,7 +3,7 @@
 const SILENCE_MS = 12_000; // the server shows every 5 s that it lives
 const whole = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const count = (n) => (n < 1e7 ? whole : short).format(n);
+const count = (n) => (n < 1e6 ? whole : short).format(n);
 const find = (id) => document.getElementById(id);
 const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 
