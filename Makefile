@@ -1,8 +1,10 @@
 # Everything is started from here. Needs make and Python >= 3.11; all else goes into .venv/.
+# Tests mostly wait, so four processes serve two cores well; JOBS=0 runs them in one.
 # Another Python: make clean setup PYTHON=python3.13     Some tests: make test ARGS="-k wheel"
 
 VENV ?= .venv
 RUN := $(VENV)/bin/python -m
+JOBS ?= 4
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
@@ -27,7 +29,7 @@ demo: $(READY) ## Show a queue at work, on a private server
 	@$(VENV)/bin/headrace demo $(ARGS)
 
 test: $(READY) ## Run every test
-	@$(RUN) pytest $(ARGS)
+	@$(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 lint: $(READY) ## Check style and types
 	@$(RUN) ruff check .

@@ -668,7 +668,7 @@ class TestResults:
             assert await wanted.aresult(timeout=5) is None
 
     @pytest.mark.parametrize(
-        "value", [object(), {1, 2}.__iter__(), "\ud800", {("a",): 1}, 1 + 2j], ids=repr
+        "value", [object(), {1, 2}.__iter__(), "\ud800", {("a",): 1}, 1 + 2j], ids=["object", "iterator", "surrogate", "tuple key", "complex"]
     )
     async def test_a_value_that_is_no_json_is_told_and_the_job_is_done(
         self, site: Site, value: Any
