@@ -88,7 +88,7 @@ class Body(msgspec.Struct, frozen=True):
         timeout: seconds the job may run, if this job has its own bound.
         max_attempts: failed runs after which it dies, if this job has its own bound.
         result_ttl: seconds its result is kept, if this job has its own wish.
-        error: present in a dead letter, so also in one that was moved back by hand.
+        error: empty, except in a dead letter that was moved back by hand.
     """
 
     task: str
@@ -97,7 +97,7 @@ class Body(msgspec.Struct, frozen=True):
     timeout: float | None = None
     max_attempts: int | None = None
     result_ttl: float | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = msgspec.Raw()  # msgspec takes ``Raw | None`` for None alone
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,7 +125,9 @@ class Model:
         if self.paused:
             return []
         by_priority = sorted((score, job) for job, score in self.priority.items())
-        waiting = [(job, self.priority) for score, job in by_priority if score < 0]
+        waiting: list[tuple[bytes, Any]] = [
+            (job, self.priority) for score, job in by_priority if score < 0
+        ]
         waiting += [(job, self.pending) for job in self.pending]
         waiting += [(job, self.priority) for score, job in by_priority if score > 0]
         got = []
@@ -263,6 +265,7 @@ class Model:
         for letter, job in pairs:
             if take(self.dead, letter):
                 self._place(job)
+                self.results.pop(id_of(letter) or "", None)
                 moved += 1
         self.stats["redriven"] += moved
         return moved
@@ -291,10 +294,10 @@ class Model:
         job_id = id_of(job) or ""
         places = [
             ("processing", job_id in self.leases),
-            ("ended", job_id in self.results),
             ("delayed", job in self.delayed),
             ("pending", job in self.priority or job in self.pending),
             ("processing", job in self.processing),
+            ("ended", job_id in self.results),
             ("cancelled", job_id in self.cancelled),
         ]
         word = next((word for word, there in places if there), "unknown")

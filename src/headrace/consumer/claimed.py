@@ -16,6 +16,7 @@ from headrace.wire import Body, Head
 if TYPE_CHECKING:
     import asyncio
 
+
 Flaw = Literal["malformed", "too_large", "unknown_task", "surplus"]
 
 
@@ -120,7 +121,7 @@ def _read_body(claimed: Claimed, tasks: Mapping[str, Task[Any, Any]]) -> None:
     except Exception as error:
         _unwrap(claimed, error, tasks)
         return
-    if call.error is not None:  # redriven, by us or by a plain LMOVE: its failures are forgotten
+    if call.error:  # redriven, by us or by a plain LMOVE: its failures are forgotten
         claimed.job = wire.redriven(claimed.job)
         claimed.owned = False
         claimed.head, claimed.body = wire.split(claimed.job) or (claimed.head, claimed.body)

@@ -11,6 +11,7 @@ claims for the free slots (group commit). With nothing to claim, the intake wait
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -41,6 +42,7 @@ _TICK_S: Final = (
     0.05  # how late a timeout may be noticed; one scan for all jobs costs less than timers
 )
 _CANCEL_AGAIN_S: Final = 1.0  # an async task may swallow its first cancellation
+_REGISTER_EVERY_S: Final = 5.0
 _FLUSH_S: Final = 5.0  # how long a consumer that ends tries to tell Redis what has ended
 
 
@@ -63,20 +65,28 @@ class Consumer:
         self._dry = False  # the last claim came back short, and nothing has hinted at work since
         self._hints = 0  # how often something did: also while a claim was under way
         self._grace_until: float | None = None  # set when it is stopped
+        self._failure: BaseException | None = None
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
-        """Consume until ``stop`` is called, the burst is over, or ``max_jobs`` have run."""
+        """Consume until ``stop`` is called, the burst is over, or ``max_jobs`` have run.
+
+        Raises:
+            Exception: a part of the consumer failed, which is a bug: better to end than to sleep
+                beside work.
+        """
         self._open()
         self._keeper.start()
-        background = [
-            asyncio.create_task(self._maintenance.run()),
-            asyncio.create_task(self._tick()),
-        ]
+        parts = (self._maintenance.run(), self._tick(), self._stay_registered())
+        background = [asyncio.create_task(part) for part in parts]
+        for task in (*background, *self._intake.tasks):
+            task.add_done_callback(self._part_ended)
         try:
-            await self._register()
-            await self._consume()
-            await self._intake.close()
+            try:
+                await self._register()
+                await self._consume()
+            finally:
+                await self._intake.close()
             await self._flush()
         finally:
             self._keeper.close()
@@ -85,11 +95,13 @@ class Consumer:
             await asyncio.gather(*background, return_exceptions=True)
             self._jobs.close()
             await self._store.close()
+        if self._failure is not None:
+            raise self._failure
 
     def stop(self) -> None:
         """Claim nothing more and end within the grace period; a second call ends at once."""
         if self._grace_until is not None:
-            self._grace_until = monotonic()
+            self._grace_until = min(self._grace_until, monotonic())
         else:
             self._grace_until = monotonic() + self._options.grace_s
             log.info("stopping; %d jobs are running", len(self._slots.running))
@@ -134,6 +146,19 @@ class Consumer:
             names = ", ".join(k.queue for k in self._queues)
             log.info("%s consumes %s; %d slots", self.name, names, self._slots.concurrency)
             return
+
+    async def _stay_registered(self) -> None:
+        """Make the queues known again and again: Redis may have been full, loading, or emptied."""
+        while True:
+            await asyncio.sleep(_REGISTER_EVERY_S)
+            with contextlib.suppress(StoreError):  # the other parts tell of it
+                await self._store.run_all([op.register(k.queue) for k in self._queues])
+
+    def _part_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._failure = error
+            if self._grace_until is None:
+                self.stop()
 
     async def _consume(self) -> None:
         while not self._is_over():
@@ -202,12 +227,15 @@ class Consumer:
                 self._wake.set()
 
     async def _flush(self) -> None:
-        """Tell Redis about what the blocking requests brought at the very end."""
-        deadline = monotonic() + _FLUSH_S
-        while self._jobs.anything_to_send and monotonic() < deadline:
+        """Tell Redis what it does not know yet, also of what the blocking requests brought."""
+        deadline = min(self._grace_until or monotonic(), monotonic()) + _FLUSH_S
+        while self._jobs.anything_to_send or self._feed.in_doubt:
             try:
                 await self._feed.trip(0)
             except StoreError as error:
+                if monotonic() > deadline:
+                    log.error("what ended last is not told: its leases run out (%s)", error)
+                    return
                 await self._patience.wait(error)
 
 

@@ -67,6 +67,11 @@ class Feed:
         self._seen = seen
         self._doubtful: set[Keys] = set()  # queues of which a claim's answer was lost
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether Redis may hold jobs under our name that we do not know of."""
+        return bool(self._doubtful)
+
     async def trip(self, wanted: int) -> bool:
         """Make one round trip; claim up to ``wanted`` jobs. Answers whether all queues came short.
 

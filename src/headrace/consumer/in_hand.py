@@ -210,7 +210,9 @@ class JobsInHand:
                     self._give_back([claimed])
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end, and what runs on the loop although nobody waits for it any more."""
+        for claimed in self._slots.running:
+            self._runner.cancel(claimed)
         self._runner.close()
 
     def _give_back(self, jobs: Sequence[Claimed]) -> None:

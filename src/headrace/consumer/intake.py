@@ -36,6 +36,9 @@ class Intake:
         label: what its connections are called.
         moved: takes a job that was moved to processing.
         look: asks for a claim, for there may be something.
+
+    Attributes:
+        tasks: what waits; each ends after ``close``, or failed if it ends before.
     """
 
     def __init__(
@@ -57,8 +60,8 @@ class Intake:
             active.set()
         self._moves = {k.queue: Channel(store, label) for k in queues}
         self._nudges = Channel(store, label)
-        self._tasks = [asyncio.create_task(self._await_jobs(k)) for k in queues]
-        self._tasks.append(asyncio.create_task(self._await_nudges()))
+        self.tasks = [asyncio.create_task(self._await_jobs(k)) for k in queues]
+        self.tasks.append(asyncio.create_task(self._await_nudges()))
         self._ending: set[asyncio.Task[None]] = set()
 
     def pause(self, queue: str, *, paused: bool) -> None:
@@ -92,16 +95,13 @@ class Intake:
         for active in self._active.values():
             active.set()
         channels = [*self._moves.values(), self._nudges]
-        while pending := [task for task in self._tasks if not task.done()]:
-            for channel in channels:
-                await channel.end()
+        while pending := [task for task in self.tasks if not task.done()]:
+            await asyncio.gather(*(channel.end() for channel in channels))
             await asyncio.wait(pending, timeout=0.05)
-        for channel in channels:
-            await channel.close()
+        await asyncio.gather(*self._ending, *(channel.close() for channel in channels))
 
     async def _end(self) -> None:
-        for channel in self._moves.values():
-            await channel.end()
+        await asyncio.gather(*(channel.end() for channel in self._moves.values()))
 
     async def _await_jobs(self, k: Keys) -> None:
         patience = Patience(f"consuming queue {k.queue}")

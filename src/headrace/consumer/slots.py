@@ -39,6 +39,7 @@ class Slots:
         self.left = most
         self._pace_s: float | None = None
         self._last_start = 0.0
+        self._stuck = False  # nothing has ended since jobs were handed back
 
     @property
     def in_hand(self) -> int:
@@ -79,6 +80,7 @@ class Slots:
     def ended(self, claimed: Claimed) -> None:
         """Note that a run ended, and how long it took."""
         self.running.discard(claimed)
+        self._stuck = False
         took_s = monotonic() - claimed.started
         pace_s = self._pace_s
         self._pace_s = took_s if pace_s is None else pace_s + _NEW_WEIGHT * (took_s - pace_s)
@@ -90,6 +92,7 @@ class Slots:
         self._pace_s = max(
             self._pace_s or 0.0, HELD_UP_S
         )  # claim no more ahead until it is quick again
+        self._stuck = True
         return self.empty()
 
     def empty(self) -> list[Claimed]:
@@ -99,6 +102,6 @@ class Slots:
         return back
 
     def _prefetch(self) -> int:
-        if self._pace_s is None:
+        if self._pace_s is None or self._stuck:
             return 0
         return min(PREFETCH_MOST, int(self.concurrency * PREFETCH_S / max(self._pace_s, 1e-6)))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Final, Self
 
 from rich.console import Console, Group, RenderableType
@@ -47,20 +46,11 @@ class Picture:
         if self.console.is_interactive and not aside:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
 
-    @property
-    def passed_s(self) -> float:
-        """Seconds since the demo began."""
-        return monotonic() - self._began
-
     def say(self, what: str) -> None:
         """Tell what has happened just now."""
-        line = Text(f"{self.passed_s:6.1f} s  {what}")
+        line = Text(f"{monotonic() - self._began:6.1f} s  {what}")
         line.stylize("dim", 0, 8)
         self.console.print(line, soft_wrap=not self.console.is_interactive)
-
-    def title(self, what: str) -> None:
-        """Begin."""
-        self.console.print(Text(what, "bold"), soft_wrap=not self.console.is_interactive)
 
     def show(self, moment: Moment, consumers: Sequence[Child]) -> None:
         """Show where every job is."""
@@ -108,12 +98,7 @@ class Picture:
             self._live.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
 

@@ -1,109 +1,24 @@
-"""The end of the demo: what happened, for a person and for a program."""
+"""The end of the demo, for a person."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from headrace.demo.audit import Audit, Evidence
 from headrace.demo.census import TASK
-from headrace.demo.inventory import Totals
 from headrace.demo.picture import places
-from headrace.demo.processes import Child
-from headrace.demo.watch import Moment, Strike
+from headrace.demo.story import Story
 from headrace.policy import LeasePolicy
 
-_SHOWN: Final = 10  # letters and problems that are listed; the rest is counted
-
-
-@dataclass(frozen=True, slots=True)
-class Story:
-    """What happened.
-
-    Attributes:
-        evidence: what was seen of the jobs.
-        audit: what the check made of that.
-        moment: where every job is at the end.
-        consumers: the consumers, the killed one included.
-        strike: the kill; None when nobody was killed.
-        lease_s: how long leases were.
-        queue_s: from the first enqueue to the end of the last job.
-        loop_s: what the plain loop took.
-        cpus: how many processors there are.
-    """
-
-    evidence: Evidence
-    audit: Audit
-    moment: Moment
-    consumers: Sequence[Child]
-    strike: Strike | None
-    lease_s: float
-    queue_s: float
-    loop_s: float
-    cpus: int
-
-    @property
-    def totals(self) -> tuple[Totals, Totals]:
-        """The sums over what the queue returned, and over what the plain loop found."""
-        return Totals.of(self.audit.done), Totals.of(self.evidence.expected)
-
-
-def as_data(story: Story) -> dict[str, Any]:
-    """Tell it to a program."""
-    audit, strike, snapshot = story.audit, story.strike, story.evidence.snapshot
-    queue, loop = story.totals
-    return {
-        "accounted_for": not audit.problems,
-        "problems": audit.problems,
-        "jobs": {
-            "accepted": len(story.evidence.jobs),
-            "done": len(audit.done),
-            "dead": len(audit.dead),
-            "pending": snapshot.waiting,
-            "processing": snapshot.processing,
-            "delayed": snapshot.delayed,
-            "foreign": snapshot.foreign,
-            "delivered_twice": len(audit.again),
-        },
-        "queue": {**asdict(queue), "seconds": round(story.queue_s, 3)},
-        "plain_loop": {**asdict(loop), "seconds": round(story.loop_s, 3)},
-        "consumers": [
-            {
-                "name": child.name,
-                "pid": child.pid,
-                "done": audit.by_pid[child.pid],
-                "killed": child.killed,
-            }
-            for child in story.consumers
-        ],
-        "kill": strike
-        and {
-            "consumer": strike.victim.name,
-            "ended_before": strike.ended_before,
-            "held": sorted(strike.held),
-            "back_seconds": strike.back_s and round(strike.back_s, 3),
-            "done_seconds": strike.over_s and round(strike.over_s, 3),
-            "lease_seconds": story.lease_s,
-        },
-        "dead_letters": [
-            {
-                "id": letter.job_id,
-                "path": letter.path,
-                "attempts": letter.attempts,
-                "reason": letter.error.reason,
-                "error": letter.error.type,
-                "message": letter.error.message,
-            }
-            for letter in audit.dead
-        ],
-    }
+_LETTERS: Final = 10  # that are listed; the rest is counted
+_PROBLEMS: Final = 5
+_LONGEST: Final = 300  # characters of a problem
 
 
 def drawn(story: Story) -> RenderableType:
@@ -153,7 +68,7 @@ def _crew(story: Story) -> RenderableType:
 
 def _recovery(story: Story) -> RenderableType:
     table = Table.grid(padding=(0, 2, 0, 0))
-    strike, again = story.strike, story.audit.again
+    strike = story.strike
     if strike is not None:
         table.add_row(
             Text("recovery", "dim"),
@@ -165,19 +80,23 @@ def _recovery(story: Story) -> RenderableType:
             f"(a lease lasts {story.lease_s:g} s here, so that you need not wait; "
             f"by default {LeasePolicy().lease_s:g} s)",
         )
-    table.add_row(Text("delivered twice", "dim"), _delivered_twice(story, again))
+    table.add_row(Text("delivered twice", "dim"), _delivered_twice(story))
     return table
 
 
-def _delivered_twice(story: Story, again: set[str]) -> str:
+def _delivered_twice(story: Story) -> str:
     held = story.strike.held if story.strike is not None else frozenset()
-    others = len(again - held)
-    parts = [f"the {len(again & held)} in its hands"] if again & held else []
+    again = story.audit.again
+    mine, others = len(again & held), len(again - held)
+    said = f"{mine} jobs, those in its hands" if held else f"{len(again)} jobs"
+    if held and others:
+        said = f"{len(again)} jobs: {mine} that were in its hands"
     # A consumer hands back what it has claimed ahead when a slow job holds it up.
     released = story.evidence.snapshot.counters.get("release", 0)
     why = "handed back before they began" if others <= released else "for another reason"
-    parts += [f"{others} {why}"] if others else []
-    return f"{len(again)} jobs{': ' if parts else ''}{', and '.join(parts)}"
+    if others:
+        said += f", {others} {why}"
+    return said
 
 
 def _seconds(value: float | None) -> str:
@@ -186,10 +105,10 @@ def _seconds(value: float | None) -> str:
 
 def _letters(story: Story) -> RenderableType:
     table = _table("dead letter", "attempts", "error", right=("attempts",))
-    for letter in story.audit.dead[:_SHOWN]:
+    for letter in story.audit.dead[:_LETTERS]:
         call = f"{TASK}({Path(letter.path).name!r})"
         table.add_row(Text(call), str(letter.attempts), letter.error.type or letter.error.reason)
-    more = len(story.audit.dead) - _SHOWN
+    more = len(story.audit.dead) - _LETTERS
     if more > 0:
         table.add_row(f"and {more:,} more", "", "")
     return table
@@ -203,6 +122,10 @@ def _verdict(story: Story) -> RenderableType:
             ("Every job is accounted for: ", "bold green"),
             f"{done + dead:,} accepted = {done:,} done + {dead:,} dead.",
         )
-    lines = [Text(f"Not every job is accounted for. Problems: {len(audit.problems):,}", "bold red")]
-    lines += [Text(f"- {problem}") for problem in audit.problems[:_SHOWN]]
+    lines = [Text(f"Not every job is accounted for: {len(audit.problems):,} problems.", "bold red")]
+    for problem in audit.problems[:_PROBLEMS]:
+        cut = problem if len(problem) <= _LONGEST else f"{problem[:_LONGEST]}…"
+        lines.append(Text(f"- {cut}"))
+    if len(audit.problems) > _PROBLEMS:
+        lines.append(Text("- …"))
     return Group(*lines)

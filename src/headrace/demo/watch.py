@@ -1,16 +1,14 @@
-"""What the demo sees of its queue while it works: counts, results, who holds what, the recovery."""
+"""What the demo sees of its queue while it works: counts, results, who holds what."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from headrace import flows, results
 from headrace import operations as op
+from headrace import results
 from headrace.clock import monotonic
-from headrace.demo.processes import Child
 from headrace.errors import JobFailed
 from headrace.keys import Keys
 from headrace.operations import Operation, Snapshot
@@ -49,27 +47,6 @@ class Moment:
         return sum(self.snapshot.counters.values()) + self.snapshot.dead
 
 
-@dataclass(slots=True)
-class Strike:
-    """The kill of a consumer, and what followed.
-
-    Attributes:
-        victim: who was killed.
-        held: ids of the jobs that it had claimed.
-        ended_before: how many jobs had ended by then.
-        at: when it was killed (monotonic).
-        back_s: seconds until all its jobs were in the queue again; None not yet.
-        over_s: seconds until all its jobs had ended; None not yet.
-    """
-
-    victim: Child
-    held: frozenset[str]
-    ended_before: int
-    at: float
-    back_s: float | None = None
-    over_s: float | None = None
-
-
 class Watch:
     """Looks at the queue.
 
@@ -77,6 +54,9 @@ class Watch:
         store: the Redis.
         k: the queue's keys.
         jobs: the ids of all jobs, in their order.
+
+    Attributes:
+        ends: how each job ended, encoded, by id, as far as that was read.
     """
 
     def __init__(self, store: Store, k: Keys, jobs: list[str]) -> None:
@@ -111,16 +91,6 @@ class Watch:
                 self._note(job_id, end[0])
         return Moment(snapshot, self._accepted, in_hand, self._done, self._speed(_ended(snapshot)))
 
-    def follow(self, strike: Strike, moment: Moment) -> Iterator[str]:
-        """Note how far the jobs of a killed consumer have come; tell the news."""
-        passed_s, count = monotonic() - strike.at, len(strike.held)
-        if strike.back_s is None and not moment.in_hand[strike.victim.name]:
-            strike.back_s = passed_s
-            yield f"its {count} jobs wait again, {passed_s:.1f} s after the kill"
-        if strike.over_s is None and not (strike.held - self.ends.keys()):
-            strike.over_s = passed_s
-            yield f"its {count} jobs have ended elsewhere, {passed_s:.1f} s after the kill"
-
     def _note(self, job_id: str, end: bytes) -> None:
         self.ends[job_id] = end
         del self._open[job_id]
@@ -136,22 +106,6 @@ class Watch:
             self._ended.popleft()
         then, before = self._ended[0]
         return (count - before) / (now - then) if now > then else 0.0
-
-
-def strike(victim: Child, store: Store, k: Keys, ended_before: int) -> Strike | None:
-    """Kill a consumer while it holds jobs; None when it holds none just now.
-
-    It is stopped first (SIGSTOP), to see that there will be something to recover; what it holds is
-    read once more after the kill, when nothing that it sent can still arrive.
-    """
-    victim.stop()
-    if not store.follow(flows.claims_of(k, victim.name)):
-        victim.go_on()
-        return None
-    victim.kill()
-    at = monotonic()
-    held = frozenset(job_id for job_id, _ in store.follow(flows.claims_of(k, victim.name)))
-    return Strike(victim, held, ended_before, at)
 
 
 def _ended(snapshot: Snapshot) -> int:

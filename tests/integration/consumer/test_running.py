@@ -13,7 +13,7 @@ import pytest
 
 from headrace import Context, Headrace, JobCancelled, JobFailed, NoResult, ResultTimeout
 from headrace.logs import current_job
-from tests.support.consuming import QUICK, Running, Site
+from tests.support.consuming import QUICK, Site
 from tests.support.wait import await_until, wait_until
 
 Define = Callable[..., Any]
@@ -668,7 +668,9 @@ class TestResults:
             assert await wanted.aresult(timeout=5) is None
 
     @pytest.mark.parametrize(
-        "value", [object(), {1, 2}.__iter__(), "\ud800", {("a",): 1}, 1 + 2j], ids=["object", "iterator", "surrogate", "tuple key", "complex"]
+        "value",
+        [object(), {1, 2}.__iter__(), "\ud800", {("a",): 1}, 1 + 2j],
+        ids=["object", "iterator", "surrogate", "tuple key", "complex"],
     )
     async def test_a_value_that_is_no_json_is_told_and_the_job_is_done(
         self, site: Site, value: Any
@@ -767,26 +769,53 @@ def blocked(site: Site, command: str) -> int:
     return sum(client["cmd"] == command for client in site.redis.client_list())
 
 
-async def test_a_part_that_fails_ends_the_consumer_instead_of_leaving_it_asleep(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    @site.app.task
-    async def note() -> None: ...
+class TestFailingParts:
+    async def test_a_part_that_fails_ends_the_consumer_instead_of_leaving_it_asleep(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        @site.app.task
+        async def note() -> None: ...
 
-    def fails(*args: Any, **kwargs: Any) -> None:
-        raise LookupError("a bug")
+        def fails(*args: Any, **kwargs: Any) -> None:
+            raise LookupError("a bug")
 
-    async with asyncio.timeout(20):
-        consumer = make(site)
-        await site.idle(consumer)
-        monkeypatch.setattr("headrace.consumer.in_hand.read", fails)
-        await note.aenqueue()
         with pytest.raises(LookupError, match="a bug"):
-            await consumer.task
-    monkeypatch.undo()
+            async with site.consumer() as running:
+                await site.idle(running)
+                monkeypatch.setattr("headrace.consumer.in_hand.read", fails)
+                await note.aenqueue()
+                await running.ended()
+        await site.check_nothing_is_left()
+        assert site.redis.llen(site.k.processing) == 1  # the sweep will find it
 
+    async def test_a_consumer_that_is_cancelled_leaves_nothing_behind_but_its_leases(
+        self, site: Site
+    ) -> None:
+        said: list[str] = []
 
-def make(site: Site) -> Running:
-    from headrace.consumer import Consumer, ConsumerOptions, parse_queues
+        @site.app.task
+        async def long() -> None:
+            said.append("begun")
+            try:
+                await asyncio.sleep(60)
+            finally:
+                said.append("ended")
 
-    return Running(Consumer(site.app, ConsumerOptions(parse_queues("queue"))))
+        with pytest.raises(asyncio.CancelledError):
+            async with site.consumer() as running:
+                await long.aenqueue()
+                await await_until(lambda: said)
+                running.task.cancel()
+                await running.ended()
+        await site.check_nothing_is_left()
+        assert said == ["begun", "ended"]
+        site.check()
+
+    async def test_queues_stay_known_whatever_happens_to_redis(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("headrace.consumer.consumer._REGISTER_EVERY_S", 0.05)
+        async with site.consumer() as running:
+            await site.idle(running)
+            site.redis.flushall()
+            await await_until(lambda: site.redis.sismember("headrace:queues", "queue"))

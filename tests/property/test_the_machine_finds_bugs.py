@@ -1,0 +1,110 @@
+"""Bugs put into the scripts on purpose, some of which were once there: the state machine finds each.
+
+A machine that finds nothing may be blind. Here it looks at scripts that are wrong in one place, for
+a bounded number of examples, which are the same in each run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha1
+
+import pytest
+from hypothesis import Phase, settings
+
+from headrace import scripts
+from headrace.operations import request
+from headrace.scripts import Script
+from tests.property.test_state_machine import BASE, PROFILE, find_faults
+
+PATIENCE = settings(
+    BASE,
+    max_examples=100,
+    stateful_step_count=40,
+    phases=[Phase.generate],
+    derandomize=True,
+    database=None,
+    report_multiple_bugs=False,
+    print_blob=False,
+)
+MORE_PATIENCE = settings(PATIENCE, max_examples=2_000)
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A script, and what stands in it instead of what should."""
+
+    script: str
+    right: str
+    wrong: str
+
+
+BUGS = {
+    "settle does not compare the token": Bug(
+        "settle", "owner ~= ARGV[1] .. ':' .. number(claim * side)", "not owner"
+    ),
+    "settle removes the job, then dies before it writes": Bug(
+        "settle",
+        "if not gone then write(verb, delay, ARGV[base + 5], job) end",
+        "if not gone and verb == 'retry' then redis.call('LREM', processing, side, job) return {} end "
+        "if not gone then write(verb, delay, ARGV[base + 5], job) end",
+    ),
+    "settle ends what is not in processing any more": Bug(
+        "settle",
+        "gone = redis.call('LREM', processing, side, job) == 0",
+        "redis.call('LREM', processing, side, job)",
+    ),
+    "release does not raise the delivery": Bug("settle", "place(returned(job, 0), ", "place(job, "),
+    "adopt does not take over the lease of a sweep": Bug(
+        "adopt", "and not mine and not (owner == '-' and bytes == moved)", "and not mine"
+    ),
+    "adopt takes a claim from its owner": Bug(
+        "adopt", "and not mine and not (owner == '-' and bytes == moved)", "and false"
+    ),
+    "adopt leaves the lease that the sweep gave by digest": Bug(
+        "adopt", "if not owner then forget_numbered() end", ""
+    ),
+    "reclaim does not look at the deadline": Bug(
+        "reclaim",
+        "'-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do\n",
+        "0, limit - 1)) do now = 1e15\n",
+    ),
+    "reclaim takes one of n equal items for the one with the lease by id": Bug(
+        "reclaim", "'COUNT', count + 1)", "'COUNT', count)"
+    ),
+    "reclaim writes no letter": Bug("reclaim", "redis.call('LPUSH', dead, dies)", "dies = true"),
+    "claim gives one id to two jobs": Bug(
+        "claim", "while taken[n] or known[id] do", "while false do"
+    ),
+    "sweep gives one lease to n equal items": Bug(
+        "sweep", "while known.leased < known.copies do", "while known.leased < 1 do"
+    ),
+    "sweep leases by id what has a lease by digest": Bug(
+        "sweep",
+        "known.leased = known.ordinal + (job == item and 1 or 0)",
+        "known.leased = job == item and 1 or id and not job and 0 or known.ordinal",
+    ),
+    "promote drops": Bug("promote", "place(job, pending, priority, nudge, stats)\n", "\n"),
+    "promote does not wait": Bug("promote", "'-inf', now, 'BYSCORE'", "'-inf', '+inf', 'BYSCORE'"),
+    "a delayed job moves the due time of an equal one": Bug("enqueue", "'NX', at, job", "at, job"),
+    "cancel counts one job and takes two": Bug("cancel", "'cancel', taken)", "'cancel', 1)"),
+    "redrive removes nothing": Bug("redrive", "redis.call('LREM', dead, 1, ARGV[i])", ""),
+}
+RARE = {}  # found within 2,000 examples, not within 100
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in BUGS])
+def test_it_is_found(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    bug = BUGS[name]
+
+    def mutated(script: str) -> Script:
+        whole = scripts.script(script)
+        if script != bug.script:
+            return whole
+        assert whole.source.count(bug.right) == 1, "the script has changed: change the bug as well"
+        source = whole.source.replace(bug.right, bug.wrong)
+        return Script(script, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+    monkeypatch.setattr(request, "script", mutated)
+    with pytest.raises(AssertionError):
+        find_faults(url, PATIENCE)
