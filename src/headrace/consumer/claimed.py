@@ -109,8 +109,13 @@ def _read_bare(raw: bytes, k: Keys, number: int, leased_until: float) -> Claimed
     try:
         head, body = wire.canonical(raw)
     except Exception as error:
+        # Until it is a dead letter it stands in processing as one, for a lease needs an id in the
+        # item's own bytes: equal items could not be told apart.
+        problem = wire.error_of("malformed", None, failed_at=0, consumer="")
+        job = wire.malformed_letter(raw, problem)
+        head, _ = wire.split(job) or (Head(new_id()), b"")
         return Claimed(
-            k, number, Head(new_id()), raw, raw, raw, leased_until, flaw="malformed", problem=error
+            k, number, head, raw, raw, job, leased_until, flaw="malformed", problem=error
         )
     return Claimed(k, number, head, body, raw, wire.join(head, body), leased_until)
 

@@ -103,7 +103,8 @@ def _of_failure(claimed: Claimed, error: BaseException, bench: Bench, final: Rea
     assert task is not None
     assert context is not None
     head, config = claimed.head, task.config
-    if isinstance(error, InvalidArguments):
+    # Not one that the task itself got, when it enqueued another job.
+    if isinstance(error, InvalidArguments) and isinstance(error.__cause__, TypeError):
         return _dead(claimed, "invalid_arguments", error, bench)
     wanted = final == "timeout" or isinstance(error, (Retry, *config.retry_on))
     if isinstance(error, (Reject, *config.give_up_on)) or not wanted:
@@ -138,11 +139,12 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
     result = results.encode_error(error) if ttl_ms else b""
     if config is not None and not config.dead_letter:
         return _outcome(claimed, "drop", ttl_ms, result)
+    attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt
+    head = replace(claimed.head, attempt=attempt, delivery=claimed.head.delivery + 1)
     if claimed.flaw == "malformed":
-        letter = wire.malformed_letter(claimed.body, error)
+        _, body = wire.split(wire.malformed_letter(claimed.body, error)) or (head, claimed.body)
+        letter = wire.join(head, body)
     else:
-        attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt
-        head = replace(claimed.head, attempt=attempt, delivery=claimed.head.delivery + 1)
         letter = wire.letter(head, claimed.body, error)
     return replace(_outcome(claimed, "dead", ttl_ms, result), job=letter)
 

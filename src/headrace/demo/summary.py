@@ -23,10 +23,9 @@ _LONGEST: Final = 300  # characters of a problem
 
 def drawn(story: Story) -> RenderableType:
     """Tell it to a person."""
-    parts = [places(story.moment), _counted(story), _crew(story), _recovery(story)]
-    parts += [_letters(story), _verdict(story)]
+    crew = Group(_crew(story), _recovery(story))
     spaced: list[RenderableType] = []
-    for part in parts:
+    for part in (places(story.moment), _counted(story), crew, _letters(story), _verdict(story)):
         spaced += [Text(), part]
     return Padding(Group(*spaced), (0, 0, 0, 2))
 
@@ -39,12 +38,12 @@ def _table(*titles: str, right: Sequence[str] = ()) -> Table:
 
 
 def _counted(story: Story) -> RenderableType:
-    time = f"time, {story.cpus} CPUs"
+    time = f"time ({story.cpus} CPUs)"
     right = ("files", "lines", "tokens", time)
-    table = _table("counted", *right[:3], "SHA-256 of all", time, right=right)
+    table = _table("counted by", *right[:3], "SHA-256 of all", time, right=right)
     rows = (
-        (f"by {len(story.consumers)} consumers", story.totals[0], story.queue_s),
-        ("in a plain loop", story.totals[1], story.loop_s),
+        (f"{len(story.consumers)} consumers", story.totals[0], story.queue_s),
+        ("a plain loop", story.totals[1], story.loop_s),
     )
     for name, totals, took_s in rows:
         numbers = (f"{n:,}" for n in (totals.files, totals.lines, totals.tokens))
@@ -77,8 +76,8 @@ def _recovery(story: Story) -> RenderableType:
         )
         table.add_row(
             "",
-            f"(a lease lasts {story.lease_s:g} s here, so that you need not wait; "
-            f"by default {LeasePolicy().lease_s:g} s)",
+            f"(leases last {story.lease_s:g} s here, to be quick; by default "
+            f"{LeasePolicy().lease_s:g} s)",
         )
     table.add_row(Text("delivered twice", "dim"), _delivered_twice(story))
     return table
@@ -90,7 +89,7 @@ def _delivered_twice(story: Story) -> str:
     mine, others = len(again & held), len(again - held)
     said = f"{mine} jobs, those in its hands" if held else f"{len(again)} jobs"
     if held and others:
-        said = f"{len(again)} jobs: {mine} that were in its hands"
+        said = f"{len(again)} jobs: {mine} in its hands"
     # A consumer hands back what it has claimed ahead when a slow job holds it up.
     released = story.evidence.snapshot.counters.get("release", 0)
     why = "handed back before they began" if others <= released else "for another reason"

@@ -145,6 +145,7 @@ class TestMalformed:
             await await_until(lambda: site.raw_letters() not in ([], first))
             [again] = site.letters()
             assert bytes_of(again) == job
+            assert (again["id"], again["delivery"]) == (letter["id"], letter["delivery"] + 1)
             async with a_store(site.url) as store:
                 assert await store.follow(flows.redrive(site.k, lambda _: True, print)) == 1
             await await_until(lambda: site.counters()["dead"] == 3)
@@ -154,7 +155,8 @@ class TestMalformed:
 
     @WAYS
     async def test_all_at_once_and_among_good_ones_none_is_lost(self, site: Site, way: str) -> None:
-        jobs = [*MALFORMED.values(), *MALFORMED.values()]  # equal bytes, too
+        jobs = [*MALFORMED.values()]
+        jobs += [job for job in jobs if not job.startswith(b'{"id":"')]  # equal bytes, too
         good = [job for job, _ in RUNS.values()]
         mixed = [job for pair in zip(jobs, good * 4) for job in pair]
         if way == "by claim":

@@ -313,7 +313,7 @@ class TestDropping:
             site.push({"task": "fussy", "args": [1, 2, 3]})
             await await_until(lambda: site.counters().get("drop"))
         assert not site.redis.exists(site.k.dead)
-        assert '"args":[1,2,3]' in logged(caplog, "dropped")[0]
+        assert '"args":[1, 2, 3]' in logged(caplog, "dropped")[0]
 
 
 class TestComingBack:
