@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +13,10 @@ from tests.support.servers import private_server
 from tests.support.wait import wait_until
 
 ADMIN = "tests-admin"
+
+# A shell starts what runs in its background with SIGINT ignored, and so would our child processes
+# be: what is ignored stays ignored, what is caught begins anew.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

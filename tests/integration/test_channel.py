@@ -131,6 +131,21 @@ class TestCancelledWaiter:
         assert await channel.end() == A
         assert await channel.end() is None
 
+    async def test_the_job_that_came_is_given_also_when_nobody_can_be_asked_to_unblock(
+        self, channel: Channel, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def no_more_connections(*_: object) -> None:
+            raise StoreUnavailable("max number of clients reached")
+
+        moving = move(channel)
+        await blocked(redis)
+        moving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await moving
+        monkeypatch.setattr(AsyncStore, "run", no_more_connections)
+        redis.lpush(K.pending, A)
+        assert await channel.end() == A
+
     async def test_one_cancelled_before_it_began_moves_nothing(
         self, channel: Channel, redis: Redis
     ) -> None:

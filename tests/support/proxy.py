@@ -31,6 +31,7 @@ class Proxy:
         url: how to reach the server through the proxy.
         delay_s: how much later every answer comes.
         connections: how many there have been so far.
+        failures: how many requests have failed so far.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,18 +41,19 @@ class Proxy:
         port = self._listener.getsockname()[1]
         self.url = target._replace(netloc=f"127.0.0.1:{port}").geturl()
         self.delay_s = 0.0
-        self.connections = 0
+        self.connections = self.failures = 0
         self._fault: Fault | None = None
+        self._part = b""
         self._lock = threading.Lock()
         self._wake, self._stop = socket.socketpair()  # readable once the proxy is to end
         self._ending = threading.Event()
         self._threads = [threading.Thread(target=self._accept, name="proxy")]
         self._threads[0].start()
 
-    def fail_next(self, fault: Fault) -> None:
-        """Let the next request fail so."""
+    def fail_next(self, fault: Fault, part: bytes = b"") -> None:
+        """Let the next request fail so; ``part``: the next one in which these bytes stand."""
         with self._lock:
-            self._fault = fault
+            self._fault, self._part = fault, part
 
     def close(self) -> None:
         """End all connections."""
@@ -79,7 +81,7 @@ class Proxy:
                     if not data:
                         return
                     if ready[0] is client:
-                        fault = self._take() or fault
+                        fault = self._take(data) or fault
                         if fault == "cut":
                             return
                         server.sendall(data)
@@ -94,9 +96,12 @@ class Proxy:
     def _ready(self, *sockets: socket.socket) -> list[socket.socket]:
         return select.select([self._wake, *sockets], [], [])[0]
 
-    def _take(self) -> Fault | None:
+    def _take(self, request: bytes) -> Fault | None:
         with self._lock:
+            if self._fault is None or self._part not in request:
+                return None
             fault, self._fault = self._fault, None
+            self.failures += 1
         return fault
 
 

@@ -63,6 +63,7 @@ class Consumer:
         self._slots = Slots(options.concurrency or default_concurrency(app), options.max_jobs)
         self._patience = Patience("the consumer")
         self._dry = False  # the last claim came back short, and nothing has hinted at work since
+        self._drained = False  # it did so while nothing was in hand that could have added work
         self._hints = 0  # how often something did: also while a claim was under way
         self._grace_until: float | None = None  # set when it is stopped
         self._failure: BaseException | None = None
@@ -127,10 +128,17 @@ class Consumer:
             seen=self._seen,
         )
         self._intake = Intake(self._store, self._queues, label, moved=self._moved, look=self._look)
-        # Its requests end before the next extension is due, even when Redis does not answer.
-        own = Store(url, name=label, timeout_s=min(5.0, lease.extend_every_s))
+        # When an answer does not come, there is time for another try before the lease runs out.
+        own = Store(url, name=label, timeout_s=min(5.0, lease.extend_every_s / 2))
+        loop = asyncio.get_running_loop()
         self._keeper = LeaseKeeper(
-            own, self.name, lease, self._holdings, stop=self._jobs.stop, lose=self._jobs.lose
+            own,
+            self.name,
+            lease,
+            self._holdings,
+            stop=self._jobs.stop,
+            lose=self._jobs.lose,
+            failed=lambda error: loop.call_soon_threadsafe(self._fail, error),
         )
         self._maintenance = Maintenance(self._store, self.name, lease)
 
@@ -156,14 +164,22 @@ class Consumer:
 
     def _part_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        """End at once: without one of its parts, nobody keeps the time or the leases."""
+        if self._failure is None:
             self._failure = error
             if self._grace_until is None:
                 self.stop()
+            self.stop()
+            self._jobs.end_grace(at_once=True)
 
     async def _consume(self) -> None:
         while not self._is_over():
             wanted = 0 if self._grace_until is not None else max(0, self._slots.wanted)
-            if not wanted:
+            alone = not self._slots.in_hand
+            if not wanted or (alone and self._options.burst):
                 self._dry = False  # when a slot is free again, there may be jobs
             if not self._jobs.anything_to_send and (self._dry or not wanted):
                 await self._wait()
@@ -173,6 +189,7 @@ class Consumer:
             try:
                 dry = await self._feed.trip(0 if self._dry else wanted)
                 self._dry = wanted > 0 and dry and hints == self._hints
+                self._drained = alone and self._dry
                 self._patience.over()
             except StoreError as error:
                 self._dry = False
@@ -191,7 +208,7 @@ class Consumer:
         if self._grace_until is not None:
             late = monotonic() > self._grace_until + _FLUSH_S
             return late or self._jobs.empty
-        if self._jobs.empty and (self._slots.left == 0 or (self._options.burst and self._dry)):
+        if self._jobs.empty and (self._slots.left == 0 or (self._options.burst and self._drained)):
             self.stop()
             return True
         return False

@@ -200,7 +200,7 @@ class JobsInHand:
         Args:
             at_once: leave async tasks behind too, that did not end when they were cancelled.
         """
-        for claimed in list(self._slots.running):
+        for claimed in sorted(self._slots.running, key=lambda claimed: -claimed.number):
             self.stop(claimed, "shutdown")
             if claimed.runner is None or at_once:
                 self._slots.running.discard(claimed)

@@ -7,6 +7,7 @@ and each job's ``stop_reason`` (which it sets).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Stop = Callable[[Claimed, StopReason], None]
 Lose = Callable[[Claimed], None]
+Failed = Callable[[BaseException], None]
 
 
 class LeaseKeeper(threading.Thread):
@@ -38,6 +40,7 @@ class LeaseKeeper(threading.Thread):
         holdings: what the consumer holds.
         stop: tells a job, from this thread, that it should end.
         lose: gives a job up, from this thread, that is another consumer's now.
+        failed: told, from this thread, of what ended it before it was closed.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class LeaseKeeper(threading.Thread):
         *,
         stop: Stop,
         lose: Lose,
+        failed: Failed,
     ) -> None:
         super().__init__(name="headrace-leases", daemon=True)
         self._store = store
@@ -57,15 +61,21 @@ class LeaseKeeper(threading.Thread):
         self._holdings = holdings
         self._stop = stop
         self._lose = lose
+        self._failed = failed
         self._closing = threading.Event()
 
     def run(self) -> None:
         """Extend until closed; after a failure again soon."""
         every_s = self._policy.extend_every_s
         pause_s = every_s
-        while not self._closing.wait(pause_s):
-            pause_s = every_s if self.extend_all() else every_s / 5
-        self._store.close()
+        try:
+            while not self._closing.wait(pause_s):
+                pause_s = every_s if self.extend_all() else every_s / 5
+        except Exception as error:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: the consumer has left
+                self._failed(error)
+        finally:
+            self._store.close()
 
     def close(self) -> None:
         """End the thread; it answers within one request."""

@@ -45,6 +45,8 @@ class Outbox:
                 pair = waiting.popleft()
                 batch.append(pair)
                 size += len(pair[0].job) + len(pair[1].job) + len(pair[1].result)
+            # Releases go to the front of the queue one by one: the oldest job has to be the last.
+            batch.sort(key=lambda pair: -pair[0].number if pair[1].verb == "release" else 0)
             if batch:
                 batches.append(Batch(batch[0][0].k, batch))
         return batches

@@ -10,12 +10,13 @@ from headrace.clock import monotonic
 from headrace.demo.audit import Evidence, audit
 from headrace.demo.census import TASK, app
 from headrace.demo.inventory import Inventory, plain_loop
-from headrace.demo.picture import FRAME_EVERY_S, Picture
+from headrace.demo.picture import FRAME_EVERY_S, Picture, count_of
 from headrace.demo.processes import pause
 from headrace.demo.stage import LEASE_S, SLOTS, Stage, Trouble
 from headrace.demo.story import Story
 from headrace.demo.strike import Strike, strike
 from headrace.demo.watch import Watch
+from headrace.policy import LeasePolicy
 
 _STUCK_S: Final = 60.0  # without any job going anywhere
 _LOOK_S: Final = 0.01  # few files are counted quickly: so often it looks whether it is time to kill
@@ -30,6 +31,7 @@ class Play:
         self._picture = picture
         self._say = picture.say
         self._strike: Strike | None = None
+        self._misses = 0
 
     def run(self, consumers: int, *, kill: bool) -> Story:
         """Do everything; give what happened.
@@ -74,14 +76,19 @@ class Play:
 
     def _open(self, consumers: int) -> None:
         inventory, stage = self._inventory, self._stage
-        left_out = f" ({inventory.left_out:,} left out)" if inventory.left_out else ""
-        self._say(f"{len(inventory.files):,} files in {inventory.root}{left_out}")
+        left_out = (
+            f" ({inventory.left_out:,} with names that are no text left out)"
+            if inventory.left_out
+            else ""
+        )
+        self._say(f"{count_of(len(inventory.files), 'file')} in {inventory.root}{left_out}")
         self._say(f"a private {stage.server.engine} at {stage.server.url}")
         page = stage.serve()
         self._say(f"headrace serve, with a page at {page} while this runs")
         stage.consume(consumers)
         self._say(
-            f"{consumers} times headrace consume: {SLOTS} slots each, leases of {LEASE_S:g} s"
+            f"headrace consume, {consumers} times: {SLOTS} slots each, leases of {LEASE_S:g} s "
+            f"(by default {LeasePolicy().lease_s:g} s)"
         )
 
     def _enqueue(self) -> dict[str, str]:
@@ -113,15 +120,19 @@ class Play:
                 elif monotonic() > stuck_at:
                     raise Trouble(f"nothing happens for {_STUCK_S:g} s:\n{self._stage.logs()}")
             pause(_LOOK_S)
+        if kill_at is not None and self._strike is None:
+            self._say("nobody was killed: the jobs were over before that")
 
     def _kill(self, watch: Watch, kill_at: int) -> None:
+        """Kill a consumer if it is time to and it holds jobs; if it holds none, the next is tried."""
         before = watch.ended()
         if before < kill_at:
             return
-        victim = self._stage.consumers[len(self._stage.consumers) // 2]
+        consumers = self._stage.consumers
+        victim = consumers[(len(consumers) // 2 + self._misses) % len(consumers)]
         self._strike = strike(victim, self._stage.store, self._stage.k, before)
-        if self._strike is not None:
-            self._say(
-                f"kill -9 {victim.pid}: {victim.name} is dead, with {len(self._strike.held)} jobs "
-                "in its hands"
-            )
+        if self._strike is None:
+            self._misses += 1
+        else:
+            held = count_of(len(self._strike.held), "job")
+            self._say(f"kill -9 {victim.pid}: {victim.name} is dead, with {held} in its hands")

@@ -55,7 +55,7 @@ def run_demo(
     except (Trouble, StoreError) as error:
         picture.say(f"the demo has failed: {error}")
         return 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         picture.say("stopped; everything that was started has ended")
         raise
     finally:

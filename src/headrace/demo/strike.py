@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from headrace import flows
 from headrace.clock import monotonic
+from headrace.demo.picture import count_of
 from headrace.demo.processes import Child
 from headrace.demo.watch import Moment
 from headrace.keys import Keys
@@ -35,13 +36,13 @@ class Strike:
 
     def news(self, moment: Moment, ended: Container[str]) -> Iterator[str]:
         """Note how far its jobs have come by now; tell what is new."""
-        passed_s = monotonic() - self.at
+        passed_s, jobs = monotonic() - self.at, count_of(len(self.held), "job")
         if self.back_s is None and not moment.in_hand[self.victim.name]:
             self.back_s = passed_s
-            yield f"its {len(self.held)} jobs wait again, {passed_s:.1f} s after the kill"
+            yield f"its {jobs} in the queue again, {passed_s:.1f} s after the kill"
         if self.over_s is None and all(job_id in ended for job_id in self.held):
             self.over_s = passed_s
-            yield f"its {len(self.held)} jobs have ended elsewhere, {passed_s:.1f} s after the kill"
+            yield f"its {jobs} over, by other hands, {passed_s:.1f} s after the kill"
 
 
 def strike(victim: Child, store: Store, k: Keys, ended_before: int) -> Strike | None:

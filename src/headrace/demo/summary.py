@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.demo.census import TASK
-from headrace.demo.picture import places
+from headrace.demo.picture import count_of, places
 from headrace.demo.story import Story
 from headrace.policy import LeasePolicy
 
@@ -42,7 +42,7 @@ def _counted(story: Story) -> RenderableType:
     right = ("files", "lines", "tokens", time)
     table = _table("counted by", *right[:3], "SHA-256 of all", time, right=right)
     rows = (
-        (f"{len(story.consumers)} consumers", story.totals[0], story.queue_s),
+        (count_of(len(story.consumers), "consumer"), story.totals[0], story.queue_s),
         ("a plain loop", story.totals[1], story.loop_s),
     )
     for name, totals, took_s in rows:
@@ -71,8 +71,8 @@ def _recovery(story: Story) -> RenderableType:
     if strike is not None:
         table.add_row(
             Text("recovery", "dim"),
-            f"its {len(strike.held)} jobs waited again after {_seconds(strike.back_s)}, "
-            f"had ended after {_seconds(strike.over_s)}",
+            f"its {count_of(len(strike.held), 'job')} in the queue again after "
+            f"{_seconds(strike.back_s)}, over after {_seconds(strike.over_s)}",
         )
         table.add_row(
             "",
@@ -87,15 +87,12 @@ def _delivered_twice(story: Story) -> str:
     held = story.strike.held if story.strike is not None else frozenset()
     again = story.audit.again
     mine, others = len(again & held), len(again - held)
-    said = f"{mine} jobs, those in its hands" if held else f"{len(again)} jobs"
-    if held and others:
-        said = f"{len(again)} jobs: {mine} in its hands"
     # A consumer hands back what it has claimed ahead when a slow job holds it up.
     released = story.evidence.snapshot.counters.get("release", 0)
     why = "handed back before they began" if others <= released else "for another reason"
-    if others:
-        said += f", {others} {why}"
-    return said
+    parts = [f"{mine} in its hands"] if held else []
+    parts += [f"{others} {why}"] if others else []
+    return ": ".join([count_of(len(again), "job"), *([", ".join(parts)] if parts else [])])
 
 
 def _seconds(value: float | None) -> str:

@@ -68,8 +68,10 @@ class Channel:
                 try:
                     await self._store.run(command("CLIENT", "UNBLOCK", self._client_id, parse=bool))
                 except StoreError:
-                    # The server is gone, and so is its answer.
-                    await self._connection.disconnect(nowait=True)
+                    # The server is gone, and so is its answer, unless that has arrived already.
+                    done, _ = await asyncio.wait([running], timeout=_UNBLOCK_EVERY_S)
+                    if not done:
+                        await self._connection.disconnect(nowait=True)
             await asyncio.wait([running], timeout=_UNBLOCK_EVERY_S)
         self._running = None
         if running is None or running.exception() is not None:

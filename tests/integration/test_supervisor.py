@@ -1,0 +1,160 @@
+"""Several consumers under a supervisor, as processes: children and supervisors are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from redis import Redis
+
+from headrace import Headrace
+from headrace.keys import keys_of
+from tests.support import invariants
+from tests.support.processes import Process, clean_environment, processes
+from tests.support.wait import wait_until
+
+K = keys_of("queue")
+LEASE_S = 60  # far beyond the tests: nothing here waits for a lease
+
+
+class Line(NamedTuple):
+    """One line of the journal: a task began or ended a job."""
+
+    event: str
+    number: int
+    delivery: int
+    pid: int
+
+
+class Scene:
+    """A supervisor of two consumers with one slot each, and the journal of their tasks."""
+
+    def __init__(self, url: str, redis: Redis, folder: Path) -> None:
+        self.app = Headrace(url)
+        self.redis = redis
+        self._journal = folder / "journal"
+        self._journal.touch()
+        self.env = clean_environment(HEADRACE_URL=url, HEADRACE_TEST_JOURNAL=str(self._journal))
+
+    @contextmanager
+    def supervisor(self, folder: Path, *flags: str, grace_s: float = 0.2) -> Iterator[Process]:
+        command = (sys.executable, "-m", "headrace", "consume", "tests.acceptance.shop:app")
+        usual = ("-w", "2", "-c", "1", "--lease", str(LEASE_S), "--grace-period", str(grace_s))
+        with processes(folder) as start:
+            process = start(*command, *usual, *flags, env=self.env)
+            try:
+                yield process
+            finally:
+                process.end()
+                for line in self.lines("start"):  # orphans, when the test has failed
+                    if not is_gone(line.pid):
+                        with suppress(ProcessLookupError):
+                            os.kill(line.pid, signal.SIGKILL)
+
+    def lines(self, event: str) -> list[Line]:
+        lines = [line.split() for line in self._journal.read_text().splitlines()]
+        return [Line(e, int(n), int(d), int(pid)) for e, n, _, d, pid in lines if e == event]
+
+    def both_nap(self, process: Process) -> list[Line]:
+        """Wait until each of the two runs a long job, and give the beginnings."""
+        self.app.enqueue_many(self.app.call("nap", n, 60) for n in range(2))
+        wait_until(lambda: len(self.lines("start")) == 2, 20, "both run a job")
+        assert process.alive(), process.output
+        naps = self.lines("start")
+        assert len({nap.pid for nap in naps}) == 2
+        return naps
+
+    def claims(self) -> list[bytes]:
+        return [job for _, job in invariants.read(self.redis).claims.values()]
+
+
+@pytest.fixture
+def scene(url: str, redis: Redis, tmp_path: Path) -> Iterator[Scene]:
+    scene = Scene(url, redis, tmp_path)
+    yield scene
+    scene.app.close()
+
+
+def is_gone(pid: int) -> bool:
+    """Tell whether a process has ended; nobody may have waited for an orphan."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return status.rpartition(")")[2].split()[0] in {"Z", "X"}
+
+
+def test_the_job_of_a_killed_child_runs_again_at_once_in_the_one_that_replaces_it(
+    scene: Scene, tmp_path: Path
+) -> None:
+    with scene.supervisor(tmp_path) as process:
+        victim, other = scene.both_nap(process)
+        os.kill(victim.pid, signal.SIGKILL)
+        wait_until(lambda: len(scene.lines("start")) == 3, 20, "the job runs again")
+        again = scene.lines("start")[2]
+        assert (again.number, again.delivery) == (victim.number, 1)
+        assert again.pid not in {victim.pid, other.pid}
+        assert not is_gone(other.pid)
+        assert not any(b"crashes" in job for job in scene.claims())
+        assert "died (exit code -9)" in process.output
+        assert process.end() == 0, process.output
+    invariants.check(scene.redis)
+
+
+def test_a_child_that_is_killed_again_and_again_is_replaced_again_and_again(
+    scene: Scene, tmp_path: Path
+) -> None:
+    with scene.supervisor(tmp_path) as process:
+        naps = scene.both_nap(process)
+        for round_ in range(3):
+            os.kill(naps[-1].pid, signal.SIGKILL)
+            count = 3 + round_
+            wait_until(lambda n=count: len(scene.lines("start")) == n, 20, "replaced")  # type: ignore[misc]
+            naps = scene.lines("start")
+        assert naps[-1].delivery == 3
+        assert process.end() == 0, process.output
+    assert not scene.redis.llen(K.dead)
+
+
+def test_sigterm_ends_all_and_gives_back_what_runs(scene: Scene, tmp_path: Path) -> None:
+    with scene.supervisor(tmp_path) as process:
+        naps = scene.both_nap(process)
+        assert process.end() == 0, process.output
+        assert all(is_gone(nap.pid) for nap in naps)
+    state = invariants.check(scene.redis)
+    assert len(state.pending) == 2
+    assert state.counters == {"enqueued": 2, "release": 2}
+
+
+def test_sigterm_lets_short_jobs_finish(scene: Scene, tmp_path: Path) -> None:
+    with scene.supervisor(tmp_path, grace_s=20) as process:
+        scene.app.enqueue_many(scene.app.call("nap", n, 0.5) for n in range(2))
+        wait_until(lambda: len(scene.lines("start")) == 2, 20, "both run a job")
+        assert process.end() == 0, process.output
+    assert len(scene.lines("end")) == 2
+    assert invariants.check(scene.redis).counters == {"enqueued": 2, "done": 2}
+
+
+def test_children_end_by_themselves_when_their_supervisor_is_killed(
+    scene: Scene, tmp_path: Path
+) -> None:
+    with scene.supervisor(tmp_path) as process:
+        naps = scene.both_nap(process)
+        process.kill()
+        wait_until(lambda: all(is_gone(nap.pid) for nap in naps), 10, "the children end")
+    state = invariants.check(scene.redis)
+    assert state.counters == {"enqueued": 2, "release": 2}
+
+
+def test_a_burst_ends_all_when_there_is_nothing_left(scene: Scene, tmp_path: Path) -> None:
+    scene.app.enqueue_many(scene.app.call("note", n) for n in range(200))
+    with scene.supervisor(tmp_path, "--burst") as process:
+        assert process.popen.wait(20) == 0, process.output
+    assert sorted(line.number for line in scene.lines("end")) == list(range(200))
+    assert invariants.check(scene.redis).counters == {"enqueued": 200, "done": 200}
