@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,9 +23,11 @@ from headrace.demo.audit import Evidence, audit
 from headrace.demo.inventory import plain_loop, take_inventory
 from headrace.ids import new_id
 from headrace.operations import Snapshot
-from tests.support.processes import ROOT, clean_environment
+from tests.support.processes import ROOT, Process, clean_environment, processes
+from tests.support.wait import wait_until
 
 FILES = 120
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +81,62 @@ def test_a_person_is_told_what_happens_and_how_it_ended(folder: Path) -> None:
     with socket.socket() as probe:
         address = urlsplit(url)
         assert probe.connect_ex((address.hostname, address.port)) != 0, "its server still listens"
+
+
+@contextlib.contextmanager
+def running(folder: Path, logs: Path, until: str) -> Iterator[tuple[Process, dict[int, str]]]:
+    """Give a demo that has come so far, and its children's command lines by pid."""
+    command = [sys.executable, "-m", "headrace", "demo", "--files", str(folder)]
+    with processes(logs) as start:
+        process = start(*command, env=clean_environment(TMPDIR=str(logs)))
+        wait_until(lambda: until in process.output, 30, f"{until!r}")
+        yield process, children_of(process.pid)
+
+
+def children_of(parent: int) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has just ended
+            ppid = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            if ppid == parent:
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(folder.name)] = command.decode()
+    return found
+
+
+def all_gone(pids: Iterator[int] | dict[int, str]) -> bool:
+    return not any(Path("/proc", str(pid)).exists() for pid in pids)
+
+
+@linux
+def test_ctrl_c_ends_everything_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    with running(folder, tmp_path, "jobs accepted") as (process, children):
+        assert len(children) == 5, children  # Redis, the server, three consumers
+        process.popen.send_signal(signal.SIGINT)
+        assert process.popen.wait(20) == 130
+        assert "stopped" in process.output and "Traceback" not in process.output
+        assert all_gone(children)
+        assert not list(tmp_path.glob("headrace-demo-*"))
+
+
+@linux
+def test_a_demo_that_is_killed_takes_its_processes_with_it(folder: Path, tmp_path: Path) -> None:
+    with running(folder, tmp_path, "jobs accepted") as (process, children):
+        process.kill()
+        wait_until(lambda: all_gone(children), 10, f"the end of {children}")
+
+
+@linux
+def test_a_consumer_that_is_lost_unasked_is_told_with_its_last_words(
+    folder: Path, tmp_path: Path
+) -> None:
+    with running(folder, tmp_path, "kill -9") as (process, children):
+        (other,) = (pid for pid, command in children.items() if "--name demo-1 " in command)
+        os.kill(other, signal.SIGKILL)
+        assert process.popen.wait(20) == 1
+        assert "the demo has failed: demo-1 ended (exit code -9)" in process.output
+        assert "demo-1 consumes queue" in process.output
+        assert all_gone(children)
 
 
 def test_a_folder_without_files_is_refused(tmp_path: Path) -> None:
@@ -134,3 +196,40 @@ def test_a_second_dead_letter_is_a_problem(evidence: Evidence) -> None:
 def test_a_job_that_waits_is_a_problem(evidence: Evidence) -> None:
     waiting = dataclasses.replace(evidence.snapshot, pending=1)
     assert audit(dataclasses.replace(evidence, snapshot=waiting)).problems
+
+
+def test_a_file_that_should_have_failed_and_did_not_is_a_problem(evidence: Evidence) -> None:
+    expected = dict.fromkeys(evidence.expected, "FileNotFoundError")
+    assert len(audit(dataclasses.replace(evidence, expected=expected)).problems) == 3
+
+
+def test_a_dead_letter_that_is_missing_strange_or_of_another_is_a_problem(
+    evidence: Evidence,
+) -> None:
+    (letter,) = evidence.letters
+    dead = wire.split(letter)
+    assert dead is not None
+    strange = letter.replace(dead[0].id.encode(), new_id().encode())
+    other = letter.replace(b"not-there-1", b"not-there-2")
+    early = letter.replace(b'"attempt":3', b'"attempt":2')
+    for letters in ([], [strange], [other], [early], [letter, strange], [b"not a job"]):
+        assert audit(dataclasses.replace(evidence, letters=letters)).problems, letters
+
+
+def test_a_job_of_the_killed_consumer_has_to_be_delivered_again(evidence: Evidence) -> None:
+    job_id, path = next(iter(evidence.jobs.items()))
+    held = dataclasses.replace(evidence, held=frozenset([job_id]))
+    assert any(path in text for text in audit(held).problems)
+    again = {**evidence.expected[path], "pid": 1, "delivery": 1}  # type: ignore[dict-item]
+    ends = {**held.ends, job_id: results.encode_value(again)}
+    found = audit(dataclasses.replace(held, ends=ends))
+    assert found.problems == [] and found.again == {job_id}
+
+
+@pytest.mark.parametrize("counter", ["enqueued", "done"])
+def test_a_queue_that_counts_otherwise_is_a_problem(evidence: Evidence, counter: str) -> None:
+    counters = evidence.snapshot.counters
+    wrong = dataclasses.replace(
+        evidence.snapshot, counters={**counters, counter: counters[counter] + 1}
+    )
+    assert audit(dataclasses.replace(evidence, snapshot=wrong)).problems

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 import signal
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from redis import Redis
 from headrace import operations as op
 from headrace.errors import ReplyLost, StoreRefused, StoreUnavailable
 from headrace.keys import keys_of
-from headrace.store import AsyncStore, Channel
+from headrace.store import AsyncStore, Channel, exchange
 from tests.support.servers import private_server
 from tests.support.wait import await_until
 
@@ -66,6 +67,17 @@ async def test_a_wait_that_is_over_is_answered_with_none(channel: Channel) -> No
 async def test_its_connection_bears_its_name(channel: Channel, redis: Redis) -> None:
     await channel.run(op.blocking_move(K, 0.01))
     assert NAME in {client["name"] for client in redis.client_list()}
+
+
+async def test_what_came_while_a_task_kept_the_loop_to_itself_is_answered(
+    channel: Channel, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "TIMEOUT_S", 0.2)
+    moving = move(channel, 0.2)
+    await blocked(redis)
+    redis.lpush(K.pending, A)
+    time.sleep(0.5)  # noqa: ASYNC251  beyond all timeouts
+    assert await moving == A
 
 
 class TestEnd:

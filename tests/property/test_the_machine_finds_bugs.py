@@ -6,6 +6,7 @@ a bounded number of examples, which are the same in each run.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from hashlib import sha1
 
@@ -90,10 +91,21 @@ BUGS = {
     "cancel counts one job and takes two": Bug("cancel", "'cancel', taken)", "'cancel', 1)"),
     "redrive removes nothing": Bug("redrive", "redis.call('LREM', dead, 1, ARGV[i])", ""),
 }
-RARE = {}  # found within 2,000 examples, not within 100
+RARE = {  # found within 2,000 examples, not within 100: looked for in the deep profile alone
+    "settle removes the job, then dies before it writes",
+    "settle ends what is not in processing any more",
+    "adopt does not take over the lease of a sweep",
+    "reclaim takes one of n equal items for the one with the lease by id",
+    "reclaim writes no letter",
+    "cancel counts one job and takes two",
+    "redrive removes nothing",
+}
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, id=name) for name in BUGS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, id=name) for name in BUGS if DEEP or name not in RARE]
+)
 def test_it_is_found(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = BUGS[name]
 
@@ -107,4 +119,4 @@ def test_it_is_found(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(request, "script", mutated)
     with pytest.raises(AssertionError):
-        find_faults(url, PATIENCE)
+        find_faults(url, MORE_PATIENCE if name in RARE else PATIENCE)

@@ -203,6 +203,7 @@ class JobsInHand:
         for claimed in sorted(self._slots.running, key=lambda claimed: -claimed.number):
             self.stop(claimed, "shutdown")
             if claimed.runner is None or at_once:
+                self._runner.cancel(claimed)
                 self._slots.running.discard(claimed)
                 if not claimed.abandoned:
                     claimed.abandoned = True

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 Stop = Callable[[Claimed, StopReason], None]
 Lose = Callable[[Claimed], None]
-Failed = Callable[[BaseException], None]
+Failed = Callable[[BaseException], object]
 
 
 class LeaseKeeper(threading.Thread):

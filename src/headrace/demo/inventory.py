@@ -47,7 +47,7 @@ class Inventory:
         random.Random(0).shuffle(paths)
         step = max(1, len(paths) // (2 * MISSING))
         for place, path in enumerate(self.missing):
-            paths.insert(place * (step + 1), path)
+            paths.insert(place * step, path)
         return paths
 
 

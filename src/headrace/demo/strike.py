@@ -39,10 +39,10 @@ class Strike:
         passed_s, jobs = monotonic() - self.at, count_of(len(self.held), "job")
         if self.back_s is None and not moment.in_hand[self.victim.name]:
             self.back_s = passed_s
-            yield f"its {jobs} in the queue again, {passed_s:.1f} s after the kill"
+            yield f"its {jobs} queued again, {passed_s:.1f} s after the kill"
         if self.over_s is None and all(job_id in ended for job_id in self.held):
             self.over_s = passed_s
-            yield f"its {jobs} over, by other hands, {passed_s:.1f} s after the kill"
+            yield f"its {jobs} ended by others, {passed_s:.1f} s after the kill"
 
 
 def strike(victim: Child, store: Store, k: Keys, ended_before: int) -> Strike | None:

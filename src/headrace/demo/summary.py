@@ -71,8 +71,8 @@ def _recovery(story: Story) -> RenderableType:
     if strike is not None:
         table.add_row(
             Text("recovery", "dim"),
-            f"its {count_of(len(strike.held), 'job')} in the queue again after "
-            f"{_seconds(strike.back_s)}, over after {_seconds(strike.over_s)}",
+            f"its {count_of(len(strike.held), 'job')} queued again after {_seconds(strike.back_s)}, "
+            f"ended by others after {_seconds(strike.over_s)}",
         )
         table.add_row(
             "",
@@ -90,7 +90,7 @@ def _delivered_twice(story: Story) -> str:
     # A consumer hands back what it has claimed ahead when a slow job holds it up.
     released = story.evidence.snapshot.counters.get("release", 0)
     why = "handed back before they began" if others <= released else "for another reason"
-    parts = [f"{mine} in its hands"] if held else []
+    parts = [f"the {mine} in its hands"] if held else []
     parts += [f"{others} {why}"] if others else []
     return ": ".join([count_of(len(again), "job"), *([", ".join(parts)] if parts else [])])
 

@@ -320,7 +320,7 @@ class TestABug:
             "headrace.consumer.leases.LeaseKeeper.extend_all",
             "headrace.consumer.feed.Feed.trip",
             "headrace.consumer.intake.Intake.open",
-            "headrace.consumer.consumer.Consumer._moved",
+            "headrace.consumer.in_hand.JobsInHand.arrive",
         ],
     )
     async def test_ends_the_consumer_with_it_soon_and_nothing_is_left(

@@ -65,7 +65,8 @@ class TestAttempts:
             "max_attempts", "LookupError", "no luck"
         )  # fmt: skip
         assert error["consumer"] == name
-        assert at[3] <= error["failed_at"] <= site.now_ms() + 1_000
+        # By a consumer's estimate of Redis' clock: for people.
+        assert at[3] - 1_000 <= error["failed_at"] <= site.now_ms() + 1_000
         assert 'raise LookupError(f"no {what}")' in error["traceback"]
         assert len(site.raw_letters()) == 1
         assert site.counters() == {"enqueued": 1, "retry": 3, "dead": 1}
