@@ -444,7 +444,7 @@ class TestBlocking:
     def test_the_next_call_has_the_usual_timeout_again(
         self, proxy: Proxy, open_store: Open
     ) -> None:
-        store = open_store(proxy.url, timeout_s=0.1)
+        store = open_store(proxy.url, timeout_s=0.5)
         store.run(op.blocking_move(K, 0.01))
         proxy.fail_next("hold")
         with pytest.raises(ReplyLost):

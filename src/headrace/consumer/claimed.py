@@ -42,6 +42,7 @@ class Claimed:
         deadline: when its time is over (monotonic); None without bound.
         runner: the asyncio task that runs it, when its task is async.
         abandoned: settled already, whatever it still does.
+        settling: its outcome is on the way, and may be in effect: it may even be claimed again.
     """
 
     k: Keys
@@ -61,6 +62,7 @@ class Claimed:
     deadline: float | None = None
     runner: asyncio.Task[None] | None = None
     abandoned: bool = False
+    settling: bool = False
 
     def renamed(self) -> None:
         """Take another id: the one it came with is in use."""

@@ -208,7 +208,11 @@ class Consumer:
         if self._grace_until is not None:
             late = monotonic() > self._grace_until + _FLUSH_S
             return late or self._jobs.empty
-        if self._jobs.empty and (self._slots.left == 0 or (self._options.burst and self._drained)):
+        drained = self._options.burst and self._drained
+        if self._jobs.empty and (self._slots.left == 0 or drained):
+            if drained and self._intake.moving:
+                self._intake.end()  # it may bring a job, which is to be run
+                return False
             self.stop()
             return True
         return False

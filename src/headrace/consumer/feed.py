@@ -95,7 +95,8 @@ class Feed:
         try:
             answers = await self._store.run_all(requests)
         except StoreError as error:
-            self._jobs.outbox.put_back(batches)
+            for batch in batches:
+                self._put_back(batch)
             self._jobs.adoptions.update(dict.fromkeys(adoptions))
             if wanted and error.may_have_happened:
                 self._doubtful.add(order[0])
@@ -124,18 +125,25 @@ class Feed:
             op.at_number(outcome, self._holdings.signed(claimed))
             for claimed, outcome in batch.pairs
         ]
+        for claimed, _ in batch.pairs:
+            claimed.settling = True
         return op.settle(batch.k, self._consumer, outcomes)
 
     def _take_settled(self, batches: list[Batch], answers: list[list[str] | StoreError]) -> None:
         for batch, answer in zip(batches, answers, strict=True):
             if isinstance(answer, StoreError):
-                self._jobs.outbox.put_back([batch])
+                self._put_back(batch)
                 continue
             lost = set(answer)
             for claimed, outcome in batch.pairs:
                 self._holdings.remove(claimed)
                 if lost and claimed.head.id in lost:
                     report.lost(claimed, outcome)
+
+    def _put_back(self, batch: Batch) -> None:
+        for claimed, _ in batch.pairs:
+            claimed.settling = False
+        self._jobs.outbox.put_back([batch])
 
     # — adopt —
 

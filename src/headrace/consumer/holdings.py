@@ -42,8 +42,9 @@ class Holdings:
             del mine[claimed.head.id]
 
     def get(self, queue: str, job_id: str) -> Claimed | None:
-        """Give the claim of a job, if it is held."""
-        return self._by_queue[queue].get(job_id)
+        """Give the claim of a job, if it is held, and not about to be given up."""
+        claimed = self._by_queue[queue].get(job_id)
+        return None if claimed is None or claimed.settling else claimed
 
     def of(self, queue: str) -> dict[str, Claimed]:
         """Copy the claims of a queue: safe from any thread, for the copy is one step to Python."""

@@ -63,6 +63,12 @@ class Intake:
         self.tasks = [asyncio.create_task(self._await_jobs(k)) for k in queues]
         self.tasks.append(asyncio.create_task(self._await_nudges()))
         self._ending: set[asyncio.Task[None]] = set()
+        self._moving = 0
+
+    @property
+    def moving(self) -> bool:
+        """Whether a move is under way: it may have a job that nobody here knows of yet."""
+        return self._moving > 0
 
     def pause(self, queue: str, *, paused: bool) -> None:
         """Note whether a queue is paused: then no move is started; a nudge tells when it goes on."""
@@ -113,18 +119,20 @@ class Intake:
                 return
             if not self._active[k.queue].is_set():
                 continue
+            self._moving += 1
             try:
                 job = await channel.run(op.blocking_move(k, BLOCK_S))
                 patience.over()
+                if job is not None:
+                    self._moved(k, job)
             except StoreRefused as error:
                 log.debug("queue %s: %s", k.queue, error)
                 await asyncio.sleep(_REFUSED_S)
                 self._look()
             except StoreError as error:
                 await patience.wait(error)
-            else:
-                if job is not None:
-                    self._moved(k, job)
+            finally:
+                self._moving -= 1
 
     async def _await_nudges(self) -> None:
         patience = Patience("waiting for nudges")
