@@ -142,7 +142,7 @@ class TestEnding:
                 status = await asyncio.to_thread(running.wait, 10)
                 took_s = time.monotonic() - asked
         assert status == 0
-        assert took_s < 2
+        assert took_s < 10
 
     async def test_a_redis_that_hangs_does_not_keep_it(self, tmp_path: Path) -> None:
         with private_server(tmp_path) as redis, process(redis.url) as (running, base):
@@ -161,7 +161,7 @@ class TestEnding:
                 await asyncio.wait({asking})
                 assert asking.exception() or asking.result().status_code == 500
         assert status == 0
-        assert took_s < 2
+        assert took_s < 10
 
     async def test_the_lead_is_given_up_and_all_connections_are_closed(
         self, url: str, redis: Redis

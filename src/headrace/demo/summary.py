@@ -71,8 +71,8 @@ def _recovery(story: Story) -> RenderableType:
     if strike is not None:
         table.add_row(
             Text("recovery", "dim"),
-            f"its {count_of(len(strike.held), 'job')} queued again after {_seconds(strike.back_s)}, "
-            f"ended by others after {_seconds(strike.over_s)}",
+            f"its {count_of(len(strike.held), 'job')} queued again in {_seconds(strike.back_s)}, "
+            f"ended by others in {_seconds(strike.over_s)}",
         )
         table.add_row(
             "",
