@@ -278,13 +278,22 @@ def wrapped_payload(error: Error | None) -> bytes | None:
 def redriven(job: bytes) -> bytes:
     """Turn a dead letter into the job that goes back: no error, attempt and crashes anew."""
     payload = wrapped_payload(read_error(job))
-    if payload is not None:
+    if payload is not None and not _is_readable(job):
         return payload
     parts = split(job)
     if parts is None:
         return job
     head, body = parts
     return join(renewed(head), _without_error(body))
+
+
+def _is_readable(job: bytes) -> bool:
+    """Tell whether it can run as it stands, so that a payload in its error is somebody else's."""
+    try:
+        read_body(job)
+    except Exception:
+        return False
+    return True
 
 
 def renewed(head: Head) -> Head:

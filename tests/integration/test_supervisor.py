@@ -43,8 +43,10 @@ class Scene:
         self.env = clean_environment(HEADRACE_URL=url, HEADRACE_TEST_JOURNAL=str(self._journal))
 
     @contextmanager
-    def supervisor(self, folder: Path, *flags: str, grace_s: float = 0.2) -> Iterator[Process]:
-        command = (sys.executable, "-m", "headrace", "consume", "tests.acceptance.shop:app")
+    def supervisor(
+        self, folder: Path, *flags: str, app: str = "acceptance.shop", grace_s: float = 0.2
+    ) -> Iterator[Process]:
+        command = (sys.executable, "-m", "headrace", "consume", f"tests.{app}:app")
         usual = ("-w", "2", "-c", "1", "--lease", str(LEASE_S), "--grace-period", str(grace_s))
         with processes(folder) as start:
             process = start(*command, *usual, *flags, env=self.env)
@@ -112,12 +114,12 @@ def test_a_child_that_is_killed_again_and_again_is_replaced_again_and_again(
 ) -> None:
     with scene.supervisor(tmp_path) as process:
         naps = scene.both_nap(process)
-        for round_ in range(3):
+        for round_ in range(2):
             os.kill(naps[-1].pid, signal.SIGKILL)
             count = 3 + round_
             wait_until(lambda n=count: len(scene.lines("start")) == n, 20, "replaced")  # type: ignore[misc]
             naps = scene.lines("start")
-        assert naps[-1].delivery == 3
+        assert naps[-1].delivery == 2
         assert process.end() == 0, process.output
     assert not scene.redis.llen(K.dead)
 
@@ -150,6 +152,39 @@ def test_children_end_by_themselves_when_their_supervisor_is_killed(
         wait_until(lambda: all(is_gone(nap.pid) for nap in naps), 10, "the children end")
     state = invariants.check(scene.redis)
     assert state.counters == {"enqueued": 2, "release": 2}
+
+
+@pytest.mark.parametrize("children", range(4))
+def test_sigterm_while_it_starts_ends_it_too(scene: Scene, tmp_path: Path, children: int) -> None:
+    with scene.supervisor(tmp_path, "-w", "6") as process:
+        wait_until(lambda: len(children_of(process.pid)) > children, 20, "it starts")
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.popen.wait(15) == 0, process.output
+    assert "died" not in process.output
+    invariants.check(scene.redis)
+
+
+def children_of(pid: int) -> list[int]:
+    found: list[int] = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+    return found
+
+
+@pytest.mark.parametrize("task", ["swallow", "hang_in_a_thread", "hang"])
+def test_a_task_that_does_not_end_does_not_keep_it_from_ending(
+    scene: Scene, tmp_path: Path, task: str
+) -> None:
+    with scene.supervisor(tmp_path, app="integration.consumer.stubborn") as process:
+        scene.app.enqueue(task, 0)
+        wait_until(lambda: scene.lines("start"), 20, "it runs")
+        [line] = scene.lines("start")
+        os.kill(process.pid, signal.SIGTERM)
+        assert process.popen.wait(10) == 0, process.output
+        assert is_gone(line.pid)
+    assert invariants.check(scene.redis).counters == {"enqueued": 1, "release": 1}
 
 
 def test_a_burst_ends_all_when_there_is_nothing_left(scene: Scene, tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ from tests.property.model import KEY_TTL, Model, id_of
 T = TypeVar("T")
 
 BASE = settings(deadline=None, print_blob=True, suppress_health_check=list(HealthCheck))
-settings.register_profile("default", BASE, max_examples=150, stateful_step_count=40)
+settings.register_profile("default", BASE, max_examples=200, stateful_step_count=40)
 settings.register_profile(
-    "ci", BASE, max_examples=150, stateful_step_count=40, derandomize=True, database=None
+    "ci", BASE, max_examples=200, stateful_step_count=40, derandomize=True, database=None
 )
 settings.register_profile("deep", BASE, max_examples=5_000, stateful_step_count=60)
 PROFILE = os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "default")
@@ -465,9 +465,12 @@ class Protocol(RuleBasedStateMachine):
         consumer.moved.append(Moved(number, job, head.id, adopted))
 
     @when("moved")
-    @rule(index=indexes, lost=lost_one_in_three)
-    def adopt(self, index: int, lost: bool) -> None:
+    @rule(index=indexes, swept=lost_one_in_three, lost=lost_one_in_three)
+    def adopt(self, index: int, swept: bool, lost: bool) -> None:
         """Right after the move, or late: after a sweep, after a reclaim; repeated when lost."""
+        if swept:
+            self.sweep(everything=False, offset=0)
+            self.redis_is_as_the_model_says()
         consumer, m = pick(self.moved, index)
         answer = self.adopts(f"{consumer.name}:{m.number}", m.moved, m.job_id, m.job, lost=lost)
         if answer == "duplicate":
@@ -631,11 +634,13 @@ class Protocol(RuleBasedStateMachine):
         expected = self.model.move()
         self.plain.append(self.both(plain("RPOPLPUSH", K.pending, K.processing), expected))
 
-    @when("plain")
+    @when("plain", "processing")
     @rule(index=indexes)
     def remove_as_a_plain_client(self, index: int) -> None:
-        job = pick(self.plain, index)
-        self.plain.remove(job)
+        """Mostly what the plain client moved; sometimes what is not its own."""
+        job = pick(self.plain + self.model.processing, index)
+        if job in self.plain:
+            self.plain.remove(job)
         self.both(plain("LREM", K.processing, 1, job), int(self.model.remove(job)))
 
     # The leader.
@@ -693,6 +698,7 @@ class Protocol(RuleBasedStateMachine):
         """The model does not know Redis' clock: take the instant out of the latest letters."""
         for index in range(letters):
             letter = self.store.run(plain("LINDEX", K.dead, index))
+            assert letter is not None, "I7: a death has a letter"
             letter = re.sub(rb'"failed_at":\d{13},"consumer":"([AB-])"}}$', FORGOTTEN, letter)
             self.store.run(plain("LSET", K.dead, index, letter))
 
@@ -702,9 +708,13 @@ class Protocol(RuleBasedStateMachine):
         self.store.run(raw(AGE_SCRIPT, (), hours * HOUR))
 
     @when("leases")
-    @rule(hours=st.sampled_from([2, 3]))
-    def leases_run_out(self, hours: int) -> None:
+    @rule(hours=st.sampled_from([2, 3]), extended=st.booleans())
+    def leases_run_out(self, hours: int, extended: bool) -> None:
         self.time_passes(hours)
+        if extended:
+            self.extend("A")
+            self.extend("B")
+        self.redis_is_as_the_model_says()
         self.reclaim(100, 0, gap=False)
 
     # Operators, and what happens to Redis.
@@ -779,7 +789,7 @@ class Protocol(RuleBasedStateMachine):
         self.operate("resume", b"")
         self.sweep(everything=True, offset=0)
         self.redis_is_as_the_model_says()
-        self.leases_run_out(4)
+        self.leases_run_out(4, extended=False)
         assert not model.processing, "I10: an item without a live lease is runnable again"
         assert not model.leases
         self.time_passes(4)
@@ -792,7 +802,7 @@ class Protocol(RuleBasedStateMachine):
         assert len(model.processing) == waiting, "I11: the backlog drains"
         while consumer.moved:
             self.redis_is_as_the_model_says()
-            self.adopt(0, lost=False)
+            self.adopt(0, swept=False, lost=False)
         self.settle(0, [(i, "done") for i in range(waiting)], 0, oldest=False, lost=False)
         assert not model.processing
         self.redis_is_as_the_model_says()

@@ -6,7 +6,6 @@ a bounded number of examples, which are the same in each run.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from hashlib import sha1
 
@@ -16,11 +15,11 @@ from hypothesis import Phase, settings
 from headrace import scripts
 from headrace.operations import request
 from headrace.scripts import Script
-from tests.property.test_state_machine import BASE, find_faults
+from tests.property.test_state_machine import BASE, PROFILE, find_faults
 
 PATIENCE = settings(
     BASE,
-    max_examples=100,
+    max_examples=400,
     stateful_step_count=40,
     phases=[Phase.generate],
     derandomize=True,
@@ -28,7 +27,6 @@ PATIENCE = settings(
     report_multiple_bugs=False,
     print_blob=False,
 )
-MORE_PATIENCE = settings(PATIENCE, max_examples=2_000)
 
 
 @dataclass(frozen=True)
@@ -91,21 +89,16 @@ BUGS = {
     "cancel counts one job and takes two": Bug("cancel", "'cancel', taken)", "'cancel', 1)"),
     "redrive removes nothing": Bug("redrive", "redis.call('LREM', dead, 1, ARGV[i])", ""),
 }
-RARE = {  # found within 2,000 examples, not within 100: looked for in the deep profile alone
-    "settle removes the job, then dies before it writes",
-    "settle ends what is not in processing any more",
+RARE = {  # looked for in the deep profile alone; each of the others is found in less than 40 examples
     "adopt does not take over the lease of a sweep",
     "reclaim takes one of n equal items for the one with the lease by id",
-    "reclaim writes no letter",
     "cancel counts one job and takes two",
-    "redrive removes nothing",
 }
-DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+NAMES = [name for name in BUGS if PROFILE == "deep" or name not in RARE]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, id=name) for name in BUGS if DEEP or name not in RARE]
-)
+@pytest.mark.timeout(600)  # a miss takes long
+@pytest.mark.parametrize("name", NAMES)
 def test_it_is_found(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     bug = BUGS[name]
 
@@ -119,4 +112,4 @@ def test_it_is_found(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(request, "script", mutated)
     with pytest.raises(AssertionError):
-        find_faults(url, MORE_PATIENCE if name in RARE else PATIENCE)
+        find_faults(url, settings(PATIENCE, max_examples=3_000) if name in RARE else PATIENCE)

@@ -155,7 +155,11 @@ class Site:
         def blocked() -> bool:
             listing = self.redis.client_list()
             for running in consumers:
-                mine = [c["cmd"] for c in listing if c["name"] == f"headrace:{running.name}"]
+                mine = [
+                    client["cmd"]
+                    for client in listing
+                    if client["name"] == f"headrace:{running.name}" and "b" in client["flags"]
+                ]
                 if mine.count("blmove") < queues or mine.count("blpop") < 1:
                     return False
             return True

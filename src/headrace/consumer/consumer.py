@@ -67,6 +67,7 @@ class Consumer:
         self._hints = 0  # how often something did: also while a claim was under way
         self._grace_until: float | None = None  # set when it is stopped
         self._failure: BaseException | None = None
+        self._begun = False
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -106,9 +107,10 @@ class Consumer:
         else:
             self._grace_until = monotonic() + self._options.grace_s
             log.info("stopping; %d jobs are running", len(self._slots.running))
-            self._jobs.closing = True
-            self._jobs.give_back_ready()
-            self._intake.end()
+            if self._begun:
+                self._jobs.closing = True
+                self._jobs.give_back_ready()
+                self._intake.end()
         self._wake.set()
 
     def _open(self) -> None:
@@ -129,7 +131,7 @@ class Consumer:
         )
         self._intake = Intake(self._store, self._queues, label, moved=self._moved, look=self._look)
         # When an answer does not come, there is time for another try before the lease runs out.
-        own = Store(url, name=label, timeout_s=min(5.0, lease.extend_every_s / 2))
+        own = Store(url, name=label, timeout_s=min(5.0, 0.75 * lease.extend_every_s))
         loop = asyncio.get_running_loop()
         self._keeper = LeaseKeeper(
             own,
@@ -141,6 +143,7 @@ class Consumer:
             failed=lambda error: loop.call_soon_threadsafe(self._fail, error),
         )
         self._maintenance = Maintenance(self._store, self.name, lease)
+        self._begun = True
 
     async def _register(self) -> None:
         """Make the queues known, which is also the first sign of Redis."""

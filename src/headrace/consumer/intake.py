@@ -117,6 +117,9 @@ class Intake:
             await self._idle.wait()
             if self._closing:
                 return
+            if self._ending:  # else the channel would end, or forget, the request that is begun now
+                await asyncio.wait(self._ending)
+                continue
             if not self._active[k.queue].is_set():
                 continue
             self._moving += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -11,6 +12,8 @@ from headrace.policy import LeasePolicy
 
 DEFAULT_THREADS: Final = 10
 DEFAULT_ASYNC: Final = 100
+
+_NAME = re.compile(r"[!-9;-~]{1,100}")  # it stands in claim tokens and in CLIENT LIST
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,11 @@ class ConsumerOptions:
             raise InvalidSetting(f"concurrency={self.concurrency} must be from 1 to 10000")
         if self.max_jobs is not None and self.max_jobs < 1:
             raise InvalidSetting(f"max_jobs={self.max_jobs} must be 1 or more")
+        if self.name is not None and not _NAME.fullmatch(self.name):
+            raise InvalidSetting(
+                f"{self.name!r} cannot be a consumer's name: use 1 to 100 letters, digits and signs "
+                "of ASCII, no white space, and no colon"
+            )
         if self.grace_s < 0 or self.unknown_task_ttl_s < 0:
             raise InvalidSetting("periods must be 0 seconds or more")
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
+import sys
 from collections.abc import Callable
+from typing import Final
 
 from headrace.app import Headrace
 from headrace.consumer.consumer import Consumer
 from headrace.consumer.options import ConsumerOptions
+
+log = logging.getLogger("headrace.consumer")
+
+_REST_S: Final = 1.0
 
 _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 try:
@@ -37,3 +45,22 @@ async def _main(app: Headrace, options: ConsumerOptions) -> None:
         loop.add_signal_handler(number, consumer.stop)
     await consumer.run()
     await app.aclose()
+    await _end_the_rest()
+
+
+async def _end_the_rest() -> None:
+    """End what tasks have left behind, or the process without them: one that has to end, ends.
+
+    A task may swallow its cancellations, or wait for a thread that hangs; asyncio and Python would
+    wait for both for ever. Their jobs have been given back.
+    """
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    threads = asyncio.ensure_future(asyncio.get_running_loop().shutdown_default_executor())
+    _, left = await asyncio.wait({*rest, threads}, timeout=_REST_S)
+    if left:
+        log.error("tasks and threads that do not end are left behind")
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)

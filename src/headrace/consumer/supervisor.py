@@ -35,6 +35,7 @@ Program = Callable[[ConsumerOptions], int]
 
 _SETTLED_S: Final = 5.0  # a child that lives so long has started well
 _LONGEST_PAUSE_S: Final = 10.0
+_STEP_S: Final = 0.05
 
 
 @dataclass(slots=True, eq=False)
@@ -71,13 +72,15 @@ class _Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._base = options.name or new_name()
         self._children: list[_Child] = []
-        self._stopping = threading.Event()
+        self._stopping = False
         self._failed = False
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._forward)
-        self._children = [self._start(0) for _ in range(self._workers)]
+        for _ in range(self._workers):
+            if not self._stopping:
+                self._start()
         while self._children:
             sentinels = {child.process.sentinel: child for child in self._children}
             for sentinel in multiprocessing.connection.wait(list(sentinels)):
@@ -86,15 +89,17 @@ class _Supervisor:
         self._store.close()
         return 1 if self._failed else 0
 
-    def _start(self, quick_deaths: int) -> _Child:
+    def _start(self, quick_deaths: int = 0) -> None:
         name = f"{self._base}-{secrets.token_hex(2)}"
         options = dataclasses.replace(self._options, name=name)
         process = self._context.Process(target=_child, args=(self._program, options), name=name)
         process.start()
-        return _Child(process, name, monotonic(), quick_deaths)
+        self._children.append(_Child(process, name, monotonic(), quick_deaths))
+        if self._stopping:  # the signal came before the child was listed
+            process.terminate()
 
     def _forward(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping.set()
+        self._stopping = True
         for child in self._children:
             with contextlib.suppress(ProcessLookupError):
                 child.process.terminate()
@@ -104,16 +109,24 @@ class _Supervisor:
         self._children.remove(child)
         if child.process.exitcode == 0:
             return  # it was told to end, or its burst is over
+        if self._stopping and child.process.exitcode == -signal.SIGTERM:
+            return  # it was told to end before it had begun
         self._failed = self._failed or self._options.burst
         log.error("consumer %s died (exit code %s)", child.name, child.process.exitcode)
         self._release(child.name)
-        if self._stopping.is_set() or self._options.burst:
+        if self._options.burst:
             return
         quick = child.quick_deaths + 1 if monotonic() - child.started < _SETTLED_S else 0
         if quick > 1:
-            self._stopping.wait(min(_LONGEST_PAUSE_S, 0.1 * 2.0**quick))
-        if not self._stopping.is_set():
-            self._children.append(self._start(quick))
+            self._pause(min(_LONGEST_PAUSE_S, 0.1 * 2.0**quick))
+        if not self._stopping:
+            self._start(quick)
+
+    def _pause(self, pause_s: float) -> None:
+        """Wait, but not beyond the signal to end, whose handler must not touch a lock held here."""
+        until = monotonic() + pause_s
+        while not self._stopping and monotonic() < until:
+            threading.Event().wait(_STEP_S)
 
     def _release(self, name: str) -> None:
         try:

@@ -59,6 +59,9 @@ MALFORMED = {
     "deep nesting": b'{"task":"echo","args":' + DEEP + b"}",
     "deep nesting without an end": b'{"id":"z","task":"echo","args":' + b'[{"a":' * 50_000,
     "nothing but depth": DEEP,
+    "depth in a field that nobody reads": b'{"task":"echo","x":' + DEEP + b"}",
+    "cut off behind an id": b'{"id":"w"',
+    "pickle": b"\x80\x04\x95\x0b\x00\x00\x00\x00\x00\x00\x00\x8c\x04echo\x94.",
     "id that is no string": b'{"id":[],"args":[]}',
     "looks like a letter": b'{"error":{"reason":"malformed"}}',
 }
@@ -88,6 +91,10 @@ RUNS: dict[str, tuple[bytes, Any]] = {
     ),
     "kwargs": (b'{"kwargs":{"value":[{}]},"task":"echo"}', [{}]),
     "unknown 1e400": (b'{"task":"echo","args":[1],"x":1e400}', 1),
+    "unknown field that is not UTF-8": (b'{"task":"echo","args":[1],"x":"\xff"}', 1),
+    "escapes in names": (rb'{"\u0074ask":"echo","args":[1],"id":"\u0041"}', 1),
+    "null as error": (b'{"id":"e","task":"echo","args":[1],"error":null}', 1),
+    "bounds below 0": (b'{"task":"echo","args":[1],"max_attempts":-5,"result_ttl":-5}', 1),
 }  # fmt: skip
 
 
@@ -276,6 +283,34 @@ class TestForeign:
             broken.clear()
             site.redis.lmove(site.k.dead, site.k.pending, "LEFT", "RIGHT")
             await await_until(lambda: site.counters().get("done"))
+
+    @WAYS
+    @pytest.mark.parametrize("error", [{"mine": 1}, "mine", {"reason": "r", "payload": "no job"},
+                                       {"reason": "r", "payload_base64": "AAAA"}])  # fmt: skip
+    async def test_an_error_of_somebody_else_is_never_taken_for_the_job(
+        self, site: Site, way: str, error: Any
+    ) -> None:
+        seen: list[bytes] = []
+
+        @site.app.task
+        async def look() -> None:
+            seen.extend(site.state().processing)
+
+        async with fed(site, way, {"id": "e", "task": "look", "args": [], "error": error}):
+            await await_until(lambda: seen)
+        assert [json.loads(job) for job in seen] == [{"id": "e", "task": "look", "args": []}]
+
+    @WAYS
+    @pytest.mark.parametrize("call", [{"args": [1, 2]}, {"kwargs": {"who": 1}},
+                                      {"args": [1], "kwargs": {"value": 1}}])  # fmt: skip
+    async def test_arguments_that_do_not_fit_are_not_tried_again(
+        self, site: Site, way: str, call: dict[str, Any]
+    ) -> None:
+        async with fed(site, way, {"task": "echo"} | call):
+            [letter] = await site.died()
+        assert letter["error"]["reason"] == "invalid_arguments"
+        assert letter["attempt"] == 1
+        assert call.items() <= letter.items()
 
 
 class TestTooLarge:

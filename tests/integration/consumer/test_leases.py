@@ -19,7 +19,7 @@ from headrace.policy import LeasePolicy
 from tests.support.consuming import QUICK, Site, hold_as, ids_of
 from tests.support.wait import await_until, wait_until
 
-SHORT = LeasePolicy(lease_s=0.3, bare_lease_s=0.3)
+SHORT = LeasePolicy(lease_s=0.6, bare_lease_s=0.6)
 BOTH = pytest.mark.parametrize("kind", ["async", "sync"])
 
 
@@ -62,7 +62,7 @@ class TestAlive:
         async with site.consumer(lease=SHORT), site.consumer(lease=SHORT):
             await site.app.aenqueue("wait")
             first = await lease_of(site)
-            await await_until(lambda: site.now_ms() > first + 1_200)
+            await await_until(lambda: site.now_ms() > first + 1_000)
             runs.go.set()
             await site.drained()
         assert runs.ended == ["done"]
@@ -78,7 +78,7 @@ class TestAlive:
         @site.app.task
         async def rude() -> None:
             runs.append(1)
-            time.sleep(0.9)  # noqa: ASYNC251  three leases
+            time.sleep(1.5)  # noqa: ASYNC251  more than two leases
 
         if way == "by claim":
             await rude.aenqueue()
@@ -100,7 +100,7 @@ class TestAlive:
                 await site.app.aenqueue_many([runs.task.call(), runs.task.call()])  # type: ignore[call-arg]
                 await await_until(lambda: len(runs.begun) == 2)
                 draining.stop()
-                until = site.now_ms() + 900
+                until = site.now_ms() + 1_500
                 await await_until(lambda: site.now_ms() > until)
                 runs.go.set()
                 await site.drained()
@@ -350,14 +350,15 @@ class TestSickRedis:
     ) -> None:
         runs = Runs(own_site, kind)
         site = own_site
-        with_lease = {"lease": SHORT}
+        # Long enough for a server that is just starting to answer within a quarter of it.
+        with_lease = {"lease": LeasePolicy(lease_s=1.0, bare_lease_s=1.0)}
         async with site.consumer(**with_lease), site.consumer(**with_lease) as idle:
             jobs = await site.app.aenqueue_many([runs.task.call() for _ in range(3)])  # type: ignore[call-arg]
             await await_until(lambda: len(runs.begun) == 3)
             await await_until(lambda: set(site.state().leases) == {job.id for job in jobs})
             own_server.kill()
             since = time.monotonic()
-            await await_until(lambda: time.monotonic() > since + 0.6)  # two leases
+            await await_until(lambda: time.monotonic() > since + 1.2)  # more than a lease
             await asyncio.to_thread(own_server.restart)
             # They come back by themselves, and go on to hold what they held.
             until = site.now_ms() + 600

@@ -112,6 +112,24 @@ class TestAttempts:
         assert all(json.loads(raw)["priority"] == 7 for _, raw in runs)
         assert letter["priority"] == 7
 
+    async def test_a_job_that_is_back_before_its_consumer_knows_keeps_its_id(
+        self, site: Site
+    ) -> None:
+        # An idle consumer's move can bring it before the answer to its settle has been read.
+        ids: list[str] = []
+
+        @site.app.task(max_attempts=300, backoff=AT_ONCE)
+        async def fails(ctx: Context) -> None:
+            ids.append(ctx.job_id)
+            raise OSError
+
+        async with site.consumer() as one, site.consumer() as two:
+            await site.idle(one, two)
+            jobs = [await site.app.aenqueue("fails") for _ in range(2)]
+            await site.died(2)
+        assert [ids.count(job.id) for job in jobs] == [300, 300]
+        assert not site.counters().get("renamed")
+
 
 class TestWishes:
     @pytest.mark.parametrize("kind", ["async", "sync"])

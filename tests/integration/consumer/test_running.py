@@ -182,6 +182,14 @@ class TestSlots:
             assert crowd.inside == 2
             crowd.open.set()
 
+    @pytest.mark.parametrize("name", ["", "a b", "a:b", "ä", "a\n", "a" * 101])
+    def test_a_name_that_redis_or_a_claim_token_could_not_hold_is_refused(self, name: str) -> None:
+        from headrace import InvalidSetting
+        from headrace.consumer import ConsumerOptions, parse_queues
+
+        with pytest.raises(InvalidSetting, match="name"):
+            ConsumerOptions(parse_queues("queue"), name=name)
+
     async def test_the_number_of_slots_follows_the_tasks(self, site: Site) -> None:
         from headrace.consumer import default_concurrency
 
