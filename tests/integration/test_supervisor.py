@@ -20,7 +20,10 @@ from tests.support.processes import Process, clean_environment, processes
 from tests.support.wait import wait_until
 
 K = keys_of("queue")
-LEASE_S = 60  # far beyond the tests: nothing here waits for a lease
+LEASE_S = 600  # far beyond the tests: nothing here waits for a lease
+WAIT_S = 60  # the start of three Pythons takes a second, and on a machine under load a minute
+
+pytestmark = pytest.mark.timeout(200)
 
 
 class Line(NamedTuple):
@@ -44,16 +47,30 @@ class Scene:
 
     @contextmanager
     def supervisor(
-        self, folder: Path, *flags: str, app: str = "acceptance.shop", grace_s: float = 0.2
+        self,
+        folder: Path,
+        *flags: str,
+        app: str = "acceptance.shop",
+        workers: int = 2,
+        grace_s: float = 0.2,
     ) -> Iterator[Process]:
         command = (sys.executable, "-m", "headrace", "consume", f"tests.{app}:app")
-        usual = ("-w", "2", "-c", "1", "--lease", str(LEASE_S), "--grace-period", str(grace_s))
+        usual = (
+            "-w",
+            str(workers),
+            "-c",
+            "1",
+            "--lease",
+            str(LEASE_S),
+            "--grace-period",
+            str(grace_s),
+        )
         with processes(folder) as start:
             process = start(*command, *usual, *flags, env=self.env)
             try:
                 yield process
             finally:
-                process.end()
+                process.end(WAIT_S)
                 for line in self.lines("start"):  # orphans, when the test has failed
                     if not is_gone(line.pid):
                         with suppress(ProcessLookupError):
@@ -66,7 +83,7 @@ class Scene:
     def both_nap(self, process: Process) -> list[Line]:
         """Wait until each of the two runs a long job, and give the beginnings."""
         self.app.enqueue_many(self.app.call("nap", n, 60) for n in range(2))
-        wait_until(lambda: len(self.lines("start")) == 2, 20, "both run a job")
+        wait_until(lambda: len(self.lines("start")) == 2, WAIT_S, "both run a job")
         assert process.alive(), process.output
         naps = self.lines("start")
         assert len({nap.pid for nap in naps}) == 2
@@ -98,14 +115,14 @@ def test_the_job_of_a_killed_child_runs_again_at_once_in_the_one_that_replaces_i
     with scene.supervisor(tmp_path) as process:
         victim, other = scene.both_nap(process)
         os.kill(victim.pid, signal.SIGKILL)
-        wait_until(lambda: len(scene.lines("start")) == 3, 20, "the job runs again")
+        wait_until(lambda: len(scene.lines("start")) == 3, WAIT_S, "the job runs again")
         again = scene.lines("start")[2]
         assert (again.number, again.delivery) == (victim.number, 1)
         assert again.pid not in {victim.pid, other.pid}
         assert not is_gone(other.pid)
         assert not any(b"crashes" in job for job in scene.claims())
         assert "died (exit code -9)" in process.output
-        assert process.end() == 0, process.output
+        assert process.end(WAIT_S) == 0, process.output
     invariants.check(scene.redis)
 
 
@@ -117,17 +134,17 @@ def test_a_child_that_is_killed_again_and_again_is_replaced_again_and_again(
         for round_ in range(2):
             os.kill(naps[-1].pid, signal.SIGKILL)
             count = 3 + round_
-            wait_until(lambda n=count: len(scene.lines("start")) == n, 20, "replaced")  # type: ignore[misc]
+            wait_until(lambda n=count: len(scene.lines("start")) == n, WAIT_S, "replaced")  # type: ignore[misc]
             naps = scene.lines("start")
         assert naps[-1].delivery == 2
-        assert process.end() == 0, process.output
+        assert process.end(WAIT_S) == 0, process.output
     assert not scene.redis.llen(K.dead)
 
 
 def test_sigterm_ends_all_and_gives_back_what_runs(scene: Scene, tmp_path: Path) -> None:
     with scene.supervisor(tmp_path) as process:
         naps = scene.both_nap(process)
-        assert process.end() == 0, process.output
+        assert process.end(WAIT_S) == 0, process.output
         assert all(is_gone(nap.pid) for nap in naps)
     state = invariants.check(scene.redis)
     assert len(state.pending) == 2
@@ -137,8 +154,8 @@ def test_sigterm_ends_all_and_gives_back_what_runs(scene: Scene, tmp_path: Path)
 def test_sigterm_lets_short_jobs_finish(scene: Scene, tmp_path: Path) -> None:
     with scene.supervisor(tmp_path, grace_s=20) as process:
         scene.app.enqueue_many(scene.app.call("nap", n, 0.5) for n in range(2))
-        wait_until(lambda: len(scene.lines("start")) == 2, 20, "both run a job")
-        assert process.end() == 0, process.output
+        wait_until(lambda: len(scene.lines("start")) == 2, WAIT_S, "both run a job")
+        assert process.end(WAIT_S) == 0, process.output
     assert len(scene.lines("end")) == 2
     assert invariants.check(scene.redis).counters == {"enqueued": 2, "done": 2}
 
@@ -149,17 +166,17 @@ def test_children_end_by_themselves_when_their_supervisor_is_killed(
     with scene.supervisor(tmp_path) as process:
         naps = scene.both_nap(process)
         process.kill()
-        wait_until(lambda: all(is_gone(nap.pid) for nap in naps), 10, "the children end")
+        wait_until(lambda: all(is_gone(nap.pid) for nap in naps), WAIT_S, "the children end")
     state = invariants.check(scene.redis)
     assert state.counters == {"enqueued": 2, "release": 2}
 
 
 @pytest.mark.parametrize("children", range(4))
 def test_sigterm_while_it_starts_ends_it_too(scene: Scene, tmp_path: Path, children: int) -> None:
-    with scene.supervisor(tmp_path, "-w", "6") as process:
-        wait_until(lambda: len(children_of(process.pid)) > children, 20, "it starts")
+    with scene.supervisor(tmp_path, workers=6) as process:
+        wait_until(lambda: len(children_of(process.pid)) > children, WAIT_S, "it starts")
         os.kill(process.pid, signal.SIGTERM)
-        assert process.popen.wait(15) == 0, process.output
+        assert process.popen.wait(WAIT_S) == 0, process.output
     assert "died" not in process.output
     invariants.check(scene.redis)
 
@@ -179,10 +196,10 @@ def test_a_task_that_does_not_end_does_not_keep_it_from_ending(
 ) -> None:
     with scene.supervisor(tmp_path, app="integration.consumer.stubborn") as process:
         scene.app.enqueue(task, 0)
-        wait_until(lambda: scene.lines("start"), 20, "it runs")
+        wait_until(lambda: scene.lines("start"), WAIT_S, "it runs")
         [line] = scene.lines("start")
         os.kill(process.pid, signal.SIGTERM)
-        assert process.popen.wait(10) == 0, process.output
+        assert process.popen.wait(WAIT_S) == 0, process.output
         assert is_gone(line.pid)
     assert invariants.check(scene.redis).counters == {"enqueued": 1, "release": 1}
 
@@ -190,6 +207,6 @@ def test_a_task_that_does_not_end_does_not_keep_it_from_ending(
 def test_a_burst_ends_all_when_there_is_nothing_left(scene: Scene, tmp_path: Path) -> None:
     scene.app.enqueue_many(scene.app.call("note", n) for n in range(200))
     with scene.supervisor(tmp_path, "--burst") as process:
-        assert process.popen.wait(20) == 0, process.output
+        assert process.popen.wait(WAIT_S) == 0, process.output
     assert sorted(line.number for line in scene.lines("end")) == list(range(200))
     assert invariants.check(scene.redis).counters == {"enqueued": 200, "done": 200}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import astuple, dataclass, field, replace
 from hashlib import sha1
 from typing import Any
@@ -88,7 +89,7 @@ class Model:
         names = (
             "pending processing dead delayed priority cancelled unique results paused swept quiet"
         )
-        return {name: getattr(self, name) for name in names.split()} | {
+        return {name: copy(getattr(self, name)) for name in names.split()} | {
             "leases": {name: astuple(lease) for name, lease in self.leases.items()},
             "stats": {name: count for name, count in self.stats.items() if count},
         }
@@ -164,7 +165,7 @@ class Model:
                 self.stats["cancel"] += 1
             else:
                 self.pending.insert(0, moved)
-        if not mine and self.leased(moved) > self.processing.count(moved):
+        if held is None and self.leased(moved) > self.processing.count(moved):
             self._drop_given(moved)
         return answer
 

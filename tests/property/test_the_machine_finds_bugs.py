@@ -1,7 +1,7 @@
 """Bugs put into the scripts on purpose, some of which were once there: the state machine finds each.
 
 A machine that finds nothing may be blind. Here it looks at scripts that are wrong in one place, for
-a bounded number of examples, which are the same in each run.
+a bounded number of rounds: the chance that it misses one in all of them is below one in a million.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from tests.property.test_state_machine import BASE, PROFILE, find_faults
 
 PATIENCE = settings(
     BASE,
-    max_examples=400,
-    stateful_step_count=40,
+    max_examples=30,
+    stateful_step_count=60,
     phases=[Phase.generate],
-    derandomize=True,
     database=None,
     report_multiple_bugs=False,
     print_blob=False,
@@ -61,7 +60,7 @@ BUGS = {
         "adopt", "and not mine and not (owner == '-' and bytes == moved)", "and false"
     ),
     "adopt leaves the lease that the sweep gave by digest": Bug(
-        "adopt", "if not owner then forget_numbered() end", ""
+        "adopt", "if not owner then forget_given() end", ""
     ),
     "reclaim does not look at the deadline": Bug(
         "reclaim",
@@ -89,7 +88,8 @@ BUGS = {
     "cancel counts one job and takes two": Bug("cancel", "'cancel', taken)", "'cancel', 1)"),
     "redrive removes nothing": Bug("redrive", "redis.call('LREM', dead, 1, ARGV[i])", ""),
 }
-RARE = {  # looked for in the deep profile alone; each of the others is found in less than 40 examples
+RARE = {  # found in a quarter to a half of the rounds, the others in nearly each: in `deep` alone
+    "settle ends what is not in processing any more",
     "adopt does not take over the lease of a sweep",
     "reclaim takes one of n equal items for the one with the lease by id",
     "cancel counts one job and takes two",
@@ -112,4 +112,4 @@ def test_it_is_found(name: str, url: str, monkeypatch: pytest.MonkeyPatch) -> No
 
     monkeypatch.setattr(request, "script", mutated)
     with pytest.raises(AssertionError):
-        find_faults(url, settings(PATIENCE, max_examples=3_000) if name in RARE else PATIENCE)
+        find_faults(url, PATIENCE, rounds=60 if name in RARE else 20)

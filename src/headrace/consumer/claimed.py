@@ -129,9 +129,8 @@ def _read_body(claimed: Claimed, tasks: Mapping[str, Task[Any, Any]]) -> None:
         _unwrap(claimed, error, tasks)
         return
     if call.error:  # redriven, by us or by a plain LMOVE: its failures are forgotten
-        claimed.job = wire.redriven(claimed.job)
-        claimed.owned = False
-        claimed.head, claimed.body = wire.split(claimed.job) or (claimed.head, claimed.body)
+        claimed.head, claimed.body = wire.renewed(claimed.head), wire.without_error(claimed.body)
+        claimed.job, claimed.owned = wire.join(claimed.head, claimed.body), False
     claimed.call = call
     claimed.task = task = tasks.get(call.task)
     if task is None:

@@ -118,7 +118,7 @@ class JobsInHand:
             assert claimed.task is not None
             assert claimed.call is not None
             timeout_s = claimed.call.timeout or claimed.task.config.timeout_s
-            if timeout_s:
+            if timeout_s and timeout_s > 0:
                 claimed.deadline = monotonic() + timeout_s
             self._runner.start(claimed)
 

@@ -62,5 +62,6 @@ async def _end_the_rest() -> None:
     if left:
         log.error("tasks and threads that do not end are left behind")
         logging.shutdown()
-        sys.stdout.flush()
+        if sys.__stdout__ is not None:
+            sys.__stdout__.flush()  # what tasks have printed
         os._exit(0)

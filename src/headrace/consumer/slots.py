@@ -39,6 +39,7 @@ class Slots:
         self.left = most
         self._pace_s: float | None = None
         self._last_start = 0.0
+        self._looks = 0  # at that since; a single one may come after a stall of the whole loop
         self._stuck = False  # nothing has ended since jobs were handed back
 
     @property
@@ -72,7 +73,7 @@ class Slots:
             return None
         claimed = self.ready.popleft()
         self.running.add(claimed)
-        self._last_start = monotonic()
+        self._last_start, self._looks = monotonic(), 0
         if self.left is not None:
             self.left -= 1
         return claimed
@@ -87,7 +88,8 @@ class Slots:
 
     def held_up(self) -> list[Claimed]:
         """Take back the ready jobs when nothing has started for too long, newest first."""
-        if not self.ready or monotonic() - self._last_start < HELD_UP_S:
+        self._looks += 1
+        if not self.ready or self._looks < 2 or monotonic() - self._last_start < HELD_UP_S:
             return []
         self._pace_s = max(
             self._pace_s or 0.0, HELD_UP_S

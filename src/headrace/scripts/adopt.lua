@@ -27,19 +27,21 @@ local function forget()
   redis.call('HDEL', claims, id)
   redis.call('ZREM', leases, id)
 end
--- The sweep may have leased the item under its digest: that lease goes with it.
-local function forget_numbered()
+-- The sweep may have leased the item under its digest, or under an id that was then in use: that
+-- lease goes with it. It is the last one that goes: were it the first, adoptions of equal items would
+-- put off the end of another's for ever.
+local function forget_given()
   local digest, count = numbered(claims, moved)
-  if count > 0 and surplus(processing, claims, moved, count) then
-    drop_numbered(leases, claims, digest .. 1, digest .. count)
-  end
+  if not surplus(processing, claims, moved, count) then return end
+  local last = count > 0 and digest .. count or id_of(moved)
+  if held(redis.call('HGET', claims, last)) == '-' then drop_numbered(leases, claims, last, last) end
 end
 if not mine then
   local paused = redis.call('HGET', meta, 'paused')
   local stop = redis.call('ZSCORE', cancelled, id)
   if paused or stop then
     if redis.call('LREM', processing, 1, moved) == 0 then return 'lost' end
-    if owner then forget() else forget_numbered() end
+    if owner then forget() else forget_given() end
     if not stop then
       redis.call('RPUSH', pending, moved)
       return 'paused'
@@ -57,5 +59,5 @@ else
 end
 redis.call('HSET', claims, id, token .. ' ' .. job)
 redis.call('ZADD', leases, now_ms() + lease, id)
-if not owner then forget_numbered() end
+if not owner then forget_given() end
 return 'ok'

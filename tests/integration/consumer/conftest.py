@@ -1,8 +1,14 @@
-"""A queue on the session's server for each test, and servers of a test's own."""
+"""A queue on the session's server for each test, and servers of a test's own.
+
+HEADRACE_TEST_LOOP says on which event loop the tests run: ``uvloop``, as consumers do where it
+installs, or asyncio's own, which complains of whatever is left open.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +17,14 @@ from redis import Redis
 from headrace.embedded import EmbeddedServer
 from tests.support.consuming import Site
 from tests.support.servers import private_server
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    if os.environ.get("HEADRACE_TEST_LOOP") == "uvloop":
+        import uvloop
+
+        return {"uvloop": uvloop.new_event_loop}
+    return {"asyncio": asyncio.new_event_loop}
 
 
 @pytest.fixture

@@ -112,6 +112,14 @@ class TestSlots:
         assert slots.held_up() == jobs[:0:-1]
         assert slots.held_up() == []
 
+    def test_a_loop_that_stood_still_is_no_slow_job(self, clock: Clock) -> None:
+        slots = Slots(1, None)
+        slots.ready.extend([job(0), job(1)])
+        assert slots.next() is not None
+        clock.now += HELD_UP_S * 10  # and then everything that waited happens at once
+        assert slots.held_up() == []
+        assert slots.held_up() != []
+
     @pytest.mark.parametrize("concurrency", [1, 10, 100, 1_000])
     def test_nothing_is_claimed_ahead_again_until_something_has_ended(
         self, clock: Clock, concurrency: int
@@ -121,6 +129,7 @@ class TestSlots:
         slots.ready.extend(job(number) for number in range(concurrency + 5))
         running = [slots.next() for _ in range(concurrency)]
         assert slots.wanted > 0
+        assert slots.held_up() == []
         clock.now += HELD_UP_S * 1.1
         assert len(slots.held_up()) == 5
         assert slots.wanted == 0

@@ -279,9 +279,11 @@ class TestDelays:
         now = site.now_ms()
         order = list(range(40))
         random.Random(5).shuffle(order)
-        for n in order:
-            await note.options(at=(now + 200 + 2 * n) / 1000).aenqueue(n)
-        await await_until(lambda: site.now_ms() > now + 300)
+        await site.app.aenqueue_many(
+            note.options(at=(now + 400 + 2 * n) / 1000).call(n) for n in order
+        )
+        assert site.now_ms() < now + 400
+        await await_until(lambda: site.now_ms() > now + 500)
         async with site.consumer(concurrency=1):
             await await_until(lambda: len(ran) == 40)
         assert ran == list(range(40))

@@ -102,7 +102,7 @@ class TestAttempts:
 
         @site.app.task(backoff=Backoff(base_s=0.01, jitter=False), max_attempts=2)
         async def fails(ctx: Context) -> None:
-            runs.append((ctx.job_id, site.redis.lindex(site.k.processing, 0)))
+            runs.append((ctx.job_id, site.state().processing[0]))
             raise OSError
 
         async with site.consumer():
@@ -397,7 +397,7 @@ class TestComingBack:
         async def fragile(ctx: Context) -> None:
             if bad:
                 raise OSError
-            runs.append(json.loads(site.redis.lindex(site.k.processing, 0)))
+            runs.append(json.loads(site.state().processing[0]))
 
         async with site.consumer():
             await fragile.options(priority=5).aenqueue()  # type: ignore[call-arg]
