@@ -120,11 +120,11 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
   local kind, ttl = redis.call('TYPE', key).ok, redis.call('PTTL', key)
   if kind == 'zset' then
     for _, name in ipairs(redis.call('ZRANGE', key, 1000000, '+inf', 'BYSCORE')) do
-      redis.call('ZINCRBY', key, -ms, name)
+      redis.call('ZINCRBY', key, 0 - ms, name)
     end
   elseif kind == 'hash' then
     for _, name in ipairs({'swept', 'quiet'}) do
-      if redis.call('HEXISTS', key, name) == 1 then redis.call('HINCRBY', key, name, -ms) end
+      if redis.call('HEXISTS', key, name) == 1 then redis.call('HINCRBY', key, name, 0 - ms) end
     end
   end
   if ttl >= 0 and ttl <= ms then redis.call('DEL', key)
