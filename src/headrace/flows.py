@@ -1,7 +1,8 @@
 """Requests in a row, each depending on the answers before it.
 
 A flow is a generator that yields an operation, or a list of them for one round trip, and is sent
-what comes back; a store's ``follow`` drives it, blocking or awaited. What changes state is in each case one script; a flow only decides which.
+what comes back; a store's ``follow`` drives it, blocking or awaited. What changes state is in each
+case one script; a flow only decides which.
 """
 
 from __future__ import annotations

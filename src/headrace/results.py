@@ -37,7 +37,7 @@ def encode_value(value: Any) -> bytes:
     """Encode a return value. One that is no JSON is told as such: the job is done all the same."""
     try:
         return _encode(End("done", value))
-    except (TypeError, ValueError, RecursionError):
+    except Exception:  # an int beyond 64 bits overflows; a foreign object may raise anything
         return _encode(End("done", unreadable=type(value).__name__))
 
 

@@ -208,7 +208,7 @@ def canonical(job: bytes) -> tuple[Head, bytes]:
     """Give a bare job a head: its own id where it has a usable one, else a new one.
 
     Values keep their bytes; white space between fields goes. An id that is no usable string is kept
-    as ``foreign_id``. The dead letter of a malformed job gives the malformed bytes back.
+    as ``foreign_id``.
 
     Raises:
         Exception: it is not a JSON object; whatever decoding raises.

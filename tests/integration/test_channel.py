@@ -26,13 +26,6 @@ NAME = "headrace:test-channel"
 
 
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[AsyncStore]:
-    store = AsyncStore(url)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def channel(store: AsyncStore) -> AsyncIterator[Channel]:
     channel = Channel(store, NAME)
     yield channel

@@ -32,13 +32,6 @@ def client_of(app: Headrace, store: AsyncStore) -> httpx.AsyncClient:
 
 
 @pytest.fixture
-async def store(url: str) -> AsyncIterator[AsyncStore]:
-    store = AsyncStore(url)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def app(url: str) -> AsyncIterator[Headrace]:
     app = Headrace(url, max_pending=2_000)
 

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
@@ -69,7 +65,7 @@ def serve(
     from headrace import embedded, web
     from headrace.store import probe
 
-    with _signals_that_clean_up():
+    with embedded.ended_by_signals(lambda _number: 0):
         server = embedded.ensure_server(application.redis_url, data_dir)
         try:
             where = application.redis_url
@@ -79,19 +75,3 @@ def serve(
             if server is not None:
                 server.stop()
     return 0
-
-
-@contextmanager
-def _signals_that_clean_up() -> Iterator[None]:
-    """Let the signals that end a process run what is to be done at its end."""
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(0)
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -38,9 +38,8 @@ from headrace.store import AsyncStore, Store
 
 log = logging.getLogger("headrace.consumer")
 
-_TICK_S: Final = (
-    0.05  # how late a timeout may be noticed; one scan for all jobs costs less than timers
-)
+# How late a timeout may be noticed; one scan for all jobs costs less than a timer for each.
+_TICK_S: Final = 0.05
 _CANCEL_AGAIN_S: Final = 1.0  # an async task may swallow its first cancellation
 _REGISTER_EVERY_S: Final = 5.0
 _FLUSH_S: Final = 5.0  # how long a consumer that ends tries to tell Redis what has ended

@@ -143,7 +143,7 @@ class Feed:
     def _put_back(self, batch: Batch) -> None:
         for claimed, _ in batch.pairs:
             claimed.settling = False
-        self._jobs.outbox.put_back([batch])
+        self._jobs.outbox.put_back(batch)
 
     # — adopt —
 

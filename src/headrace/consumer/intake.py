@@ -22,9 +22,8 @@ log = logging.getLogger(__name__)
 BLOCK_S: Final = 5.0
 """How long a blocking request lasts at most: after that, a connection that died silently is noticed."""
 
-_REFUSED_S: Final = (
-    1.0  # a full Redis refuses BLMOVE: then claims, which it does not refuse, ask instead
-)
+# A full Redis refuses BLMOVE: then claims, which it does not refuse, ask instead.
+_REFUSED_S: Final = 1.0
 
 
 class Intake:

@@ -51,7 +51,6 @@ class Outbox:
                 batches.append(Batch(batch[0][0].k, batch))
         return batches
 
-    def put_back(self, batches: list[Batch]) -> None:
+    def put_back(self, batch: Batch) -> None:
         """Put outcomes back to the front: their call failed, and may be sent again."""
-        for batch in batches:
-            self._by_queue[batch.k.queue].extendleft(reversed(batch.pairs))
+        self._by_queue[batch.k.queue].extendleft(reversed(batch.pairs))

@@ -91,9 +91,8 @@ class Slots:
         self._looks += 1
         if not self.ready or self._looks < 2 or monotonic() - self._last_start < HELD_UP_S:
             return []
-        self._pace_s = max(
-            self._pace_s or 0.0, HELD_UP_S
-        )  # claim no more ahead until it is quick again
+        # Claim no more ahead until it is quick again.
+        self._pace_s = max(self._pace_s or 0.0, HELD_UP_S)
         self._stuck = True
         return self.empty()
 

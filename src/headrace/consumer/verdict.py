@@ -9,8 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import msgspec
-
 from headrace import results, wire
 from headrace.clock import now_ms
 from headrace.consumer.claimed import Claimed
@@ -52,7 +50,7 @@ def of_run(claimed: Claimed, value: Any, error: BaseException | None, bench: Ben
     """Judge a run: what the task returned, or raised."""
     if error is None:
         ttl_ms = _result_ttl_ms(claimed)
-        return _outcome(claimed, "done", ttl_ms, _encoded(value) if ttl_ms else b"")
+        return _outcome(claimed, "done", ttl_ms, results.encode_value(value) if ttl_ms else b"")
     stop = claimed.context.stop_reason if claimed.context is not None else None
     if isinstance(error, _STOPPED):
         if stop in ("shutdown", "lost"):
@@ -165,10 +163,3 @@ def _result_ttl_ms(claimed: Claimed) -> int:
     seconds = own_s if own_s is not None else task_s
     # A foreign job may wish for anything; Redis refuses what lies beyond its calendar.
     return round(min(max(seconds or 0, 0), _LONGEST_S) * 1000)
-
-
-def _encoded(value: Any) -> bytes:
-    try:
-        return results.encode_value(value)
-    except Exception:  # an int beyond 64 bits overflows; a foreign object may raise anything
-        return msgspec.json.encode(results.End("done", unreadable=type(value).__name__))

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import signal
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 
@@ -18,6 +14,7 @@ from headrace.demo.play import Play
 from headrace.demo.stage import Stage, Trouble
 from headrace.demo.story import as_data
 from headrace.demo.summary import drawn
+from headrace.embedded import ended_by_signals
 from headrace.errors import StoreError
 
 
@@ -48,7 +45,7 @@ def run_demo(
     folder = Path(tempfile.mkdtemp(prefix="headrace-demo-"))
     picture = Picture(aside=json)
     try:
-        with _signals_that_clean_up():
+        with ended_by_signals(lambda number: 128 + number):
             inventory = take_inventory(files, folder)
             with Stage(folder) as stage, picture:
                 story = Play(inventory, stage, picture).run(consumers, kill=kill and consumers > 1)
@@ -68,19 +65,3 @@ def run_demo(
     else:
         picture.finish(drawn(story))
     return 1 if story.audit.problems else 0
-
-
-@contextmanager
-def _signals_that_clean_up() -> Iterator[None]:
-    """Let the signals that end a process run what is to be done at its end."""
-
-    def end(number: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
-    before = {number: signal.signal(number, end) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

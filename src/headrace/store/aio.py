@@ -1,6 +1,6 @@
 """The store that is awaited. It belongs to one event loop: each call takes a connection of its own.
 
-Its twin is ``store/sync.py``; the two differ in ``await`` alone.
+Its twin is ``store/sync.py``; the two differ in ``await``, and in who bounds a request's time.
 """
 
 from __future__ import annotations
@@ -89,9 +89,8 @@ class AsyncStore:
                 exchange.names_of(operations), self.url, error, sent=sent
             ) from error
         except BaseException:
-            await connection.disconnect(
-                nowait=True
-            )  # an answer may still be under way: nobody else must read it
+            # An answer may still be under way: nobody else must read it.
+            await connection.disconnect(nowait=True)
             raise
         if exchange.is_demoted(replies):
             await connection.disconnect(nowait=True)

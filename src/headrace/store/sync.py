@@ -1,6 +1,6 @@
 """The store that blocks. Safe to share between threads: each call takes a connection of its own.
 
-Its twin is ``store/aio.py``; the two differ in ``await`` alone.
+Its twin is ``store/aio.py``; the two differ in ``await``, and in who bounds a request's time.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ class Store:
                 exchange.names_of(operations), self.url, error, sent=sent
             ) from error
         except BaseException:
-            connection.disconnect()  # an answer may still be under way: nobody else must read it
+            # An answer may still be under way: nobody else must read it.
+            connection.disconnect()
             raise
         if exchange.is_demoted(replies):
             connection.disconnect()
