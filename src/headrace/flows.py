@@ -167,7 +167,7 @@ def purge(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
 def disown(k: Keys, consumer: str, known: Container[str] = ()) -> Flow[int]:
     """Release, uncharged, what a consumer holds and does not know of; answers how much.
 
-    After a claim whose answer was lost, and for a consumer that is dead for certain.
+    After a claim whose answer was lost: nothing of it has begun.
     """
     claims: list[tuple[str, int]] = yield from claims_of(k, consumer)
     # Newest first: each goes to the front of the queue, so the oldest is the first to go again.
@@ -176,6 +176,17 @@ def disown(k: Keys, consumer: str, known: Container[str] = ()) -> Flow[int]:
         releases = [op.Outcome(i, n, "release") for i, n in strays[start : start + PAGE]]
         yield op.settle(k, consumer, releases)
     return len(strays)
+
+
+def forfeit(k: Keys, consumer: str) -> Flow[int]:
+    """End the leases of a consumer that is gone, so that they are reclaimed now; answers how many.
+
+    Each is charged as a crash, as any lease that runs out: perhaps it was the job that killed it.
+    """
+    claims: list[tuple[str, int]] = yield from claims_of(k, consumer)
+    for start in range(0, len(claims), PAGE):
+        yield op.extend(k, consumer, claims[start : start + PAGE], lease_ms=0)
+    return len(claims)
 
 
 def disconnect(label: str) -> Flow[None]:

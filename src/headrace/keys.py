@@ -15,6 +15,7 @@
     queue:result:<id>        list    one element: how the job ended; expires
     queue:unique:<key>       string  the id of the job enqueued with that key; expires
     headrace:queues          set     names of the queues that producers and consumers have used
+    headrace:consumers       set     names of consumers that have been seen connected and may hold jobs
     headrace:leader          string  who sweeps and promotes; expires
 
 ``queue`` stands for the queue's name. On a cluster the pending list keeps its plain name and all
@@ -30,8 +31,10 @@ from functools import lru_cache
 from headrace.errors import InvalidSetting
 
 QUEUES = "headrace:queues"
+CONSUMERS = "headrace:consumers"
 LEADER = "headrace:leader"
 CONNECTION_PREFIX = "headrace:"  # of CLIENT SETNAME, so that an operator sees whose a connection is
+PROGRAMS = frozenset({"cli", "producer", "server", "supervisor"})  # what follows it; else a consumer
 
 _NAME = re.compile(r"[^\s:{}\x00-\x1f]{1,100}")
 

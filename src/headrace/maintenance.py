@@ -1,4 +1,4 @@
-"""Maintenance: promotes due jobs, sweeps for bare items, reclaims expired leases.
+"""Maintenance: promotes due jobs, sweeps for bare items, reclaims what lost consumers held.
 
 Every consumer and every server runs this; one of them leads at a time and does the work, so a queue
 recovers with any of them alive. Each step is a script that decides by Redis' clock and may run twice.
@@ -8,20 +8,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import Final
 
+from headrace import flows
 from headrace import operations as op
 from headrace.clock import monotonic
-from headrace.errors import StoreError
-from headrace.keys import is_name, keys_of
+from headrace.errors import StoreError, StoreRefused
+from headrace.keys import Keys, is_name, keys_of
 from headrace.operations import Operation, Promoted, Reclaimed, Swept
 from headrace.policy import LEADER_LEASE_S, LeasePolicy, Patience
+from headrace.presence import Presence
 from headrace.store import AsyncStore
 
 log = logging.getLogger(__name__)
 
 _QUEUES_A_TRIP: Final = 50
 _LEAST_PAUSE_S: Final = 0.001
+
+# A list of who is connected costs Redis 2 us for each connection. However many there are, it is
+# asked for at most so much of the time: with 1,000 every second, with 10,000 about every 8 s.
+_LOOK_SHARE: Final = 1 / 300
 
 
 class Maintenance:
@@ -42,6 +49,9 @@ class Maintenance:
         self._walked_at = 0.0
         self._hurry = asyncio.Event()
         self._due_at: float | None = None
+        self._presence = Presence(policy.gone_after_s)
+        self._look_at = 0.0  # not before; infinite where CLIENT LIST is not allowed
+        self._leader = ""  # who led at the last look
         self.leads = False
 
     async def run(self) -> None:
@@ -55,6 +65,10 @@ class Maintenance:
                     patience.over()
                 except StoreError as error:
                     self.leads = False
+                    # Whoever was connected has to come back first, and some look only when they
+                    # extend what they hold.
+                    self._presence.blind(monotonic() + self._policy.extend_every_s)
+                    self._leader = ""  # nor is it the leader's fault that the lead ran out
                     await patience.wait(error)
                     continue
                 self._cycle_s = max(self._policy.sweep_every_s, monotonic() - started)
@@ -90,13 +104,15 @@ class Maintenance:
     async def _turn(self) -> bool:
         """Do one round if this one leads; answers whether there is more to do at once."""
         leader = await self._store.run(op.lead(self._name, round(LEADER_LEASE_S * 1000)))
+        before, self._leader = self._leader, leader
         if leader != self._name:
             self.leads = False
             return False
-        if not self.leads:
-            log.debug("%s leads the maintenance now", self._name)
-            self.leads = True
         queues = [queue for queue in await self._store.run(op.queues()) if is_name(queue)]
+        if not self.leads:
+            await self._take_over(before)
+        if monotonic() >= self._look_at:
+            await self._look_for_the_gone(queues)
         walk = monotonic() - self._walked_at >= self._policy.lease_s
         if walk and not any(self._offsets.values()):
             self._walked_at = monotonic()
@@ -105,6 +121,39 @@ class Maintenance:
         for start in range(0, len(queues), _QUEUES_A_TRIP):
             busy |= await self._visit(queues[start : start + _QUEUES_A_TRIP], walk=walk)
         return busy
+
+    async def _take_over(self, before: str) -> None:
+        log.debug("%s leads the maintenance now", self._name)
+        known = await self._store.run(op.consumers())
+        self._presence.learn(known)
+        if before not in ("", self._name):  # else its lead would not have run out
+            self._presence.silent(before, monotonic() - LEADER_LEASE_S)
+        self._look_at = 0.0
+        self.leads = True
+
+    async def _look_for_the_gone(self, queues: list[str]) -> None:
+        """End the leases of consumers without any connection: they need not run out."""
+        started = monotonic()
+        try:
+            connected = await self._store.run(op.connected())
+        except StoreRefused as error:
+            log.info("lost consumers are found only when their leases run out: %s", error)
+            self._look_at = math.inf
+            return
+        now = monotonic()
+        self._look_at = now + (now - started) / _LOOK_SHARE
+        new, gone = self._presence.look(connected, now)
+        if new:
+            await self._store.run(op.saw(new))
+        for name in gone:
+            for queue in queues:
+                count = await self._store.follow(flows.forfeit(keys_of(queue), name))
+                if count:
+                    log.warning(
+                        "consumer %s is gone: its %d jobs in %s are free", name, count, queue
+                    )
+            await self._store.run(op.buried(name))
+            self._presence.forget(name)
 
     async def _visit(self, queues: list[str], *, walk: bool) -> bool:
         requests: list[Operation[Promoted] | Operation[Swept] | Operation[Reclaimed]] = []
@@ -129,7 +178,7 @@ class Maintenance:
                     reclaimed.back,
                     reclaimed.died,
                 )
-            busy |= bool(swept.next_offset)
+            busy |= bool(swept.next_offset) or reclaimed.back + reclaimed.died >= op.RECLAIM_LIMIT
         return busy
 
     def _requests(
@@ -144,12 +193,7 @@ class Maintenance:
                 offset=offset,
                 only_if_unequal=not walk and not offset,
             ),
-            op.reclaim(
-                k,
-                grace_ms=round(policy.grace_s * 1000),
-                gap_ms=round(max(policy.gap_s, 3 * self._cycle_s) * 1000),
-                max_crashes=policy.max_crashes,
-            ),
+            reclaiming(k, policy, gap_s=3 * self._cycle_s),
         ]
 
     async def _resign(self) -> None:
@@ -158,3 +202,19 @@ class Maintenance:
                 await self._store.run(op.lead(self._name, 0))
             except StoreError as error:
                 log.debug("the lead runs out by itself: %s", error)
+
+
+def reclaiming(k: Keys, policy: LeasePolicy, *, gap_s: float = 0.0) -> Operation[Reclaimed]:
+    """Describe a look at expired leases under a policy.
+
+    Args:
+        k: the queue's keys.
+        policy: how long claims last.
+        gap_s: a time without sweeps that is usual here, if it is longer than the policy's.
+    """
+    return op.reclaim(
+        k,
+        grace_ms=round(policy.grace_s * 1000),
+        gap_ms=round(max(policy.gap_s, gap_s) * 1000),
+        max_crashes=policy.max_crashes,
+    )

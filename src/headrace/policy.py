@@ -14,6 +14,12 @@ from headrace.errors import InvalidSetting, StoreError
 log = logging.getLogger(__name__)
 
 LEADER_LEASE_S: Final = 3.0  # three missed renewals
+SUSPECT_CRASHES: Final = 2
+"""So many lost consumers make a job a suspect, which runs alone in a process of its own.
+
+One loss is a deploy or a machine, and charges whatever was in hand; a second one may still be chance,
+but from then on it is cheaper to look than to lose a third consumer.
+"""
 _FIRST_PAUSE_S: Final = 0.05
 _LONGEST_PAUSE_S: Final = 2.0  # so that a Redis that is back is found soon, by however many clients
 
@@ -50,6 +56,15 @@ class LeasePolicy:
     def sweep_every_s(self) -> float:
         """How often the leader looks: every second, more often only for leases below 10 s."""
         return min(1.0, self.lease_s / 10)
+
+    @property
+    def gone_after_s(self) -> float:
+        """How long a consumer may be without any connection before its leases end: 5.5 s by default.
+
+        A live one is back sooner: even when its event loop is blocked, its leases are extended, over
+        a connection that is made anew if need be.
+        """
+        return max(1.0, 1.1 * self.extend_every_s)
 
     @property
     def gap_s(self) -> float:

@@ -18,6 +18,7 @@ from headrace import operations as op
 from headrace import wire
 
 KEY_TTL = 10 * 3_600_000  # ms
+ENDED = -1  # the deadline of a lease that was ended; Redis has 0
 
 
 def id_of(job: bytes) -> str | None:
@@ -204,7 +205,7 @@ class Model:
         for job_id, number in claims:
             held = self.leases.get(job_id)
             if held and held.owner == f"{consumer}:{number}":
-                held.deadline = self.now + lease
+                held.deadline = self.now + lease if lease else ENDED
             else:
                 lost.append(job_id)
         return lost
@@ -236,16 +237,13 @@ class Model:
         if self.swept is None or self.now - self.swept > gap:
             self.quiet = self.now + grace
         self.swept = self.now
-        if self.now < self.quiet:
-            return op.Reclaimed(quiet_ms=self.quiet - self.now)
+        past = ENDED if self.now < self.quiet else self.now
         words: Counter[str] = Counter()
-        expired = [
-            (held.deadline, n) for n, held in self.leases.items() if held.deadline <= self.now
-        ]
+        expired = [(held.deadline, n) for n, held in self.leases.items() if held.deadline <= past]
         for _, name in sorted(expired)[:limit]:
             while words["reclaimed"] + words["dead"] < limit and name in self.leases:
                 held = self.leases[name]
-                if held.deadline > self.now:
+                if held.deadline > past:
                     break
                 if name.startswith("~"):
                     # Equal items are alike: none of them expired while there are more leases.
@@ -259,7 +257,8 @@ class Model:
                     words[self._give_back(held, max_crashes)] += 1
         self.stats["reclaimed"] += words["reclaimed"]
         self.stats["dead"] += words["dead"]
-        return op.Reclaimed(back=words["reclaimed"], died=words["dead"])
+        quiet_ms = max(0, self.quiet - self.now)
+        return op.Reclaimed(quiet_ms, words["reclaimed"], words["dead"])
 
     def redrive(self, pairs: Sequence[tuple[bytes, bytes]]) -> int:
         moved = 0

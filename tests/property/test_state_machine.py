@@ -39,7 +39,7 @@ from headrace.keys import keys_of
 from headrace.operations import Operation
 from headrace.scripts import Script
 from headrace.store import Store
-from tests.property.model import KEY_TTL, Model, id_of
+from tests.property.model import ENDED, KEY_TTL, Model, id_of
 
 T = TypeVar("T")
 
@@ -343,7 +343,7 @@ class Protocol(RuleBasedStateMachine):
         }
 
     def instant(self, at: bytes) -> int:
-        return int(at) - self.started_at + self.model.now
+        return int(at) - self.started_at + self.model.now if int(at) else ENDED
 
     def claim_of(self, value: bytes) -> tuple[str, bytes]:
         owner, _, job = value.partition(b" ")
@@ -628,6 +628,17 @@ class Protocol(RuleBasedStateMachine):
         releases = [op.Outcome(i, n, "release") for n, i in sorted(strays, reverse=True)]
         self.model.settle(name, releases)
         assert self.store.follow(flows.disown(K, name, known)) == len(strays)
+
+    @when("leases")
+    @rule(name=names)
+    def is_gone(self, name: str) -> None:
+        """Somebody sees that a consumer has no connection; it may be alive all the same."""
+        mine = [
+            lease for lease in self.model.leases.values() if lease.owner.startswith(f"{name}:")
+        ]
+        for lease in mine:
+            lease.deadline = ENDED
+        assert self.store.follow(flows.forfeit(K, name)) == len(mine)
 
     # Plain consumers.
 

@@ -22,7 +22,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "headrace"
 FLOORS = (
     *("errors", "clock", "ids", "keys", "scripts", "wire", "results", "retry", "settings"),
     *("options", "context", "operations", "flows", "store", "embedded", "policy", "logs"),
-    *("producer", "job", "task", "app", "maintenance"),
+    *("producer", "job", "task", "app", "presence", "maintenance"),
     "__init__",
     *("consumer", "doctor", "web", "demo", "cli", "__main__"),
 )

@@ -1,7 +1,7 @@
 """Several consumers on one machine: starts them, restarts those that die, frees what they held.
 
 A dead child's connections are closed on the server first, so that nothing it sent can still arrive;
-then its claims are released, at once and uncharged: nobody waits for a lease to run out.
+then its leases end and its jobs are reclaimed, at once: nobody waits for a lease to run out.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ from types import FrameType
 from typing import Final
 
 from headrace import flows
+from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.consumer.consumer import new_name
 from headrace.consumer.options import ConsumerOptions
 from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
+from headrace.maintenance import reclaiming
 from headrace.store import Store
 
 log = logging.getLogger("headrace.consumer")
@@ -113,7 +115,7 @@ class _Supervisor:
             return  # it was told to end before it had begun
         self._failed = self._failed or self._options.burst
         log.error("consumer %s died (exit code %s)", child.name, child.process.exitcode)
-        self._release(child.name)
+        self._recover(child.name)
         if self._options.burst:
             return
         quick = child.quick_deaths + 1 if monotonic() - child.started < _SETTLED_S else 0
@@ -128,15 +130,18 @@ class _Supervisor:
         while not self._stopping and monotonic() < until:
             threading.Event().wait(_STEP_S)
 
-    def _release(self, name: str) -> None:
+    def _recover(self, name: str) -> None:
         try:
             self._store.follow(flows.disconnect(f"{CONNECTION_PREFIX}{name}"))
             for queue in self._options.queues:
-                count = self._store.follow(flows.disown(keys_of(queue.name), name))
+                k = keys_of(queue.name)
+                count = self._store.follow(flows.forfeit(k, name))
+                for _ in range(0, count, op.RECLAIM_LIMIT):
+                    self._store.run(reclaiming(k, self._options.lease))
                 if count:
-                    log.warning("queue %s: %d jobs of %s are released", queue.name, count, name)
-        except StoreError as error:  # then their leases run out
-            log.warning("the jobs of %s were not released: %s", name, error)
+                    log.warning("queue %s: %d jobs of %s run again", queue.name, count, name)
+        except StoreError as error:  # then they are reclaimed later
+            log.warning("the jobs of %s have to wait until they are reclaimed: %s", name, error)
 
 
 def _child(program: Program, options: ConsumerOptions) -> None:

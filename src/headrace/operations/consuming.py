@@ -118,7 +118,7 @@ class Extended:
 def extend(
     k: Keys, consumer: str, claims: Sequence[tuple[str, int]], *, lease_ms: int
 ) -> Operation[Extended]:
-    """Move the deadlines of claims, given as id and claim number."""
+    """Move the deadlines of claims, given as id and claim number; 0 ms: end them."""
     args: list[Argument] = [lease_ms, consumer]
     for job_id, number in claims:
         args += (job_id, number)

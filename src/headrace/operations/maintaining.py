@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 from headrace import keys
 from headrace.keys import Keys
-from headrace.operations.request import (
-    Operation,
-    run,
-    text,
-)
+from headrace.operations.request import Operation, command, nothing, run, text, texts
 from headrace.scripts import MAX_ITEMS
+
+RECLAIM_LIMIT: Final = 100
+"""Leases that one call reclaims: each may cost a walk over processing."""
+
+_NAMED: Final = re.compile(rb" name=%b([^ ]+) " % keys.CONNECTION_PREFIX.encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,21 +52,15 @@ class Reclaimed:
     died: int = 0
 
 
-def _reclaimed(raw: Any) -> Reclaimed:
-    if raw[0] == b"quiet":
-        return Reclaimed(quiet_ms=raw[1])
-    return Reclaimed(back=raw[1], died=raw[2])
-
-
 def reclaim(
-    k: Keys, *, grace_ms: int, gap_ms: int, max_crashes: int, limit: int = 100
+    k: Keys, *, grace_ms: int, gap_ms: int, max_crashes: int, limit: int = RECLAIM_LIMIT
 ) -> Operation[Reclaimed]:
     """Make jobs with an expired lease runnable again."""
     used = (
         k.pending, k.processing, k.priority, k.dead, k.leases, k.claims, k.nudge, k.stats, k.meta,
         k.cancelled,
     )  # fmt: skip
-    return run("reclaim", used, (limit, grace_ms, gap_ms, max_crashes), _reclaimed)
+    return run("reclaim", used, (limit, grace_ms, gap_ms, max_crashes), lambda raw: Reclaimed(*raw))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +82,24 @@ def sweep(
 def lead(who: str, lease_ms: int) -> Operation[str]:
     """Take or keep the lead; 0 ms gives it up. Answers who leads."""
     return run("lead", (keys.LEADER,), (who, lease_ms), text)
+
+
+def connected() -> Operation[set[str]]:
+    """Name the consumers that have a connection."""
+    args = ("CLIENT", "LIST", "TYPE", "NORMAL")
+    return command(*args, parse=lambda raw: set(texts(_NAMED.findall(raw))) - keys.PROGRAMS)
+
+
+def consumers() -> Operation[set[str]]:
+    """Name the consumers that have been seen connected, and may hold jobs."""
+    return command("SMEMBERS", keys.CONSUMERS, parse=lambda raw: set(texts(raw)))
+
+
+def saw(consumers: Collection[str]) -> Operation[None]:
+    """Note consumers that are connected, for whoever leads next."""
+    return command("SADD", keys.CONSUMERS, *consumers, parse=nothing)
+
+
+def buried(consumer: str) -> Operation[None]:
+    """Forget a consumer that holds nothing and is not connected."""
+    return command("SREM", keys.CONSUMERS, consumer, parse=nothing)

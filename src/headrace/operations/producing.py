@@ -71,6 +71,18 @@ def enqueue(
     return run("enqueue", used, (max_pending, due, unique.job_id, unique.ttl_ms, *jobs), _enqueued)
 
 
+def confirmation(k: Keys, count: int, timeout_s: float) -> list[Operation[Any]]:
+    """Ask, right after enqueues and on their connection, whether so many replicas have the jobs.
+
+    The last answer is how many do. WAIT is about a connection's last write: so there is one that
+    changes nothing, for whoever is told that its job is there already has written nothing, and that
+    job may not be replicated yet.
+    """
+    timeout_ms = max(1, round(timeout_s * 1000))  # 0 would be without end
+    written = command("HINCRBY", k.stats, "enqueued", 0, parse=nothing)
+    return [written, command("WAIT", count, timeout_ms, parse=int, wait_s=timeout_s)]
+
+
 def register(queue: str) -> Operation[None]:
     """Make a queue known, so that servers sweep it and show it."""
     return command("SADD", keys.QUEUES, queue, parse=nothing)

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
--- Moves the deadlines of leases, each only under its current token.
+-- Moves the deadlines of leases, each only under its current token; or ends them, for a consumer
+-- that is gone.
 -- KEYS 1 leases (zset) 2 claims (hash) 3 cancelled (zset)
--- ARGV 1 lease (ms) 2 consumer, then for each claim: id; claim number
+-- ARGV 1 lease (ms; 0 ends it) 2 consumer, then for each claim: id; claim number
 -- Returns {ids that were lost, ids that somebody wants cancelled}
 -- include: now
 -- include: held
@@ -9,7 +10,8 @@ local leases, claims, cancelled = unpack(KEYS)
 local ids = {}
 for i = 3, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
 local values = redis.call('HMGET', claims, unpack(ids))
-local deadline, scores, lost, stop = now_ms() + ARGV[1], {}, {}, {}
+local deadline = ARGV[1] == '0' and 0 or now_ms() + ARGV[1]
+local scores, lost, stop = {}, {}, {}
 for n, id in ipairs(ids) do
   if held(values[n]) == ARGV[2] .. ':' .. ARGV[2 + 2 * n] then
     scores[#scores + 1] = deadline

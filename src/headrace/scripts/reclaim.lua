@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Makes jobs runnable again whose lease has expired, and counts the crash; too many crashes end in
 -- the dead letters. When sweeps were missing for a while (Redis away or stalled, no leader) it
--- reclaims nothing for a grace, in which live consumers extend what they hold.
+-- reclaims nothing for a grace, in which live consumers extend what they hold; except leases that
+-- were ended, which have the deadline 0.
 -- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 dead (list) 5 leases (zset)
 --      6 claims (hash) 7 nudge (list) 8 stats (hash) 9 meta (hash) 10 cancelled (zset)
 -- ARGV 1 limit (leases, <= 1000) 2 grace (ms) 3 gap (ms): no sweep for longer begins a grace
 --      4 max_crashes
--- Returns {'quiet', ms left of the grace} or {'ok', how many came back, how many died}
+-- Returns {ms left of the grace, how many came back, how many died}
 -- include: now
 -- include: head
 -- include: held
@@ -20,7 +21,7 @@ local swept, quiet = unpack(redis.call('HMGET', meta, 'swept', 'quiet'))
 swept, quiet = tonumber(swept), tonumber(quiet) or 0
 if not swept or now - swept > gap or swept > now then quiet = now + grace end
 redis.call('HSET', meta, 'swept', number(now), 'quiet', number(quiet))
-if now < quiet then return {'quiet', quiet - now} end
+local past = now < quiet and 0 or now
 
 local function letter(job, owner, crashes)
   local body = string.match(job, '^(.*)}%s*$')
@@ -57,10 +58,10 @@ local function expire(name)
   end
   redis.call('LREM', processing, -1, item)
 end
-for _, name in ipairs(redis.call('ZRANGE', leases, '-inf', now, 'BYSCORE', 'LIMIT', 0, limit)) do
+for _, name in ipairs(redis.call('ZRANGE', leases, '-inf', past, 'BYSCORE', 'LIMIT', 0, limit)) do
   while back + died < limit and bytes < 1048576
-    and (tonumber(redis.call('ZSCORE', leases, name)) or now + 1) <= now do expire(name) end
+    and (tonumber(redis.call('ZSCORE', leases, name)) or now + 1) <= past do expire(name) end
 end
 if back > 0 then redis.call('HINCRBY', stats, 'reclaimed', back) end
 if died > 0 then redis.call('HINCRBY', stats, 'dead', died) end
-return {'ok', back, died}
+return {math.max(0, quiet - now), back, died}

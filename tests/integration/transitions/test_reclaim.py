@@ -30,6 +30,27 @@ class TestBack:
         assert queue.reclaim() == op.Reclaimed()
         assert queue.check().processing == [A]
 
+    def test_a_lease_that_was_ended_is_reclaimed_and_charged(self, queue: Driver) -> None:
+        queue.hold(A, B)
+        assert queue.extend(A, lease_ms=0) == op.Extended([], [])
+        assert queue.reclaim() == op.Reclaimed(back=1)
+        state = queue.check()
+        assert (state.pending, state.processing) == ([again(A, crashes=1)], [B])
+
+    def test_a_lease_that_was_ended_is_reclaimed_in_a_grace_too(self, queue: Driver) -> None:
+        queue.hold(A, B)
+        queue.extend(A, lease_ms=0)
+        answer = queue.reclaim(grace_ms=LONG_MS, gap_ms=0)
+        assert answer.quiet_ms and (answer.back, answer.died) == (1, 0)
+        assert queue.check().processing == [B]
+
+    def test_a_lease_that_was_ended_and_then_extended_lasts(self, queue: Driver) -> None:
+        queue.hold(A)
+        queue.extend(A, lease_ms=0)
+        queue.extend(A)
+        assert queue.reclaim() == op.Reclaimed()
+        assert queue.check().processing == [A]
+
     def test_it_goes_behind_those_who_wait(self, queue: Driver) -> None:
         queue.hold(A, lease_ms=1)
         queue.enqueue(B)
