@@ -10,7 +10,7 @@ from headrace.errors import InvalidSetting, UnknownTask
 from headrace.job import Job
 from headrace.keys import keys_of
 from headrace.options import JobOptions, Placement, Seconds, TaskOptions, placement, seconds, types
-from headrace.producer import Producer
+from headrace.producer import CONFIRM_S, Producer
 from headrace.retry import Backoff
 from headrace.settings import DEFAULT_QUEUE, redis_url
 from headrace.task import AsyncTask, Call, Task, handle, prepare
@@ -34,7 +34,8 @@ class Headrace:
     Nothing is connected until the first job is enqueued.
 
     Args:
-        url: where Redis is; else HEADRACE_URL, else REDIS_URL, else redis://127.0.0.1:6379/0.
+        url: where Redis is, or the Sentinels that know; else HEADRACE_URL, else REDIS_URL, else
+            redis://127.0.0.1:6379/0.
         queue: where jobs go whose task names no other queue.
         max_attempts: failed runs after which a job is dead, unless its task says otherwise.
         backoff: how long to wait between attempts, unless the task says otherwise.
@@ -42,6 +43,10 @@ class Headrace:
         result_ttl: seconds results are kept, unless the task says otherwise; None not at all.
         dead_letter: keep jobs that failed for good, unless the task says otherwise.
         max_pending: refuse jobs for a queue in which so many wait; 0 never.
+        confirm_replicas: how many replicas must have a job before its enqueue returns, else it
+            raises NotReplicated; 0 does not ask. Best effort: it needs ``min-replicas-to-write`` on
+            the servers, too (docs/sentinel.md).
+        confirm_timeout: seconds that they have to say so.
 
     Raises:
         InvalidSetting: an argument has no meaning.
@@ -58,12 +63,20 @@ class Headrace:
         result_ttl: Seconds | None = None,
         dead_letter: bool = True,
         max_pending: int = 0,
+        confirm_replicas: int = 0,
+        confirm_timeout: Seconds = CONFIRM_S,
     ) -> None:
         keys_of(queue)
         self.redis_url = redis_url(url)
         self.queue = queue
         self.tasks: dict[str, Task[Any, Any]] = {}
-        self._max_pending = max_pending
+        if isinstance(confirm_replicas, bool) or confirm_replicas < 0:
+            raise InvalidSetting(f"confirm_replicas={confirm_replicas!r} must be 0 or more")
+        self._sending: dict[str, Any] = {
+            "max_pending": max_pending,
+            "confirm_replicas": confirm_replicas,
+            "confirm_timeout_s": seconds("confirm_timeout", confirm_timeout, zero=False),
+        }
         self._defaults: dict[str, Any] = {
             "queue": queue,
             "max_attempts": max_attempts,
@@ -87,7 +100,7 @@ class Headrace:
     def producer(self) -> Producer:
         """Give the producer that all tasks share."""
         if self._producer is None:
-            self._producer = Producer(self.redis_url.url, max_pending=self._max_pending)
+            self._producer = Producer(self.redis_url.url, **self._sending)
         return self._producer
 
     @overload

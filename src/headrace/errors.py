@@ -10,6 +10,7 @@ HeadraceError
 ├── StoreError                Redis did not do what was asked
 │   ├── StoreUnavailable      nothing was sent: it did not happen
 │   ├── ReplyLost             sent, but the answer never came: it may have happened
+│   ├── NotReplicated         Redis has it, but not enough replicas said that they have it too
 │   ├── StoreRefused          Redis answered with an error: it did not happen
 │   └── StoreUnsuitable       what answers is not a Redis >= 7.0 or Valkey >= 7.2
 ├── EmbeddedServerError       the embedded server cannot start here; the message says why
@@ -62,8 +63,8 @@ class StoreError(HeadraceError):
     """Redis did not do what was asked.
 
     Attributes:
-        may_have_happened: True when the request was sent and no answer came, so that only a look
-            at the queue can tell whether it took effect.
+        may_have_happened: True when the request was sent and its success is not known, so that only
+            a look at the queue can tell whether it took effect.
         accepted: ids of the jobs of a large call that were enqueued for certain.
         timed_out: True when Redis gave no sign of life, so that it may be alive for others.
     """
@@ -81,6 +82,17 @@ class ReplyLost(StoreError):
     """The request was sent and the answer never came: it may have happened.
 
     A second ``enqueue`` may therefore make a second job, unless both carry the same ``key``.
+    """
+
+    may_have_happened = True
+
+
+class NotReplicated(StoreError):
+    """The primary has the jobs, but too few replicas confirmed in time that they have them too.
+
+    They will most likely run; only if the primary is lost right now are they lost with it. A second
+    ``enqueue`` makes a second job, unless both carry the same ``key``; then it asks again whether
+    the first one is replicated. ``accepted`` lists those that were confirmed.
     """
 
     may_have_happened = True

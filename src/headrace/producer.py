@@ -9,17 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from headrace import operations as op
-from headrace.errors import QueueFull, StoreError
+from headrace.errors import NotReplicated, QueueFull, StoreError
 from headrace.flows import Flow, chunks
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.operations import Enqueued, Operation, Unique
+from headrace.operations.producing import confirmation
 from headrace.store import AsyncStore, Store
 
 _SCRIPTS_A_TRIP: Final = 8  # about 8 MiB on the way at once, at most
+CONFIRM_S: Final = 1.0
+"""How long replicas have to confirm by default: a healthy one needs a millisecond."""
+
 _NAME: Final = f"{CONNECTION_PREFIX}producer"
 
 
@@ -92,8 +96,10 @@ class Tally:
                     self.ids[one.job_id] = answer.existing_id or one.job_id
 
     def fail(self, calls: Sequence[_Call], error: StoreError) -> None:
-        """Note that these calls came to nothing, as far as is known."""
-        self.take(calls, [error] * len(calls))
+        """Note that these calls came to nothing, as far as is known; what was refused stays so."""
+        for one in (one for call in calls for one in call.submissions):
+            self.ids.pop(one.job_id, None)
+            self.failed.setdefault(one.job_id, error)
 
     def ids_of(self, submissions: Sequence[Submission]) -> list[str]:
         """Give the ids of all jobs of one caller, or raise why some were not accepted."""
@@ -114,11 +120,21 @@ class Producer:
     Args:
         url: where Redis is.
         max_pending: refuse jobs for a queue in which so many wait; 0 never.
+        confirm_replicas: how many replicas must have a job before it counts as accepted.
+        confirm_timeout_s: how long they have to say so, seconds.
     """
 
-    def __init__(self, url: str, *, max_pending: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        max_pending: int = 0,
+        confirm_replicas: int = 0,
+        confirm_timeout_s: float = CONFIRM_S,
+    ) -> None:
         self.url = url
         self.max_pending = max_pending
+        self._confirm = (confirm_replicas, confirm_timeout_s)
         self.store = Store(url, name=_NAME)
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sharing] = WeakKeyDictionary()
         self._registered: set[str] = set()
@@ -129,6 +145,7 @@ class Producer:
         Raises:
             StoreUnavailable: Redis cannot be reached; nothing of the round trip was sent.
             ReplyLost: sent, but the answer never came: the jobs may have been accepted.
+            NotReplicated: too few replicas have confirmed the jobs.
             StoreRefused: Redis answered with an error.
             QueueFull: too many jobs wait already.
         """
@@ -167,15 +184,35 @@ class Producer:
         register = [op.register(queue) for queue in sorted(queues - self._registered)]
         for start in range(0, len(calls), _SCRIPTS_A_TRIP):
             some = calls[start : start + _SCRIPTS_A_TRIP]
+            requests: list[Operation[Any]] = [*register, *(call.operation for call in some)]
+            confirm = self._confirmation(some[0])
             try:
-                answers = yield [*register, *(call.operation for call in some)]
+                answers = yield [*requests, *confirm]
+                tally.take(some, answers[len(register) : len(requests)])
+                if confirm:
+                    self._check_confirmed(answers[len(requests) :])
             except StoreError as error:
                 tally.fail(calls[start:], error)
                 break
-            tally.take(some, answers[len(register) :])
             register = []
             self._registered |= queues
         return tally
+
+    def _confirmation(self, call: _Call) -> list[Operation[Any]]:
+        replicas, timeout_s = self._confirm
+        k = keys_of(call.submissions[0].queue)
+        return confirmation(k, replicas, timeout_s) if replicas else []
+
+    def _check_confirmed(self, answers: Sequence[Any]) -> None:
+        replicas, timeout_s = self._confirm
+        refused = next((one for one in answers if isinstance(one, StoreError)), None)
+        if refused is None and answers[-1] >= replicas:
+            return
+        why = refused or f"{answers[-1]} of {replicas} replicas confirmed within {timeout_s:g} s"
+        raise NotReplicated(
+            f"the primary has the job, but {why}: see whether they are connected and keep up "
+            "(INFO replication). Enqueue it again only with key=, or it may run twice"
+        ) from refused
 
 
 class _Sharing:

@@ -94,6 +94,7 @@ class Enqueue(Generic[P, R]):
         Raises:
             InvalidArguments: the call does not fit the function.
             InvalidJob: an argument is no JSON, or the job is too large.
+            NotReplicated: too few replicas have confirmed the job; the primary has it.
             QueueFull: too many jobs wait already.
             StoreUnavailable: Redis cannot be reached; the job was not accepted.
             ReplyLost: the answer never came; the job may have been accepted.

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import struct
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
@@ -24,7 +25,7 @@ from headrace.store import AsyncStore, Store, exchange
 from tests.support.invariants import check
 from tests.support.proxy import Fault, Proxy, proxied
 from tests.support.servers import private_server
-from tests.support.wait import wait_until
+from tests.support.wait import await_until, wait_until
 
 R = TypeVar("R")
 
@@ -248,6 +249,53 @@ class TestUnavailable:
             store = open_store(url, name="headrace:test", timeout_s=0.05)
             with pytest.raises(StoreUnavailable):
                 store.run(echo("1"))
+
+
+    def test_a_server_that_loads_refuses_each_request_of_a_trip(self, open_store: Open) -> None:
+        loading = b"-LOADING Redis is loading the dataset in memory\r\n"
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            store = open_store(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+            answered = threading.Event()
+
+            def refuse() -> None:
+                with listener.accept()[0] as peer:
+                    peer.recv(1 << 16)
+                    peer.sendall(3 * loading)
+                    answered.wait()
+
+            thread = threading.Thread(target=refuse)
+            thread.start()
+            try:
+                answers = store.run_all([echo("1"), echo("2"), echo("3")])
+            finally:
+                answered.set()
+                thread.join()
+        assert [type(answer) for answer in answers] == [StoreRefused] * 3
+
+    def test_a_connection_that_was_reset_is_unavailable_on_uvloop_too(self) -> None:
+        uvloop = pytest.importorskip("uvloop")
+
+        async def ask(store: AsyncStore, listener: socket.socket) -> None:
+            loop = asyncio.get_running_loop()
+            asked = asyncio.create_task(store.run(echo("1")))
+            peer, _ = await loop.sock_accept(listener)
+            with peer:
+                await loop.sock_recv(peer, 1 << 16)
+                await loop.sock_sendall(peer, b"$1\r\n1\r\n")
+                assert await asked == b"1"
+                # No FIN: what the next writer finds is a connection that was reset.
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            [(connection, _)] = store._idle
+            await await_until(lambda: connection._writer.transport.is_closing())
+            with pytest.raises(StoreError):
+                await store.run(echo("2"))
+            await store.close()
+
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            store = AsyncStore(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(ask(store, listener))
 
 
 class TestReplyLost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headrace.errors import InvalidSetting
-from headrace.settings import DEFAULT_URL, RedisUrl, redacted, redis_url
+from headrace.settings import DEFAULT_URL, RedisUrl, Sentinels, redacted, redis_url, sentinels_of
 
 PASSWORD = "s3cret"
 
@@ -87,8 +87,57 @@ def test_a_refusal_does_not_show_the_password(url: str) -> None:
         (f"redis://user:a:{PASSWORD}@host", "redis://user:***@host"),
         (f"unix://user:{PASSWORD}@/run/redis.sock", "unix://user:***@/run/redis.sock"),
         ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+        (f"redis://host/0?password={PASSWORD}&db=1", "redis://host/0?password=***&db=1"),
+        (f"redis://host:1/0?password=a@{PASSWORD}", "redis://host:1/0?password=***"),
+        (f"redis+sentinel://u:{PASSWORD}@a:1,b:2/s/0", "redis+sentinel://u:***@a:1,b:2/s/0"),
+        (
+            f"redis+sentinel://a:1,b:2/s?sentinel_username=u&sentinel_password=x@{PASSWORD}",
+            "redis+sentinel://a:1,b:2/s?sentinel_username=u&sentinel_password=***",
+        ),
     ],
 )
 def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
     assert redacted(url) == shown
     assert str(RedisUrl(url, given=True)) == shown
+
+
+@pytest.mark.parametrize(
+    ("url", "hosts", "service", "server_url"),
+    [
+        ("redis+sentinel://a:1,b:2/main/3", (("a", 1), ("b", 2)), "main", "redis:///3"),
+        ("redis+sentinel://a,b/main", (("a", 26379), ("b", 26379)), "main", "redis:///"),
+        ("redis+sentinel://[::1]:5,[::2]/m/", (("::1", 5), ("::2", 26379)), "m", "redis:///"),
+        ("rediss+sentinel://u:p%40@a/m?x=1", (("a", 26379),), "m", "rediss://u:p%40@/?x=1"),
+        ("redis+sentinel://:p@a/my%20main/0", (("a", 26379),), "my main", "redis://:p@/0"),
+    ],
+)
+def test_a_url_names_sentinels_and_their_service(
+    url: str, hosts: tuple[tuple[str, int], ...], service: str, server_url: str
+) -> None:
+    assert redis_url(url) == RedisUrl(url, given=True)
+    assert sentinels_of(url) == Sentinels(hosts, service, server_url)
+
+
+@pytest.mark.parametrize("url", [DEFAULT_URL, "rediss://host/0", "unix:///run/redis.sock"])
+def test_the_url_of_a_server_names_no_sentinels(url: str) -> None:
+    assert sentinels_of(url) is None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "a:1",
+        "a:1/",
+        "/main",
+        "a,,b/main",
+        ":26379/main",
+        "a:no/main",
+        "a:70000/main",
+        "a/main/x",
+        "a/m/0/1",
+    ],
+)
+def test_a_url_of_sentinels_that_lacks_something_is_refused_with_an_example(rest: str) -> None:
+    with pytest.raises(InvalidSetting, match="HOST:PORT.*redis\\+sentinel://host1") as caught:
+        redis_url(f"redis+sentinel://u:{PASSWORD}@{rest}")
+    assert PASSWORD not in str(caught.value)

@@ -23,7 +23,8 @@ Url: TypeAlias = Annotated[
         "--url",
         group=COMMON,
         metavar="URL",
-        help="Where Redis is; else HEADRACE_URL, else REDIS_URL, else redis://127.0.0.1:6379/0.",
+        help="Where Redis is; else HEADRACE_URL, else REDIS_URL, else redis://127.0.0.1:6379/0. "
+        "Behind Sentinels: redis+sentinel://HOST,HOST,HOST/SERVICE.",
     ),
 ]
 

@@ -11,14 +11,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from redis.asyncio.connection import Connection, parse_url
-from redis.asyncio.retry import Retry
+from redis.asyncio.connection import Connection
 
 from headrace.clock import monotonic
 from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.operations import Argument, Operation
 from headrace.store import exchange
+from headrace.store.address import AsyncAddress
 
 R = TypeVar("R")
 
@@ -37,11 +37,7 @@ class AsyncStore:
     ) -> None:
         self.url = url
         self._timeout_s = timeout_s
-        self._options = {**exchange.options(Retry, name, timeout_s), **parse_url(url)}
-        self._connect = self._options.pop("connection_class", Connection)
-        # Ours instead: asyncio.wait_for, with which redis-py bounds a send, can swallow a
-        # cancellation on Python 3.11, and then whoever cancelled waits for ever.
-        self._options["socket_timeout"] = None
+        self._address = AsyncAddress(url, name, timeout_s)
         self._idle: deque[tuple[Connection, float]] = deque()
         self._pid = os.getpid()
 
@@ -72,11 +68,11 @@ class AsyncStore:
         try:
             if not connection.is_connected:
                 async with asyncio.timeout(self._timeout_s):
-                    await connection.connect()
+                    await self._address.connect(connection)
             sent = True
             wait_s = max(op.wait_s for op in operations)
             replies = await self._exchange(connection, [op.command() for op in operations], wait_s)
-            if unknown := exchange.unknown_scripts(replies):
+            if unknown := exchange.to_repeat(operations, replies):
                 again = [operations[i] for i in unknown]
                 load = exchange.loading(again)
                 commands = [*load, *(op.command() for op in again)]
@@ -85,6 +81,8 @@ class AsyncStore:
                     replies[i] = reply
         except exchange.NETWORK_ERRORS as error:
             await connection.disconnect(nowait=True)
+            if sent:  # the others lead to the same server: each of them would cost a timeout
+                await self.close(nowait=True)
             raise exchange.lost(
                 exchange.names_of(operations), self.url, error, sent=sent
             ) from error
@@ -94,6 +92,7 @@ class AsyncStore:
             raise
         if exchange.is_demoted(replies):
             await connection.disconnect(nowait=True)
+            await self.close(nowait=True)
         self._idle.append((connection, monotonic()))
         return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
 
@@ -115,10 +114,10 @@ class AsyncStore:
             value: R = end.value
             return value
 
-    async def close(self) -> None:
+    async def close(self, *, nowait: bool = False) -> None:
         """Close the idle connections. The store can be used again."""
         while self._idle:
-            await self._idle.pop()[0].disconnect()
+            await self._idle.pop()[0].disconnect(nowait=nowait)
 
     async def _take(self) -> Connection:
         if self._pid != os.getpid():  # after a fork the parent's connections are not ours
@@ -127,8 +126,7 @@ class AsyncStore:
         try:
             connection, used = self._idle.pop()
         except IndexError:
-            fresh: Connection = self._connect(**self._options)
-            return fresh
+            return self._address.connection()
         if monotonic() - used > exchange.IDLE_CHECK_S and await _is_stale(connection):
             await connection.disconnect(nowait=True)
         return connection
@@ -138,13 +136,22 @@ class AsyncStore:
     ) -> list[Any]:
         replies: list[Any] = []
         async with asyncio.timeout(self._timeout_s + wait_s):
-            await connection.send_packed_command([exchange.packed(commands)], check_health=False)
+            await send(connection, commands)
             for _ in commands:
                 try:
-                    replies.append(await connection.read_response())
+                    # Not disconnected: redis-py would do so at the first -LOADING of several.
+                    replies.append(await connection.read_response(disconnect_on_error=False))
                 except exchange.SERVER_ERRORS as error:
                     replies.append(error)
         return replies
+
+
+async def send(connection: Connection, commands: Sequence[Sequence[Argument]]) -> None:
+    """Send commands in one piece."""
+    try:
+        await connection.send_packed_command([exchange.packed(commands)], check_health=False)
+    except RuntimeError as error:  # uvloop's word for a connection that the peer has reset
+        raise ConnectionResetError(str(error)) from error
 
 
 async def _is_stale(connection: Connection) -> bool:

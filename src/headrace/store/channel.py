@@ -10,13 +10,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, TypeVar
 
-from redis.asyncio.connection import Connection, parse_url
-from redis.asyncio.retry import Retry
-
 from headrace.errors import StoreError
 from headrace.operations import Operation, command
 from headrace.store import exchange
-from headrace.store.aio import AsyncStore
+from headrace.store.address import AsyncAddress
+from headrace.store.aio import AsyncStore, send
 
 R = TypeVar("R")
 
@@ -34,9 +32,8 @@ class Channel:
 
     def __init__(self, store: AsyncStore, name: str) -> None:
         self._store = store
-        options = {**exchange.options(Retry, name, exchange.TIMEOUT_S), **parse_url(store.url)}
-        options["socket_timeout"] = None  # ours instead, as in AsyncStore
-        self._connection: Connection = options.pop("connection_class", Connection)(**options)
+        self._address = AsyncAddress(store.url, name, exchange.TIMEOUT_S)
+        self._connection = self._address.connection()
         self._client_id: int | None = None
         self._running: asyncio.Task[Any] | None = None
 
@@ -91,18 +88,16 @@ class Channel:
             if not connection.is_connected:
                 self._client_id = None
                 async with asyncio.timeout(exchange.TIMEOUT_S):
-                    await connection.connect()
+                    await self._address.connect(connection)
                     await connection.send_command("CLIENT", "ID")
                     self._client_id = await connection.read_response()
             sent = True
             try:
                 async with asyncio.timeout(exchange.TIMEOUT_S):
-                    await connection.send_packed_command(
-                        [exchange.packed([operation.command()])], check_health=False
-                    )
+                    await send(connection, [operation.command()])
                 reply = await self._answer(exchange.TIMEOUT_S + operation.wait_s)
             except exchange.SERVER_ERRORS as error:
-                if "UNBLOCKED" in str(error):  # the role changed: this server is not ours any more
+                if exchange.is_demoted([error]):
                     await connection.disconnect(nowait=True)
                 raise exchange.refused(operation.name, error) from error
             return operation.parse(reply)

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import hiredis
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    MasterDownError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
@@ -25,7 +25,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from headrace.errors import ReplyLost, StoreError, StoreRefused, StoreUnavailable
 from headrace.operations import Argument, Operation
-from headrace.settings import redacted
+from headrace.settings import redacted, sentinels_of
 
 TIMEOUT_S: Final = 5.0
 """How long an answer may take beyond the time that Redis was asked to block."""
@@ -42,23 +42,10 @@ _NO_ACCESS: Final = (
     "unauthenticated",
 )  # the last: for a script, before AUTH
 
+# The role has changed while a request was blocked; no replicas, which may have another primary now.
+_CUT_OFF: Final = ("UNBLOCKED", "NOREPLICAS")
+
 NETWORK_ERRORS: Final = (RedisError, OSError, EOFError)
-
-
-def options(retry: type[Any], name: str | None, timeout_s: float) -> dict[str, Any]:
-    """Give the options of every connection, beside what the URL says.
-
-    RESP2: as fast as RESP3 here, and it saves the greeting. No driver name: two round trips less.
-    """
-    return {
-        "protocol": 2,
-        "driver_info": None,
-        "retry": retry(NoBackoff(), 0),
-        "client_name": name,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": timeout_s,
-        "socket_keepalive": True,
-    }
 
 
 def packed(commands: Sequence[Sequence[Argument]]) -> bytes:
@@ -67,14 +54,23 @@ def packed(commands: Sequence[Sequence[Argument]]) -> bytes:
     return b"".join([pack(tuple(command)) for command in commands])
 
 
-def unknown_scripts(replies: Sequence[Any]) -> list[int]:
-    """Tell which requests were not run because the server does not know their script."""
-    return [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+def to_repeat(operations: Sequence[Operation[Any]], replies: Sequence[Any]) -> list[int]:
+    """Tell which requests to send again: those whose script the server does not know, so not run.
+
+    With them goes a WAIT after them, which has answered for what was sent before it.
+    """
+    unknown = [i for i, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    waits = [i for i, op in enumerate(operations) if op.name == "WAIT" and unknown]
+    return [*unknown, *waits]
 
 
 def is_demoted(replies: Sequence[Any]) -> bool:
-    """Tell whether the server has become a replica: the address may lead to another one by now."""
-    return any(isinstance(reply, ReadOnlyError) for reply in replies)
+    """Tell whether the server is, or may be, no primary any more: who is one is to be asked anew."""
+    return any(
+        isinstance(reply, ReadOnlyError | MasterDownError)
+        or (isinstance(reply, ResponseError) and str(reply).startswith(_CUT_OFF))
+        for reply in replies
+    )
 
 
 def loading(operations: Sequence[Operation[Any]]) -> list[tuple[Argument, ...]]:
@@ -110,13 +106,17 @@ def lost(names: str, url: str, error: BaseException, *, sent: bool) -> StoreErro
     failure = (
         ReplyLost(f"the answer to {names} from {where} was lost: {text}")
         if sent
-        else StoreUnavailable(
-            f"no Redis at {where}: {text}. Start one: redis-server, or headrace serve"
-        )
+        else StoreUnavailable(f"no Redis at {where}: {text}. {_advice(url)}")
     )
     failure.timed_out = isinstance(error, RedisTimeoutError | TimeoutError)
     failure.__cause__ = error
     return failure
+
+
+def _advice(url: str) -> str:
+    if sentinels_of(url):
+        return "The Sentinels name that primary; if it is dead, they will soon name another"
+    return "Start one: redis-server, or headrace serve"
 
 
 def names_of(operations: Sequence[Operation[Any]]) -> str:

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import redis
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -20,7 +19,6 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
-from redis.retry import Retry
 
 from headrace.errors import (
     InvalidSetting,
@@ -29,7 +27,10 @@ from headrace.errors import (
     StoreUnavailable,
     StoreUnsuitable,
 )
-from headrace.settings import redacted
+from headrace.operations.request import text
+from headrace.settings import redacted, sentinels_of
+from headrace.store import exchange
+from headrace.store.address import Address
 
 EngineName = Literal["redis", "valkey"]
 Version = tuple[int, int, int]
@@ -71,30 +72,34 @@ def probe(url: str, timeout_s: float = 1.0) -> ServerInfo | None:
     """Ask the server at ``url`` what it is; None when nothing listens there.
 
     Args:
-        url: a ``redis://``, ``rediss://`` or ``unix://`` URL, perhaps with a password.
+        url: a URL of a server, or of Sentinels: then their primary is asked, or it raises.
         timeout_s: seconds to wait for a connection, and then for each answer.
 
     Raises:
         InvalidSetting: the URL has options that mean nothing.
-        StoreRefused: the server wants a (another) password, or may not be asked.
-        StoreUnavailable: the host cannot be found or reached.
+        StoreRefused: the server wants a (another) password, or may not be asked; or the Sentinels.
+        StoreUnavailable: the host, or the primary of Sentinels, cannot be found or reached.
         StoreUnsuitable: what answers is no Redis or Valkey, or too old, or it never answers.
     """
     try:
-        client = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            protocol=2,  # HELLO is unknown to old servers, which are to be named, not just refused
-            retry=Retry(NoBackoff(), 0),
-            socket_connect_timeout=timeout_s,
-            socket_timeout=timeout_s,
-        )
-        with client:
-            return _server_info(client.info(), redacted(url))
+        address = Address(url, None, timeout_s)
+        connection = address.connection()
+        try:
+            address.connect(connection)
+            connection.send_command("INFO", check_health=False)
+            answer = text(connection.read_response())
+        finally:
+            connection.disconnect()
+        fields = dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
+        return _server_info(fields, redacted(url))
     except RedisError as error:
         if isinstance(error.__context__, (ConnectionRefusedError, FileNotFoundError)):
+            if sentinels_of(url):
+                raise exchange.lost("INFO", url, error, sent=False) from error
             return None
         raise _as_ours(error, redacted(url), timeout_s) from error
+    except InvalidSetting:
+        raise
     except (TypeError, ValueError):
         # What they say may quote the password (which a "/" in it makes the port), so it ends here.
         raise InvalidSetting(
@@ -108,10 +113,10 @@ def dotted(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def _server_info(info: dict[str, Any], shown_url: str) -> ServerInfo:
+def _server_info(info: dict[str, str], shown_url: str) -> ServerInfo:
     engine: EngineName = "valkey" if "valkey_version" in info else "redis"
     # Valkey's redis_version is the Redis it is compatible with (7.2.4), not its own.
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", str(info.get(f"{engine}_version")))
+    match = re.match(r"(\d+)\.(\d+)\.(\d+)", info.get(f"{engine}_version", ""))
     if match is None:
         raise StoreUnsuitable(f"What answers at {shown_url} does not say its version. {WANTED}.")
     version = (int(match[1]), int(match[2]), int(match[3]))
@@ -120,9 +125,9 @@ def _server_info(info: dict[str, Any], shown_url: str) -> ServerInfo:
         version=version,
         port=int(info.get("tcp_port", 0)),
         pid=int(info.get("process_id", 0)),
-        loading=bool(info.get("loading", 0)),
-        aof_enabled=bool(info.get("aof_enabled", 0)),
-        maxmemory_policy=str(info.get("maxmemory_policy", "")),
+        loading=info.get("loading", "0") != "0",
+        aof_enabled=info.get("aof_enabled", "0") != "0",
+        maxmemory_policy=info.get("maxmemory_policy", ""),
     )
     if version < OLDEST[engine]:
         raise StoreUnsuitable(

@@ -10,14 +10,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from redis.connection import Connection, parse_url
-from redis.retry import Retry
+from redis.connection import Connection
 
 from headrace.clock import monotonic
 from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.operations import Argument, Operation
 from headrace.store import exchange
+from headrace.store.address import Address
 
 R = TypeVar("R")
 
@@ -36,8 +36,7 @@ class Store:
     ) -> None:
         self.url = url
         self._timeout_s = timeout_s
-        self._options = {**exchange.options(Retry, name, timeout_s), **parse_url(url)}
-        self._connect = self._options.pop("connection_class", Connection)
+        self._address = Address(url, name, timeout_s)
         self._idle: deque[tuple[Connection, float]] = deque()
         self._pid = os.getpid()
 
@@ -67,11 +66,11 @@ class Store:
         connection = self._take()
         try:
             if not connection.is_connected:
-                connection.connect()
+                self._address.connect(connection)
             sent = True
             wait_s = max(op.wait_s for op in operations)
             replies = self._exchange(connection, [op.command() for op in operations], wait_s)
-            if unknown := exchange.unknown_scripts(replies):
+            if unknown := exchange.to_repeat(operations, replies):
                 again = [operations[i] for i in unknown]
                 load = exchange.loading(again)
                 commands = [*load, *(op.command() for op in again)]
@@ -80,6 +79,8 @@ class Store:
                     replies[i] = reply
         except exchange.NETWORK_ERRORS as error:
             connection.disconnect()
+            if sent:  # the others lead to the same server: each of them would cost a timeout
+                self.close()
             raise exchange.lost(
                 exchange.names_of(operations), self.url, error, sent=sent
             ) from error
@@ -89,6 +90,7 @@ class Store:
             raise
         if exchange.is_demoted(replies):
             connection.disconnect()
+            self.close()
         self._idle.append((connection, monotonic()))
         return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
 
@@ -122,8 +124,7 @@ class Store:
         try:
             connection, used = self._idle.pop()
         except IndexError:
-            fresh: Connection = self._connect(**self._options)
-            return fresh
+            return self._address.connection()
         if monotonic() - used > exchange.IDLE_CHECK_S and _is_stale(connection):
             connection.disconnect()
         return connection
@@ -135,7 +136,10 @@ class Store:
         replies: list[Any] = []
         for _ in commands:
             try:
-                replies.append(connection.read_response(timeout=self._timeout_s + wait_s))
+                # Not disconnected: redis-py would do so at the first -LOADING of several.
+                within_s = self._timeout_s + wait_s
+                reply = connection.read_response(timeout=within_s, disconnect_on_error=False)
+                replies.append(reply)
             except exchange.SERVER_ERRORS as error:
                 replies.append(error)
         return replies

@@ -1,0 +1,193 @@
+"""What a connection is made of, and where it leads: to the server of the URL, or to the primary.
+
+The Sentinels are asked whenever a connection is made, and never in between: a server that is not
+the primary any more closes its connections or says so (see ``exchange.is_demoted``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, Generic, TypeAlias, TypeVar
+
+from redis import asyncio as aio
+from redis import connection as sync
+from redis.asyncio.connection import parse_url as async_parse_url
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from headrace.errors import StoreError, StoreRefused, StoreUnavailable
+from headrace.settings import redacted, sentinels_of
+from headrace.store import exchange
+
+C = TypeVar("C")
+Host: TypeAlias = tuple[str, int]
+
+_SENTINEL_S: Final = 1.0
+"""How long one Sentinel may take: short, for then the next one is asked."""
+
+
+class _Address(Generic[C]):
+    """What both kinds of address share: all but the I/O.
+
+    Args:
+        url: the server's, or that of Sentinels.
+        name: what the connections are called in ``CLIENT LIST``.
+        timeout_s: how long to wait for a connection or an answer, seconds.
+
+    Raises:
+        InvalidSetting: the URL of Sentinels has no meaning.
+    """
+
+    _parse: Any
+    _class: type[C]
+    _retry: Any
+
+    def __init__(self, url: str, name: str | None, timeout_s: float) -> None:
+        self._sentinels = sentinels_of(url)
+        self._shown = redacted(url)
+        given: dict[str, Any] = self._parse(self._sentinels.server_url if self._sentinels else url)
+        self._class = given.pop("connection_class", self._class)
+        theirs = {word: given.pop(f"sentinel_{word}", None) for word in ("username", "password")}
+        # RESP2: as fast as RESP3 here, and it saves the greeting. No driver name: two trips less.
+        # Never retried: see ``exchange``.
+        always = {"protocol": 2, "driver_info": None, "retry": self._retry(NoBackoff(), 0)}
+        if "path" not in given:  # a Unix socket knows no keep-alive
+            always["socket_keepalive"] = True
+        self._options = {**always, **_within(timeout_s), "client_name": name, **given}
+        # Sentinels have no databases, and users of their own.
+        own = {**_within(min(timeout_s, _SENTINEL_S)), **theirs, "db": 0}
+        self._asking = {**always, **given, **own}
+        self._hosts: tuple[Host, ...] = ()
+        self._question: tuple[str, ...] = ()
+        if self._sentinels:
+            self._hosts = self._sentinels.hosts
+            self._question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._sentinels.service)
+
+    def connection(self) -> C:
+        """Make a connection, not connected yet."""
+        return self._class(**self._options)
+
+    def _sentinel(self, host: Host) -> C:
+        return self._class(**{**self._asking, "host": host[0], "port": host[1]})
+
+    def _primary(self, answers: dict[Host, Any]) -> Host:
+        """Read what the Sentinels said, in their order, the last of it perhaps the primary."""
+        *silent, last = answers
+        # In turns, for one that is cut off from the others may name a server that was the primary
+        # once; those that are silent last, for they cost time.
+        others = (host for host in self._hosts if host not in answers)
+        self._hosts = (*others, last, *silent)
+        if isinstance(answers[last], list):
+            host, port = answers[last]
+            return host.decode(), int(port)
+        for answer in answers.values():
+            if answer is None:
+                raise StoreRefused(
+                    f"the Sentinels of {self._shown} know no service {self._question[-1]!r}: give "
+                    "the name that stands in their 'sentinel monitor'"
+                )
+            if isinstance(answer, exchange.SERVER_ERRORS):
+                raise StoreRefused(
+                    f"the Sentinels of {self._shown} refuse: {str(answer).rstrip('.')}. Their own "
+                    "user and password are ?sentinel_username=USER&sentinel_password=PASSWORD"
+                ) from answer
+        words = (str(answer).rstrip(".") or type(answer).__name__ for answer in answers.values())
+        raise self._away(f"do not answer: {'; '.join(words)}")
+
+    def _away(self, what: str) -> StoreError:
+        error = StoreUnavailable(f"the Sentinels of {self._shown} {what}")
+        error.timed_out = True  # others may have found the primary
+        return error
+
+
+_NO_PRIMARY: Final = "name a server that is no primary (any more, or yet): they fail over"
+
+
+class Address(_Address[sync.Connection]):
+    """Where Redis is, for those who block."""
+
+    _parse = staticmethod(sync.parse_url)
+    _class = sync.Connection
+    _retry = Retry
+
+    def connect(self, connection: sync.Connection) -> None:
+        """Connect to the server, or to the primary that the Sentinels name.
+
+        Raises:
+            RedisError, OSError: the server cannot be reached, or does not let us in.
+            StoreRefused: the Sentinels know no such service, or do not let us in.
+            StoreUnavailable: no Sentinel answers, or the server is not the primary.
+        """
+        if not self._hosts:
+            connection.connect()
+            return
+        answers: dict[Host, Any] = {}
+        for host in self._hosts:
+            answers[host] = self._ask(host)
+            if isinstance(answers[host], list):
+                break
+        connection.host, connection.port = self._primary(answers)
+        connection.connect()
+        connection.send_command("ROLE")
+        if (connection.read_response())[0] != b"master":
+            connection.disconnect()
+            raise self._away(_NO_PRIMARY)
+
+    def _ask(self, host: Host) -> Any:
+        asked = self._sentinel(host)
+        try:
+            asked.connect()
+            asked.send_command(*self._question)
+            return asked.read_response()
+        except exchange.NETWORK_ERRORS as error:
+            return error
+        finally:
+            asked.disconnect()
+
+
+class AsyncAddress(_Address[aio.Connection]):
+    """Where Redis is, for those who wait. Whoever uses a connection bounds its time."""
+
+    _parse = staticmethod(async_parse_url)
+    _class = aio.Connection
+    _retry = AsyncRetry
+
+    def __init__(self, url: str, name: str | None, timeout_s: float) -> None:
+        super().__init__(url, name, timeout_s)
+        # asyncio.wait_for, with which redis-py bounds a send, can swallow a cancellation on Python
+        # 3.11, and then whoever cancelled waits for ever.
+        self._options["socket_timeout"] = None
+
+    async def connect(self, connection: aio.Connection) -> None:
+        """Connect as ``Address.connect`` does."""
+        if not self._hosts:
+            await connection.connect()
+            return
+        answers: dict[Host, Any] = {}
+        for host in self._hosts:
+            answers[host] = await self._ask(host)
+            if isinstance(answers[host], list):
+                break
+        connection.host, connection.port = self._primary(answers)
+        await connection.connect()
+        await connection.send_command("ROLE")
+        if (await connection.read_response())[0] != b"master":
+            await connection.disconnect(nowait=True)
+            raise self._away(_NO_PRIMARY)
+
+    async def _ask(self, host: Host) -> Any:
+        asked = self._sentinel(host)
+        try:
+            async with asyncio.timeout(_SENTINEL_S):
+                await asked.connect()
+                await asked.send_command(*self._question)
+                return await asked.read_response()
+        except exchange.NETWORK_ERRORS as error:
+            return error
+        finally:
+            await asked.disconnect(nowait=True)
+
+
+def _within(timeout_s: float) -> dict[str, float]:
+    return {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
