@@ -1,4 +1,4 @@
-"""The command line: ``headrace serve | consume | produce | info | dlq | pause | resume | demo``.
+"""The command line: ``headrace serve | consume | produce | info | dlq | doctor | explain | audit | …``.
 
 Exit codes: 0 it is done; 1 it failed (Redis is away, a job failed, a dead letter is not there);
 2 the command line makes no sense; 130 ended by Ctrl-C. What went wrong is one line on the standard
@@ -28,9 +28,12 @@ from cyclopts.config import Env
 
 from headrace import __version__
 from headrace.cli import output
+from headrace.cli.audit import audit
 from headrace.cli.consume import consume
 from headrace.cli.demo import demo
 from headrace.cli.dlq import dlq
+from headrace.cli.doctor import doctor
+from headrace.cli.explain import explain
 from headrace.cli.flags import ARGUMENTS, OPTIONS, shown_default
 from headrace.cli.info import info
 from headrace.cli.pause import pause, resume
@@ -88,6 +91,9 @@ _COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
     (info, "[QUEUE...] [OPTIONS]"),
     (pause, "QUEUE... [OPTIONS]"),
     (resume, "QUEUE... [OPTIONS]"),
+    (doctor, "[QUEUE...] [OPTIONS]"),
+    (explain, "ID [QUEUE] [OPTIONS]"),
+    (audit, "[QUEUE...] [OPTIONS]"),
     (demo, "[OPTIONS]"),
 )
 for _place, (_command, _usage) in enumerate(_COMMANDS):

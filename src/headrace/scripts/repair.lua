@@ -60,5 +60,5 @@ for _, name in ipairs(names) do
     if mend then redis.call('ZREM', leases, name) else kept = kept + 1 end
   end
 end
-local next_offset = #names < limit and 0 or offset + kept
-return {cursor, next_offset, unleased, gone, unclaimed, unreadable, items, entries}
+local through = offset + kept >= redis.call('ZCARD', leases)
+return {cursor, through and 0 or offset + kept, unleased, gone, unclaimed, unreadable, items, entries}

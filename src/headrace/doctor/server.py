@@ -1,0 +1,111 @@
+"""What is to be known of a Redis server, read in a few round trips. Nothing is changed."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from headrace import operations as op
+from headrace.clock import monotonic, now_ms
+from headrace.doctor import connections, permissions
+from headrace.doctor.connections import Connections
+from headrace.errors import StoreError, StoreRefused
+from headrace.flows import Flow
+from headrace.keys import LEADER, keys_of
+from headrace.settings import DEFAULT_QUEUE
+
+SETTINGS: Final = (
+    "appendfsync", "appendonly", "maxclients", "maxmemory", "maxmemory-policy", "min-replicas-max-lag",
+    "min-replicas-to-write", "no-appendfsync-on-rewrite", "save", "stop-writes-on-bgsave-error",
+    "tcp-keepalive", "timeout",
+)  # fmt: skip
+_PINGS: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """A server at one instant.
+
+    Attributes:
+        info: what INFO says.
+        config: its settings, as far as CONFIG GET may be used; empty: not known.
+        clock_ahead_s: its clock against this machine's, seconds.
+        ping_s: how long an empty round trip takes, seconds: the median of five.
+        refused: commands that this user may not give; None not known.
+        leader: who sweeps and promotes; "" nobody.
+        connections: who is connected; None not known.
+    """
+
+    info: Mapping[str, str]
+    config: Mapping[str, str]
+    clock_ahead_s: float
+    ping_s: float
+    refused: tuple[str, ...] | None
+    leader: str
+    connections: Connections | None
+
+    def number(self, name: str) -> int:
+        """Give a number that INFO says, 0 where it does not."""
+        found = self.info.get(name, "")
+        return int(found) if found.lstrip("-").isdigit() else 0
+
+    def setting(self, name: str) -> str | None:
+        """Give a setting, from INFO where CONFIG GET may not be used; None not known."""
+        if name in self.config:
+            return self.config[name]
+        if name == "appendonly" and "aof_enabled" in self.info:
+            return "yes" if self.info["aof_enabled"] == "1" else "no"
+        return self.info.get(name.replace("-", "_"))
+
+
+def look() -> Flow[ServerFacts]:
+    """Look at a server.
+
+    Raises:
+        StoreError: it does not answer, or refuses what nobody can do without.
+    """
+    info: dict[str, str] = yield op.command("INFO", parse=_info)
+    if info.get("loading") == "1":
+        return ServerFacts(info, {}, 0.0, 0.0, None, "", None)
+    optional: list[Any] = yield [
+        op.command("CONFIG", "GET", *SETTINGS, parse=_pairs),
+        op.command("CLIENT", "LIST", parse=connections.read),
+        op.command("GET", LEADER, parse=lambda raw: (raw or b"").decode(errors="replace")),
+    ]
+    config, connected, leader = (None if isinstance(a, StoreError) else a for a in optional)
+    times: list[float] = []
+    for _ in range(_PINGS):
+        began = monotonic()
+        yield op.command("PING", parse=bool)
+        times.append(monotonic() - began)
+    before_ms = now_ms()
+    server_ms: float = yield op.command(
+        "TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) / 1000
+    )
+    ahead_s = (server_ms - (before_ms + now_ms()) / 2) / 1000
+    refused: tuple[str, ...] | None = yield from _refused()
+    return ServerFacts(
+        info, config or {}, ahead_s, statistics.median(times), refused, leader or "", connected
+    )
+
+
+def _refused() -> Flow[tuple[str, ...] | None]:
+    commands, used = permissions.commands(keys_of(DEFAULT_QUEUE))
+    try:
+        places: list[int] = yield op.permitted(commands, used)
+    except StoreRefused as error:
+        # Without scripts there is no Headrace at all.
+        return ("EVALSHA",) if "NOPERM" in str(error) or "permission" in str(error) else None
+    return tuple(dict.fromkeys(permissions.name_of(commands[place]) for place in places))
+
+
+def _info(raw: bytes) -> dict[str, str]:
+    lines = raw.decode(errors="replace").splitlines()
+    return dict(line.partition(":")[::2] for line in lines if ":" in line)
+
+
+def _pairs(raw: list[bytes]) -> dict[str, str]:
+    words = [word.decode(errors="replace") for word in raw]
+    return dict(zip(words[::2], words[1::2], strict=True))

@@ -1,0 +1,40 @@
+"""How the doctor writes numbers and lengths of time."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
+_SIZES: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+
+
+def span(seconds: float) -> str:
+    """Write a length of time in its largest unit that says enough: 12 s, 3 min, 5 h, 2 d."""
+    for unit, length in _UNITS:
+        if seconds >= 2 * length:
+            return f"{round(seconds / length)} {unit}"
+    return f"{max(0, round(seconds))} s"
+
+
+def size(count: int) -> str:
+    """Write a number of bytes: 1.5 GiB."""
+    for unit, length in _SIZES:
+        if count >= length:
+            return f"{count / length:.1f} {unit}"
+    return f"{count} B"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Write how many of a thing: 1 job, 1,200 jobs."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def be(count: int) -> str:
+    """Give the verb to a number of things."""
+    return "is" if count == 1 else "are"
+
+
+def ordinal(number: int) -> str:
+    """Write a place in a row: 1st, 2nd, 17th."""
+    ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number:,}{ending}"

@@ -1,0 +1,366 @@
+"""doctor, explain and audit on the command line, as operators and their programs use them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from headrace import operations as op
+from headrace import wire
+from headrace.ids import new_id
+from headrace.keys import keys_of
+from headrace.store import Store
+from tests.support.processes import ROOT, clean_environment
+from tests.support.wait import wait_until
+
+NOBODY = "redis://127.0.0.1:1/0"  # nothing listens there
+K = keys_of("queue")
+COMMANDS = ("doctor", "explain", "audit")
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Headrace = Callable[..., Ran]
+
+
+def run(*args: str, url: str, **env: str) -> Ran:
+    ended = subprocess.run(
+        [sys.executable, "-m", "headrace", *args],
+        env=clean_environment(PYTHONPATH=str(ROOT / "src"), COLUMNS="80", HEADRACE_URL=url) | env,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return Ran(ended.returncode, ended.stdout, ended.stderr)
+
+
+@pytest.fixture
+def headrace(url: str) -> Headrace:
+    """Run a command against the test's server."""
+
+    def headrace(*args: str, **env: str) -> Ran:
+        return run(*args, url=url, **env)
+
+    return headrace
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    store = Store(url, name="test")
+    store.run(op.register("queue"))
+    yield store
+    store.close()
+
+
+def enqueue(store: Store, count: int = 1, **options: Any) -> list[str]:
+    ids = [new_id() for _ in range(count)]
+    jobs = [wire.assemble(i, wire.encode_call("echo", (), {})) for i in ids]
+    store.run(op.enqueue(K, jobs, **options))
+    return ids
+
+
+def claim(store: Store, lease_ms: int = 60_000) -> str:
+    """Enqueue a job and claim it for a consumer that is not there."""
+    enqueue(store)
+    (job,) = store.run(op.claim(K, 1, lease_ms=lease_ms, consumer="gone", first=1)).jobs
+    parts = wire.split(job)
+    assert parts is not None
+    return parts[0].id
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_page_has_an_example_and_fits_80_columns(command: str) -> None:
+    ran = run(command, "--help", url=NOBODY)
+    assert ran.code == 0
+    assert f"$ headrace {command}" in ran.out
+    assert "Exit code" in ran.out
+    assert "HEADRACE_URL" in ran.out
+    assert max(map(len, ran.out.splitlines())) <= 80
+
+
+def test_the_commands_stand_in_the_list_of_commands() -> None:
+    ran = run("--help", url=NOBODY)
+    places = [ran.out.index(f"│ {command} ") for command in ("dlq", "pause", *COMMANDS, "demo")]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("line", ["doctor", "doctor --repair", "explain x", "audit", "audit a"])
+def test_without_redis_it_says_how_to_start_one(line: str) -> None:
+    ran = run(*line.split(), url=NOBODY)
+    assert (ran.code, ran.out) == (1, "")
+    (said,) = ran.err.splitlines()
+    assert said.startswith("headrace: no Redis at redis://127.0.0.1:1/0")
+    assert "headrace serve" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("doctor a:b", "cannot be a queue's name"),
+        ("doctor --lease 0", "leases must last 0.1 s or more"),
+        ("doctor --sample -1", "Must be >= 0"),
+        ("explain", "headrace explain needs ID."),
+        ("explain x --queue a:b", "cannot be a queue's name"),
+        ("audit a:b", "cannot be a queue's name"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(line: str, said: str) -> None:
+    ran = run(*line.split(), url=NOBODY)
+    assert (ran.code, ran.out) == (2, "")
+    assert said in ran.err
+
+
+# doctor
+
+
+def test_a_healthy_redis_gives_0_and_says_what_was_looked_at(headrace: Headrace) -> None:
+    ran = headrace("doctor")
+    assert (ran.code, ran.err) == (0, "")
+    lines = ran.out.splitlines()
+    assert re.match(r"(Redis|Valkey) [\d.]+ at redis://", lines[0])
+    assert (
+        "  ok       the append-only file is on, at most a second is lost with the machine" in lines
+    )
+    assert "queue queue  0 waiting, 0 processing, 0 delayed, 0 dead" in lines
+    assert lines[-1].startswith("healthy: ")
+    assert "\x1b" not in ran.out
+    assert max(map(len, lines)) <= 80
+
+
+def test_a_defect_gives_1_until_it_is_repaired(
+    headrace: Headrace, store: Store, redis: Redis
+) -> None:
+    store.run(op.lead("leader", 60_000))
+    redis.zrem(K.leases, claim(store))
+    ran = headrace("doctor")
+    assert ran.code == 1
+    assert "  problem  1 claim in processing is without a lease" in ran.out
+    assert "         → headrace doctor --repair" in ran.out
+    assert "not healthy: 1 problem, " in ran.out
+    assert "1 of these is mended by: headrace doctor --repair" in ran.out
+    assert redis.zcard(K.leases) == 0  # it only looked
+    mended = headrace("doctor", "--repair")
+    assert mended.code == 0
+    assert mended.out.splitlines()[:2] == [
+        "mended",
+        "  queue: gave a lease to 1 claim without one",
+    ]
+    assert redis.zcard(K.leases) == 1
+    again = headrace("doctor", HEADRACE_DOCTOR_REPAIR="1")
+    assert again.code == 0
+    assert again.out.startswith("Nothing to mend.\n")
+
+
+def test_repair_gives_back_what_a_lost_consumer_held(
+    headrace: Headrace, store: Store, redis: Redis
+) -> None:
+    job_id = claim(store)
+    redis.zadd(K.leases, {job_id: 1_000})
+    ran = headrace("doctor", "queue", "--repair", "--json", "--lease", "0.5")
+    done = [one["done"] for one in ran.json["mended"]]
+    assert done[-1] == "1 job of lost consumers is runnable again"
+    assert ran.code == 1  # and nobody is there to run it
+    assert {f["code"] for f in ran.json["findings"] if f["severity"] == "problem"} == {
+        "no_consumer"
+    }
+    assert job_id.encode() in redis.lindex("queue", 0)
+
+
+def test_findings_as_json_are_for_programs(headrace: Headrace, store: Store, redis: Redis) -> None:
+    redis.zrem(K.leases, claim(store))
+    ran = headrace("doctor", "--json")
+    found = ran.json
+    assert ran.code == 1
+    assert found["healthy"] is False
+    assert found["server"]["engine"] in {"redis", "valkey"}
+    assert found["counts"]["problem"] == sum(f["severity"] == "problem" for f in found["findings"])
+    (finding,) = [f for f in found["findings"] if f["code"] == "claim_without_lease"]
+    assert finding == {
+        "severity": "problem",
+        "code": "claim_without_lease",
+        "found": "1 claim in processing is without a lease",
+        "why": "If its consumer dies, such a job never runs again.",
+        "todo": "",
+        "queue": "queue",
+        "mends": True,
+    }
+
+
+def test_warnings_count_when_they_are_told_to(
+    headrace: Headrace, store: Store, redis: Redis
+) -> None:
+    redis.set(K.unique("x"), "1")
+    assert headrace("doctor").code == 0
+    assert headrace("doctor", "--strict").code == 1
+    assert headrace("doctor", HEADRACE_DOCTOR_STRICT="true").code == 1
+
+
+def test_a_queue_whose_keys_are_anothers_does_not_hide_the_rest(
+    headrace: Headrace, store: Store, redis: Redis
+) -> None:
+    (job_id,) = enqueue(store)
+    redis.sadd("headrace:queues", "mail")
+    redis.set("mail:stats", "x")
+    ran = headrace("doctor")
+    assert "the key mail:stats is a string, and should be a hash" in ran.out
+    assert "queue queue  1 waiting" in ran.out
+    explained = headrace("explain", job_id)
+    assert explained.code == 0
+    assert "queue mail cannot be read" in explained.err
+    audited = headrace("audit")
+    assert audited.code == 1
+    assert "see headrace doctor" in audited.err
+    assert "queue  1 accepted = 1 pending + 0 done" in audited.out
+
+
+# explain
+
+
+def test_a_pending_job_is_explained(headrace: Headrace, store: Store) -> None:
+    ids = enqueue(store, 20)
+    ran = headrace("explain", ids[16])
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        f"job {ids[16]} in queue queue, task echo",
+        "  pending, 17th of 20 that wait",
+        "  No consumer is connected.",
+        "→ headrace consume, with your application",
+    ]
+
+
+def test_an_explanation_as_json_is_for_programs(headrace: Headrace, store: Store) -> None:
+    (job_id,) = enqueue(store)
+    store.run(op.pause(K, paused=True))
+    (one,) = headrace("explain", job_id, "--queue", "queue", "--json").json
+    assert (one["id"], one["queue"], one["state"], one["task"]) == (
+        job_id,
+        "queue",
+        "pending",
+        "echo",
+    )
+    assert one["facts"]["position"] == 1
+    assert one["facts"]["paused"] is True
+    assert one["todo"] == "headrace resume queue"
+
+
+def test_a_job_that_is_nowhere_gives_1(headrace: Headrace, store: Store) -> None:
+    ran = headrace("explain", "nosuch", "queue")
+    assert ran.code == 1
+    assert "not in queue queue" in ran.out
+    store.run(op.register("emails"))
+    ran = headrace("explain", "nosuch")
+    assert ran.code == 1
+    assert "in none of the queues emails, queue" in ran.out
+    assert [one["state"] for one in headrace("explain", "nosuch", "--json").json] == ["unknown"] * 2
+
+
+def test_a_search_can_be_bounded(headrace: Headrace, store: Store) -> None:
+    ids = enqueue(store, 30)
+    ran = headrace("explain", ids[29], "--search", "10")
+    assert ran.code == 1
+    assert "Only 10 jobs were read" in ran.out
+    assert headrace("explain", ids[29], "--search", "0").code == 0
+
+
+# audit
+
+
+def test_queues_that_add_up_give_0(headrace: Headrace, store: Store) -> None:
+    enqueue(store, 3)
+    enqueue(store, due="+60000")
+    ran = headrace("audit")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        "queue  4 accepted = 3 pending + 1 delayed + 0 done",
+        "",
+        "Every job is accounted for.",
+    ]
+
+
+def test_what_plain_clients_did_gives_1_unless_they_may(headrace: Headrace, redis: Redis) -> None:
+    redis.lpush("queue", b'{"task": "echo"}')
+    redis.sadd("headrace:queues", "emails")
+    ran = headrace("audit")
+    assert ran.code == 1
+    assert ran.out.splitlines()[:3] == [
+        "emails  0 accepted = 0 done",
+        "queue   0 accepted + 1 foreign = 1 pending + 0 done",
+        "total   0 accepted + 1 foreign = 1 pending + 0 done",
+    ]
+    assert "Plain clients brought 1" in ran.out
+    assert headrace("audit", "--foreign-ok").code == 0
+    assert headrace("audit", "emails").code == 0
+
+
+def test_the_sum_as_json_is_for_programs(headrace: Headrace, store: Store, redis: Redis) -> None:
+    enqueue(store, 2)
+    redis.rpop("queue")
+    ran = headrace("audit", "--json")
+    assert ran.code == 1
+    assert ran.json["adds_up"] is False
+    (one,) = ran.json["queues"]
+    assert one.pop("now_ms") > 0
+    assert one.pop("queue") == "queue"
+    assert one == ran.json["total"]
+    assert (one["accepted"], one["foreign"], one["pending"]) == (2, -1, 1)
+
+
+# On a terminal
+
+
+def test_a_terminal_gets_colours_and_its_own_width(url: str, store: Store, redis: Redis) -> None:
+    redis.zrem(K.leases, claim(store))
+    ours, theirs = pty.openpty()
+    env = {name: value for name, value in clean_environment().items() if name != "NO_COLOR"}
+    env |= {"PYTHONPATH": str(ROOT / "src"), "HEADRACE_URL": url}
+    env |= {"COLUMNS": "80", "LINES": "40", "TERM": "xterm-256color"}
+    shown = b""
+    with subprocess.Popen(
+        [sys.executable, "-m", "headrace", "doctor"],
+        env=env,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+    ) as process:
+        os.close(theirs)
+        os.set_blocking(ours, False)
+
+        def ended() -> bool:
+            nonlocal shown
+            done = process.poll() is not None
+            with contextlib.suppress(OSError):  # nothing now, or it has ended
+                while chunk := os.read(ours, 65_536):
+                    shown += chunk
+            return done
+
+        wait_until(ended, 20, "its end")
+    os.close(ours)
+    text = shown.decode()
+    assert process.returncode == 1
+    assert "\x1b[1;31m  problem" in text
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", "").splitlines()
+    assert "  problem  1 claim in processing is without a lease" in lines
+    assert max(map(len, lines)) <= 80
