@@ -164,14 +164,16 @@ def purge(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
     return purged
 
 
-def disown(k: Keys, consumer: str, known: Container[str] = ()) -> Flow[int]:
+def disown(k: Keys, consumer: str, known: Container[tuple[str, int]]) -> Flow[int]:
     """Release, uncharged, what a consumer holds and does not know of; answers how much.
+
+    ``known``: id and claim number of what it does know of.
 
     After a claim whose answer was lost: nothing of it has begun.
     """
     claims: list[tuple[str, int]] = yield from claims_of(k, consumer)
     # Newest first: each goes to the front of the queue, so the oldest is the first to go again.
-    strays = sorted((pair for pair in claims if pair[0] not in known), key=lambda pair: -pair[1])
+    strays = sorted((pair for pair in claims if pair not in known), key=lambda pair: -pair[1])
     for start in range(0, len(strays), PAGE):
         releases = [op.Outcome(i, n, "release") for i, n in strays[start : start + PAGE]]
         yield op.settle(k, consumer, releases)

@@ -619,12 +619,13 @@ class Protocol(RuleBasedStateMachine):
     @rule(name=names)
     def disown(self, name: str) -> None:
         """Release what the consumer holds in Redis and does not know of: its answer was lost."""
-        known = [held.job_id for held in self.consumer(name).held]
-        strays = [
+        known = {(held.job_id, held.number) for held in self.consumer(name).held}
+        mine = [
             (int(lease.owner.partition(":")[2]), job_id)
             for job_id, lease in self.model.leases.items()
-            if lease.owner.startswith(f"{name}:") and job_id not in known
+            if lease.owner.startswith(f"{name}:")
         ]
+        strays = [(number, job_id) for number, job_id in mine if (job_id, number) not in known]
         releases = [op.Outcome(i, n, "release") for n, i in sorted(strays, reverse=True)]
         self.model.settle(name, releases)
         assert self.store.follow(flows.disown(K, name, known)) == len(strays)

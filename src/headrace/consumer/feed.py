@@ -81,7 +81,9 @@ class Feed:
         wanted = min(wanted, MAX_ITEMS)
         while self._doubtful:
             k = next(iter(self._doubtful))
-            await self._store.follow(flows.disown(k, self._consumer, self._holdings.of(k.queue)))
+            # By number as well: one whose outcome was lost may have been claimed again by that trip.
+            known = {(job_id, c.number) for job_id, c in self._holdings.of(k.queue).items()}
+            await self._store.follow(flows.disown(k, self._consumer, known))
             self._doubtful.discard(k)
         batches, adoptions = self._jobs.outbox.take(), list(self._jobs.adoptions)
         self._jobs.adoptions.clear()
@@ -96,7 +98,7 @@ class Feed:
             answers = await self._store.run_all(requests)
         except StoreError as error:
             for batch in batches:
-                self._put_back(batch)
+                self._put_back(batch, error)
             self._jobs.adoptions.update(dict.fromkeys(adoptions))
             if wanted and error.may_have_happened:
                 self._doubtful.add(order[0])
@@ -132,7 +134,7 @@ class Feed:
     def _take_settled(self, batches: list[Batch], answers: list[list[str] | StoreError]) -> None:
         for batch, answer in zip(batches, answers, strict=True):
             if isinstance(answer, StoreError):
-                self._put_back(batch)
+                self._put_back(batch, answer)
                 continue
             lost = set(answer)
             for claimed, outcome in batch.pairs:
@@ -140,9 +142,9 @@ class Feed:
                 if lost and claimed.head.id in lost:
                     report.lost(claimed, outcome)
 
-    def _put_back(self, batch: Batch) -> None:
+    def _put_back(self, batch: Batch, error: StoreError) -> None:
         for claimed, _ in batch.pairs:
-            claimed.settling = False
+            claimed.settling = error.may_have_happened
         self._jobs.outbox.put_back(batch)
 
     # — adopt —

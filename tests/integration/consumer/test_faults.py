@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from headrace import Context, Headrace, ReplyLost, StoreError
+from headrace import Backoff, Context, Headrace, ReplyLost, StoreError
 from headrace.embedded.server import free_port
 from headrace.scripts import script
 from tests.support.consuming import QUICK, Site
@@ -79,6 +79,25 @@ class TestAnAnswerIsLost:
         counters = site.counters()
         counters.pop("lost", None)  # the second time, the claims are gone: by the first
         assert counters == {"enqueued": 5, "done": 5}
+
+    @LOST
+    async def test_of_a_retry_the_job_runs_again_under_its_id_and_uncharged(
+        self, site: Site, proxy: Proxy, app: Headrace, fault: Fault
+    ) -> None:
+        seen: list[tuple[str, int]] = []
+
+        @app.task(backoff=Backoff(base_s=0))
+        async def fails_once(ctx: Context) -> None:
+            seen.append((ctx.job_id, ctx.attempt))
+            if len(seen) == 1:
+                proxy.fail_next(fault, request("settle"))
+                raise OSError
+
+        async with site.consumer(app):
+            job = await site.app.aenqueue("fails_once")
+            await site.drained()  # within a time that is shorter than a lease
+        assert seen == [(job.id, 1), (job.id, 2)]
+        assert not site.counters().keys() & {"renamed", "reclaimed"}
 
     @LOST
     async def test_of_a_claim_what_it_gave_is_released_uncharged_and_claimed_again(
