@@ -52,6 +52,7 @@ class Maintenance:
         self._presence = Presence(policy.gone_after_s)
         self._look_at = 0.0  # not before; infinite where CLIENT LIST is not allowed
         self._leader = ""  # who led at the last look
+        self._skipped: set[str] = set()
         self.leads = False
 
     async def run(self) -> None:
@@ -147,7 +148,11 @@ class Maintenance:
             await self._store.run(op.saw(new))
         for name in gone:
             for queue in queues:
-                count = await self._store.follow(flows.forfeit(keys_of(queue), name))
+                try:
+                    count = await self._store.follow(flows.forfeit(keys_of(queue), name))
+                except StoreRefused as error:
+                    self._skip(queue, error)
+                    continue
                 if count:
                     log.warning(
                         "consumer %s is gone: its %d jobs in %s are free", name, count, queue
@@ -163,9 +168,11 @@ class Maintenance:
         busy = False
         for i, queue in enumerate(queues):
             promoted, swept, reclaimed = answers[3 * i : 3 * i + 3]
-            for answer in (promoted, swept, reclaimed):
-                if isinstance(answer, StoreError):
-                    raise answer
+            refusals = [a for a in (promoted, swept, reclaimed) if isinstance(a, StoreError)]
+            if refusals:
+                self._skip(queue, refusals[0])
+                continue
+            self._skipped.discard(queue)
             if promoted.due_ms is not None:
                 self.due_in(promoted.due_ms)
             self._offsets[queue] = swept.next_offset
@@ -180,6 +187,12 @@ class Maintenance:
                 )
             busy |= bool(swept.next_offset) or reclaimed.back + reclaimed.died >= op.RECLAIM_LIMIT
         return busy
+
+    def _skip(self, queue: str, error: StoreError) -> None:
+        """Leave out a queue that Redis refuses, a key of it being broken, for the others' sake."""
+        if queue not in self._skipped:
+            log.error("queue %s is not maintained: %s", queue, error)
+            self._skipped.add(queue)
 
     def _requests(
         self, queue: str, *, walk: bool
