@@ -12,6 +12,7 @@ HeadraceError
 │   ├── ReplyLost             sent, but the answer never came: it may have happened
 │   ├── NotReplicated         Redis has it, but not enough replicas said that they have it too
 │   ├── StoreRefused          Redis answered with an error: it did not happen
+│   │   └── StoreFull         it has no memory left for new jobs
 │   └── StoreUnsuitable       what answers is not a Redis >= 7.0 or Valkey >= 7.2
 ├── EmbeddedServerError       the embedded server cannot start here; the message says why
 ├── ResultError               there is no result to give
@@ -100,6 +101,10 @@ class NotReplicated(StoreError):
 
 class StoreRefused(StoreError):
     """Redis answered with an error (out of memory, read-only, loading, no permission)."""
+
+
+class StoreFull(StoreRefused):
+    """Redis has reached its ``maxmemory``: it takes no new jobs until consumers have made room."""
 
 
 class StoreUnsuitable(StoreError):

@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar, cast
 from headrace import flows, results
 from headrace import operations as op
 from headrace.clock import monotonic
-from headrace.errors import NoResult, ResultTimeout
+from headrace.errors import NoResult, ResultTimeout, StoreFull
 from headrace.flows import Flow, State
 from headrace.keys import keys_of
 from headrace.producer import Producer
@@ -123,7 +123,13 @@ class Job(Generic[R]):
             left_s = _WAIT_S if deadline is None else deadline - monotonic()
             # Redis rounds to milliseconds, and 0 would block for ever.
             wait_s = max(0.001, min(_WAIT_S, left_s))
-            end: bytes | None = yield op.await_result(keys_of(self.queue), self.id, wait_s)
+            try:
+                end: bytes | None = yield op.await_result(keys_of(self.queue), self.id, wait_s)
+            except StoreFull:  # which refuses any blocking move; the result may be there
+                found: op.Found = yield op.find(keys_of(self.queue), self.id, b"")
+                if found.word != "ended":
+                    raise
+                end = found.end
             if end is not None:
                 return end
             # One that crashed too often, or was cancelled after a failure, tells nobody: look.

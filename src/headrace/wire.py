@@ -64,6 +64,9 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
         traceback: the end of its traceback, cut to 8,000 characters, or "".
         failed_at: milliseconds since 1970.
         consumer: which consumer gave it up.
+        signal: what ended the process that ran it alone, as SIGSEGV; or "" …
+        exit_code: … and then its exit code, or None: it did not run alone.
+        peak_mib: the most memory that this process held, MiB; 0 unknown.
         payload: the exact bytes of a malformed job, where they are UTF-8 …
         payload_base64: … and where they are not.
     """
@@ -74,6 +77,9 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
     traceback: str = ""
     failed_at: int = 0
     consumer: str = ""
+    signal: str = ""
+    exit_code: int | None = None
+    peak_mib: int = 0
     payload: str | None = None
     payload_base64: str | None = None
 
@@ -315,6 +321,9 @@ def error_of(
     traceback: str = "",
     failed_at: int,
     consumer: str,
+    signal: str = "",
+    exit_code: int | None = None,
+    peak_mib: int = 0,
 ) -> Error:
     """Describe a failure, cut to a size that a dead letter can carry."""
     return Error(
@@ -324,4 +333,7 @@ def error_of(
         traceback=traceback[-_MAX_TRACEBACK:],
         failed_at=failed_at,
         consumer=consumer,
+        signal=signal,
+        exit_code=exit_code,
+        peak_mib=peak_mib,
     )

@@ -16,10 +16,11 @@ from redis import Redis
 from headrace import Headrace, ids, wire
 from headrace import operations as op
 from headrace.embedded.server import free_port
-from headrace.keys import Keys, keys_of
+from headrace.keys import QUEUES, Keys, keys_of
 from headrace.store import AsyncStore
 from headrace.web import create_app
-from headrace.web.api import MAX_BODY, MAX_JOBS
+from headrace.web.api import MAX_BODY
+from headrace.web.shapes import MAX_JOBS
 
 K = keys_of("queue")
 OURS = "http://127.0.0.1"
@@ -128,6 +129,9 @@ class TestEnqueue:
             (b'{"task": "echo", "delay": -1}', "0 or more"),
             (b'{"task": "echo", "delay": 1, "at": 1}', "not both"),
             (b'{"task": "echo", "queue": "a b"}', "cannot be a queue's name"),
+            (b'{"task": "echo", "queue": ""}', "$.queue"),
+            (b'{"task": "echo", "priority": 1.5}', "must be a whole number"),
+            (b'{"task": "echo", "priority": true}', "$.priority"),
             (b'[{"task": "echo"}, {"task": "echo", "queue": "a:b"}]', "job 1: "),
             (b'{"task": "add", "args": [1]}', "missing a required argument: 'b'"),
             (b'{"task": "echo", "args": [1e400]}', "out of range"),
@@ -147,6 +151,15 @@ class TestEnqueue:
         assert answer.status_code == 400
         assert says.lower() in error_of(answer).lower()
         assert redis.dbsize() == 0
+
+    async def test_a_whole_number_may_be_written_as_5_0(
+        self, api: httpx.AsyncClient, redis: Redis
+    ) -> None:
+        sent = b'{"task": "a", "priority": 5.0, "max_attempts": 7.0}'
+        kind = {"content-type": "application/json"}
+        assert (await api.post("/api/jobs", content=sent, headers=kind)).status_code == 202
+        (job,) = redis.zrange("queue:priority", 0, -1)
+        assert job.endswith(b',"priority":5,"task":"a","max_attempts":7}')
 
     async def test_a_job_over_the_limit_is_too_large(self, api: httpx.AsyncClient) -> None:
         answer = await api.post("/api/jobs", json={"task": "echo", "args": ["x" * (1 << 20)]})
@@ -307,6 +320,14 @@ class TestQueues:
         answer = (await api.get("/api/queues/a%2Fb")).json()
         assert (answer["queue"], answer["pending"]) == ("a/b", 1)
 
+    async def test_a_name_that_no_queue_can_have_hides_no_queue(
+        self, api: httpx.AsyncClient, redis: Redis
+    ) -> None:
+        redis.sadd(QUEUES, "a b", "", "a:b", "ours")
+        assert (await api.get("/metrics")).status_code == 200
+        answer = await api.get("/api/queues")
+        assert [queue["queue"] for queue in answer.json()["queues"]] == ["ours", "queue"]
+
     @pytest.mark.parametrize("path", ["/api/queues/nobody", "/api/queues/nobody/jobs"])
     async def test_a_queue_that_nobody_used_is_404(self, api: httpx.AsyncClient, path: str) -> None:
         answer = await api.get(path)
@@ -429,8 +450,15 @@ class TestJobs:
         await store.run(op.claim(keys_of("other"), 1, lease_ms=9_000, consumer="c", first=1))
         assert (await api.get(path)).json()["state"] == "processing"
 
+    @pytest.mark.parametrize("job_id", ["a%20b", "x%0A", "%0A", "%C3%BC", "x" * 129, ""])
+    async def test_what_can_be_no_jobs_id_is_400(self, api: httpx.AsyncClient, job_id: str) -> None:
+        answer = await api.get(f"/api/jobs/{job_id}")
+        assert answer.status_code == 400
+        assert "is no job's id" in error_of(answer)
+
     @pytest.mark.parametrize(
-        "path", ["/api/jobs/x?queue=a:b", "/api/events?queue=a:b", "/?queue=a:b"]
+        "path",
+        ["/api/jobs/x?queue=a:b", "/api/jobs/x?queue=", "/api/events?queue=a:b", "/?queue=a:b"],
     )
     async def test_a_queue_that_cannot_be_is_400(self, api: httpx.AsyncClient, path: str) -> None:
         answer = await api.get(path)
@@ -512,6 +540,7 @@ async def test_every_answer_of_the_api_can_be_read_strictly(
         "/api/queues",
         "/api/queues/queue",
         "/api/queues/queue/jobs",
+        "/api/openapi.json",
         "/healthz",
         "/readyz",
     ):

@@ -10,6 +10,7 @@ from headrace import wire
 from headrace.context import Context
 from headrace.ids import new_id
 from headrace.keys import Keys
+from headrace.policy import SUSPECT_CRASHES
 from headrace.task import Task
 from headrace.wire import Body, Head
 
@@ -43,6 +44,7 @@ class Claimed:
         runner: the asyncio task that runs it, when its task is async.
         abandoned: settled already, whatever it still does.
         settling: its outcome is on the way, and may be in effect: it may even be claimed again.
+        alone: it runs, or is about to run, in a process of its own.
     """
 
     k: Keys
@@ -63,6 +65,12 @@ class Claimed:
     runner: asyncio.Task[None] | None = None
     abandoned: bool = False
     settling: bool = False
+    alone: bool = False
+
+    @property
+    def suspect(self) -> bool:
+        """Whether consumers were lost beside it so often that it has to run alone."""
+        return self.head.crashes >= SUSPECT_CRASHES and self.flaw is None
 
     def renamed(self) -> None:
         """Take another id: the one it came with is in use."""

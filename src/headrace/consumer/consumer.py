@@ -59,7 +59,8 @@ class Consumer:
         self.name = options.name or new_name()
         self._queues = [keys_of(queue.name) for queue in options.queues]
         self._holdings = Holdings(self._queues)
-        self._slots = Slots(options.concurrency or default_concurrency(app), options.max_jobs)
+        slots = options.concurrency or default_concurrency(app)
+        self._slots = Slots(slots, options.max_jobs, options.lease.lease_s)
         self._patience = Patience("the consumer")
         self._dry = False  # the last claim came back short, and nothing has hinted at work since
         self._drained = False  # it did so while nothing was in hand that could have added work
@@ -116,7 +117,7 @@ class Consumer:
         options, lease = self._options, self._options.lease
         url, label = self._app.redis_url.url, f"{CONNECTION_PREFIX}{self.name}"
         self._store = AsyncStore(url, name=label)
-        bench = Bench(self.name, round(options.unknown_task_ttl_s * 1000))
+        bench = Bench(self.name, round(options.unknown_task_ttl_s * 1000), lease.max_crashes)
         self._jobs = JobsInHand(self._app.tasks, self._holdings, self._slots, bench, self._wake.set)
         self._feed = Feed(
             self._store,

@@ -13,6 +13,7 @@ from typing import Any
 
 from headrace.clock import monotonic
 from headrace.consumer import report, verdict
+from headrace.consumer.cell import Cell
 from headrace.consumer.claimed import Claimed, read
 from headrace.consumer.holdings import Holdings
 from headrace.consumer.outbox import Outbox
@@ -50,7 +51,10 @@ class JobsInHand:
         self._bench = bench
         self._changed = changed
         self._loop = asyncio.get_running_loop()
-        self._runner = Runner(self._finished, slots.concurrency)
+        self._cell = Cell(bench)
+        # One more than slots: a suspect that has waited long enough has no slot to wait for.
+        self._runner = Runner(self._finished, slots.concurrency + 1, self._cell.run)
+        self._starting = False
         self.outbox = Outbox()
         self.adoptions: dict[Claimed, None] = {}  # in order: the feed has to send them
         self.closing = False
@@ -78,6 +82,8 @@ class JobsInHand:
         if claimed.owned:
             self._admit(claimed)
         else:
+            if claimed.suspect:
+                self._welcome(claimed)
             # It does not start yet: its queue may be paused, its id in use, itself cancelled; and a
             # task that keeps the loop to itself would keep the adoption from being sent.
             self.adoptions[claimed] = None
@@ -101,25 +107,39 @@ class JobsInHand:
 
     def _admit(self, claimed: Claimed) -> None:
         """Let a job run that is ours; tell Redis why, if it cannot."""
-        if claimed.flaw is None and self.closing:
+        if claimed.flaw is None and (self.closing or not self._welcome(claimed)):
             claimed.flaw = "surplus"
         if claimed.flaw is None:
             self._slots.ready.append(claimed)
-            self._start()
+            if not self._starting:
+                # Not before all of one claim are here: there may be a suspect among them.
+                self._starting = True
+                self._loop.call_soon(self._start)
         else:
             outcome = verdict.of_flaw(claimed, self._bench)
             report.flawed(claimed, outcome)
             self._settle(claimed, outcome)
 
+    def _welcome(self, claimed: Claimed) -> bool:
+        """Make room for a suspect; answers False when there is one, and this job has to go back."""
+        before = self._slots.suspect
+        welcome = self._slots.take(claimed)
+        if before is None and claimed.suspect:
+            report.suspected(claimed, welcome=welcome)
+            self.give_back_ready()
+        return welcome
+
     # — they run —
 
     def _start(self) -> None:
+        self._starting = False
         while (claimed := self._slots.next()) is not None:
             assert claimed.task is not None
             assert claimed.call is not None
             timeout_s = claimed.call.timeout or claimed.task.config.timeout_s
             if timeout_s and timeout_s > 0:
                 claimed.deadline = monotonic() + timeout_s
+            claimed.alone = claimed.suspect
             self._runner.start(claimed)
 
     def _finished(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
@@ -133,13 +153,16 @@ class JobsInHand:
         self._start()
 
     def _judge(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
-        outcome = verdict.of_run(claimed, value, error, self._bench)
+        if isinstance(value, verdict.Answer):  # it was judged where it ran
+            outcome, error = value.outcome, value.error
+        else:
+            outcome = verdict.of_run(claimed, value, error, self._bench)
         report.ended(claimed, outcome, error and verdict.writable(error))
         self._settle(claimed, outcome)
 
     def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
         self.outbox.add(claimed, outcome)
-        self._changed()
+        self._left(claimed)
 
     # — they are told to end —
 
@@ -175,6 +198,11 @@ class JobsInHand:
         """Forget a claim that is not ours any more; what still runs of it changes nothing."""
         claimed.abandoned = True
         self._holdings.remove(claimed)
+        self._left(claimed)
+
+    def _left(self, claimed: Claimed) -> None:
+        if self._slots.suspect is claimed:
+            self._slots.suspect = None
         self._changed()
 
     def look_at_the_clock(self, *, again: bool) -> None:
@@ -186,7 +214,11 @@ class JobsInHand:
             stopping = claimed.context is not None and claimed.context.stop_reason is not None
             if again and stopping:
                 self._runner.cancel(claimed)
-        self._give_back(self._slots.held_up())
+        if not self._starting:  # else what has just come has had no chance to start
+            self._give_back(self._slots.held_up())
+        if self._slots.wary:  # its time may have come
+            self._start()
+            self._changed()
 
     # — the consumer ends —
 
@@ -215,6 +247,7 @@ class JobsInHand:
         for claimed in self._slots.running:
             self._runner.cancel(claimed)
         self._runner.close()
+        self._cell.close()
 
     def _give_back(self, jobs: Sequence[Claimed]) -> None:
         for claimed in jobs:

@@ -63,6 +63,21 @@ def stopped(claimed: Claimed, reason: StopReason) -> None:
     log.warning("%s", text, extra=_fields(claimed))
 
 
+def suspected(claimed: Claimed, *, welcome: bool) -> None:
+    """Tell that a job will run alone; ``welcome``: here and now."""
+    log.warning(
+        "%d consumers were lost with it: %s",
+        claimed.head.crashes,
+        "it runs alone, in a process of its own" if welcome else "it goes back until others end",
+        extra=_fields(claimed),
+    )
+
+
+def no_cell(claimed: Claimed, error: BaseException) -> None:
+    """Tell that a suspect runs in this process after all."""
+    log.warning("it runs in the consumer's own process: %s", error, extra=_fields(claimed))
+
+
 def lost(claimed: Claimed, outcome: Outcome) -> None:
     """Tell that an outcome changed nothing, because the claim was not ours any more."""
     log.warning("%s came too late: the claim was lost", outcome.verb, extra=_fields(claimed))

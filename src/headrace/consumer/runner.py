@@ -1,7 +1,8 @@
 """The runner: calls tasks. Async ones on the event loop, sync ones in threads that are kept.
 
 Threads take work from a SimpleQueue, which is written in C, and hand completions back in batches:
-waking the loop for each job would cost more than most jobs.
+waking the loop for each job would cost more than most jobs. A suspect has a process of its own: its
+thread waits for that.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from queue import SimpleQueue
 from typing import Any
 
 from headrace.clock import monotonic
+from headrace.consumer import report
+from headrace.consumer.call import call
+from headrace.consumer.cell import NoCell
 from headrace.consumer.claimed import Claimed
-from headrace.errors import InvalidArguments
 from headrace.logs import current_job
 
 Finished = Callable[[Claimed, Any, BaseException | None], None]
@@ -28,10 +31,12 @@ class Runner:
     Args:
         finished: told on the event loop how each run ended.
         threads: how many sync jobs may run at once.
+        in_cell: runs a job in a process of its own, and waits for it.
     """
 
-    def __init__(self, finished: Finished, threads: int) -> None:
+    def __init__(self, finished: Finished, threads: int, in_cell: Callable[[Claimed], Any]) -> None:
         self._finished = finished
+        self._in_cell = in_cell
         self._loop = asyncio.get_running_loop()
         self._most = threads
         self._threads: list[threading.Thread] = []
@@ -45,7 +50,7 @@ class Runner:
         """Run a job; how it ends is told to ``finished``."""
         task = claimed.task
         assert task is not None
-        if task.is_async:
+        if task.is_async and not claimed.alone:
             # A context of its own: whoever calls this may itself run in another job's.
             job = self._run_async(claimed)
             claimed.runner = self._loop.create_task(job, context=self._base.copy())
@@ -73,7 +78,7 @@ class Runner:
         current_job.set(claimed.context)
         claimed.started = monotonic()
         try:
-            value = await _call(claimed)
+            value = await call(claimed)
         except BaseException as error:  # also SystemExit: a task does not end the consumer
             self._finished(claimed, None, error)
         else:
@@ -84,7 +89,8 @@ class Runner:
             value: Any = None
             error: BaseException | None = None
             try:
-                value = self._base.copy().run(_call_in_thread, claimed)
+                run = self._in_cell if claimed.alone else _call_in_thread
+                value = self._base.copy().run(run, claimed)
             except BaseException as raised:
                 error = raised
             self._outbox.append((claimed, value, error))
@@ -101,27 +107,16 @@ class Runner:
         self._notified = False
         while self._outbox:
             self._busy -= 1
-            self._finished(*self._outbox.popleft())
+            claimed, value, error = self._outbox.popleft()
+            if isinstance(error, NoCell):
+                report.no_cell(claimed, error)
+                claimed.alone = False
+                self.start(claimed)
+            else:
+                self._finished(claimed, value, error)
 
 
 def _call_in_thread(claimed: Claimed) -> Any:
     current_job.set(claimed.context)
     claimed.started = monotonic()
-    return _call(claimed)
-
-
-def _call(claimed: Claimed) -> Any:
-    task, call, context = claimed.task, claimed.call, claimed.context
-    assert task is not None
-    assert call is not None
-    assert context is not None
-    context.check()  # it may have been told to end before it began
-    args, kwargs = task.with_context(call.args, call.kwargs, context)
-    try:
-        return task.function(*args, **kwargs)
-    except TypeError as error:
-        # Raised by the call itself, one frame deep, and not inside the task.
-        own = error.__traceback__
-        if own is not None and own.tb_next is None:
-            raise InvalidArguments(str(error)) from error
-        raise
+    return call(claimed)

@@ -11,6 +11,7 @@ from typing import Final
 
 from headrace.clock import monotonic
 from headrace.consumer.claimed import Claimed
+from headrace.policy import LeasePolicy
 
 PREFETCH_S: Final = 0.020
 """Jobs claimed ahead are at most so much work: what a round trip takes on a bad day."""
@@ -19,6 +20,9 @@ PREFETCH_MOST: Final = 128
 
 HELD_UP_S: Final = 0.100
 """Jobs claimed ahead that wait longer are handed back: something slow is in front of them."""
+
+HAND_BACKS: Final = 10
+"""So often a suspect may go back because others run where it came; then it is kept until they end."""
 
 _NEW_WEIGHT: Final = 0.1  # of the newest run in the moving average: about the last ten count
 
@@ -29,14 +33,21 @@ class Slots:
     Args:
         concurrency: how many jobs run at once.
         most: how many jobs it may start in all; None without bound.
+        patience_s: how long others may take to end when a suspect has come.
     """
 
-    def __init__(self, concurrency: int, most: int | None) -> None:
+    def __init__(
+        self, concurrency: int, most: int | None, patience_s: float = LeasePolicy().lease_s
+    ) -> None:
         self.concurrency = concurrency
         self.running: set[Claimed] = set()
         self.waiting: set[Claimed] = set()  # for Redis to say that they are ours
         self.ready: deque[Claimed] = deque()
         self.left = most
+        self._patience_s = patience_s
+        self.suspect: Claimed | None = None  # nothing is claimed, and nothing starts beside it
+        self._alone_at = 0.0  # from then on, one starts although others still run
+        self.wary = False  # the last job that came was a suspect: the next may be one, too
         self._pace_s: float | None = None
         self._last_start = 0.0
         self._looks = 0  # at that since; a single one may come after a stall of the whole loop
@@ -47,9 +58,37 @@ class Slots:
         """How many jobs are in hand and not ended."""
         return len(self.running) + len(self.ready) + len(self.waiting)
 
+    def take(self, claimed: Claimed) -> bool:
+        """Note a job that could run; answers False when it has to go back.
+
+        Beside a suspect nothing starts. And a suspect is not kept beside what runs, as long as
+        somebody else may take it: were that poison too, the suspect would be charged once more.
+        """
+        if self.suspect is not None:
+            return self.suspect is claimed
+        if not claimed.suspect:
+            if self.draining:
+                return False
+            self.wary = False
+            return True
+        if not self.wary:
+            self.wary, self._alone_at = True, monotonic() + self._patience_s
+        head = claimed.head
+        if self.draining and head.delivery - head.crashes - head.attempt < HAND_BACKS:
+            return False
+        self.suspect = claimed
+        return True
+
+    @property
+    def draining(self) -> bool:
+        """Whether a suspect waits, here or where it was handed back, until what runs has ended."""
+        return self.wary and bool(self.running) and monotonic() < self._alone_at
+
     @property
     def free(self) -> int:
         """How many slots have no job; those that may yet start count only as far as allowed."""
+        if self.suspect is not None or self.draining:
+            return 0
         free = self.concurrency - self.in_hand
         return (
             free
@@ -60,6 +99,8 @@ class Slots:
     @property
     def wanted(self) -> int:
         """How many jobs to claim now."""
+        if self.wary:
+            return min(1, self.free)
         wanted = self.free + self._prefetch()
         return (
             wanted
@@ -69,7 +110,10 @@ class Slots:
 
     def next(self) -> Claimed | None:
         """Take the next job to start, when there is one and a slot for it."""
-        if not self.ready or len(self.running) >= self.concurrency:
+        places = self.concurrency
+        if self.suspect is not None:
+            places = 1 if self.draining else len(self.running) + 1
+        if not self.ready or len(self.running) >= places:
             return None
         claimed = self.ready.popleft()
         self.running.add(claimed)
@@ -82,6 +126,8 @@ class Slots:
         """Note that a run ended, and how long it took."""
         self.running.discard(claimed)
         self._stuck = False
+        if claimed.alone:
+            return  # it tells nothing of how long others take
         took_s = monotonic() - claimed.started
         pace_s = self._pace_s
         self._pace_s = took_s if pace_s is None else pace_s + _NEW_WEIGHT * (took_s - pace_s)
@@ -89,7 +135,12 @@ class Slots:
     def held_up(self) -> list[Claimed]:
         """Take back the ready jobs when nothing has started for too long, newest first."""
         self._looks += 1
-        if not self.ready or self._looks < 2 or monotonic() - self._last_start < HELD_UP_S:
+        if (
+            self.suspect is not None
+            or not self.ready
+            or self._looks < 2
+            or monotonic() - self._last_start < HELD_UP_S
+        ):
             return []
         # Claim no more ahead until it is quick again.
         self._pace_s = max(self._pace_s or 0.0, HELD_UP_S)

@@ -15,7 +15,8 @@ from headrace.consumer.claimed import Claimed
 from headrace.context import JobStopped
 from headrace.errors import InvalidArguments, Reject, Retry
 from headrace.operations import Outcome, Verb
-from headrace.wire import Reason
+from headrace.policy import LeasePolicy
+from headrace.wire import Head, Reason
 
 _PARK_FIRST_MS: Final = 1_000
 _PARK_LONGEST_MS: Final = 60_000
@@ -32,12 +33,14 @@ class Bench:
     Attributes:
         consumer: this consumer's name.
         unknown_task_ttl_ms: how long a job waits for a consumer that knows its task.
+        max_crashes: lost processes after which a job is dead.
         clock_ahead_ms: Redis' clock against this machine's.
         uniform: gives random numbers in [0, 1) for the jitter.
     """
 
     consumer: str
     unknown_task_ttl_ms: int
+    max_crashes: int = LeasePolicy().max_crashes
     clock_ahead_ms: int = 0
     uniform: Callable[[], float] = random.random
 
@@ -46,11 +49,39 @@ class Bench:
         return now_ms() + self.clock_ahead_ms
 
 
+class ProcessDied(Exception):
+    """The process that ran a job alone ended without an answer.
+
+    Args:
+        signal: the signal that ended it, as SIGSEGV, or "".
+        exit_code: its exit code, when there was no signal.
+        peak_mib: the most memory it held, MiB; 0 unknown.
+        stack: where it last was seen, as text.
+    """
+
+    def __init__(self, signal: str, exit_code: int | None, peak_mib: int, stack: str) -> None:
+        how = f"was ended by {signal}" if signal else f"ended with exit code {exit_code}"
+        memory = f", {peak_mib} MiB at most" if peak_mib else ""
+        super().__init__(f"the process that ran it alone {how}{memory}")
+        self.signal, self.exit_code = signal, exit_code
+        self.peak_mib, self.stack = peak_mib, stack
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A run that was judged where it ran, in another process: its outcome, and what it raised."""
+
+    outcome: Outcome
+    error: BaseException | None
+
+
 def of_run(claimed: Claimed, value: Any, error: BaseException | None, bench: Bench) -> Outcome:
     """Judge a run: what the task returned, or raised."""
     if error is None:
         ttl_ms = _result_ttl_ms(claimed)
         return _outcome(claimed, "done", ttl_ms, results.encode_value(value) if ttl_ms else b"")
+    if isinstance(error, ProcessDied):
+        return _of_death(claimed, error, bench)
     stop = claimed.context.stop_reason if claimed.context is not None else None
     if isinstance(error, _STOPPED):
         if stop in ("shutdown", "lost"):
@@ -72,8 +103,13 @@ def writable(error: BaseException) -> BaseException:
         text = "what it says cannot be read"
     else:
         return error
-    named: BaseException = type(type(error).__name__, (Exception,), {})(text)
-    return named.with_traceback(error.__traceback__)
+    return named(type(error).__name__, text).with_traceback(error.__traceback__)
+
+
+def named(name: str, text: str) -> BaseException:
+    """Make an exception that is called so and says so."""
+    exception: BaseException = type(name, (Exception,), {})(text)
+    return exception
 
 
 def of_flaw(claimed: Claimed, bench: Bench) -> Outcome:
@@ -120,18 +156,41 @@ def _of_failure(claimed: Claimed, error: BaseException, bench: Bench, final: Rea
     )
 
 
+def _of_death(claimed: Claimed, death: ProcessDied, bench: Bench) -> Outcome:
+    """Charge a crash, as the sweep does for a lost consumer; no attempt: the task did not fail."""
+    head = _charged(claimed)
+    if head.crashes >= bench.max_crashes:
+        return _dead(claimed, "crashed", death, bench)
+    assert claimed.task is not None
+    delay_s = claimed.task.config.backoff.delay_s(head.crashes, bench.uniform)
+    return replace(
+        _outcome(claimed, "retry"),
+        delay_ms=round(min(delay_s, _LONGEST_S) * 1000),
+        job=wire.join(head, claimed.body),
+    )
+
+
+def _charged(claimed: Claimed) -> Head:
+    head = claimed.head
+    return replace(head, crashes=head.crashes + 1, delivery=head.delivery + 1, unknown_since=0)
+
+
 def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench: Bench) -> Outcome:
     config = claimed.task.config if claimed.task is not None else None
     text = ""
     if problem is not None and problem.__traceback__ is not None and claimed.flaw is None:
         text = "".join(traceback.format_exception(problem))
         text = text.encode(errors="backslashreplace").decode()
+    died = problem if isinstance(problem, ProcessDied) else None
     error = wire.error_of(
         reason,
         problem and writable(problem),
-        traceback=text,
+        traceback=died.stack if died else text,
         failed_at=bench.now_ms(),
         consumer=bench.consumer,
+        signal=died.signal if died else "",
+        exit_code=died.exit_code if died else None,
+        peak_mib=died.peak_mib if died else 0,
     )
     ttl_ms = _result_ttl_ms(claimed)
     result = results.encode_error(error) if ttl_ms else b""
@@ -139,6 +198,8 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
         return _outcome(claimed, "drop", ttl_ms, result)
     attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt
     head = replace(claimed.head, attempt=attempt, delivery=claimed.head.delivery + 1)
+    if died:
+        head = _charged(claimed)
     if claimed.flaw == "malformed":
         _, body = wire.split(wire.malformed_letter(claimed.body, error)) or (head, claimed.body)
         letter = wire.join(head, body)

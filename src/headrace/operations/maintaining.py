@@ -97,7 +97,7 @@ def consumers() -> Operation[set[str]]:
 
 def saw(consumers: Collection[str]) -> Operation[None]:
     """Note consumers that are connected, for whoever leads next."""
-    return command("SADD", keys.CONSUMERS, *consumers, parse=nothing)
+    return run("register", (keys.CONSUMERS,), consumers, nothing)
 
 
 def buried(consumer: str) -> Operation[None]:

@@ -85,7 +85,7 @@ def confirmation(k: Keys, count: int, timeout_s: float) -> list[Operation[Any]]:
 
 def register(queue: str) -> Operation[None]:
     """Make a queue known, so that servers sweep it and show it."""
-    return command("SADD", keys.QUEUES, queue, parse=nothing)
+    return run("register", (keys.QUEUES,), (queue,), nothing)
 
 
 def queues() -> Operation[list[str]]:

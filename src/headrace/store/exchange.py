@@ -23,7 +23,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from headrace.errors import ReplyLost, StoreError, StoreRefused, StoreUnavailable
+from headrace.errors import ReplyLost, StoreError, StoreFull, StoreRefused, StoreUnavailable
 from headrace.operations import Argument, Operation
 from headrace.settings import redacted, sentinels_of
 
@@ -88,12 +88,13 @@ def answer(operation: Operation[Any], reply: Any) -> Any:
 
 def refused(name: str, error: Exception) -> StoreRefused:
     """Name an error that the server answered."""
-    text = str(error).rstrip(".")
+    text, kind = str(error).rstrip("."), StoreRefused
     if "OOM" in text or "used memory" in text:
+        kind = StoreFull
         text += ". Give Redis more maxmemory, or let consumers drain the queue first"
     elif isinstance(error, AuthenticationError) or any(word in text for word in _NO_ACCESS):
         text += ". Put the user and password into the URL: redis://user:password@host:port/0"
-    refusal = StoreRefused(f"Redis refused {name}: {text}")
+    refusal = kind(f"Redis refused {name}: {text}")
     refusal.__cause__ = error
     return refusal
 

@@ -10,6 +10,7 @@
                                {"queue", "place", "key", "jobs": […]}: the newest of the pending,
                                processing or dead ones, the next of the delayed or priority ones
     GET  /events?queue=        server-sent events: the queues, and the lists of one, when they change
+    GET  /openapi.json         all this for programs, exactly
 
 A job may have every option of ``JobOptions``; ``at`` is in seconds since 1970. Its task need not be
 known here. A 503 says whether the jobs ``may_have_been_accepted``, and which ones were for certain.
@@ -17,6 +18,7 @@ known here. A 503 says whether the jobs ``may_have_been_accepted``, and which on
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Final, cast
 
 import msgspec
@@ -28,38 +30,38 @@ from starlette.routing import Route
 from headrace import operations as op
 from headrace.app import Headrace
 from headrace.errors import InvalidJob, InvalidSetting
-from headrace.keys import keys_of
+from headrace.keys import Keys, keys_of
 from headrace.operations import Snapshot
 from headrace.options import JobOptions
 from headrace.task import Call
 from headrace.web.answers import answer
+from headrace.web.openapi import Endpoint, document
 from headrace.web.reader import PLACES, Reader, key_of, peek
+from headrace.web.shapes import (
+    JOB_ID,
+    MAX_JOBS,
+    MAX_LISTED,
+    Accepted,
+    AcceptedMany,
+    AgedQueueView,
+    JobId,
+    JobList,
+    Jobs,
+    JobState,
+    NewJob,
+    Place,
+    QueueName,
+    Queues,
+)
 from headrace.web.views import job_view, oldest_age_s, queue_view
 from headrace.web.watch import EventStream, Watch
+from headrace.wire import DEFAULT_MAX_BYTES
 
 MAX_BODY: Final = 8 << 20  # bytes: several jobs of the largest size, or very many small ones
-MAX_JOBS: Final = 10_000  # in one request: a tenth of a second of the server's time
-MAX_LISTED: Final = 100
-
-
-class NewJob(msgspec.Struct, forbid_unknown_fields=True):
-    """A job as it is asked for; null is as good as absent."""
-
-    task: Annotated[str, msgspec.Meta(min_length=1)]
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
-    queue: str | None = None
-    delay: float | None = None
-    at: float | None = None
-    priority: int | None = None
-    key: str | None = None
-    key_ttl: float | None = None
-    timeout: float | None = None
-    max_attempts: int | None = None
-    result_ttl: float | None = None
-
 
 _decode = msgspec.json.Decoder(NewJob | list[NewJob]).decode
+
+_Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED)]
 
 
 class Api:
@@ -72,14 +74,51 @@ class Api:
 
     def routes(self) -> list[Route]:
         """Give the routes; names and ids may hold a slash."""
+        return [endpoint.route() for endpoint in self.endpoints()]
+
+    def endpoints(self) -> list[Endpoint]:
+        """Give what there is, in the order in which it is looked for."""
+        queue = ("queue", QueueName, self._headrace.queue)
+        shown = (("place", Place, "pending"), ("limit", _Limit, 25))
         return [
-            Route("/jobs", self.enqueue, methods=["POST"]),
-            Route("/jobs/{job_id:path}", self.job),
-            Route("/queues", self.queues),
-            Route("/queues/{queue:path}/jobs", self.jobs),
-            Route("/queues/{queue:path}", self.queue),
-            Route("/events", self.events),
-        ]
+            Endpoint(
+                path="/jobs", handle=self.enqueue, method="POST", body=Jobs, status=202,
+                says=f"Enqueue a job, or up to {MAX_JOBS:,}; a body of at most {MAX_BODY:,} bytes, "
+                f"a job of at most {DEFAULT_MAX_BYTES:,}.",
+                answers=(Accepted, AcceptedMany), errors=(400, 413, 415, 429, 503),
+            ),
+            Endpoint(
+                path="/jobs/{job_id:rest}", handle=self.job, parameters=(("job_id", JobId, None), queue),
+                says="Tell where a job is.", answers=(JobState,), errors=(400, 503),
+            ),
+            Endpoint(
+                path="/queues", handle=self.queues,
+                says="Show all queues.", answers=(Queues,), errors=(503,),
+            ),
+            Endpoint(
+                path="/queues/{queue:rest}/jobs", handle=self.jobs,
+                parameters=(("queue", QueueName, None), *shown),
+                says="Show the first jobs of a place.", answers=(JobList,), errors=(400, 404, 503),
+            ),
+            Endpoint(
+                path="/queues/{queue:rest}", handle=self.queue,
+                parameters=(("queue", QueueName, None),),
+                says="Show one queue.", answers=(AgedQueueView,), errors=(404, 503),
+            ),
+            Endpoint(
+                path="/events", handle=self.events, parameters=(queue,),
+                says="Stream what changes, as server-sent events, without end.",
+                answers=(), errors=(400,),
+            ),
+            Endpoint(
+                path="/openapi.json", handle=self.describe,
+                says="Give this document.", answers=(dict[str, Any],),
+            ),
+        ]  # fmt: skip
+
+    async def describe(self, _: Request) -> Response:
+        """Describe the API."""
+        return answer(document(self.endpoints()))
 
     async def enqueue(self, request: Request) -> Response:
         """Accept one job, or many."""
@@ -98,11 +137,14 @@ class Api:
             self._call(one, i if many else None)
             for i, one in enumerate(wanted if many else [wanted])
         ]
-        jobs = [{"id": j.id, "queue": j.queue} for j in await self._headrace.aenqueue_many(calls)]
-        return answer({"jobs": jobs} if many else jobs[0], 202)
+        jobs = [Accepted(id=j.id, queue=j.queue) for j in await self._headrace.aenqueue_many(calls)]
+        return answer(AcceptedMany(jobs=jobs) if many else jobs[0], 202)
 
     def _call(self, one: NewJob, index: int | None) -> Call[Any]:
         given = {name: getattr(one, name) for name in JobOptions.__annotations__}
+        for name in ("priority", "max_attempts"):
+            if isinstance(number := given[name], float) and number.is_integer():
+                given[name] = int(number)
         options = cast("JobOptions", {k: v for k, v in given.items() if v is not None})
         try:
             call = self._headrace.call_with(one.task, tuple(one.args), one.kwargs, options)
@@ -113,15 +155,18 @@ class Api:
 
     async def job(self, request: Request) -> Response:
         """Tell where a job is."""
-        queue = keys_of(request.query_params.get("queue") or self._headrace.queue).queue
-        job = self._headrace.job(request.path_params["job_id"], queue=queue)
-        return answer({"id": job.id, "queue": queue, "state": await job.astatus()})
+        queue = self._asked(request).queue
+        job_id = request.path_params["job_id"]
+        if not re.fullmatch(JOB_ID, job_id):
+            raise HTTPException(400, f"{job_id!r} is no job's id: use one that was answered to you")
+        job = self._headrace.job(job_id, queue=queue)
+        return answer(JobState(id=job.id, queue=queue, state=await job.astatus()))
 
     async def queues(self, _: Request) -> Response:
         """Show all queues."""
         snapshots, _jobs = await self._reader.read()
         shown = [_with_age(snapshot) for snapshot in snapshots]
-        return answer({"now_ms": snapshots[0].now_ms, "queues": shown})
+        return answer(Queues(now_ms=snapshots[0].now_ms, queues=shown))
 
     async def queue(self, request: Request) -> Response:
         """Show one queue."""
@@ -142,12 +187,14 @@ class Api:
             raise HTTPException(400, f"limit={limit} must be a number from 1 to {MAX_LISTED}")
         (jobs,) = await self._reader.ask([peek(k, place, int(limit))])
         shown = [job_view(job) for job in jobs]
-        return answer({"queue": k.queue, "place": place, "key": key_of(k, place), "jobs": shown})
+        return answer(JobList(queue=k.queue, place=place, key=key_of(k, place), jobs=shown))
 
     async def events(self, request: Request) -> Response:
         """Stream updates until the client leaves or the server ends."""
-        k = keys_of(request.query_params.get("queue") or self._headrace.queue)
-        return EventStream(self._watch, k.queue)
+        return EventStream(self._watch, self._asked(request).queue)
+
+    def _asked(self, request: Request) -> Keys:
+        return keys_of(request.query_params.get("queue", self._headrace.queue))
 
     async def _known(self, request: Request) -> str:
         name: str = request.path_params["queue"]
@@ -157,8 +204,8 @@ class Api:
         return name
 
 
-def _with_age(snapshot: Snapshot) -> dict[str, Any]:
-    return queue_view(snapshot) | {"oldest_age_s": oldest_age_s(snapshot)}
+def _with_age(snapshot: Snapshot) -> AgedQueueView:
+    return {**queue_view(snapshot), "oldest_age_s": oldest_age_s(snapshot)}
 
 
 async def _body_of(request: Request) -> bytes:

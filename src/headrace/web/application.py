@@ -55,7 +55,7 @@ def create_app(
             Route("/healthz", pages.alive),
             Route("/readyz", pages.ready),
             Route("/metrics", Metrics(reader, leads).scrape),
-            Mount("/api", routes=Api(headrace, reader, watch or Watch(reader)).routes()),
+            *Api(headrace, reader, watch or Watch(reader)).routes(),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],
         middleware=[Middleware(Guard)],

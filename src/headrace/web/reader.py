@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final, Literal, TypeAlias, get_args
+from typing import Any, Final, get_args
 
 from headrace import operations as op
 from headrace.app import Headrace
 from headrace.errors import StoreError
-from headrace.keys import Keys, keys_of
+from headrace.keys import Keys, is_name, keys_of
 from headrace.operations import Operation, Snapshot
 from headrace.store import AsyncStore
+from headrace.web.shapes import Place
 
-Place: TypeAlias = Literal["pending", "processing", "delayed", "priority", "dead"]
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
 
 
@@ -55,7 +55,8 @@ class Reader:
     async def names(self) -> list[str]:
         """List the queues: those that were used, and those of the application."""
         own = {self._headrace.queue, *(t.config.queue for t in self._headrace.tasks.values())}
-        return sorted({*own, *await self._store.run(op.queues())})
+        used = [name for name in await self._store.run(op.queues()) if is_name(name)]
+        return sorted({*own, *used})
 
     async def read(
         self, also: Collection[str] = (), peeks: Sequence[Operation[list[bytes]]] = ()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from headrace import ids, wire
 from headrace.operations import Snapshot
+from headrace.web.shapes import ErrorView, JobView, QueueView
 
 _SHOWN: Final = 200  # bytes of arguments, characters of an error's message
 _FIRST_MS: Final = 1_577_836_800_000  # 2020: an older instant is read out of an id of another make
@@ -24,7 +25,7 @@ class _Call(msgspec.Struct):
 _decode = msgspec.json.Decoder(_Call).decode
 
 
-def queue_view(snapshot: Snapshot) -> dict[str, Any]:
+def queue_view(snapshot: Snapshot) -> QueueView:
     """Show a queue; nothing in it changes while the queue does not."""
     return {
         "queue": snapshot.queue,
@@ -54,7 +55,7 @@ def oldest_age_s(snapshot: Snapshot) -> float | None:
     return None if at_ms is None else max(0, snapshot.now_ms - at_ms) / 1000
 
 
-def job_view(job: bytes) -> dict[str, Any]:
+def job_view(job: bytes) -> JobView:
     """Show a job, or whatever else lies in a queue."""
     parts = wire.split(job)
     head = parts[0] if parts else wire.Head("")
@@ -76,7 +77,7 @@ def job_view(job: bytes) -> dict[str, Any]:
         "attempt": head.attempt,
         "delivery": head.delivery,
         "crashes": head.crashes,
-        "error": error and _error_view(error),
+        "error": None if error is None else _error_view(error),
     }
 
 
@@ -89,7 +90,7 @@ def _malformed(job: bytes, error: wire.Error | None) -> bytes:
     return job if payload is None else payload
 
 
-def _error_view(error: wire.Error) -> dict[str, Any]:
+def _error_view(error: wire.Error) -> ErrorView:
     return {
         "reason": error.reason,
         "type": error.type,

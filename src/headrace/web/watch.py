@@ -15,7 +15,8 @@ from starlette.types import Receive, Scope, Send
 from headrace.errors import HeadraceError
 from headrace.keys import keys_of
 from headrace.web.answers import encode
-from headrace.web.reader import Place, Reader, key_of, peek
+from headrace.web.reader import Reader, key_of, peek
+from headrace.web.shapes import Place
 from headrace.web.views import job_view, queue_view
 
 log = logging.getLogger(__name__)

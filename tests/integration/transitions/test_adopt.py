@@ -178,6 +178,25 @@ class TestSweep:
         state = queue.check()
         assert (state.pending, state.leases) == ([BARE], {})
 
+    def test_the_lease_by_an_id_that_was_in_use_ends_with_an_adoption_under_another(
+        self, queue: Driver
+    ) -> None:
+        queue.hold(A, consumer=OTHER)
+        [moved] = queue.move_bare(job("a", b',"task":"twin"}'))
+        assert queue.adopt(moved, moved) == "duplicate"
+        assert queue.settle(A, "done", consumer=OTHER, claim=1) == []
+        queue.sweep()
+        assert queue.check().claims == {"a": ("-", moved)}
+        assert queue.adopt(moved, NEW) == "ok"
+        assert queue.check().claims == {"new": (f"{ME}:1", NEW)}
+
+    def test_the_lease_of_somebody_whose_item_is_gone_is_left_to_him(self, queue: Driver) -> None:
+        queue.hold(A, consumer=OTHER)
+        queue.remove(A)
+        [moved] = queue.move_bare(A)
+        assert queue.adopt(moved, NEW) == "ok"
+        assert queue.check(gone=1).claims.keys() == {"a", "new"}
+
     def test_a_sweep_after_the_adoption_gives_nothing(self, queue: Driver) -> None:
         [moved] = queue.move_bare(BARE)
         queue.adopt(moved, NEW)
@@ -236,6 +255,13 @@ class TestRefused:
         assert (state.pending, state.processing) == ([job("b"), A], [])
         assert queue.adopt(moved, A) == "lost"
         assert queue.check().pending == [job("b"), A]
+
+    def test_a_paused_queue_takes_back_one_of_equal_items(self, queue: Driver) -> None:
+        moved, *_ = queue.move_bare(BARE, BARE, BARE)
+        queue.pause()
+        assert queue.adopt(moved, NEW) == "paused"
+        state = queue.check(bare=2)
+        assert (state.pending, state.processing) == ([BARE], [BARE, BARE])
 
     def test_a_paused_queue_still_lets_its_holder_renew(self, queue: Driver) -> None:
         [moved] = queue.move_bare(A)

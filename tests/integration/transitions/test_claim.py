@@ -242,6 +242,15 @@ class TestNudges:
         queue.claim()
         assert queue.check().nudges == 0
 
+    def test_those_of_a_resume_stay_for_the_other_consumers(self, queue: Driver) -> None:
+        queue.enqueue(A, B)
+        queue.pause()
+        queue.pause(paused=False)
+        nudges = queue.check().nudges
+        assert nudges > 1
+        assert queue.claim(1) == [A]
+        assert queue.check().nudges == nudges
+
 
 @pytest.mark.parametrize("place", ["processing", "claims", "leases", "priority"])
 def test_a_place_of_a_wrong_type_loses_no_job(queue: Driver, place: str) -> None:

@@ -1,0 +1,196 @@
+"""The inmate: what runs in a cell. One job of one task, judged here, told to the consumer, and out.
+
+It begins as a fork of a process that knows nothing of the consumer: what it needs comes as an
+``Errand``, and leaves as words over a pipe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import faulthandler
+import importlib
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from typing import Any, Final, NoReturn
+
+from headrace import logs
+from headrace.app import Headrace
+from headrace.consumer import verdict
+from headrace.consumer.call import call
+from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.verdict import Bench
+from headrace.keys import keys_of
+from headrace.logs import current_job
+from headrace.operations import Outcome
+from headrace.task import Task
+
+NEW_STACK: Final = b"\0"
+"""Stands before each stack that is written while the job runs, as no text does."""
+
+_STACK_EVERY_S: Final = 0.5  # for a SIGKILL leaves no word: the last of these has to do
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """What an inmate has to know.
+
+    Attributes:
+        module: where its task stands …
+        path: … and under which name.
+        url: where Redis is, for jobs that the task enqueues.
+        queue: the job's queue.
+        number: its claim number.
+        job: its bytes.
+        consumer: the consumer's name.
+        clock_ahead_ms: Redis' clock against this machine's.
+        log_level: how logs are written, when the consumer uses ours; "" it does not.
+        log_json: for machines instead of people.
+    """
+
+    module: str
+    path: str
+    url: str
+    queue: str
+    number: int
+    job: bytes
+    consumer: str
+    clock_ahead_ms: int
+    log_level: str
+    log_json: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The task was found, and is called now."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotFound:
+    """The task was not found, or could not be imported: why."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How it ended: the outcome, and the type, text and traceback of what was raised, or ""."""
+
+    outcome: Outcome
+    type: str
+    text: str
+    traceback: str
+
+
+def main(errand: Errand, line: Connection, stacks: Connection) -> NoReturn:
+    """Run the job of an errand, and end this process."""
+    os.setpgid(0, 0)
+    faulthandler.enable(stacks.fileno())
+    threading.Thread(target=_watch, args=(stacks,), name="headrace-parent", daemon=True).start()
+    if errand.log_level:
+        logs.configure(errand.log_level, json=errand.log_json)
+    try:
+        line.send(_run(errand, line))
+    except BaseException as problem:  # what is left to do here is to say so
+        line.send(NotFound(f"{type(problem).__name__}: {problem}"))
+    logging.shutdown()
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is not None:
+            with suppress(OSError, ValueError):
+                stream.flush()
+    os._exit(0)  # and not back into the warden that this is a copy of
+
+
+def _run(errand: Errand, line: Connection) -> NotFound | Ended:
+    try:
+        claimed = _claimed(errand, _find(errand))
+    except Exception as problem:
+        return NotFound(f"{type(problem).__name__}: {problem}")
+    value: Any = None
+    error: BaseException | None = None
+    try:
+        value = _call(claimed, line)
+    except BaseException as raised:  # also SystemExit: a task does not end its process
+        error = raised
+    bench = Bench(errand.consumer, 0, clock_ahead_ms=errand.clock_ahead_ms)
+    return _ended(verdict.of_run(claimed, value, error, bench), error)
+
+
+def _watch(stacks: Connection) -> None:
+    """Write down where the job is, again and again, until the consumer is gone."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    while not wait([parent.sentinel], _STACK_EVERY_S):
+        # Written from here it holds the interpreter, so that no frame changes under it.
+        os.write(stacks.fileno(), NEW_STACK)
+        faulthandler.dump_traceback(stacks.fileno())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _find(errand: Errand) -> Task[Any, Any]:
+    found: Any = importlib.import_module(errand.module)
+    for name in errand.path.split("."):
+        found = getattr(found, name)
+    if not isinstance(found, Task):
+        raise TypeError(f"{errand.module}.{errand.path} is a {type(found).__name__} there, no task")
+    app = getattr(found.producer, "__self__", None)
+    if isinstance(app, Headrace):
+        app.use(errand.url)
+    return found
+
+
+def _claimed(errand: Errand, task: Task[Any, Any]) -> Claimed:
+    return read(
+        errand.job,
+        keys_of(errand.queue),
+        errand.number,
+        tasks={task.name: task},
+        leased_until=0.0,
+        moved=False,
+        max_bytes=sys.maxsize,
+    )
+
+
+def _call(claimed: Claimed, line: Connection) -> Any:
+    context, task = claimed.context, claimed.task
+    assert context is not None
+    assert task is not None
+    current_job.set(context)
+
+    def told(*_: object) -> bool:
+        # The signal alone may come from whoever ends all processes at once: the consumer decides.
+        if context.stop_reason is None and line.poll():
+            context.stop_reason = line.recv()
+        return context.stop_reason is not None
+
+    signal.signal(signal.SIGTERM, told)
+    line.send(Begun())
+    return asyncio.run(_run_async(claimed, told)) if task.is_async else call(claimed)
+
+
+async def _run_async(claimed: Claimed, told: Callable[[], bool]) -> Any:
+    job = asyncio.ensure_future(call(claimed))
+
+    def stop() -> None:
+        if told():
+            job.cancel()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+    return await job
+
+
+def _ended(outcome: Outcome, error: BaseException | None) -> Ended:
+    if error is None:
+        return Ended(outcome, "", "", "")
+    error = verdict.writable(error)
+    text = "".join(traceback.format_exception(error))
+    text = text.encode(errors="backslashreplace").decode()
+    return Ended(outcome, type(error).__name__, str(error), text)

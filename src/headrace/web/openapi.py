@@ -1,0 +1,151 @@
+"""The endpoints as data: the routes are made of it, and the OpenAPI document, so neither can drift."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from starlette.convertors import PathConvertor, register_url_convertor
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headrace import __version__
+from headrace.web.shapes import MORE, NotAllAccepted, Refused
+
+
+class _Rest(PathConvertor):
+    """The rest of a path, a newline in it too, which Starlette's own ends at."""
+
+    regex = r"[\s\S]*"
+
+
+register_url_convertor("rest", _Rest())
+
+PREFIX: Final = "/api"
+STREAM: Final = "text/event-stream"
+JSON: Final = "application/json"
+
+_ERRORS: Final = {
+    400: "What was asked has no meaning; nothing happened.",
+    403: "The Host header names another machine, or another site's page wants to change something.",
+    404: "There is no such queue.",
+    413: "The job, the body or the number of jobs is over its limit; nothing was enqueued.",
+    415: "The body is not application/json.",
+    429: "The queue is full.",
+    503: "Redis did not do what was asked.",
+}
+_ABOUT: Final = (
+    "Jobs in, and a look at the queues. There is no authentication: the server listens on loopback "
+    "alone, refuses a Host header that is not 127.0.0.1, localhost or [::1], and takes jobs as "
+    "application/json only. A method that a path does not take is answered with 405 and Allow."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One request that the API takes.
+
+    Attributes:
+        path: below ``PREFIX``, in Starlette's spelling.
+        handle: answers it.
+        says: what it is for.
+        answers: the types of good answers; none: a stream of events.
+        errors: the statuses of bad ones, beside 403.
+        method: the HTTP method.
+        status: of a good answer.
+        body: the type of what it takes.
+        parameters: in the path and behind the ?, by name; each with its type, and its default
+            where it may be absent.
+    """
+
+    path: str
+    handle: Callable[[Request], Awaitable[Response]]
+    says: str
+    answers: Sequence[Any]
+    errors: Sequence[int] = ()
+    method: str = "GET"
+    status: int = 200
+    body: Any = None
+    parameters: Sequence[tuple[str, Any, Any]] = ()
+
+    @property
+    def shown_path(self) -> str:
+        """The path as OpenAPI spells it."""
+        return PREFIX + re.sub(r"\{(\w+):rest\}", r"{\1}", self.path)
+
+    def route(self) -> Route:
+        """Give the route."""
+        return Route(PREFIX + self.path, self.handle, methods=[self.method])
+
+
+def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
+    """Describe the API as OpenAPI 3.1."""
+    types = _Types(endpoints)
+    paths: dict[str, Any] = {}
+    for endpoint in endpoints:
+        paths.setdefault(endpoint.shown_path, {})[endpoint.method.lower()] = types.operation(
+            endpoint
+        )
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Headrace", "version": __version__, "description": _ABOUT},
+        "servers": [{"url": "/", "description": "where this document was read"}],
+        "security": [],
+        "paths": paths,
+        "components": {"schemas": types.components},
+    }
+
+
+class _Types:
+    """The schemas of all types that endpoints name."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        named: list[Any] = [Refused, NotAllAccepted]
+        for endpoint in endpoints:
+            named += [*endpoint.answers, endpoint.body]
+            named += [kind for _, kind, _ in endpoint.parameters]
+        self._named = [kind for kind in named if kind is not None]
+        schemas, self.components = msgspec.json.schema_components(
+            self._named, ref_template="#/components/schemas/{name}"
+        )
+        self._schemas = list(schemas)
+        for name, more in MORE.items():
+            self.components[name] |= more
+
+    def of(self, kind: Any) -> dict[str, Any]:
+        """Give the schema of a type."""
+        return self._schemas[self._named.index(kind)]
+
+    def operation(self, endpoint: Endpoint) -> dict[str, Any]:
+        """Describe one endpoint."""
+        content = self._json(*endpoint.answers) if endpoint.answers else {STREAM: {}}
+        answers = {str(endpoint.status): {"description": "Done as asked.", "content": content}}
+        for status in sorted({403, *endpoint.errors}):
+            partly = status in {429, 503} and endpoint.method == "POST"
+            answers[str(status)] = {
+                "description": _ERRORS[status],
+                "content": self._json(NotAllAccepted if partly else Refused),
+            }
+        described: dict[str, Any] = {
+            "operationId": getattr(endpoint.handle, "__name__", endpoint.path),
+            "summary": endpoint.says,
+            "parameters": [self._parameter(endpoint, *one) for one in endpoint.parameters],
+            "responses": answers,
+        }
+        if endpoint.body is not None:
+            described["requestBody"] = {"required": True, "content": self._json(endpoint.body)}
+        return described
+
+    def _json(self, *kinds: Any) -> dict[str, Any]:
+        schemas = [self.of(kind) for kind in kinds]
+        return {JSON: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
+
+    def _parameter(self, endpoint: Endpoint, name: str, kind: Any, default: Any) -> dict[str, Any]:
+        in_path = f"{{{name}" in endpoint.path
+        schema = self.of(kind) if default is None else {**self.of(kind), "default": default}
+        where = "path" if in_path else "query"
+        return {"name": name, "in": where, "required": in_path, "schema": schema}

@@ -1,0 +1,184 @@
+"""What the HTTP API takes and answers, as types: the OpenAPI document and the type checker read them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
+
+import msgspec
+from msgspec import Meta
+
+from headrace.flows import State
+from headrace.wire import MAX_PRIORITY, MIN_PRIORITY
+
+MAX_JOBS: Final = 10_000  # in one request: a tenth of a second of the server's time
+MAX_LISTED: Final = 100
+
+Place: TypeAlias = Literal["pending", "processing", "delayed", "priority", "dead"]
+
+
+def _shown(description: str, **schema: Any) -> Meta:
+    """Describe a value in the document alone: what checks it has a clearer message."""
+    return Meta(description=description, extra_json_schema=schema)
+
+
+# Seconds that ``headrace.options`` takes.
+_SPAN: Final = {"exclusiveMinimum": 0, "exclusiveMaximum": 1e11}
+
+QUEUE_NAME: Final = r"^[^\s:{}\x00-\x1f\x85]{1,100}$"  # as keys.is_name has it
+QueueName: TypeAlias = Annotated[
+    str,
+    Meta(min_length=1),  # "" would be taken for the default queue
+    _shown(
+        "A queue's name: 1 to 100 characters, no white space, and none of `: { }`.",
+        pattern=QUEUE_NAME,
+    ),
+]
+
+
+JOB_ID: Final = r"^[!-~]{1,128}$"
+JobId: TypeAlias = Annotated[str, _shown("The id that the job was accepted under.", pattern=JOB_ID)]
+
+
+def _whole(description: str, low: int, high: int) -> Meta:
+    """Describe a whole number. JSON may write 5 as 5.0, so it is read as a float."""
+    return _shown(description, multipleOf=1, minimum=low, maximum=high)
+
+
+_Priority: TypeAlias = Annotated[float, _whole("Higher first.", MIN_PRIORITY, MAX_PRIORITY)]
+_Attempts: TypeAlias = Annotated[float, _whole("Failed runs until it is dead.", 1, 1 << 31)]
+
+
+class NewJob(msgspec.Struct, forbid_unknown_fields=True):
+    """A job as it is asked for; null is as good as absent. Give `delay` or `at`, not both."""
+
+    task: Annotated[str, Meta(min_length=1, description="The task's name; need not be known here.")]
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    queue: QueueName | None = None
+    delay: (
+        Annotated[float, _shown("Seconds from now.", minimum=0, exclusiveMaximum=1e11)] | None
+    ) = None
+    at: (
+        Annotated[
+            float, _shown("Seconds since 1970.", minimum=0, exclusiveMaximum=(1 << 52) / 1000)
+        ]
+        | None
+    ) = None
+    priority: _Priority | None = None
+    key: (
+        Annotated[
+            str,
+            _shown("While it lives, no second job has it: the first one's id is answered.",
+                   minLength=1, maxLength=512),
+        ]
+        | None
+    ) = None  # fmt: skip
+    key_ttl: Annotated[float, _shown("Seconds that the key lives; a day.", **_SPAN)] | None = None
+    timeout: Annotated[float, _shown("Seconds that it may run.", **_SPAN)] | None = None
+    max_attempts: _Attempts | None = None
+    result_ttl: Annotated[float, _shown("Seconds its result is kept.", **_SPAN)] | None = None
+
+
+Jobs: TypeAlias = NewJob | Annotated[list[NewJob], Meta(extra_json_schema={"maxItems": MAX_JOBS})]
+
+_BOTH: Final = {name: {"type": "number"} for name in ("delay", "at")}
+MORE: Final[dict[str, dict[str, Any]]] = {
+    NewJob.__name__: {"not": {"properties": _BOTH, "required": [*_BOTH]}}
+}
+"""What the document says of these types beyond what a type can say."""
+
+
+class Accepted(TypedDict):
+    """A job that was accepted; with a key it may be an earlier one."""
+
+    id: str
+    queue: str
+
+
+class AcceptedMany(TypedDict):
+    """The accepted jobs, in the order in which they were sent."""
+
+    jobs: list[Accepted]
+
+
+class JobState(TypedDict):
+    """Where a job is; `done` also when nothing is known of it."""
+
+    id: str
+    queue: str
+    state: State
+
+
+class QueueView(TypedDict):
+    """A queue: how many jobs are in each place; nothing in it changes while the queue does not."""
+
+    queue: str
+    paused: bool
+    pending: int
+    priority: int
+    delayed: int
+    processing: int
+    dead: int
+    foreign: Annotated[int, Meta(description="What plain clients brought, less what they took.")]
+    oldest_at_ms: Annotated[int | None, Meta(description="Null: none waits, or unknown.")]
+    next_due_at_ms: int | None
+    counters: dict[str, int]
+
+
+class AgedQueueView(QueueView):
+    """A queue, and how long ago its oldest waiting job was enqueued, by Redis' clock."""
+
+    oldest_age_s: float | None
+
+
+class Queues(TypedDict):
+    """All queues at one instant, ms since 1970 by Redis' clock."""
+
+    now_ms: int
+    queues: list[AgedQueueView]
+
+
+class ErrorView(TypedDict):
+    """Why a dead job is dead."""
+
+    reason: str
+    type: str
+    message: str
+    failed_at_ms: int | None
+
+
+class JobView(TypedDict):
+    """A job, or whatever else lies in a queue, its arguments cut to some 200 bytes."""
+
+    id: str | None
+    task: Annotated[str | None, Meta(description="Null: it is no job, and is shown as it is.")]
+    arguments: str
+    bytes: int
+    made_at_ms: int | None
+    priority: int
+    attempt: int
+    delivery: int
+    crashes: int
+    error: ErrorView | None
+
+
+class JobList(TypedDict):
+    """The first jobs of a place: the newest ones of a list, the next ones of a sorted set."""
+
+    queue: str
+    place: Place
+    key: Annotated[str, Meta(description="The Redis key that holds the place.")]
+    jobs: list[JobView]
+
+
+class Refused(TypedDict):
+    """A sentence that says what is wrong, and what to do."""
+
+    error: str
+
+
+class NotAllAccepted(Refused):
+    """Why jobs were not accepted, and what is known of those that were."""
+
+    accepted: Annotated[list[str], Meta(description="Ids of jobs that were accepted for certain.")]
+    may_have_been_accepted: Annotated[bool, Meta(description="The others; false: none was.")]

@@ -1,0 +1,101 @@
+"""What becomes of a job that tells nobody: it is looked for where it may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as Disconnected
+
+from headrace import Headrace, JobCancelled, JobFailed, ResultTimeout, flows, wire
+from headrace.ids import new_id
+from headrace.keys import keys_of
+from headrace.store import Store
+from headrace.wire import Error, Head
+
+K = keys_of("queue")
+BODY = b',"task":"t"}'
+
+
+@pytest.fixture
+def app(url: str) -> Iterator[Headrace]:
+    app = Headrace(url)
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    store = Store(url, name="test")
+    yield store
+    store.close()
+
+
+class TestResult:
+    def test_a_job_that_was_cancelled_after_a_failure_is_cancelled(
+        self, app: Headrace, redis: Redis
+    ) -> None:
+        job_id = new_id()
+        redis.lpush(K.pending, wire.join(Head(job_id, delivery=1, attempt=1), BODY))
+        job = app.job(job_id)
+        assert job.cancel()
+        with pytest.raises(JobCancelled):
+            job.result(timeout=0.05)
+
+    def test_a_job_that_crashed_too_often_has_failed(self, app: Headrace, redis: Redis) -> None:
+        job_id = new_id()
+        redis.lpush(K.dead, wire.letter(Head("other"), BODY, Error("rejected")))
+        redis.lpush(K.dead, wire.letter(Head(job_id), BODY, Error("crashed", message="no")))
+        with pytest.raises(JobFailed, match=r"\(crashed\)"):
+            app.job(job_id).result(timeout=0.05)
+
+    def test_a_job_that_waits_has_none_yet(self, app: Headrace) -> None:
+        job = app.enqueue("t")
+        with pytest.raises(ResultTimeout):
+            job.result(timeout=0.05)
+        assert job.cancel()
+
+    def test_a_job_that_redis_never_had_has_none(self, app: Headrace) -> None:
+        with pytest.raises(ResultTimeout):
+            app.job(new_id()).result(timeout=0.05)
+
+
+class TestCancel:
+    @pytest.mark.parametrize("place", ["delayed", "priority"])
+    def test_a_job_that_has_changed_since_is_found(
+        self, app: Headrace, redis: Redis, place: str
+    ) -> None:
+        job_id = new_id()
+        retried = wire.join(Head(job_id, delivery=1, attempt=1), BODY)
+        redis.zadd(getattr(K, place), {retried: 9_000_000_000_000})
+        assert app.job(job_id).cancel()
+        assert redis.zcard(getattr(K, place)) == 0
+
+    def test_a_dead_one_is_over(self, app: Headrace, redis: Redis) -> None:
+        job_id = new_id()
+        redis.lpush(K.dead, wire.letter(Head(job_id), BODY, Error("crashed")))
+        assert not app.job(job_id).cancel()
+
+
+def test_the_connections_of_a_name_are_closed_and_no_others(
+    url: str, store: Store, redis: Redis
+) -> None:
+    redis.ping()
+    with Redis.from_url(url, client_name="headrace:gone", retry=None) as gone:
+        held = gone.connection_pool.get_connection()
+        store.follow(flows.disconnect("headrace:gone"))
+        held.send_command("PING")
+        with pytest.raises(Disconnected):
+            held.read_response()
+        gone.connection_pool.release(held)
+        held.disconnect()
+    assert redis.ping()
+    store.follow(flows.disconnect("headrace:gone"))  # nothing of that name: nothing happens
+
+
+def test_a_consumer_without_claims_has_none_to_forfeit(store: Store, redis: Redis) -> None:
+    redis.hset(K.claims, mapping={f"id{i}": f"other:{i} {{}}" for i in range(600)})
+    redis.hset(K.claims, "mine", "gone:7 {}")
+    assert store.follow(flows.forfeit(K, "nobody")) == 0
+    assert store.follow(flows.forfeit(K, "gone")) == 1
