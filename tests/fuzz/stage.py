@@ -134,6 +134,7 @@ class Stage:
             op.find(k, "w1", self.waiting[1]),
             op.repair(k, mend=True, limit=100, lease_ms=DAY_MS),
             op.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
+            op.register("queue"),
         ]
 
     def call(self, operation: Operation[Any], keys: list[bytes], args: list[bytes]) -> str:

@@ -315,6 +315,17 @@ class TestQueues:
         names = [queue["queue"] for queue in (await api.get("/api/queues")).json()["queues"]]
         assert names == ["emails", "queue"]
 
+    @pytest.mark.parametrize("score", ["inf", "-inf", "1.5", "1e300"])
+    async def test_a_score_and_a_counter_of_a_joker_hide_no_queue(
+        self, api: httpx.AsyncClient, redis: Redis, score: str
+    ) -> None:
+        redis.zadd("queue:delayed", {"{}": float(score)})
+        redis.hset("queue:stats", mapping={"enqueued": "x", "done": "1.5", b"\xff": "1", "dead": 2})
+        assert (await api.get("/metrics")).status_code == 200
+        (queue,) = (await api.get("/api/queues")).json()["queues"]
+        assert (queue["delayed"], queue["counters"]) == (1, {"dead": 2})
+        assert queue["next_due_at_ms"] >= 0
+
     async def test_one_queue_is_shown_alone(self, api: httpx.AsyncClient, app: Headrace) -> None:
         await app.aenqueue_many([app.call_with("a", (), {}, {"queue": "a/b"})])
         answer = (await api.get("/api/queues/a%2Fb")).json()
@@ -323,7 +334,7 @@ class TestQueues:
     async def test_a_name_that_no_queue_can_have_hides_no_queue(
         self, api: httpx.AsyncClient, redis: Redis
     ) -> None:
-        redis.sadd(QUEUES, "a b", "", "a:b", "ours")
+        redis.sadd(QUEUES, "a b", "", "a:b", b"\xff", "ours")
         assert (await api.get("/metrics")).status_code == 200
         answer = await api.get("/api/queues")
         assert [queue["queue"] for queue in answer.json()["queues"]] == ["ours", "queue"]

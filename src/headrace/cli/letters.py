@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -18,6 +18,8 @@ from headrace.flows import PAGE
 from headrace.keys import keys_of
 from headrace.logs import one_line
 from headrace.store import Store
+
+_LATEST_MS: Final = 253_402_000_000_000  # in the year 9999, the last that datetime knows
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ class Letter:
         options = {name: fields[name] for name in fields if name not in _SHOWN}
         shown += [(name, _json(value)) for name, value in options.items()]
         shown.append(("reason", error.reason))
-        if error.failed_at:
+        if 0 < error.failed_at < _LATEST_MS:
             at = datetime.fromtimestamp(error.failed_at / 1000, UTC).astimezone()
             shown.append(("failed", f"{at:%Y-%m-%d %H:%M:%S} ({self.age()} ago)"))
         shown += [("consumer", error.consumer), ("error", self.message)]

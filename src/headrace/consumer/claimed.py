@@ -75,7 +75,9 @@ class Claimed:
     def renamed(self) -> None:
         """Take another id: the one it came with is in use."""
         self.head = replace(self.head, id=new_id())
-        self.job = wire.join(self.head, self.body)
+        # Not the body: that of a malformed job is all of its bytes.
+        _, rest = wire.split(self.job) or (self.head, self.body)
+        self.job = wire.join(self.head, rest)
         if self.context is not None:
             self.context.job_id = self.head.id
 

@@ -17,6 +17,7 @@ from headrace.operations.request import (
     text,
 )
 
+_FAR_MS: Final = 1 << 53  # a plain client's score may be infinite
 CANCEL_REQUEST_TTL_MS: Final = 3_600_000
 """How long a running job can find out that it should stop; longer than any lease by far."""
 
@@ -94,9 +95,11 @@ def snapshot(k: Keys) -> Operation[Snapshot]:
             paused=paused == 1,
             oldest=raw[9],
             first_priority=raw[10],
-            due_at_ms=int(raw[11]) if raw[11] != b"" else None,
+            due_at_ms=int(max(0, min(float(raw[11]), _FAR_MS))) if raw[11] != b"" else None,
             counters={
-                text(name): int(value) for name, value in zip(pairs[::2], pairs[1::2], strict=True)
+                text(name): int(value)
+                for name, value in zip(pairs[::2], pairs[1::2], strict=True)
+                if name.isascii() and value.isdigit()  # others are not ours
             },
         )
 

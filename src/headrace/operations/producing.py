@@ -14,7 +14,6 @@ from headrace.operations.request import (
     nothing,
     run,
     text,
-    texts,
 )
 
 
@@ -88,6 +87,12 @@ def register(queue: str) -> Operation[None]:
     return run("register", (keys.QUEUES,), (queue,), nothing)
 
 
+def _names(raw: Any) -> list[str]:
+    """Read names; what is no text is no queue's, though anybody may have put it there."""
+    names = {name.decode(errors="replace"): name for name in raw}
+    return sorted(name for name, raw_name in names.items() if name.encode() == raw_name)
+
+
 def queues() -> Operation[list[str]]:
     """List the queues that producers and consumers have used."""
-    return command("SMEMBERS", keys.QUEUES, parse=lambda raw: sorted(texts(raw)))
+    return command("SMEMBERS", keys.QUEUES, parse=_names)

@@ -6,12 +6,15 @@
 -- ARGV 1 token 2 lease (ms) 3 the bytes as moved 4 id 5 the canonical bytes, with that id
 -- Returns 'ok'; 'lost': no longer there; 'duplicate': the id is in use, take another;
 --   'paused': put back to pending; 'cancelled': taken out
+-- include: sound
 -- include: now
 -- include: head
 -- include: held
 -- include: numbered
 local pending, processing, leases, claims, stats, meta, cancelled = unpack(KEYS)
-local token, lease, moved, id, job = unpack(ARGV)
+local token, lease, moved, id, job = ARGV[1], whole(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
+sound('LLEN', 'LLEN', 'ZCARD', 'HLEN', 'HLEN', 'HLEN', 'ZCARD')
+if id_of(job) ~= id then error('not the id of these bytes') end
 
 local owner, bytes = held(redis.call('HGET', claims, id))
 local mine = owner == token

@@ -5,9 +5,12 @@
 -- ARGV 1 id 2 the job's bytes, as far as the caller knows 3 ttl of the request (ms)
 --      4 result_ttl (ms; 0 none) 5 result
 -- Returns 'cancelled', 'requested', or 'absent': not found under these bytes
+-- include: sound
 -- include: now
 local pending, processing, priority, delayed, claims, stats, cancelled, result = unpack(KEYS)
-local id, job, ttl, result_ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+local id, job, ttl, result_ttl = ARGV[1], ARGV[2], whole(ARGV[3], 1), whole(ARGV[4])
+sound('LLEN', 'LLEN', 'ZCARD', 'ZCARD', 'HLEN', 'HLEN', 'ZCARD', 'LLEN')
+if not ARGV[5] then error('no result') end
 -- Remembered in both cases: it is the job's state for a while, and nobody adopts the id meanwhile.
 local function remember()
   redis.call('ZREMRANGEBYSCORE', cancelled, '-inf', now_ms() - ttl)

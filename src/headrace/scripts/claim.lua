@@ -5,19 +5,20 @@
 -- ARGV 1 count (jobs, <= 1000) 2 lease (ms) 3 consumer 4 claim number of the first job
 -- Returns {'ok' or 'paused', now (ms), ms until the next delayed job is due ('' none), job, job, …}
 --   A job whose id does not stand first comes without a lease: adopt it.
+-- include: sound
 -- include: now
 -- include: head
 local pending, processing, priority, delayed, leases, claims, nudge, stats, meta = unpack(KEYS)
-local count, lease, consumer, first = tonumber(ARGV[1]), ARGV[2], ARGV[3], tonumber(ARGV[4])
-
+local count, lease, consumer, first = whole(ARGV[1]), whole(ARGV[2]), ARGV[3], whole(ARGV[4])
 local now = now_ms()
 local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-due = due and math.max(0, due - now) or ''
+due = due and math.min(math.max(0, due - now), 1e12) or ''
 if redis.call('HGET', meta, 'paused') then return {'paused', now, due} end
 
-redis.call('LLEN', processing)  -- a key of a wrong type has to fail before a job is taken
-redis.call('ZCARD', leases)
-redis.call('HLEN', claims)
+-- A key of a wrong type, or more jobs than unpack can take, have to fail before a job is taken.
+for _, list in ipairs({pending, processing}) do redis.call('LLEN', list) end
+redis.call('ZCARD', leases) redis.call('HLEN', claims)
+if count > 1000 then error('too many jobs') end
 
 -- Takes until there are enough, in steps that grow to 32: large jobs stop it after about 1 MiB,
 -- and those behind many small ones soon after.

@@ -5,11 +5,14 @@
 -- ARGV 1 max_pending (jobs; 0: no bound) 2 due: '' now, '+ms' from now, '@ms' since 1970
 --      3 id of the one job of a call with a key, else '' 4 key_ttl (ms) 5… the jobs' bytes
 -- Returns {'ok'}, {'full', waiting}, or {'exists', id of the job that has the key}
+-- include: sound
 -- include: now
 -- include: head
 -- include: place
 local pending, priority, delayed, nudge, stats, unique = unpack(KEYS)
-local bound, due, id, count = tonumber(ARGV[1]), ARGV[2], ARGV[3], #ARGV - 4
+local bound, due, id, ttl, count = whole(ARGV[1]), ARGV[2], ARGV[3], whole(ARGV[4]), #ARGV - 4
+if count < 1 or count > 1000 or unique and ttl == 0 then error('no jobs, too many, or no ttl') end
+redis.call('HLEN', stats)  -- a key of a wrong type has to fail before a job is written
 
 if unique then
   local other = redis.call('GET', unique)
@@ -17,7 +20,7 @@ if unique then
 end
 local at = 0
 if due ~= '' then
-  local ms = tonumber(string.sub(due, 2))
+  local ms = whole(string.sub(due, 2))
   at = string.sub(due, 1, 1) == '+' and now_ms() + ms or ms
   if at <= now_ms() then at = 0 end
 end
@@ -37,6 +40,6 @@ for _, job in ipairs(others) do
   else while redis.call('ZADD', delayed, 'NX', at, job) == 0 do job = renamed(job, stats) end end
 end
 if #plain > 0 then redis.call('LPUSH', pending, unpack(plain)) end
-if unique then redis.call('SET', unique, id, 'PX', ARGV[4]) end
+if unique then redis.call('SET', unique, id, 'PX', ttl) end
 redis.call('HINCRBY', stats, 'enqueued', count)
 return {'ok'}

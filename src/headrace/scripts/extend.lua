@@ -4,13 +4,15 @@
 -- KEYS 1 leases (zset) 2 claims (hash) 3 cancelled (zset)
 -- ARGV 1 lease (ms; 0 ends it) 2 consumer, then for each claim: id; claim number
 -- Returns {ids that were lost, ids that somebody wants cancelled}
+-- include: sound
 -- include: now
 -- include: held
 local leases, claims, cancelled = unpack(KEYS)
+sound('ZCARD', 'HLEN', 'ZCARD')
 local ids = {}
 for i = 3, #ARGV, 2 do ids[#ids + 1] = ARGV[i] end
 local values = redis.call('HMGET', claims, unpack(ids))
-local deadline = ARGV[1] == '0' and 0 or now_ms() + ARGV[1]
+local deadline = ARGV[1] == '0' and 0 or now_ms() + whole(ARGV[1])
 local scores, lost, stop = {}, {}, {}
 for n, id in ipairs(ids) do
   if held(values[n]) == ARGV[2] .. ':' .. ARGV[2 + 2 * n] then

@@ -3,12 +3,13 @@
 -- KEYS 1 pending (list) 2 priority (zset) 3 delayed (zset) 4 nudge (list) 5 stats (hash)
 -- ARGV 1 limit (jobs, <= 1000)
 -- Returns {how many, ms until the next one is due (0: there are more due now; '' none)}
+-- include: sound
 -- include: now
 -- include: head
 -- include: place
 local pending, priority, delayed, nudge, stats = unpack(KEYS)
-local now, limit, moved, bytes, step = now_ms(), tonumber(ARGV[1]), 0, 0, 8
-waiting(pending, priority, delayed, nudge)
+local now, limit, moved, bytes, step = now_ms(), whole(ARGV[1]), 0, 0, 8
+sound('LLEN', 'ZCARD', 'ZCARD', 'LLEN', 'HLEN')
 while moved < limit and bytes < 1048576 do
   local asked = math.min(step, limit - moved)
   local jobs = redis.call('ZRANGE', delayed, '-inf', now, 'BYSCORE', 'LIMIT', 0, asked)
@@ -22,4 +23,4 @@ while moved < limit and bytes < 1048576 do
   step = math.min(step * 2, 32)
 end
 local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-return {moved, due and math.max(0, due - now) or ''}
+return {moved, due and math.min(math.max(0, due - now), 1e12) or ''}

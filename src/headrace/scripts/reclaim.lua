@@ -8,13 +8,15 @@
 -- ARGV 1 limit (leases, <= 1000) 2 grace (ms) 3 gap (ms): no sweep for longer begins a grace
 --      4 max_crashes
 -- Returns {ms left of the grace, how many came back, how many died}
+-- include: sound
 -- include: now
 -- include: head
 -- include: held
 -- include: numbered
 -- include: place
 local pending, processing, priority, dead, leases, claims, nudge, stats, meta, cancelled = unpack(KEYS)
-local limit, grace, gap, max_crashes = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local limit, grace, gap, max_crashes = whole(ARGV[1]), whole(ARGV[2]), whole(ARGV[3]), whole(ARGV[4])
+sound('LLEN', 'LLEN', 'ZCARD', 'LLEN', 'ZCARD', 'HLEN', 'LLEN', 'HLEN', 'HLEN', 'ZCARD')
 local now = now_ms()
 
 local swept, quiet = unpack(redis.call('HMGET', meta, 'swept', 'quiet'))

@@ -4,10 +4,13 @@
 --      6… result (list), one for each letter: how the job had ended is not how it will end
 -- ARGV for each letter: its bytes; the bytes of the job that it becomes
 -- Returns how many went back; a letter that is no longer there changes nothing
+-- include: sound
 -- include: head
 -- include: place
 local pending, priority, dead, nudge, stats = unpack(KEYS)
 local moved = 0
+sound('LLEN', 'ZCARD', 'LLEN', 'LLEN', 'HLEN')
+if #ARGV ~= 2 * (#KEYS - 5) then error('a letter, its job and its key go together') end
 for i = 1, #ARGV, 2 do
   if redis.call('LPOS', dead, ARGV[i]) then
     place(ARGV[i + 1], pending, priority, nudge, stats)

@@ -14,18 +14,19 @@
 -- include: place
 local pending, processing, priority, delayed, dead, leases, claims, nudge, stats, cancelled = unpack(KEYS)
 local WIDTH = 7
-local PLAIN = {done = true, drop = true, cancel = true}
+local MOVES = {done = false, drop = false, cancel = false, retry = true, park = true, release = true, dead = true}
 local ids, counts, lost, ended, moving = {}, {}, {}, {}, false
 for i = 2, #ARGV, WIDTH do
   ids[#ids + 1] = ARGV[i]
-  moving = moving or not PLAIN[ARGV[i + 2]]
+  local moves, sum = MOVES[ARGV[i + 2]], math.abs(ARGV[i + 1]) + ARGV[i + 3] + ARGV[i + 5]
+  if moves == nil or sum % 1 ~= 0 or sum > 2 ^ 53 or not ARGV[i + 6] then error('no outcome at ' .. i) end
+  moving = moving or moves
 end
-if moving then  -- a key of a wrong type has to fail before anything is written
-  redis.call('LLEN', dead)
-  waiting(pending, priority, delayed, nudge)
-end
+redis.call('HLEN', stats)  -- a key of a wrong type has to fail before anything is written
+redis.call('ZCARD', leases)
+if moving then redis.call('LLEN', dead) waiting(pending, priority, delayed, nudge) end
 local values = redis.call('HMGET', claims, unpack(ids))
-local stops = redis.call('EXISTS', cancelled) == 1
+local stops = redis.call('ZCARD', cancelled) > 0
 local now = now_ms()
 
 -- Writes the job's new place; it is called before the old one is given up, for a script that fails
@@ -51,8 +52,7 @@ for n, id in ipairs(ids) do
   if stops and (verb == 'retry' or verb == 'park' or verb == 'release')
     and redis.call('ZSCORE', cancelled, id) then verb = 'cancel' end
   if not gone then
-    local moves = verb ~= 'done' and verb ~= 'drop' and verb ~= 'cancel'
-    if moves then
+    if MOVES[verb] then
       gone = not redis.call('LPOS', processing, job, 'RANK', side)
       if not gone then write(verb, delay, ARGV[base + 5], job) end
     end

@@ -5,12 +5,14 @@
 -- ARGV 1 offset (items from the tail, the oldest) 2 limit (items, <= 1000) 3 bare_lease (ms)
 --      4 'all', or 'if-unequal': only when there are not as many claims as items
 -- Returns {how many leases were given, the next offset (0: the list is through)}
+-- include: sound
 -- include: now
 -- include: head
 -- include: held
 -- include: numbered
 local processing, leases, claims = unpack(KEYS)
-local offset, limit = tonumber(ARGV[1]), tonumber(ARGV[2])
+local offset, limit, bare_lease = whole(ARGV[1]), whole(ARGV[2]), whole(ARGV[3])
+sound('LLEN', 'ZCARD', 'HLEN')
 local length = redis.call('LLEN', processing)
 if ARGV[4] == 'if-unequal' and length == redis.call('HLEN', claims) then return {0, 0} end
 
@@ -25,7 +27,7 @@ while #items < limit and bytes < 1048576 do
   end
   if #some < 8 then break end
 end
-local given, deadline, seen = 0, now_ms() + ARGV[3], {}
+local given, deadline, seen = 0, now_ms() + bare_lease, {}
 local function lease(name, item)
   redis.call('HSET', claims, name, '- ' .. item)
   redis.call('ZADD', leases, deadline, name)

@@ -246,8 +246,7 @@ class TestDeath:
         with pytest.raises(StoreRefused, match="WRONGTYPE"):
             queue.crash()
         queue.redis.delete(queue.k.dead)
-        assert queue.check(bare=1).processing == [job("a", crashes=4)]
-        queue.sweep(bare_lease_ms=1)
+        assert queue.check().processing == [job("a", crashes=4)]
         assert queue.crash().died == 1
         queue.check()
 

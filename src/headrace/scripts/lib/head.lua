@@ -23,7 +23,7 @@ end
 local function counter(job, at, pattern)
   local _, stop, digits = string.find(job, pattern, at + 1)
   local n = tonumber(digits)
-  if n and math.abs(n) < 1e9 and string.find(job, '^[,}]', stop + 1) then return n, stop end
+  if n and #string.gsub(digits, '-', '') < 10 and string.find(job, '^[,}]', stop + 1) then return n, stop end
   return 0, at
 end
 
