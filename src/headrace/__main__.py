@@ -1,8 +1,8 @@
 """``python3 -m headrace`` is ``headrace``."""
 
-import sys
+if __name__ == "__main__":  # and not in the processes that it spawns, which need no command line
+    import sys
 
-from headrace.cli import main
+    from headrace.cli import main
 
-if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from headrace.clock import now_ms
-from headrace.ids import ALPHABET, LENGTH, new_id, new_ids, time_ms_of
+from headrace.ids import (
+    _COUNTER_MASK,
+    ALPHABET,
+    LENGTH,
+    _Sequence,
+    new_id,
+    new_ids,
+    time_ms_of,
+)
 
 
 def test_an_id_is_26_letters_of_the_alphabet() -> None:
@@ -74,3 +82,13 @@ def test_an_id_tells_when_it_was_made() -> None:
 )
 def test_a_foreign_id_tells_no_time(foreign: str) -> None:
     assert time_ms_of(foreign) is None
+
+
+def test_a_millisecond_that_is_used_up_borrows_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headrace.ids.now_ms", lambda: 1_700_000_000_000)
+    sequence = _Sequence()
+    [first] = sequence.take(1)
+    sequence._counter = _COUNTER_MASK - 8  # as after 2 ** 27 of them
+    ids = sequence.take(6)
+    assert [first, *ids] == sorted({first, *ids})
+    assert [time_ms_of(job_id) - 1_700_000_000_000 for job_id in ids] == [0, 0, 1, 1, 1, 1]

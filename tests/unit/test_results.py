@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace import results
+from headrace import results, wire
 from headrace.errors import JobCancelled, JobFailed, NoResult
 from headrace.wire import Error
 
@@ -73,3 +73,15 @@ def test_a_cancelled_job_is_told_as_such() -> None:
     assert results.state_of(results.CANCELLED) == "cancelled"
     with pytest.raises(JobCancelled, match="job a was cancelled"):
         results.value_of("a", results.CANCELLED)
+
+
+class TestFate:
+    """A job that left no result: what became of it is found elsewhere."""
+
+    def test_a_cancelled_one_is_told_as_such(self) -> None:
+        assert results.of_fate("cancelled", b"") == results.CANCELLED
+
+    def test_a_dead_one_is_told_by_its_letter(self) -> None:
+        error = Error("crashed", "ProcessDied", "no", failed_at=1, consumer="c")
+        letter = wire.letter(wire.Head("a"), b',"task":"t"}', error)
+        assert results.of_fate("dead", letter) == results.encode_error(error)

@@ -26,8 +26,9 @@ def test_a_factor_of_1_keeps_it_even() -> None:
     assert delays(Backoff(base_s=3, factor=1, jitter=False)) == [3] * 6
 
 
-def test_a_base_of_0_waits_for_nothing() -> None:
-    assert delays(Backoff(base_s=0)) == [0] * 6
+@pytest.mark.parametrize("nothing", [{"base_s": 0}, {"max_s": 0}])
+def test_a_base_or_a_bound_of_0_waits_for_nothing(nothing: dict[str, float]) -> None:
+    assert delays(Backoff(**nothing)) == [0] * 6  # type: ignore[arg-type]
 
 
 def test_jitter_takes_the_part_that_chance_says() -> None:
@@ -44,5 +45,7 @@ def test_however_many_failures_it_stays_within_its_bound(failures: int) -> None:
 
 @pytest.mark.parametrize("wrong", [{"base_s": -1}, {"factor": 0.5}, {"max_s": -1}])
 def test_what_has_no_meaning_is_refused_with_what_would_do(wrong: dict[str, float]) -> None:
-    with pytest.raises(InvalidSetting, match="base_s >= 0, factor >= 1 and max_s >= 0"):
+    with pytest.raises(
+        InvalidSetting, match="^a backoff needs base_s >= 0, factor >= 1 and max_s >= 0$"
+    ):
         Backoff(**wrong)  # type: ignore[arg-type]

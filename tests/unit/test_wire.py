@@ -164,15 +164,22 @@ class TestEncode:
         circle: list[Any] = []
         circle.append(circle)
         for argument in (object(), {1j}, circle):
-            with pytest.raises(InvalidJob, match=r"'t' cannot be written as JSON.*Pass numbers"):
+            with pytest.raises(InvalidJob, match=r"'t' cannot be written as JSON") as refused:
                 wire.encode_call("t", (argument,), {})
+            assert str(refused.value).endswith(
+                ". Pass numbers, strings, lists and dicts, or an id under which the task finds the rest."
+            )
 
     def test_a_job_may_be_as_large_as_the_limit_and_no_larger(self) -> None:
         body = b',"x":"%b"}' % (b"x" * 100)
         size = len(wire.assemble("a", body))
         assert len(wire.assemble("a", body, max_bytes=size)) == size
-        with pytest.raises(PayloadTooLarge, match=f"{size:,} bytes.* limit of {size - 1:,}"):
+        with pytest.raises(PayloadTooLarge) as refused:
             wire.assemble("a", body, max_bytes=size - 1)
+        assert str(refused.value) == (
+            f"a job of {size:,} bytes is over the limit of {size - 1:,}: "
+            "store the data elsewhere and enqueue its address"
+        )
 
     @given(heads, fields)
     def test_a_consumer_reads_what_a_producer_wrote(
@@ -334,6 +341,16 @@ class TestMalformed:
 
     def test_what_is_utf_8_can_be_read_by_people(self) -> None:
         assert b"h\xc3\xa4 hi" in wire.malformed_letter("hä hi".encode(), Error("malformed"))
+
+    def test_its_letter_has_an_id_of_its_own(self) -> None:
+        letters = [wire.split(wire.malformed_letter(b"", Error("malformed"))) for _ in range(2)]
+        heads = [parts[0] for parts in letters if parts is not None]
+        assert [Head(head.id) for head in heads] == heads
+        assert len({head.id for head in heads if len(head.id) == 26}) == 2
+
+    @pytest.mark.parametrize("text", ["!!!!", "c2VjcmV0!", "c2V", "ä"])
+    def test_what_somebody_else_wrote_for_base64_wraps_nothing(self, text: str) -> None:
+        assert wire.wrapped_payload(Error("malformed", payload_base64=text)) is None
 
     def test_every_other_letter_wraps_nothing(self) -> None:
         assert wire.wrapped_payload(ERROR) is None
