@@ -146,9 +146,12 @@ class Model:
     def adopt(self, token: str, lease: int, moved: bytes, job_id: str, job: bytes) -> str:
         held = self.leases.get(job_id)
         mine = held is not None and held.owner == token
+        twin = self.leases.get(id_of(moved) or "")
+        owned = twin is not None and twin.owner != "-" and twin.job == moved
+        if not mine and self.processing.count(moved) <= owned:
+            return "lost"
         if held and not mine and (held.owner, held.job) != ("-", moved):
-            others = self.processing.count(moved) - (held.job == moved)
-            return "duplicate" if others > 0 else "lost"
+            return "duplicate"
         present = held.job if held and mine else moved
         if present not in self.processing:
             return "lost"

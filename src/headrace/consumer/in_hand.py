@@ -76,8 +76,13 @@ class JobsInHand:
         claimed = read(raw, k, number, tasks=self._tasks, leased_until=leased_until, moved=moved)
         if moved and claimed.flaw is None and (self.closing or self._slots.free <= 0):
             claimed.flaw = "surplus"
-        if self._holdings.get(k.queue, claimed.head.id) is not None:
-            claimed.renamed()  # somebody enqueued two jobs with one id, and the other is in hand
+        other = self._holdings.get(k.queue, claimed.head.id)
+        if other is not None and not claimed.owned:
+            claimed.renamed()  # somebody enqueued two jobs with one id
+        elif other is not None and other.owned:
+            self.lose(other)  # Redis gave the id away again, to this one
+        elif other is not None:
+            self._rename(other)
         self._holdings.add(claimed)
         if claimed.owned:
             self._admit(claimed)
@@ -92,9 +97,7 @@ class JobsInHand:
     def adopted(self, claimed: Claimed, answer: AdoptAnswer, leased_until: float) -> None:
         """Take Redis' answer to an adoption."""
         if answer == "duplicate":
-            self._holdings.remove(claimed)
-            claimed.renamed()
-            self._holdings.add(claimed)
+            self._rename(claimed)
             self.adoptions[claimed] = None
             return
         self._slots.waiting.discard(claimed)
@@ -105,9 +108,17 @@ class JobsInHand:
             report.not_ours(claimed, answer)
             self._disown(claimed)
 
+    def _rename(self, claimed: Claimed) -> None:
+        """Give a job that Redis does not know as ours yet another id."""
+        self._holdings.remove(claimed)
+        claimed.renamed()
+        self._holdings.add(claimed)
+
     def _admit(self, claimed: Claimed) -> None:
         """Let a job run that is ours; tell Redis why, if it cannot."""
-        if claimed.flaw is None and (self.closing or not self._welcome(claimed)):
+        # The answer may have come so late that it is another's by now.
+        too_late = monotonic() >= claimed.leased_until
+        if claimed.flaw is None and (too_late or self.closing or not self._welcome(claimed)):
             claimed.flaw = "surplus"
         if claimed.flaw is None:
             self._slots.ready.append(claimed)

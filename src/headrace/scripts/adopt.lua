@@ -19,11 +19,13 @@ if id_of(job) ~= id then error('not the id of these bytes') end
 local owner, bytes = held(redis.call('HGET', claims, id))
 local mine = owner == token
 local present = mine and bytes or moved
-if owner and not mine and not (owner == '-' and bytes == moved) then
-  -- Equal bytes may stand there twice: once under the owner's lease, once bare.
+if not mine then
+  -- Equal bytes may stand there twice: once under their owner's lease, once bare.
   local copies = #redis.call('LPOS', processing, moved, 'COUNT', 2)
-  if bytes == moved then copies = copies - 1 end
-  return copies > 0 and 'duplicate' or 'lost'
+  local holder, its = held(redis.call('HGET', claims, id_of(moved) or ''))
+  if holder and holder ~= '-' and its == moved then copies = copies - 1 end
+  if copies == 0 then return 'lost' end
+  if owner and not (owner == '-' and bytes == moved) then return 'duplicate' end
 end
 
 local function forget()

@@ -81,7 +81,9 @@ async def test_a_consumer_that_nobody_saw_connected_is_left_to_its_lease(site: S
     async with site.consumer(queues="elsewhere", lease=QUICK):
         await site.app.aenqueue("note", 1)
         await hold_as(site, "unseen", 1, lease_ms=LONG_MS)
-        await looked(site, 30)  # for 1.5 s: half as long again as one that was seen may be away
+        until = site.now_ms() + 1_500  # half as long again as one that was seen may be away
+        await await_until(lambda: site.now_ms() > until)
+        await looked(site)
         assert site.redis.llen(site.k.processing) == 1
         site.redis.zadd(site.k.leases, dict.fromkeys(site.redis.hkeys(site.k.claims), 1))
         await await_until(lambda: site.redis.llen(site.k.pending) == 1, what="its lease is past")

@@ -190,12 +190,15 @@ class TestSweep:
         assert queue.adopt(moved, NEW) == "ok"
         assert queue.check().claims == {"new": (f"{ME}:1", NEW)}
 
-    def test_the_lease_of_somebody_whose_item_is_gone_is_left_to_him(self, queue: Driver) -> None:
-        queue.hold(A, consumer=OTHER)
+    def test_an_equal_item_of_somebody_whose_own_is_gone_waits_until_his_lease_ends(
+        self, queue: Driver
+    ) -> None:
+        queue.hold(A, consumer=OTHER, lease_ms=1)
         queue.remove(A)
         [moved] = queue.move_bare(A)
-        assert queue.adopt(moved, NEW) == "ok"
-        assert queue.check(gone=1).claims.keys() == {"a", "new"}
+        assert queue.adopt(moved, NEW) == "lost"  # it may as well be his
+        assert queue.check().claims.keys() == {"a"}
+        assert queue.crash().back == 1
 
     def test_a_sweep_after_the_adoption_gives_nothing(self, queue: Driver) -> None:
         [moved] = queue.move_bare(BARE)
@@ -234,6 +237,15 @@ class TestDuplicate:
         assert queue.adopt(second, A, token=f"{OTHER}:1") == "duplicate"
         assert queue.adopt(second, job("b"), token=f"{OTHER}:1") == "ok"
         assert queue.check().claims == {"a": (f"{ME}:1", A), "b": (f"{OTHER}:1", job("b"))}
+
+    def test_an_equal_item_of_another_holder_is_not_taken_when_ones_own_is_gone(
+        self, queue: Driver
+    ) -> None:
+        """Found by the state machine: the sweep's lease of the twin had run out meanwhile."""
+        queue.hold(A, consumer=OTHER)
+        fresh = job("fresh")
+        assert queue.adopt(A, fresh) == "lost"
+        assert queue.check().claims.keys() == {"a"}
 
     def test_the_sweeps_lease_of_another_item_is_not_taken_over(self, queue: Driver) -> None:
         older, newer = job("a", b',"task":"old"}'), job("a", b',"task":"new"}')

@@ -1,0 +1,55 @@
+"""Each bug of the museum is found, by a check that was not written for it; without the bug nothing is.
+
+In ``make test`` those that take long are left out; ``HYPOTHESIS_PROFILE=deep`` takes them all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import chain
+
+import pytest
+from redis import Redis
+
+from headrace.store import Store
+from tests.integration.transitions.driver import Driver
+from tests.museum import in_redis, in_the_consumer
+from tests.museum.exhibit import Exhibit
+from tests.museum.find import find
+from tests.museum.in_lua import MISPRINTS, Misprint
+
+DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
+MOST_SEEDS = 10_000
+EXHIBITS = [*in_redis.EXHIBITS, *in_the_consumer.EXHIBITS]
+SHOWN = [exhibit for exhibit in EXHIBITS if DEEP or not exhibit.rare]
+
+
+@pytest.mark.timeout(1_200)  # a change of the product changes what a seed does: it may take many
+@pytest.mark.parametrize("exhibit", SHOWN, ids=lambda exhibit: exhibit.name)
+def test_the_simulation_finds(exhibit: Exhibit) -> None:
+    found = find(exhibit, chain([exhibit.seed], range(MOST_SEEDS)))
+    assert found is not None, f"{MOST_SEEDS:,} seeds, and nothing was found"
+    violation = found.outcome.violations[0]
+    assert "<locals>" not in violation, "the patch does not fit the product any more"
+
+
+@pytest.fixture
+def queue(url: str, redis: Redis) -> Iterator[Driver]:
+    store = Store(url, name="museum")
+    yield Driver(store, redis)
+    store.close()
+
+
+@pytest.mark.parametrize("misprint", MISPRINTS, ids=lambda misprint: misprint.name)
+def test_a_misprint_is_found_on_a_real_server(
+    misprint: Misprint, queue: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    misprint.put_in(monkeypatch)
+    with pytest.raises(AssertionError):
+        misprint.check(queue)
+
+
+@pytest.mark.parametrize("misprint", MISPRINTS, ids=lambda misprint: misprint.name)
+def test_without_the_misprint_nothing_is_found(misprint: Misprint, queue: Driver) -> None:
+    misprint.check(queue)

@@ -1,0 +1,13 @@
+"""The deterministic simulation: real consumers on a virtual clock, over a simulated Redis and network.
+
+    world      the clock, the events, the nodes (one process each, with an event loop of its own)
+    fiber      code that blocks, the lease keeper's thread, run in turn with everything else
+    network    the connections, real stores on top of them
+    server     Redis: the scripts as ``tests/property/model.py`` has them, blocking commands, clients
+    faults     what goes wrong, drawn from the seed
+    scenario   who is there, and what there is to do, drawn from the seed
+    checker    decides the invariants, from what can be seen from outside
+    run        one seed from its beginning to its verdict
+
+``python -m tests.simulation`` runs seeds; docs/simulation.md says how to read them.
+"""

@@ -1,0 +1,87 @@
+"""A queue in the simulated Redis: the model of the property tests, and the nudges beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from headrace import operations as op
+from tests.property.model import Model
+
+MAX_NUDGES = 1_000
+
+
+@dataclass
+class Queue(Model):
+    """One queue, answering scripts in the words that Redis answers them in."""
+
+    nudges: int = 0
+
+    def _nudge(self, count: int = 1) -> None:
+        self.nudges = min(MAX_NUDGES, self.nudges + count)
+
+    def _place(self, job: bytes, *, front: bool = False) -> None:
+        before = len(self.priority)
+        super()._place(job, front=front)
+        if len(self.priority) > before:
+            self._nudge()
+
+    def due_ms(self) -> Any:
+        return max(0, min(self.delayed.values()) - self.now) if self.delayed else b""
+
+    # Each takes a script's ARGV, and gives what the script returns.
+
+    def run_enqueue(self, bound: int, due: str, key: str, ttl: int, *jobs: bytes) -> Any:
+        delay = 0
+        if due:
+            delay = int(due[1:]) - (0 if due[0] == "+" else self.now)
+        word = self.enqueue(jobs, delay, bound)
+        waiting = len(self.pending) + len(self.priority) + len(self.delayed)
+        return [word.encode(), waiting] if word == "full" else [word.encode()]
+
+    def run_claim(self, count: int, lease: int, consumer: str, first: int) -> Any:
+        word, had = (b"paused" if self.paused else b"ok"), len(self.priority)
+        jobs = self.claim(count, lease, consumer, first)
+        if had and not self.priority:
+            self.nudges = 0
+        return [word, self.now, self.due_ms(), *jobs]
+
+    def run_adopt(self, token: str, lease: int, moved: bytes, job_id: str, job: bytes) -> Any:
+        return self.adopt(token, lease, moved, job_id, job).encode()
+
+    def run_settle(self, consumer: str, *args: Any) -> Any:
+        return [job_id.encode() for job_id in self.settle(consumer, outcomes_of(args))]
+
+    def run_extend(self, lease: int, consumer: str, *args: Any) -> Any:
+        ids = args[::2]
+        lost = self.extend(consumer, list(zip(ids, args[1::2], strict=True)), lease)
+        stop = [job_id.encode() for job_id in ids if job_id in self.cancelled]
+        return [[job_id.encode() for job_id in lost], stop]
+
+    def run_promote(self, limit: int) -> Any:
+        return [self.promote(limit), self.due_ms()]
+
+    def run_sweep(self, offset: int, _limit: int, lease: int, which: str) -> Any:
+        return [self.sweep(lease, offset, only_if_unequal=which == "if-unequal"), 0]
+
+    def run_reclaim(self, limit: int, grace: int, gap: int, max_crashes: int) -> Any:
+        done = self.reclaim(limit, grace, gap, max_crashes)
+        return [done.quiet_ms, done.back, done.died]
+
+    def run_pause(self, pause: int) -> Any:
+        changed = self.paused != bool(pause)
+        self.paused = bool(pause)
+        if changed and not pause:
+            self._nudge(100)
+        return int(changed)
+
+    def run_cancel(self, job_id: str, job: bytes, _ttl: int, result_ttl: int, result: bytes) -> Any:
+        return self.cancel(job_id, job, result, result_ttl).encode()
+
+    def run_redrive(self, *args: bytes) -> Any:
+        return self.redrive(list(zip(args[::2], args[1::2], strict=True)))
+
+
+def outcomes_of(args: tuple[Any, ...]) -> list[op.Outcome]:
+    """Read the ARGV of ``settle`` behind the consumer's name."""
+    return [op.Outcome(*args[i : i + 7]) for i in range(0, len(args), 7)]

@@ -1,0 +1,222 @@
+"""One seed, from its beginning to its verdict."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import random
+import sys
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from headrace import clock, ids, keys
+from headrace.consumer import claimed, consumer, in_hand, leases, runner
+from headrace.consumer.claimed import Claimed
+from headrace.policy import LeasePolicy
+from headrace.store import address, exchange
+from tests.simulation.checker import Checker
+from tests.simulation.faults import Faults
+from tests.simulation.fiber import Fiber, Flag
+from tests.simulation.network import AsyncConnection, Network, SyncConnection
+from tests.simulation.queue import Queue
+from tests.simulation.scenario import ALONE, K, Scenario
+from tests.simulation.server import Server
+from tests.simulation.world import Stuck, World
+
+COARSE_TICK_S = 0.4
+"""How often consumers look at the clock here; an eighth of the looks, and of the cost."""
+
+ENDS_WITHIN_S = 20.0  # a consumer that was told to, beyond its grace
+
+
+@dataclass
+class Outcome:
+    """What a seed gave."""
+
+    seed: int
+    violations: list[str]
+    faults: Counter[str]
+    trace: list[tuple[Any, ...]]
+    jobs: int
+    runs: int
+    seconds: float
+
+
+class _Chance:
+    """Stands for ``os`` where ids are made: random bytes, the same for each run of a seed."""
+
+    register_at_fork = staticmethod(lambda **_: None)
+
+    @staticmethod
+    def urandom(count: int) -> bytes:
+        return random.randbytes(count)
+
+
+class Keeper(leases.LeaseKeeper):
+    """The lease keeper, in a fiber instead of a thread."""
+
+    def start(self) -> None:
+        node = Network.here.world.current
+        assert node is not None
+        self._closing: Any = Flag(Fiber(node, self.run))
+
+
+class Cells(runner.Runner):
+    """The runner, in which a suspect runs in a cell that is a task instead of a process."""
+
+    def start(self, claimed: Claimed) -> None:
+        if not claimed.alone:
+            super().start(claimed)
+            return
+        context = self._base.copy()
+        context.run(ALONE.set, True)
+        claimed.runner = self._loop.create_task(self._run_async(claimed), context=context)
+
+
+@contextmanager
+def simulated() -> Iterator[None]:
+    """Put the simulation under the product: clock, chance, connections, the keeper's thread."""
+    saved: list[tuple[Any, str, Any]] = []
+
+    def put(owner: Any, name: str, value: Any) -> None:
+        saved.append((owner, name, owner.__dict__.get(name)))
+        setattr(owner, name, value)
+
+    def monotonic() -> float:
+        return Network.here.world.now
+
+    def now_ms() -> int:
+        return Network.here.world.now_ms()
+
+    for module in [m for name, m in sys.modules.items() if name.startswith("headrace")]:
+        for name, function in (("monotonic", monotonic), ("now_ms", now_ms)):
+            if getattr(module, name, None) is getattr(clock, name) and module is not clock:
+                put(module, name, function)
+    put(ids, "os", _Chance)
+    put(consumer, "LeaseKeeper", Keeper)
+    put(in_hand, "Runner", Cells)
+    put(consumer, "_TICK_S", COARSE_TICK_S)
+    put(address.AsyncAddress, "_class", AsyncConnection)
+    put(address.Address, "_class", SyncConnection)
+    put(exchange, "packed", lambda commands: commands)
+    # Sets of these are walked through: in an order that does not depend on addresses and hash seeds.
+    put(claimed.Claimed, "__hash__", lambda self: self.number)
+    put(keys.Keys, "__hash__", lambda self: zlib.crc32(self.queue.encode()))
+    # Coroutines of the dead are unwound where it is said, and nowhere else.
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of coroutines that die with their process
+            yield
+            Network.forget()
+            gc.collect()
+    finally:
+        gc.enable()
+        gc.unfreeze()
+        logging.disable(logging.NOTSET)
+        sys.unraisablehook = hook
+        for owner, name, value in reversed(saved):
+            if value is None:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, value)
+
+
+def run_seed(seed: int, *, queue_class: type[Queue] = Queue) -> Outcome:
+    """Run one seed; only inside ``simulated``."""
+    chance = random.getstate()
+    random.seed(seed)
+    ids._sequence._forget()
+    world = World(seed)
+    rng = world.rng
+    policy = LeasePolicy(
+        lease_s=rng.choice((3.0, 3.0, 6.0, 6.0, 15.0)),
+        bare_lease_s=rng.choice((3.0, 6.0)),
+        max_crashes=rng.choice((2, 3, 5)),
+    )
+    checker = Checker(world, policy)
+    server = Server(world, checker)
+    server.queue_class = queue_class
+    faults = server.faults = checker.faults = Faults(world, policy.lease_s)
+    checker.clock_ms = server.clock_ms()
+    Network.here = Network(world, server, faults)
+    scenario = Scenario(world, checker, faults, policy)
+    try:
+        _run(world, server, faults, scenario, checker)
+    except Stuck as stuck:
+        checker.wrong(str(stuck))
+    finally:
+        for node in [*scenario.consumers, *world.nodes]:
+            node.bury()
+        random.setstate(chance)
+        if seed % 16 == 0:
+            gc.collect()
+    runs = sum(len(job.runs) for job in checker.jobs.values())
+    return Outcome(
+        seed,
+        checker.violations,
+        faults.counts,
+        world.trace,
+        len(checker.jobs),
+        runs,
+        world.now - 1_000,
+    )
+
+
+def _run(
+    world: World, server: Server, faults: Faults, scenario: Scenario, checker: Checker
+) -> None:
+    scenario.start()
+    faults.schedule(server, scenario.victims)
+    queue = server.queue(K.pending)
+
+    def drained() -> bool:
+        queue = server.queues[K.pending]
+        here = queue.pending or queue.processing or queue.delayed or queue.priority
+        return bool(checker.violations) or (
+            not here and not scenario.producing and not server.is_away
+        )
+
+    policy, most = scenario.policy, sum(1 for _ in checker.jobs)
+    bound = faults.heals_at - world.now + 20 * policy.lease_s + 120 + most
+    if not world.run(drained, bound):
+        places = {
+            n: len(getattr(server.queue(K.pending), n))
+            for n in ("pending", "processing", "delayed", "priority")
+        }
+        checker.wrong(
+            f"I11: not drained after {bound:.0f} s: {places}, {scenario.producing} producers"
+        )
+    queue = server.queue(K.pending)
+    faults.heals_at = min(faults.heals_at, world.now)
+    scenario.quiet = True
+    _end(world, scenario, checker)
+    if not checker.violations:
+        checker.verdict(queue)
+
+
+def _end(world: World, scenario: Scenario, checker: Checker) -> None:
+    """Tell all consumers to end, and see that they do."""
+    for node in scenario.consumers:
+        if not node.dead and not node.leaving:
+            node.call(node.terminate)
+    bound = scenario._grace_s + ENDS_WITHIN_S + 3 * scenario.policy.lease_s
+    if not world.run(lambda: all(node.over for node in scenario.consumers), bound):
+        names = [node.name for node in scenario.consumers if not node.over]
+        checker.wrong(f"I11: {names} did not end")
+    for node in scenario.consumers:
+        if node.main is not None and node.main.done() and not node.dead:
+            error = node.main.exception()
+            if error is not None:
+                checker.wrong(f"{node.name} failed: {error!r}")
+        for problem in (*node.loop.problems, *(f.problem for f in node.fibers if f.problem)):
+            checker.wrong(f"{node.name}: {problem}")

@@ -1,0 +1,310 @@
+"""The simulated Redis: one command at a time, blocked clients, scripts it may not know, bad days."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, ResponseError
+
+from headrace import scripts
+from tests.simulation.checker import Checker
+from tests.simulation.faults import Faults
+from tests.simulation.network import Command, Connection
+from tests.simulation.queue import Queue
+from tests.simulation.world import EPOCH_MS, World
+
+BLOCKED = object()
+UNBLOCKED = "UNBLOCKED force unblock from blocking operation, instance state changed"
+
+
+@dataclass
+class Blocked:
+    """A client that waits: for a job of a queue, or for a nudge of one of several."""
+
+    connection: Connection
+    client_id: int
+    verb: str
+    queues: list[str]
+
+
+class Server:
+    """One Redis, with as many queues as are asked for."""
+
+    faults: Faults
+    queue_class: type[Queue] = Queue
+
+    def __init__(self, world: World, checker: Checker) -> None:
+        self.world = world
+        self.checker = checker
+        self.queues: dict[str, Queue] = {}
+        self.sets: dict[str, set[str]] = {}
+        self.leader: tuple[str, int] = ("", 0)  # until, ms
+        self.clients: dict[int, Connection] = {}
+        self.blocked: list[Blocked] = []
+        self.known_scripts: set[str] = set()
+        self.jumped_ms = 0
+        self.is_away = self.is_loading = self.is_replica = self.is_full = False
+        self.stalled_until = 0.0
+        self._next_client = 0
+
+    def clock_ms(self) -> int:
+        return EPOCH_MS + int(self.world.now * 1000) + self.jumped_ms
+
+    def queue(self, key: str) -> Queue:
+        """Give the queue that a key belongs to, at the present time."""
+        name = key.partition(":")[0]
+        queue = self.queues.get(name)
+        if queue is None:
+            queue = self.queues[name] = self.queue_class(now=self.clock_ms())
+        passed = self.clock_ms() - queue.now
+        if passed:
+            queue.advance(passed)
+        return queue
+
+    # — clients —
+
+    def connected(self, connection: Connection) -> int:
+        self._next_client += 1
+        self.clients[self._next_client] = connection
+        return self._next_client
+
+    def closed(self, _connection: Connection, client_id: int) -> None:
+        self.clients.pop(client_id, None)
+        self.blocked = [waiting for waiting in self.blocked if waiting.client_id != client_id]
+
+    def receive(self, connection: Connection, client_id: int, commands: Sequence[Command]) -> None:
+        """Carry out what has arrived, and answer."""
+        if client_id not in self.clients:
+            return
+        if self.stalled_until > self.world.now:
+            self.world.at(self.stalled_until, self.receive, connection, client_id, commands)
+            return
+        cut = self.faults.of_batch(connection, commands)
+        replies = []
+        for command in commands[: cut or None]:
+            reply = self._carry_out(connection, client_id, command)
+            if isinstance(reply, Exception):
+                self.world.note(connection.node.name, "is refused", str(reply))
+            if reply is not BLOCKED:
+                replies.append(reply)
+        if cut:
+            self.closed(connection, client_id)
+            connection.reset()
+        elif replies:
+            connection.reply(client_id, replies)
+        self._serve()
+
+    def _carry_out(self, connection: Connection, client_id: int, command: Command) -> Any:
+        verb = str(command[0])
+        self.checker.clock_ms = max(self.checker.clock_ms, self.clock_ms())
+        self.world.note(connection.node.name, "asks", command)
+        if self.is_loading and verb != "CLIENT":
+            return BusyLoadingError("Redis is loading the dataset in memory")
+        if self.is_replica and verb not in ("CLIENT", "SCRIPT"):
+            return ReadOnlyError("You can't write against a read only replica.")
+        try:
+            if verb == "EVALSHA":
+                return self._script(connection, command)
+            run: Callable[..., Any] = getattr(self, f"_do_{verb.lower()}")
+            return run(connection, client_id, *command[1:])
+        except ResponseError as error:
+            return error
+
+    # — scripts —
+
+    def _script(self, connection: Connection, command: Command) -> Any:
+        sha, count = command[1], int(command[2])
+        if sha not in self.known_scripts:
+            return NoScriptError("No matching script. Please use EVAL.")
+        name, keys, args = _NAMES[sha], command[3 : 3 + count], command[3 + count :]
+        if name == "lead":
+            return self._lead(*args)
+        if name == "register":
+            return self._do_sadd(connection, 0, keys[0], *args)
+        if name == "enqueue" and self.is_full:
+            raise ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
+        queue = self.queue(keys[0])
+        before = self.checker.before(name, queue)
+        reply = getattr(queue, f"run_{name}")(*args)
+        self.checker.after(name, queue, before, args, reply, connection.node)
+        return reply
+
+    def name_of(self, command: Command) -> str:
+        return _NAMES[command[1]]
+
+    def _lead(self, who: str, lease_ms: int) -> bytes:
+        leader, until = self.leader
+        if leader and until > self.clock_ms() and leader != who:
+            return leader.encode()
+        self.leader = (who, self.clock_ms() + lease_ms) if lease_ms else ("", 0)
+        return who.encode() if lease_ms else b""
+
+    # — commands —
+
+    def _do_script(self, _: Connection, __: int, ___: str, source: str) -> Any:
+        sha = _SHAS[source]
+        self.known_scripts.add(sha)
+        return sha.encode()
+
+    def _do_client(self, connection: Connection, client_id: int, what: str, *args: Any) -> Any:
+        if what == "ID":
+            return client_id
+        if what == "LIST":
+            lines = (f"id={i} addr=- name={c.name} age=0\n" for i, c in self.clients.items())
+            return "".join(lines).encode()
+        if what == "UNBLOCK":
+            return int(self._unblock(int(args[0]), None))
+        assert what == "KILL", what
+        other = self.clients.get(int(args[1]))
+        if other is not None:
+            self.closed(other, int(args[1]))
+            other.reset()
+        return int(other is not None)
+
+    def _do_sadd(self, _: Connection, __: int, key: str, *members: str) -> Any:
+        self.sets.setdefault(key, set()).update(members)
+        return len(members)
+
+    def _do_srem(self, _: Connection, __: int, key: str, *members: str) -> Any:
+        self.sets.get(key, set()).difference_update(members)
+        return len(members)
+
+    def _do_smembers(self, _: Connection, __: int, key: str) -> Any:
+        return [member.encode() for member in sorted(self.sets.get(key, ()))]
+
+    def _do_hscan(self, _: Connection, __: int, key: str, *___: Any) -> Any:
+        flat: list[bytes] = []
+        for name, lease in self.queue(key).leases.items():
+            flat += (name.encode(), lease.owner.encode() + b" " + lease.job)
+        return [b"0", flat]
+
+    def _do_lrange(self, _: Connection, __: int, key: str, start: int, stop: int) -> Any:
+        items = self._list(key)[::-1]  # Redis' left is the model's end
+        stop = len(items) + stop if stop < 0 else stop
+        return items[start if start >= 0 else max(0, len(items) + start) : stop + 1]
+
+    def _list(self, key: str) -> list[bytes]:
+        queue, place = self.queue(key), key.partition(":")[2]
+        return {"": queue.pending, "processing": queue.processing, "dlq": queue.dead}[place]
+
+    def _do_lpush(self, _: Connection, __: int, key: str, *jobs: bytes) -> Any:
+        queue = self.queue(key)
+        for job in jobs:
+            queue.push(job)
+        self.checker.pushed(queue, len(jobs))
+        return len(queue.pending)
+
+    def _do_lrem(self, connection: Connection, _: int, key: str, __: int, job: bytes) -> Any:
+        queue = self.queue(key)
+        removed = queue.remove(job)
+        self.checker.removed(queue, int(removed))
+        return int(removed)
+
+    def _do_blmove(self, connection: Connection, client_id: int, *args: Any) -> Any:
+        if self.is_full:
+            raise ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
+        return self._block(connection, client_id, "BLMOVE", [args[0]], float(args[-1]))
+
+    def _do_blpop(self, connection: Connection, client_id: int, *args: Any) -> Any:
+        return self._block(connection, client_id, "BLPOP", list(args[:-1]), float(args[-1]))
+
+    # — blocking —
+
+    def _block(
+        self, connection: Connection, client_id: int, verb: str, keys: list[str], wait_s: float
+    ) -> Any:
+        waiting = Blocked(connection, client_id, verb, keys)
+        got = self._get(waiting)
+        if got is not None:
+            return got
+        self.blocked.append(waiting)
+        self.world.later(wait_s, self._time_is_over, waiting)
+        return BLOCKED
+
+    def _get(self, waiting: Blocked) -> Any:
+        for key in waiting.queues:
+            queue = self.queue(key)
+            if waiting.verb == "BLMOVE" and queue.pending:
+                job = queue.move()
+                self.checker.moved(queue, job, waiting.connection.node)
+                return job
+            if waiting.verb == "BLPOP" and queue.nudges:
+                queue.nudges -= 1
+                return [key.encode(), b""]
+        return None
+
+    def _serve(self) -> None:
+        """Give what has come to those who wait for it, the longest first."""
+        for waiting in list(self.blocked):
+            got = self._get(waiting)
+            if got is not None:
+                self.blocked.remove(waiting)
+                self.world.note(waiting.connection.node.name, "gets", got)
+                waiting.connection.reply(waiting.client_id, [got])
+
+    def _time_is_over(self, waiting: Blocked) -> None:
+        if waiting in self.blocked:
+            self.blocked.remove(waiting)
+            waiting.connection.reply(waiting.client_id, [None])
+
+    def _unblock(self, client_id: int, reply: Any) -> bool:
+        for waiting in self.blocked:
+            if waiting.client_id == client_id:
+                self.blocked.remove(waiting)
+                waiting.connection.reply(client_id, [reply])
+                return True
+        return False
+
+    # — bad days —
+
+    def cut_all(self) -> None:
+        """Close every connection, as a server that dies does."""
+        self.blocked.clear()
+        for client_id, connection in list(self.clients.items()):
+            self.closed(connection, client_id)
+            connection.reset()
+
+    def demote(self) -> None:
+        """Become a replica: blocked clients are told, and let go."""
+        self.is_replica = True
+        for waiting in list(self.blocked):
+            error = ResponseError(f"{UNBLOCKED} (master -> replica?)")
+            waiting.connection.reply(waiting.client_id, [error], fated=False)
+        self.blocked.clear()
+
+    def save(self) -> Any:
+        state = (self.queues, self.sets, self.leader)
+        return deepcopy(state), self.checker.save()
+
+    def restore(self, saved: Any) -> None:
+        state, checked = saved
+        self.queues, self.sets, self.leader = deepcopy(state)
+        self.known_scripts.clear()
+        self.checker.restore(checked)
+
+
+KNOWN = [path.name[:-4] for path in files(scripts).iterdir() if path.name.endswith(".lua")]
+_NAMES = {scripts.script(name).sha: name for name in KNOWN}
+_SHAS = {scripts.script(name).source: scripts.script(name).sha for name in KNOWN}
+
+
+def spelled(command: Any) -> str:
+    """Spell a command, or what it gave, for a trace."""
+    if not isinstance(command, tuple | list):
+        return str(_cut(command))
+    if command[0] == "EVALSHA":
+        count = int(command[2])
+        command = (_NAMES[command[1]], *command[3 + count :])
+    elif command[0] == "SCRIPT":
+        command = ("SCRIPT", "LOAD")
+    if command[0] in ("SADD", "SREM", "register"):  # in the order of a set
+        command = (command[0], *sorted(command[1:]))
+    return " ".join(str(_cut(part)) for part in command)
+
+
+def _cut(value: Any) -> Any:
+    return value[:90] if isinstance(value, bytes | str) else value

@@ -1,0 +1,209 @@
+"""What a consumer reads of a claimed job before anything runs."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from headrace import Headrace, wire
+from headrace.consumer.claimed import Claimed, read
+from headrace.ids import LENGTH
+from headrace.keys import keys_of
+from headrace.wire import Error, Head
+
+K = keys_of("mail")
+ERROR = Error("max_attempts", "ValueError", "no", failed_at=1, consumer="c")
+
+app = Headrace("redis://127.0.0.1:1")
+
+
+@app.task(max_attempts=7)
+def known() -> None:
+    """A task that is never run here."""
+
+
+def taken(raw: bytes, *, moved: bool = False, max_bytes: int = 1_000_000) -> Claimed:
+    return read(raw, K, 5, tasks=app.tasks, leased_until=17.5, moved=moved, max_bytes=max_bytes)
+
+
+def job(body: bytes = b',"task":"known"}', **head: int) -> bytes:
+    return wire.join(Head("a", **head), body)
+
+
+class TestRunnable:
+    def test_it_is_what_was_claimed_and_where(self) -> None:
+        raw = job(b',"task":"known","args":[1]}', attempt=2, delivery=9)
+        claimed = taken(raw)
+        assert (claimed.k, claimed.number, claimed.leased_until) == (K, 5, 17.5)
+        assert (claimed.head, claimed.body) == (
+            Head("a", attempt=2, delivery=9),
+            b',"task":"known","args":[1]}',
+        )
+        assert claimed.moved == claimed.job == raw
+        assert (claimed.flaw, claimed.problem) == (None, None)
+        assert claimed.task is app.tasks["known"]
+        assert claimed.call is not None
+        assert claimed.call.args == [1]
+
+    def test_nothing_has_happened_to_it_yet(self) -> None:
+        claimed = taken(job())
+        assert (claimed.started, claimed.deadline, claimed.runner) == (0.0, None, None)
+        assert not (claimed.abandoned or claimed.settling or claimed.alone)
+
+    def test_the_context_says_what_a_task_may_know(self) -> None:
+        context = taken(job(attempt=2, delivery=9)).context
+        assert context is not None
+        assert (context.job_id, context.queue, context.task) == ("a", "mail", "known")
+        assert (context.attempt, context.delivery, context.max_attempts) == (3, 9, 7)
+        assert context.stop_reason is None
+
+    def test_a_jobs_own_bound_of_attempts_wins(self) -> None:
+        context = taken(job(b',"task":"known","max_attempts":2}')).context
+        assert context is not None
+        assert context.max_attempts == 2
+
+    def test_a_claim_is_owned_and_a_move_is_not(self) -> None:
+        assert taken(job()).owned
+        assert not taken(job(), moved=True).owned
+
+    @pytest.mark.parametrize(("crashes", "suspect"), [(0, False), (1, False), (2, True), (3, True)])
+    def test_two_lost_consumers_make_a_suspect(self, crashes: int, suspect: bool) -> None:
+        assert taken(job(crashes=crashes)).suspect is suspect
+
+    def test_what_cannot_run_is_no_suspect(self) -> None:
+        assert not taken(job(b',"task":"unheard"}', crashes=9)).suspect
+
+
+class TestRenamed:
+    def test_it_takes_another_id_and_keeps_its_body(self) -> None:
+        claimed = taken(job(delivery=3))
+        claimed.renamed()
+        assert claimed.head.id != "a"
+        assert len(claimed.head.id) == LENGTH
+        assert claimed.job == wire.join(Head(claimed.head.id, delivery=3), b',"task":"known"}')
+        assert claimed.moved == job(delivery=3)
+        assert claimed.context is not None
+        assert claimed.context.job_id == claimed.head.id
+
+    def test_one_without_a_context_does_too(self) -> None:
+        claimed = taken(job(b',"task":"unheard"}'))
+        claimed.renamed()
+        assert claimed.job == wire.join(Head(claimed.head.id), b',"task":"unheard"}')
+
+
+class TestBare:
+    def test_it_gets_an_id_and_has_to_be_adopted(self) -> None:
+        raw = b'{"task":"known", "args":[1e5]}'
+        claimed = taken(raw)
+        assert claimed.moved == raw
+        assert claimed.job == b'{"id":"%b","task":"known","args":[1e5]}' % claimed.head.id.encode()
+        assert claimed.body == b',"task":"known","args":[1e5]}'
+        assert (claimed.k, claimed.number, claimed.leased_until) == (K, 5, 17.5)
+        assert (claimed.owned, claimed.flaw) == (False, None)
+        assert claimed.context is not None
+        assert claimed.context.job_id == claimed.head.id
+
+    @pytest.mark.parametrize("raw", [b"", b"\xff\x00", b"[1]", b"{", b"[" * 100_000])
+    def test_what_is_no_object_stands_in_processing_as_its_letter(self, raw: bytes) -> None:
+        claimed = taken(raw)
+        assert (claimed.flaw, claimed.body, claimed.moved) == ("malformed", raw, raw)
+        assert isinstance(claimed.problem, Exception)
+        assert (claimed.k, claimed.number) == (K, 5)
+        assert (claimed.leased_until, claimed.owned) == (17.5, False)
+        assert claimed.job.startswith(b'{"id":"%b",' % claimed.head.id.encode())
+        assert wire.read_error(claimed.job) == Error(
+            "malformed",
+            **({"payload": raw.decode()} if raw != b"\xff\x00" else {"payload_base64": "/wA="}),
+        )
+        assert (claimed.call, claimed.task, claimed.context) == (None, None, None)
+
+
+class TestFlaw:
+    def test_an_unknown_task_is_one(self) -> None:
+        claimed = taken(job(b',"task":"unheard"}'))
+        assert (claimed.flaw, claimed.problem) == ("unknown_task", None)
+        assert (claimed.task, claimed.context) == (None, None)
+        assert claimed.call is not None
+        assert claimed.call.task == "unheard"
+
+    @pytest.mark.parametrize("body", [b"}", b',"task":1}', b',"task":"known","args":7}', b",x"])
+    def test_what_cannot_be_read_is_malformed_with_its_exact_bytes(self, body: bytes) -> None:
+        claimed = taken(job(body, delivery=1))
+        assert claimed.flaw == "malformed"
+        assert isinstance(claimed.problem, Exception)
+        assert claimed.body == claimed.moved == claimed.job == job(body, delivery=1)
+        assert (claimed.head, claimed.owned) == (Head("a", delivery=1), True)
+
+    def test_a_job_may_be_as_large_as_the_limit_and_no_larger(self) -> None:
+        raw = job(b',"task":"known","x":"%b"}' % (b"x" * 2_000))
+        assert taken(raw, max_bytes=len(raw)).flaw is None
+        claimed = taken(raw, max_bytes=len(raw) - 1)
+        assert claimed.flaw == "too_large"
+        assert isinstance(claimed.problem, ValueError)
+        assert str(claimed.problem) == f"{len(raw):,} bytes; the limit is {len(raw) - 1:,}"
+
+    def test_what_is_malformed_is_told_as_that_however_large(self) -> None:
+        assert taken(job(b"}"), max_bytes=1).flaw == "malformed"
+        assert taken(b"no job", max_bytes=1).flaw == "malformed"
+
+
+class TestMovedBack:
+    """Dead letters that somebody moved to pending with a plain LMOVE."""
+
+    def test_its_failures_are_forgotten_and_its_deliveries_are_not(self) -> None:
+        head = Head("a", priority=2, delivery=9, crashes=4, attempt=3, unknown_since=5)
+        letter = wire.letter(head, b',"task":"known","args":[1e5]}', ERROR)
+        claimed = taken(letter)
+        again = Head("a", priority=2, delivery=9)
+        assert (claimed.head, claimed.body) == (again, b',"task":"known","args":[1e5]}')
+        assert claimed.job == wire.join(again, b',"task":"known","args":[1e5]}')
+        assert claimed.moved == letter
+        assert not claimed.owned  # until Redis holds these bytes
+        assert claimed.context is not None
+        assert claimed.context.attempt == 1
+        assert not claimed.suspect
+
+    def test_the_limit_does_not_count_its_error(self) -> None:
+        letter = wire.letter(
+            Head("a"), b',"task":"known"}', Error("crashed", traceback="x" * 5_000)
+        )
+        assert taken(letter, max_bytes=100).flaw is None
+
+    def test_a_malformed_job_that_has_become_readable_runs_as_it_was(self) -> None:
+        letter = wire.malformed_letter(b'{"task":"known","args":[1]}', Error("malformed"))
+        parts = wire.split(letter)
+        assert parts is not None
+        raw = wire.join(Head(parts[0].id, delivery=2, crashes=3, attempt=1), parts[1])
+        claimed = taken(raw)
+        assert claimed.flaw is None
+        assert claimed.head == Head(parts[0].id, delivery=2)
+        assert claimed.body == b',"task":"known","args":[1]}'
+        assert claimed.job == wire.join(claimed.head, claimed.body)
+        assert not claimed.owned
+        assert claimed.context is not None
+        assert claimed.context.job_id == parts[0].id
+
+    def test_one_of_an_unknown_task_is_found_out_all_the_same(self) -> None:
+        letter = wire.malformed_letter(b'{"task":"unheard"}', Error("malformed"))
+        assert taken(letter).flaw == "unknown_task"
+
+    @pytest.mark.parametrize("payload", [b"no job", b"\xff", b'{"args":[]}', b"[]", b""])
+    def test_one_that_is_malformed_still_is_wrapped_once(self, payload: bytes) -> None:
+        letter = wire.malformed_letter(payload, Error("malformed"))
+        claimed = taken(letter)
+        assert (claimed.flaw, claimed.body) == ("malformed", payload)
+        assert isinstance(claimed.problem, Exception)
+        assert (claimed.moved, claimed.job, claimed.owned) == (letter, letter, True)
+
+    def test_the_reason_is_what_reading_the_payload_raised(self) -> None:
+        claimed = taken(wire.malformed_letter(b'{"args":[]}', Error("malformed")))
+        assert "task" in str(claimed.problem)
+        with pytest.raises(Exception) as raised:
+            wire.read_body(b'{"id":"a","args":[]}')
+        assert str(claimed.problem) == str(raised.value)
+
+    def test_an_error_of_somebody_else_hides_nothing(self) -> None:
+        claimed = taken(job(b',"task":1,"error":{"payload":7}}'))
+        assert claimed.flaw == "malformed"
+        assert json.loads(claimed.body)["error"] == {"payload": 7}

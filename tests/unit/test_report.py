@@ -1,0 +1,58 @@
+"""The log: one line for each transition, and none for success unless somebody asks for it."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from headrace import Headrace, wire
+from headrace.consumer import report
+from headrace.consumer.claimed import Claimed, read
+from headrace.keys import keys_of
+from headrace.operations import Outcome
+from headrace.wire import Head
+
+app = Headrace("redis://127.0.0.1:1")
+
+
+@app.task
+def known() -> None: ...
+
+
+@pytest.fixture
+def claimed() -> Claimed:
+    raw = wire.join(Head("a"), b',"task":"known"}')
+    return read(raw, keys_of("mail"), 1, tasks=app.tasks, leased_until=0.0, moved=False)
+
+
+def test_success_is_silent_unless_debugged(
+    claimed: Claimed, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "headrace"):
+        report.ended(claimed, Outcome("a", 1, "done"), None)
+    assert caplog.records == []
+    with caplog.at_level(logging.DEBUG, "headrace"):
+        report.ended(claimed, Outcome("a", 1, "done"), None)
+    assert [record.getMessage() for record in caplog.records] == ["done"]
+
+
+def test_success_beyond_the_timeout_is_told(
+    claimed: Claimed, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert claimed.context is not None
+    claimed.context.stop_reason = "timeout"
+    report.ended(claimed, Outcome("a", 1, "done"), None)
+    [record] = caplog.records
+    assert (record.levelname, record.getMessage()) == (
+        *("WARNING", "done, but late: beyond its timeout"),
+    )
+
+
+def test_what_is_dropped_stands_in_the_log(
+    claimed: Claimed, caplog: pytest.LogCaptureFixture
+) -> None:
+    report.ended(claimed, Outcome("a", 1, "drop"), ValueError("no"))
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage() == f"failed for good: ValueError: no; dropped: {claimed.job!r}"

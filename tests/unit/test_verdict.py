@@ -1,0 +1,439 @@
+"""How a claim ends: from what a run gave, and the task's options, to an outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from headrace import Headrace, InvalidArguments, Reject, Retry, results, wire
+from headrace.clock import now_ms
+from headrace.consumer import verdict
+from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.verdict import Bench, ProcessDied
+from headrace.context import JobStopped, StopReason
+from headrace.keys import keys_of
+from headrace.operations import Outcome
+from headrace.retry import Backoff
+from headrace.wire import Error, Head
+
+K = keys_of("queue")
+DAY_MS = 86_400_000
+PLAIN = b',"task":"plain"}'
+THREE_CENTURIES_MS = 10_000_000_000_000
+
+app = Headrace("redis://127.0.0.1:1")
+steady = Backoff(base_s=10, factor=3, max_s=1_000)
+
+
+@app.task(backoff=steady)
+def plain() -> None: ...
+
+
+@app.task(backoff=steady, result_ttl=60)
+def kept() -> None: ...
+
+
+@app.task(dead_letter=False, max_attempts=1, result_ttl=60)
+def dropped() -> None: ...
+
+
+@app.task(retry_on=ValueError, give_up_on=UnicodeError)
+def choosy() -> None: ...
+
+
+@app.task(backoff=Backoff(base_s=1e300, max_s=1e300, jitter=False))
+def patient() -> None: ...
+
+
+def bench(**options: Any) -> Bench:
+    return Bench("host-1-x", DAY_MS, **({"uniform": lambda: 0.5} | options))
+
+
+def claimed(task: str = "plain", more: bytes = b"", **head: int) -> Claimed:
+    raw = wire.join(Head("a", **head), b',"task":"%b"%b}' % (task.encode(), more))
+    return read(raw, K, 7, tasks=app.tasks, leased_until=0.0, moved=False)
+
+
+def stopped(why: StopReason, task: str = "plain") -> Claimed:
+    job = claimed(task)
+    assert job.context is not None
+    job.context.stop_reason = why
+    return job
+
+
+def failed(job: Claimed, error: BaseException, **options: Any) -> Outcome:
+    return verdict.of_run(job, None, error, bench(**options))
+
+
+def letter_of(outcome: Outcome) -> tuple[Head, bytes, Error]:
+    """Read a dead letter: the head, the body as it was, the error."""
+    assert outcome.verb == "dead"
+    parts, error = wire.split(outcome.job), wire.read_error(outcome.job)
+    assert parts is not None
+    assert error is not None
+    return parts[0], wire.without_error(parts[1]), error
+
+
+class TestDone:
+    def test_a_value_that_nobody_wants_is_not_written(self) -> None:
+        assert verdict.of_run(claimed(), "x", None, bench()) == Outcome("a", 7, "done")
+
+    def test_a_task_that_keeps_results_has_its_value_told(self) -> None:
+        outcome = verdict.of_run(claimed("kept"), {"x": [1]}, None, bench())
+        assert outcome == Outcome(
+            "a", 7, "done", result_ttl_ms=60_000, result=results.encode_value({"x": [1]})
+        )
+
+    @pytest.mark.parametrize(
+        ("wish", "ttl_ms"),
+        [(b"2.5", 2_500), (b"0", 0), (b"-1", 0), (b"1e300", THREE_CENTURIES_MS), (b"0.0004", 0)],
+    )
+    def test_a_jobs_own_wish_wins_within_reason(self, wish: bytes, ttl_ms: int) -> None:
+        for task in ("plain", "kept"):
+            outcome = verdict.of_run(claimed(task, b',"result_ttl":%b' % wish), 1, None, bench())
+            assert outcome.result_ttl_ms == ttl_ms
+            assert bool(outcome.result) is bool(ttl_ms)
+
+    def test_one_that_was_done_while_it_was_told_to_stop_is_done(self) -> None:
+        assert verdict.of_run(stopped("timeout"), 1, None, bench()).verb == "done"
+
+
+class TestStopped:
+    @pytest.mark.parametrize("why", ["shutdown", "lost"])
+    @pytest.mark.parametrize("error", [asyncio.CancelledError(), JobStopped("x")])
+    def test_it_is_given_back_uncharged(self, why: StopReason, error: BaseException) -> None:
+        assert failed(stopped(why, "kept"), error) == Outcome("a", 7, "release")
+
+    @pytest.mark.parametrize("error", [asyncio.CancelledError(), JobStopped("x")])
+    def test_a_cancelled_one_is_over(self, error: BaseException) -> None:
+        assert failed(stopped("cancelled"), error) == Outcome("a", 7, "cancel")
+        assert failed(stopped("cancelled", "kept"), error) == Outcome(
+            "a", 7, "cancel", result_ttl_ms=60_000, result=results.CANCELLED
+        )
+
+    def test_one_that_ran_out_of_time_has_failed(self) -> None:
+        outcome = failed(stopped("timeout"), asyncio.CancelledError())
+        assert (outcome.verb, outcome.job) == (
+            "retry",
+            wire.join(Head("a", attempt=1, delivery=1), PLAIN),
+        )
+
+    def test_its_last_letter_says_timeout(self) -> None:
+        job = claimed(more=b',"max_attempts":1')
+        assert job.context is not None
+        job.context.stop_reason = "timeout"
+        _, _, error = letter_of(failed(job, JobStopped("timeout")))
+        assert (error.reason, error.type) == ("timeout", "TimeoutError")
+        assert error.message == "the job ran out of time"
+
+    def test_time_runs_out_for_a_task_that_retries_on_other_errors_alone(self) -> None:
+        assert failed(stopped("timeout", "choosy"), JobStopped("timeout")).verb == "retry"
+
+    def test_what_it_raised_itself_counts_however_it_was_told_to_stop(self) -> None:
+        assert failed(stopped("shutdown"), ValueError("no")).verb == "retry"
+        assert failed(stopped("cancelled"), ValueError("no")).verb == "retry"
+
+    @pytest.mark.parametrize("error", [asyncio.CancelledError(), JobStopped("x")])
+    def test_one_that_nobody_stopped_has_failed(self, error: BaseException) -> None:
+        assert failed(claimed(), error).verb == "retry"
+
+
+class TestFailed:
+    def test_it_is_tried_again_with_one_more_attempt_and_delivery(self) -> None:
+        job = claimed(more=b',"args":[1e5]', priority=3, delivery=8, crashes=2, unknown_since=5)
+        outcome = failed(job, ValueError("no"))
+        again = Head("a", priority=3, delivery=9, crashes=2, attempt=1)
+        assert outcome.job == wire.join(again, b',"task":"plain","args":[1e5]}')
+        assert (outcome.verb, outcome.job_id, outcome.claim) == ("retry", "a", 7)
+        assert (outcome.result_ttl_ms, outcome.result) == (0, b"")
+
+    @pytest.mark.parametrize(("attempt", "delay_ms"), [(0, 5_000), (1, 15_000)])
+    def test_it_waits_as_its_backoff_says(self, attempt: int, delay_ms: int) -> None:
+        assert failed(claimed(attempt=attempt), ValueError()).delay_ms == delay_ms
+
+    def test_the_last_attempt_ends_in_the_dead_letters(self) -> None:
+        job = claimed(more=b',"args":[1e5]', delivery=8, crashes=1, attempt=2, unknown_since=5)
+        before = now_ms()
+        try:
+            raise ValueError("no")
+        except ValueError as raised:
+            outcome = failed(job, raised)
+            story = "".join(traceback.format_exception(raised))
+        head, body, error = letter_of(outcome)
+        assert head == Head("a", delivery=9, crashes=1, attempt=3, unknown_since=5)
+        assert body == b',"task":"plain","args":[1e5]}'
+        assert (error.reason, error.type, error.message) == ("max_attempts", "ValueError", "no")
+        assert error.consumer == "host-1-x"
+        assert before <= error.failed_at <= now_ms()
+        assert error.traceback == story
+        assert (error.signal, error.exit_code, error.peak_mib) == ("", None, 0)
+        assert (outcome.job_id, outcome.claim, outcome.delay_ms) == ("a", 7, 0)
+
+    def test_attempts_beyond_the_bound_do_too(self) -> None:
+        assert failed(claimed(attempt=50), ValueError()).verb == "dead"
+
+    def test_the_time_of_a_letter_is_redis_own_as_far_as_it_is_known(self) -> None:
+        before = now_ms()
+        _, _, error = letter_of(failed(claimed(attempt=2), ValueError(), clock_ahead_ms=DAY_MS))
+        assert before + DAY_MS <= error.failed_at <= now_ms() + DAY_MS
+
+    def test_whoever_waits_is_told(self) -> None:
+        outcome = failed(claimed("kept", attempt=2), ValueError("no"))
+        assert outcome.result_ttl_ms == 60_000
+        assert outcome.result == results.encode_error(letter_of(outcome)[2])
+
+    def test_a_task_without_dead_letters_drops_it_and_tells_whoever_waits(self) -> None:
+        outcome = failed(claimed("dropped"), ValueError("no"))
+        assert (outcome.verb, outcome.job, outcome.result_ttl_ms) == ("drop", b"", 60_000)
+        assert results.state_of(outcome.result) == "dead"
+
+    def test_an_exception_that_was_not_raised_has_no_traceback(self) -> None:
+        assert letter_of(failed(claimed(attempt=2), ValueError("no")))[2].traceback == ""
+
+    def test_what_utf_8_cannot_write_is_written_all_the_same(self) -> None:
+        try:
+            raise OSError("a\udcffb")
+        except OSError as raised:
+            _, _, error = letter_of(failed(claimed(attempt=2), raised))
+        assert (error.type, error.message) == ("OSError", r"a\udcffb")
+        assert r"OSError: a\udcffb" in error.traceback
+
+    def test_one_whose_text_cannot_be_read_keeps_its_name(self) -> None:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        _, _, error = letter_of(failed(claimed(attempt=2), Mute()))
+        assert (error.type, error.message) == ("Mute", "what it says cannot be read")
+
+
+class TestRetryOn:
+    def test_only_these_are_tried_again(self) -> None:
+        assert failed(claimed("choosy"), ValueError()).verb == "retry"
+        head, _, error = letter_of(failed(claimed("choosy"), KeyError("x")))
+        assert (head.attempt, error.reason, error.type) == (1, "rejected", "KeyError")
+
+    def test_what_it_gives_up_on_is_not_even_where_it_is_one_of_these(self) -> None:
+        error = UnicodeDecodeError("utf-8", b"", 0, 1, "x")
+        assert letter_of(failed(claimed("choosy"), error))[2].reason == "rejected"
+
+    @pytest.mark.parametrize("task", ["plain", "choosy"])
+    def test_a_reject_ends_it(self, task: str) -> None:
+        assert letter_of(failed(claimed(task), Reject("no")))[2].reason == "rejected"
+
+    def test_a_retry_is_tried_again_whatever_the_task_says(self) -> None:
+        assert failed(claimed("choosy"), Retry()).verb == "retry"
+
+    @pytest.mark.parametrize(("in_s", "delay_ms"), [(0, 0), (2.5, 2_500), (90_000, 90_000_000)])
+    def test_a_retry_may_say_when(self, in_s: float, delay_ms: int) -> None:
+        assert failed(claimed(), Retry(in_=in_s)).delay_ms == delay_ms
+
+    def test_one_that_says_nothing_waits_as_the_backoff_says(self) -> None:
+        assert failed(claimed(), Retry()).delay_ms == 5_000
+
+    @pytest.mark.parametrize(
+        "in_s", [-1, -0.001, float("nan"), float("inf"), -float("inf"), 1.1e10]
+    )
+    def test_so_does_one_that_says_what_is_no_time(self, in_s: float) -> None:
+        retry = Retry()
+        retry.in_s = in_s
+        assert failed(claimed(), retry).delay_ms == 5_000
+
+    def test_three_centuries_are_the_longest(self) -> None:
+        assert failed(claimed(), Retry(in_=1e10)).delay_ms == THREE_CENTURIES_MS
+        assert failed(claimed("patient"), ValueError()).delay_ms == THREE_CENTURIES_MS
+
+    def test_a_retry_counts_against_the_attempts(self) -> None:
+        assert letter_of(failed(claimed(attempt=2), Retry(in_=1)))[2].reason == "max_attempts"
+
+
+class TestInvalidArguments:
+    def test_a_call_that_does_not_fit_is_not_tried_again(self) -> None:
+        error = InvalidArguments("no")
+        error.__cause__ = TypeError()
+        _, _, told = letter_of(failed(claimed(), error))
+        assert (told.reason, told.type, told.message) == (
+            *("invalid_arguments", "InvalidArguments", "no"),
+        )
+
+    def test_one_that_the_task_got_itself_is_a_failure_like_any_other(self) -> None:
+        assert failed(claimed(), InvalidArguments("of another job")).verb == "retry"
+
+    def test_a_type_error_of_the_task_is_too(self) -> None:
+        error = RuntimeError()
+        error.__cause__ = TypeError()
+        assert failed(claimed(), error).verb == "retry"
+
+
+class TestDeath:
+    """The process that ran it alone died."""
+
+    def test_it_is_charged_a_crash_and_no_attempt(self) -> None:
+        job = claimed(priority=1, delivery=4, crashes=2, attempt=1, unknown_since=5)
+        outcome = failed(job, ProcessDied("SIGSEGV", None, 42, "stack"))
+        again = Head("a", priority=1, delivery=5, crashes=3, attempt=1)
+        assert (outcome.verb, outcome.job) == ("retry", wire.join(again, PLAIN))
+        assert (outcome.job_id, outcome.claim) == ("a", 7)
+
+    def test_it_waits_as_the_backoff_says_after_so_many_crashes(self) -> None:
+        died = ProcessDied("", 3, 0, "")
+        assert failed(claimed(crashes=0), died).delay_ms == 5_000
+        assert failed(claimed(crashes=2), died).delay_ms == 45_000
+
+    def test_three_centuries_are_the_longest(self) -> None:
+        outcome = failed(claimed("patient"), ProcessDied("", 3, 0, ""))
+        assert outcome.delay_ms == THREE_CENTURIES_MS
+
+    @pytest.mark.parametrize(("crashes", "verb"), [(1, "retry"), (2, "dead"), (3, "dead")])
+    def test_too_many_end_in_the_dead_letters(self, crashes: int, verb: str) -> None:
+        outcome = failed(claimed(crashes=crashes), ProcessDied("", 3, 0, ""), max_crashes=3)
+        assert outcome.verb == verb
+
+    def test_five_are_too_many(self) -> None:
+        assert Bench("c", 1).max_crashes == 5
+
+    def test_its_letter_says_how_it_died(self) -> None:
+        job = claimed(delivery=4, crashes=4, attempt=1, unknown_since=5)
+        outcome = failed(job, ProcessDied("SIGSEGV", None, 42, "the stack"))
+        head, body, error = letter_of(outcome)
+        assert head == Head("a", delivery=5, crashes=5, attempt=1)
+        assert (body, error.reason, error.type) == (PLAIN, "crashed", "ProcessDied")
+        assert (error.signal, error.exit_code, error.peak_mib) == ("SIGSEGV", None, 42)
+        assert error.traceback == "the stack"
+        assert error.message == (
+            "the process that ran it alone was ended by SIGSEGV, 42 MiB at most"
+        )
+
+    def test_an_exit_code_is_told_too(self) -> None:
+        _, _, error = letter_of(failed(claimed(crashes=4), ProcessDied("", 3, 0, "")))
+        assert (error.signal, error.exit_code, error.peak_mib) == ("", 3, 0)
+        assert error.message == "the process that ran it alone ended with exit code 3"
+
+    def test_a_task_without_dead_letters_drops_it(self) -> None:
+        outcome = failed(claimed("dropped", crashes=4), ProcessDied("", 3, 0, ""))
+        assert (outcome.verb, outcome.job, outcome.result_ttl_ms) == ("drop", b"", 60_000)
+
+
+class TestUnknownTask:
+    def parked(self, since_ms_ago: int | None, **options: Any) -> Outcome:
+        since = now_ms() - since_ms_ago if since_ms_ago is not None else 0
+        return verdict.of_flaw(
+            claimed("unheard", delivery=3, unknown_since=since), bench(**options)
+        )
+
+    def test_it_waits_a_second_first_and_remembers_since_when(self) -> None:
+        before = now_ms()
+        outcome = self.parked(None)
+        assert (outcome.verb, outcome.delay_ms) == ("park", 1_000)
+        assert (outcome.job_id, outcome.claim) == ("a", 7)
+        parts = wire.split(outcome.job)
+        assert parts is not None
+        head, body = parts
+        assert before <= head.unknown_since <= now_ms()
+        assert (head.delivery, body) == (4, b',"task":"unheard"}')
+
+    def test_since_when_is_told_by_redis_own_clock(self) -> None:
+        before = now_ms()
+        parts = wire.split(self.parked(None, clock_ahead_ms=DAY_MS).job)
+        assert parts is not None
+        assert before + DAY_MS <= parts[0].unknown_since <= now_ms() + DAY_MS
+
+    @pytest.mark.parametrize(
+        ("ago_ms", "least_ms"),
+        [(-500, 1_000), (400, 1_000), (20_000, 20_000), (60_000, 60_000), (900_000, 60_000)],
+    )
+    def test_it_waits_as_long_again_up_to_a_minute(self, ago_ms: int, least_ms: int) -> None:
+        before = now_ms()
+        outcome = self.parked(ago_ms)
+        passed_ms = now_ms() - before
+        assert least_ms <= outcome.delay_ms <= min(60_000, least_ms + passed_ms)
+
+    def test_since_when_does_not_change(self) -> None:
+        job = claimed("unheard", unknown_since=now_ms() - 5_000)
+        parts = wire.split(verdict.of_flaw(job, bench()).job)
+        assert parts is not None
+        assert parts[0].unknown_since == job.head.unknown_since
+
+    def test_after_its_time_it_is_dead(self) -> None:
+        job = claimed("unheard", delivery=3, attempt=2, unknown_since=now_ms() - DAY_MS)
+        head, body, error = letter_of(verdict.of_flaw(job, bench()))
+        assert head == Head("a", 0, 4, 0, 2, job.head.unknown_since)
+        assert (body, error.reason, error.type) == (
+            *(b',"task":"unheard"}', "unknown_task", "LookupError"),
+        )
+        assert error.message == "no consumer knew task 'unheard' for 86400 s"
+        assert error.traceback == ""
+
+    def test_until_then_it_lives(self) -> None:
+        assert self.parked(DAY_MS - 60_000).verb == "park"
+
+
+class TestFlaw:
+    def test_what_no_slot_is_free_for_is_given_back(self) -> None:
+        job = claimed()
+        job.flaw = "surplus"
+        assert verdict.of_flaw(job, bench()) == Outcome("a", 7, "release")
+
+    def test_a_malformed_job_is_wrapped_in_its_letter(self) -> None:
+        raw = wire.join(Head("a", delivery=2, attempt=1), b',"task":7}')
+        job = read(raw, K, 7, tasks=app.tasks, leased_until=0.0, moved=False)
+        outcome = verdict.of_flaw(job, bench())
+        head, _, error = letter_of(outcome)
+        assert (outcome.job_id, outcome.claim) == ("a", 7)
+        assert head == Head("a", delivery=3, attempt=1)
+        assert (error.reason, error.payload) == ("malformed", raw.decode())
+        assert (error.type, error.consumer) == ("ValidationError", "host-1-x")
+        assert error.message == str(job.problem)
+        assert error.traceback == ""
+        assert wire.redriven(outcome.job) == raw
+
+    def test_bytes_that_are_no_job_come_back_exactly(self) -> None:
+        job = read(b"\xff", K, 7, tasks=app.tasks, leased_until=0.0, moved=False)
+        outcome = verdict.of_flaw(job, bench())
+        assert wire.redriven(outcome.job) == b"\xff"
+        assert outcome.job_id == job.head.id
+        assert letter_of(outcome)[0] == Head(job.head.id, delivery=1)
+
+    def test_a_job_that_is_too_large_keeps_its_bytes(self) -> None:
+        raw = wire.join(Head("a"), PLAIN)
+        job = read(raw, K, 7, tasks=app.tasks, leased_until=0.0, moved=False, max_bytes=3)
+        head, body, error = letter_of(verdict.of_flaw(job, bench()))
+        assert (head.delivery, body) == (1, PLAIN)
+        assert (error.reason, error.type) == ("too_large", "ValueError")
+
+    def test_whoever_waits_for_it_is_told(self) -> None:
+        raw = wire.join(Head("a"), b',"task":"plain","result_ttl":5}')
+        job = read(raw, K, 7, tasks=app.tasks, leased_until=0.0, moved=False, max_bytes=3)
+        outcome = verdict.of_flaw(job, bench())
+        assert outcome.result_ttl_ms == 5_000
+        assert results.state_of(outcome.result) == "dead"
+
+
+class TestWritable:
+    def test_what_can_be_written_is_given_as_it_is(self) -> None:
+        error = ValueError("nö")
+        assert verdict.writable(error) is error
+
+    def test_one_of_its_name_keeps_where_it_was_raised(self) -> None:
+        try:
+            raise OSError("\udcff")
+        except OSError as error:
+            written = verdict.writable(error)
+            assert written.__traceback__ is error.__traceback__
+        assert (type(written).__name__, str(written)) == ("OSError", r"\udcff")
+
+
+def test_the_time_is_redis_own_as_far_as_it_is_known() -> None:
+    before = now_ms()
+    assert before - 5_000 <= bench(clock_ahead_ms=-5_000).now_ms() <= now_ms() - 5_000
+    assert before <= bench().now_ms() <= now_ms()
+
+
+def test_chance_decides_on_the_jitter_unless_told_otherwise() -> None:
+    uniform: Callable[[], float] = Bench("c", 1).uniform
+    assert all(0 <= uniform() < 1 for _ in range(100))
+    assert len({uniform() for _ in range(10)}) > 1
