@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format check bench test-matrix clean
+.PHONY: help setup demo test lint format check bench faults simulate fuzz coverage mutants test-matrix clean
 
 # What a shell may hold for other programs' sake, and would lead ours to other code or another place.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
@@ -44,6 +44,21 @@ check: lint test ## Lint, then test: before every commit
 
 bench: $(READY) ## Measure throughput and latency on this machine
 	@$(RUN) benchmarks.throughput $(ARGS)
+
+faults: $(READY) ## Break everything for a quarter of an hour, and count the jobs
+	@$(RUN) tests.faults $(ARGS)
+
+simulate: $(READY) ## Run seeds of the simulation: ARGS="--seeds 2000"
+	@$(RUN) tests.simulation $(ARGS)
+
+fuzz: $(READY) ## Fuzz for a while: ARGS="--seconds 600"
+	@$(RUN) tests.fuzz $(ARGS)
+
+coverage: $(READY) ## Measure which lines and branches of the core the tests run
+	@$(VENV)/bin/python scripts/coverage $(ARGS)
+
+mutants: $(READY) ## Put small mistakes into the core, and see that tests find them
+	@scripts/mutants $(ARGS)
 
 test-matrix: ## Run every test on each Python >= 3.11 here, on Redis and on Valkey
 	@MAKE="$(MAKE)" sh scripts/test-matrix

@@ -34,7 +34,9 @@ QUEUES = "headrace:queues"
 CONSUMERS = "headrace:consumers"
 LEADER = "headrace:leader"
 CONNECTION_PREFIX = "headrace:"  # of CLIENT SETNAME, so that an operator sees whose a connection is
-PROGRAMS = frozenset({"cli", "producer", "server", "supervisor"})  # what follows it; else a consumer
+PROGRAMS = frozenset(
+    {"cli", "producer", "server", "supervisor"}
+)  # what follows it; else a consumer
 
 _NAME = re.compile(r"[^\s:{}\x00-\x1f]{1,100}")
 

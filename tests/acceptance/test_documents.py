@@ -23,7 +23,6 @@ ELSEWHERE = {
     "make bench": "by hand",
     "make check": "by hand, before each commit",
     "make faults": "by hand; tests/faults/test_faults_short.py runs a minute of it",
-    "make model": "by hand; tests/model/test_model.py runs a part of it",
     "make simulate": "by hand; tests/simulation/test_simulation.py runs some seeds",
     "make fuzz": "by hand; tests/fuzz runs some examples",
     "make coverage": "by hand",

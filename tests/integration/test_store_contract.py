@@ -250,7 +250,6 @@ class TestUnavailable:
             with pytest.raises(StoreUnavailable):
                 store.run(echo("1"))
 
-
     def test_a_server_that_loads_refuses_each_request_of_a_trip(self, open_store: Open) -> None:
         loading = b"-LOADING Redis is loading the dataset in memory\r\n"
         with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -634,9 +634,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(name=names)
     def is_gone(self, name: str) -> None:
         """Somebody sees that a consumer has no connection; it may be alive all the same."""
-        mine = [
-            lease for lease in self.model.leases.values() if lease.owner.startswith(f"{name}:")
-        ]
+        mine = [lease for lease in self.model.leases.values() if lease.owner.startswith(f"{name}:")]
         for lease in mine:
             lease.deadline = ENDED
         assert self.store.follow(flows.forfeit(K, name)) == len(mine)

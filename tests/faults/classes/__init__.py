@@ -1,0 +1,16 @@
+"""All fault classes."""
+
+from tests.faults.classes import consumers, failover, failpoints, jobs, links, servers, storage
+from tests.faults.classes.registry import CLASSES, FaultClass
+
+__all__ = [
+    "CLASSES",
+    "FaultClass",
+    "consumers",
+    "failover",
+    "failpoints",
+    "jobs",
+    "links",
+    "servers",
+    "storage",
+]

@@ -1,0 +1,138 @@
+"""Faults of processes: killed, stopped, told to end; consumers, producers, servers."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from headrace.policy import LeasePolicy
+from tests.faults.bench import Bench
+from tests.faults.classes.registry import fault_class
+from tests.faults.evidence import Terms, Verdict
+from tests.faults.roles import SupervisorRole
+from tests.support.wait import wait_until
+
+MIXED = (("quick", 60), ("nap", 8), ("work", 4), ("flaky", 3), ("failing", 1))
+"""Mostly quick jobs, some that take a while, some that fail."""
+
+
+@fault_class("consumer SIGKILL", cost_s=90, short=0.05)
+def consumer_killed(bench: Bench) -> Verdict:
+    """SIGKILL consumers at any moment, idle or in the middle of jobs."""
+    bench.serve_redis()
+    bench.sample()
+    bench.maintainer()
+    for _ in range(6):
+        bench.consumer()
+    bench.producer(40_000, mix=MIXED, batch=50, pause_s=0.1, delayed=0.05, prioritised=0.05)
+    while bench.producing():
+        bench.pause(0.3, 1.0)
+        bench.kill(bench.any_consumer())
+        bench.consumer()
+    return bench.finish(Terms())
+
+
+@fault_class("consumer SIGSTOP beyond its lease", cost_s=80, short=0.06)
+def consumer_stopped(bench: Bench) -> Verdict:
+    """Let consumers stand still for longer than a lease; they wake up and settle too late."""
+    bench.serve_redis()
+    bench.sample()
+    for _ in range(6):
+        bench.consumer()
+    bench.producer(20_000, mix=MIXED, batch=30, pause_s=0.1)
+    stopped: dict[str, float] = {}
+    while bench.producing() or stopped:
+        bench.pause(0.2, 0.5)
+        for name, until in list(stopped.items()):
+            if time.monotonic() > until:
+                bench.nursery.signal(bench.consumers[name], signal.SIGCONT)
+                del stopped[name]
+        if len(stopped) < 2 and bench.producing():
+            name = bench.any_consumer()
+            if name not in stopped:
+                bench.fault("SIGSTOP", target=name)
+                bench.nursery.signal(bench.consumers[name], signal.SIGSTOP)
+                stopped[name] = time.monotonic() + bench.lease.lease_s * bench.rng.uniform(1.2, 3)
+    return bench.finish(Terms())
+
+
+@fault_class("SIGTERM storm (rolling deploy)", cost_s=50, short=0.05)
+def rolling_deploy(bench: Bench) -> Verdict:
+    """Tell half of the consumers to end, again and again; no job may run twice."""
+    bench.serve_redis()
+    bench.sample()
+    for _ in range(4):
+        bench.consumer()
+    bench.producer(10_000, mix=MIXED, batch=50, pause_s=0.1)
+    while bench.producing():
+        bench.pause(0.2, 0.8)
+        for name in bench.rng.sample(sorted(bench.consumers), 2):
+            bench.fault("SIGTERM", target=name)
+            bench.nursery.signal(bench.consumers.pop(name), signal.SIGTERM)
+            bench.consumer()
+    return bench.finish(Terms(runs_once=True))
+
+
+@fault_class("producer SIGKILL", cost_s=30, short=0.1)
+def producer_killed(bench: Bench) -> Verdict:
+    """SIGKILL producers in the middle of enqueuing: what was acknowledged is done."""
+    bench.serve_redis()
+    bench.sample()
+    for _ in range(2):
+        bench.consumer(concurrency=50)
+    for _ in range(max(3, round(60 * bench.scale))):
+        pid = bench.producer(100_000, batch=bench.rng.choice((1, 20, 200)), pause_s=0.002)
+        bench.pause(0.1, 0.3)
+        bench.fault("SIGKILL of a producer")
+        bench.nursery.signal(pid, signal.SIGKILL)
+        bench.until_produced()
+    return bench.finish(Terms(runs_once=True))
+
+
+@fault_class("server SIGKILL", cost_s=40, short=0.08)
+def server_killed(bench: Bench) -> Verdict:
+    """SIGKILL ``headrace serve`` again and again, mostly while it leads the maintenance."""
+    bench.serve_redis()
+    bench.sample()
+    bench.maintainer()  # before the consumers, so that it leads
+    for _ in range(3):
+        bench.consumer()
+    bench.producer(6_000, mix=MIXED, batch=20, pause_s=0.1, delayed=0.5, delay_s=2.0)
+    while bench.producing():
+        bench.pause(0.3, 1.5)
+        bench.fault("SIGKILL of a server")
+        bench.nursery.signal(bench.servers.pop(), signal.SIGKILL)
+        bench.maintainer()
+    return bench.finish(Terms(runs_once=True))
+
+
+@fault_class("recovery at default leases", cost_s=200, lease=LeasePolicy())
+def recovery_at_defaults(bench: Bench) -> Verdict:
+    """SIGKILL consumers that have the defaults: their jobs run again within 20 s."""
+    bench.serve_redis()
+    bench.sample()
+    for _ in range(6):
+        bench.consumer(suspects=True)
+    bench.producer(1_600, mix=(("nap", 2), ("work", 1)), batch=2, pause_s=0.2, seconds=(0.2, 2.0))
+    while bench.producing():
+        bench.pause(6.0, 9.0)  # seldom the same job twice: suspects wait for a process
+        bench.kill(bench.any_consumer())
+        bench.consumer(suspects=True)
+    # 1 s for what the machine itself takes: a reclaimed job also waits for a slot.
+    return bench.finish(Terms(recovery_s=21.0))
+
+
+@fault_class("child of a supervisor SIGKILL", cost_s=80, short=0.05, lease=LeasePolicy())
+def child_killed(bench: Bench) -> Verdict:
+    """SIGKILL consumers whose supervisor sees it: their jobs run again within a second."""
+    bench.serve_redis()
+    bench.sample()
+    supervisor = bench.start(SupervisorRole, name=bench.name("v"), lease=bench.lease, suspects=True)
+    wait_until(lambda: bench.connected("v1-") >= 3, 60, "the children consume")
+    bench.producer(4_000, mix=(("nap", 2), ("work", 1)), batch=4, pause_s=0.07, seconds=(0.1, 0.6))
+    while bench.producing():
+        bench.pause(1.5, 3.5)
+        if bench.connected("v1-") >= 3:  # the last one that was killed has been replaced
+            bench.kill_child(supervisor)
+    # Twice what is promised, for a machine that is busy with other things.
+    return bench.finish(Terms(recovery_s=2.0))

@@ -1,0 +1,114 @@
+"""The application of the laboratory: tasks that are quick, slow, faulty or deadly.
+
+Each writes into the history when it starts and when it ends. The first argument of every job is its
+number, the second its canary. The folder of the history comes in the environment, so that a process
+that runs a single job, started by a consumer, finds it as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from headrace import Context, Headrace
+from headrace.retry import Backoff
+from tests.faults.history import Journal
+
+HISTORY = "HEADRACE_LAB_HISTORY"
+NAME = "HEADRACE_LAB_CONSUMER"
+
+app = Headrace("redis://127.0.0.1:1/0", backoff=Backoff(base_s=0.05, factor=2, max_s=0.5))
+
+_journals: dict[int, Journal] = {}
+
+
+def journal() -> Journal:
+    """Give this process' own journal, also after a fork."""
+    pid = os.getpid()
+    if pid not in _journals:
+        _journals.clear()
+        _journals[pid] = Journal(Path(os.environ[HISTORY]), "task")
+    return _journals[pid]
+
+
+@contextmanager
+def noted(number: int, ctx: Context) -> Iterator[None]:
+    """Write down that a run starts, and how it ends."""
+    record = journal().write
+    record("start", number, ctx.job_id, ctx.delivery, ctx.attempt, os.environ.get(NAME, ""))
+    how = "ok"
+    try:
+        yield
+    except Exception:
+        how = "error"
+        raise
+    except BaseException:
+        how = "stopped"
+        raise
+    finally:
+        record("end", ctx.job_id, ctx.delivery, how)
+
+
+class ItFails(Exception):
+    """What faulty tasks raise."""
+
+
+@app.task
+async def quick(number: int, canary: int, ctx: Context) -> None:
+    with noted(number, ctx):
+        pass
+
+
+@app.task
+async def nap(number: int, canary: int, seconds: float, ctx: Context) -> None:
+    """Take a while on the loop."""
+    with noted(number, ctx):
+        await asyncio.sleep(seconds)
+
+
+@app.task
+def work(number: int, canary: int, seconds: float, ctx: Context) -> None:
+    """Take a while in a thread."""
+    with noted(number, ctx):
+        time.sleep(seconds)
+
+
+@app.task(max_attempts=4)
+async def flaky(number: int, canary: int, ctx: Context) -> None:
+    """Fail at the first attempt."""
+    with noted(number, ctx):
+        if ctx.attempt == 1:
+            raise ItFails(number)
+
+
+@app.task(max_attempts=2)
+async def failing(number: int, canary: int, ctx: Context) -> None:
+    """Fail at every attempt."""
+    with noted(number, ctx):
+        raise ItFails(number)
+
+
+@app.task
+async def big(number: int, canary: int, ballast: str, ctx: Context) -> None:
+    """Carry much."""
+    with noted(number, ctx):
+        assert len(ballast) > 900_000
+
+
+@app.task
+async def stall(number: int, canary: int, seconds: float, ctx: Context) -> None:
+    """Keep the event loop to itself."""
+    with noted(number, ctx):
+        time.sleep(seconds)
+
+
+@app.task
+async def poison(number: int, canary: int, ctx: Context) -> None:
+    """Take the process along."""
+    with noted(number, ctx):
+        os.kill(os.getpid(), signal.SIGKILL)
