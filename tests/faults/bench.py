@@ -151,9 +151,9 @@ class Bench:
         """Note that something is broken now."""
         self.journal.write("fault", what, transition, target)
 
-    def refused(self, transition: str) -> int:
-        """Count how often a demoted Redis has refused a transition so far."""
-        record = f'"refused READONLY","{transition}"'.encode()
+    def refused(self, word: str, transition: str) -> int:
+        """Count how often Redis has refused a transition so far, with this word."""
+        record = f'"refused {word}","{transition}"'.encode()
         return sum(path.read_bytes().count(record) for path in self.history.glob("*.jsonl"))
 
     def healed(self) -> None:

@@ -29,6 +29,7 @@ FAULTS: Final = {
     "refused NOSCRIPT": "SCRIPT FLUSH: not known",
     "refused LOADING": "Redis loads its data",
     "refused READONLY": "Redis has become a replica",
+    "refused UNBLOCKED": "the same, while the request blocked",
     "refused OOM": "Redis is full",
 }
 
@@ -48,6 +49,7 @@ NOT_APPLICABLE: Final[Mapping[tuple[str, str], str]] = {
         for name in ("promote", "sweep", "reclaim")
     },
     ("refused LOADING", "BLMOVE"): _CLAIM_FIRST,
+    **{("refused UNBLOCKED", name): "does not block" for name in SCRIPTS},
     ("refused LOADING", "adopt"): _OLD_SERVER,
     **{("refused OOM", name): _ALLOW_OOM for name in SCRIPTS if name != "enqueue"},
 }

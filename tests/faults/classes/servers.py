@@ -35,15 +35,16 @@ def roles_change(bench: Bench) -> Verdict:
         with Redis.from_url(replica.url) as redis:
             redis.replicaof("127.0.0.1", main.port)
         bench.sample()
-        for _ in range(6):
+        for _ in range(5):
             bench.consumer()
         bench.operator(moves=OPERATING, pause_s=0.05)
-        # Little enough that consumers are idle at times: else they have no blocking move to fail.
-        bench.producer(100_000, mix=MIXED, batch=20, pause_s=0.7)
-        bench.producer(100_000, batch=1, pause_s=0.05)
+        bench.producer(100_000, mix=MIXED, batch=10, pause_s=0.3)
+        for _ in range(3):  # one by one: each is moved, and adopted
+            bench.producer(100_000, batch=1, pause_s=0.004)
         rounds, goal = 0, GOAL * bench.scale
+        seldom = (("UNBLOCKED", "BLMOVE"), ("READONLY", "BLMOVE"), ("READONLY", "adopt"))
         while rounds < max(2, round(18 * bench.scale)) or (
-            rounds < 60 * bench.scale and min(map(bench.refused, ("BLMOVE", "adopt"))) < goal
+            rounds < 60 * bench.scale and min(bench.refused(*cell) for cell in seldom) < goal
         ):
             rounds += 1
             bench.pause(0.5, 1.5)

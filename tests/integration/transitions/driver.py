@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from redis import Redis
@@ -10,6 +10,7 @@ from redis import Redis
 from headrace import operations as op
 from headrace import wire
 from headrace.keys import keys_of
+from headrace.operations import Argument, Operation
 from headrace.store import Store
 from headrace.wire import Head
 from tests.support.invariants import State, check, read
@@ -145,6 +146,11 @@ class Driver:
 
     def snapshot(self) -> op.Snapshot:
         return self.store.run(op.snapshot(self.k))
+
+    def raw(self, operation: Operation[Any], *args: Argument) -> Any:
+        """Run a script, perhaps with other arguments, and give its answer as it comes."""
+        changed = {"args": args} if args else {}
+        return self.store.run(replace(operation, parse=lambda answer: answer, **changed))
 
     # What plain clients do.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from headrace import operations as op
 from headrace.errors import StoreRefused
 from tests.integration.transitions.driver import LONG_MS, ME, OTHER, Driver, id_of, job
 
@@ -13,6 +14,8 @@ LONGEST = job("i" * 128)
 BARE = {
     "no id": b'{"task":"t"}',
     "id not in front": b'{"task":"t","id":"a"}',
+    "something before the object": b' {"id":"a","task":"t"}',
+    "an object in a list": b'[{"id":"a","task":"t"}]',
     "white space before the id": b'{ "id":"a","task":"t"}',
     "white space after the colon": b'{"id": "a","task":"t"}',
     "white space after the id": b'{"id":"a" ,"task":"t"}',
@@ -71,6 +74,26 @@ class TestOrder:
         assert len(queue.claim(5_000)) == 1_000
         assert queue.check().pending == [A]
 
+    @pytest.mark.parametrize("priority", [999_999_999, -999_999_999, 1, -1])
+    def test_a_priority_of_nine_digits_is_one(self, queue: Driver, priority: int) -> None:
+        queue.enqueue(job("p", priority=priority))
+        assert queue.check().priority == [(job("p", priority=priority), -priority)]
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b',"priority":1234567890}',
+            b',"priority":-1234567890}',
+            b',"priority":1.5}',
+            b',"priority":-}',
+            b',"priority":}',
+            b',"task":"t","priority":5}',
+        ],
+    )
+    def test_what_is_none_is_of_the_body(self, queue: Driver, body: bytes) -> None:
+        queue.enqueue(job("p", body))
+        assert queue.check().pending == [job("p", body)]
+
 
 class TestLease:
     def test_a_claim_has_a_token_and_the_jobs_bytes(self, queue: Driver) -> None:
@@ -96,6 +119,14 @@ class TestLease:
         queue.hold(A)
         assert queue.check().claims["a"][0] == f"{ME}:1000000000000007"
         assert queue.settle(A, "done") == []
+
+    def test_its_answer_begins_with_a_word(self, queue: Driver) -> None:
+        claim = op.claim(queue.k, 1, lease_ms=LONG_MS, consumer=ME, first=1)
+        assert queue.raw(claim)[0] == b"ok"
+        queue.enqueue(A)
+        assert queue.raw(claim)[0] == b"ok"
+        queue.pause()
+        assert queue.raw(claim)[0] == b"paused"
 
     def test_an_empty_queue_gives_nothing_and_writes_nothing(self, queue: Driver) -> None:
         answer = queue.claimed()
@@ -261,3 +292,25 @@ def test_a_place_of_a_wrong_type_loses_no_job(queue: Driver, place: str) -> None
         queue.claim(lease_ms=LONG_MS)
     queue.redis.delete(key)
     assert queue.check().pending == [B, A]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *(("1001", "1", ME, "1"), ("nan", "1", ME, "1"), ("-1", "1", ME, "1"), ("", "1", ME, "1")),
+        *(("1", "0.5", ME, "1"), ("1", "inf", ME, "1"), ("1", "-1", ME, "1")),
+        *(("1", "1", ME, "x"), ("1", "1", ME, "1.5"), ("1", "1", ME)),
+    ],
+)
+def test_wrong_arguments_claim_nothing(queue: Driver, wrong: tuple[str, ...]) -> None:
+    queue.enqueue(A, job("p", priority=1))
+    before = queue.state()
+    with pytest.raises(StoreRefused, match=r"\b(no whole number|too many jobs)\b"):
+        queue.raw(op.claim(queue.k, 1, lease_ms=1, consumer=ME, first=1), *wrong)
+    assert queue.state() == before
+    queue.check()
+
+
+def test_a_due_time_beyond_all_numbers_is_told_as_far_away(queue: Driver) -> None:
+    queue.redis.zadd(queue.k.delayed, {A: float("inf")})
+    assert queue.claimed().due_ms == 10**12

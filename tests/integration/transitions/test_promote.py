@@ -120,3 +120,11 @@ def test_a_paused_queue_is_promoted_all_the_same(queue: Driver) -> None:
     queue.pause()
     assert queue.promote().moved == 1
     assert queue.check().pending == [A]
+
+
+def test_a_bare_job_that_a_plain_client_delayed_moves_as_it_is(queue: Driver) -> None:
+    queue.redis.zadd(queue.k.delayed, {b'{"task":"t","priority":4}': 1})
+    queue.foreign += 1
+    assert queue.promote().moved == 1
+    state = queue.check()
+    assert (state.pending, state.priority) == ([b'{"task":"t","priority":4}'], [])

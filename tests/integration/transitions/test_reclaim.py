@@ -122,6 +122,19 @@ class TestBack:
         state = queue.check()
         assert (state.pending, state.processing, state.leases) == ([BARE, BARE], [], {})
 
+    def test_the_lease_that_is_past_is_that_of_the_equal_item_that_is_gone(
+        self, queue: Driver
+    ) -> None:
+        queue.move_bare(BARE)
+        queue.sweep(bare_lease_ms=1)
+        queue.move_bare(BARE)
+        queue.sweep()
+        queue.remove(BARE)  # one of two plain consumers has ended; the other one's time is not over
+        assert queue.crash() == op.Reclaimed()
+        state = queue.check()
+        assert (state.pending, state.processing, len(state.leases)) == ([], [BARE], 1)
+        assert min(state.leases.values()) > queue.now_ms() + LONG_MS / 2
+
     def test_an_equal_item_whose_lease_lasts_stays(self, queue: Driver) -> None:
         queue.move_bare(BARE)
         queue.sweep(bare_lease_ms=1)
@@ -156,6 +169,14 @@ class TestGrace:
         queue.reclaim(grace_ms=0)
         for _ in range(5):
             assert queue.reclaim(grace_ms=10_000, gap_ms=10_000).quiet_ms == 0
+
+    def test_looks_in_the_same_millisecond_are_not_quiet(self, queue: Driver) -> None:
+        queue.reclaim(grace_ms=0)
+        look = op.reclaim(queue.k, grace_ms=10_000, gap_ms=10_000, max_crashes=5, limit=1)
+        with queue.redis.pipeline(transaction=True) as pipe:
+            for _ in range(50):
+                pipe.execute_command(*look.command())
+            assert {answer[0] for answer in pipe.execute()} == {0}
 
     def test_a_gap_makes_it_quiet(self, queue: Driver) -> None:
         queue.reclaim(grace_ms=0)
@@ -230,10 +251,19 @@ class TestDeath:
         assert fields == json.loads(job("a", body, crashes=5))
         assert wire.redriven(letter) == job("a", body.rstrip(), delivery=1)
 
-    def test_what_is_no_object_is_left_to_whoever_decodes_it(self, queue: Driver) -> None:
-        queue.hold(job("a", b",no object", crashes=9), lease_ms=1)
+    @pytest.mark.parametrize("body", [b",no object", b',"task":"t"} x'])
+    def test_what_is_no_object_is_left_to_whoever_decodes_it(
+        self, queue: Driver, body: bytes
+    ) -> None:
+        queue.hold(job("a", body, crashes=9), lease_ms=1)
         assert queue.crash() == op.Reclaimed(back=1)
-        assert queue.check().pending == [job("a", b",no object", delivery=1, crashes=10)]
+        assert queue.check().pending == [job("a", body, delivery=1, crashes=10)]
+
+    def test_a_limit_holds_for_equal_ones_too(self, queue: Driver) -> None:
+        queue.move_bare(*[job("a", crashes=4)] * 5)
+        queue.sweep(bare_lease_ms=1)
+        assert queue.crash(limit=2) == op.Reclaimed(died=2)
+        assert len(queue.check(twins={"a"}).processing) == 3
 
     def test_a_consumer_of_a_strange_name_does_no_harm(self, queue: Driver) -> None:
         queue.hold(job("a", crashes=4), lease_ms=1, consumer='"},')

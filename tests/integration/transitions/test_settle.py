@@ -84,6 +84,19 @@ class TestVerbs:
         queue.settle(A, "dead", job=LETTER)
         assert queue.check().dead == [LETTER, b"\x00\xff no JSON"]
 
+    def test_equal_bytes_of_a_priority_give_way_to_a_new_id_too(self, queue: Driver) -> None:
+        prioritised, retried = job("p", priority=5), job("p", priority=5, attempt=1, delivery=1)
+        queue.enqueue(retried)
+        queue.push(prioritised)
+        assert queue.claim(1) == [retried]
+        queue.settle(retried, "drop")
+        queue.enqueue(retried)
+        queue.redis.rpoplpush(queue.k.pending, queue.k.processing)
+        assert queue.adopt(prioritised, prioritised) == "ok"
+        assert queue.settle(prioritised, "retry", job=retried) == []
+        twin = job("p.1", priority=5, attempt=1, delivery=1)
+        assert queue.check().places["priority"] == [retried, twin]
+
     def test_equal_bytes_that_wait_already_give_way_to_a_new_id(self, queue: Driver) -> None:
         queue.enqueue(RETRIED, due="+60000")
         queue.hold(A)
@@ -229,6 +242,14 @@ class TestBatch:
             queue.settle(A, "done", result_ttl_ms=LONG_MS, result=result)
         assert queue.redis.lrange(queue.k.result("a"), 0, -1) == [b"2"]
 
+    def test_a_result_that_ends_at_once_takes_no_other_ones_place(self, queue: Driver) -> None:
+        queue.hold(A, B)
+        queue.settle_all(
+            queue.outcome(A, "done", result_ttl_ms=1, result=b"short"),
+            queue.outcome(B, "done", result_ttl_ms=LONG_MS, result=b"long"),
+        )
+        assert queue.redis.lrange(queue.k.result("b"), 0, -1) == [b"long"]
+
 
 class TestCancelled:
     @pytest.mark.parametrize("verb", ["retry", "park", "release"])
@@ -271,6 +292,25 @@ class TestWrongType:
         assert queue.settle_all(*outcomes) == []
         assert not queue.check().processing
 
+    @pytest.mark.parametrize("place", ["leases", "claims", "stats", "cancelled", "processing"])
+    @pytest.mark.parametrize("verb", ["done", "release"])
+    def test_nothing_is_written_beside_what_cannot_be(
+        self, queue: Driver, place: str, verb: Verb
+    ) -> None:
+        queue.hold(A, B)
+        key, kept = getattr(queue.k, place), "kept"
+        if queue.redis.exists(key):
+            queue.redis.rename(key, kept)
+        queue.redis.set(key, "wrong")
+        with pytest.raises(StoreRefused, match="WRONGTYPE"):
+            queue.settle_all(queue.outcome(B, verb), queue.outcome(A, verb))
+        queue.redis.delete(key)
+        if queue.redis.exists(kept):
+            queue.redis.rename(kept, key)
+        state = queue.check()
+        assert (state.pending, state.processing) == ([], [B, A])
+        assert state.claims.keys() == {"a", "b"}
+
     @pytest.mark.parametrize("place", ["priority", "nudge"])
     def test_nothing_prioritised_is_lost(self, queue: Driver, place: str) -> None:
         prioritised = job("p", priority=1)
@@ -281,6 +321,45 @@ class TestWrongType:
             queue.settle(prioritised, "release")
         queue.redis.delete(key)
         assert queue.check().processing == [prioritised]
+
+
+class TestWrongArguments:
+    """A consumer never sends them; of whoever does, nothing is done by half."""
+
+    RIGHT = ("a", "1", "done", "0", b"", "0", b"")
+    BEYOND = str(2**53 + 2)
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            ("b", "2", "XX", "0", b"", "0", b""),
+            ("b", "2", "", "0", b"", "0", b""),
+            *(("b", n, "done", "0", b"", "0", b"") for n in ("1.5", BEYOND, "nan", "inf", "x")),
+            *(("b", "2", "park", n, b"", "0", b"") for n in ("0.5", BEYOND, "nan", "inf", "x")),
+            *(("b", "2", "done", "0", b"", n, b"") for n in ("0.5", BEYOND, "nan", "inf", "x")),
+            ("b", "2", "done", "0", b"", "0"),
+            ("b", "2", "done", "0", b""),
+            ("b",),
+        ],
+    )
+    def test_nothing_is_settled(self, queue: Driver, wrong: tuple[str | bytes, ...]) -> None:
+        queue.hold(A, B)
+        before = queue.state()
+        with pytest.raises(StoreRefused):
+            queue.raw(op.settle(queue.k, "me", []), "me", *self.RIGHT, *wrong)
+        assert queue.state() == before
+        queue.check()
+
+    def test_the_error_names_the_place(self, queue: Driver) -> None:
+        queue.hold(A, B)
+        wrong = ("b", "2", "XX", "0", b"", "0", b"")
+        with pytest.raises(StoreRefused, match=r"\bno outcome at 9\b"):
+            queue.raw(op.settle(queue.k, "me", []), "me", *self.RIGHT, *wrong)
+
+    def test_a_delay_may_be_as_long_as_numbers_are_whole(self, queue: Driver) -> None:
+        queue.hold(A)
+        assert queue.settle(A, "park", delay_ms=2**53 - 1, job=RETRIED) == []
+        assert queue.check().places["delayed"] == [RETRIED]
 
 
 @settings(
