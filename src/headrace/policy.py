@@ -21,7 +21,7 @@ One loss is a deploy or a machine, and charges whatever was in hand; a second on
 but from then on it is cheaper to look than to lose a third consumer.
 """
 _FIRST_PAUSE_S: Final = 0.05
-_LONGEST_PAUSE_S: Final = 2.0  # so that a Redis that is back is found soon, by however many clients
+LONGEST_PAUSE_S: Final = 2.0  # so that a Redis that is back is found soon, by however many clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Patience:
         if self._failures == 0:
             self._since = monotonic()
             log.warning("%s waits: %s", self._what, error)
-        bound = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._failures, 10))
+        bound = min(LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._failures, 10))
         self._failures += 1
         await asyncio.sleep(bound * (0.5 + random.random() / 2))
 

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 
 from headrace.embedded import EmbeddedServer
 from headrace.keys import keys_of
-from headrace.policy import LeasePolicy
+from headrace.policy import LONGEST_PAUSE_S, LeasePolicy
 from tests.faults import history as records
 from tests.faults.checker import check
 from tests.faults.evidence import Final, Terms, Verdict
@@ -244,6 +244,9 @@ class Bench:
         for pid in self.operators:  # else they would redrive for ever what fails for ever
             self.nursery.signal(pid, signal.SIGTERM)
         drained = self.drained()
+        if drained and self.consumers:
+            # Whoever has just failed to reach Redis may pause for so long before he asks again.
+            time.sleep(1.25 * LONGEST_PAUSE_S)
         probed_at = time.monotonic()
         if drained and self.consumers:
             self._probe()
