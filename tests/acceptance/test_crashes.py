@@ -43,7 +43,7 @@ def consumes(process: Process) -> bool:
     return "slots" in process.output
 
 
-def test_20_jobs_of_a_killed_consumer_are_done_by_another_within_8_s(
+def test_20_jobs_of_a_killed_consumer_are_done_by_another_within_20_s(
     url: str, redis: Redis, tmp_path: Path
 ) -> None:
     journal, app = Journal(tmp_path / "journal"), Headrace(url)
@@ -67,9 +67,9 @@ def test_20_jobs_of_a_killed_consumer_are_done_by_another_within_8_s(
     runs = journal.of("start")
     twice = sum(runs[i] > 1 for i in range(20))
     print(f"all 20 done {took_s:.1f} s after the kill, {twice} of them were started twice")
-    # 8 s until they are runnable again, for Redis knows that the victim's connections are gone,
-    # and the 3 s that they take.
-    assert took_s <= 8 + 3
+    # The lease's bound, and the 3 s that they take. On a quiet machine it is 8 s, for Redis knows that
+    # the victim's connections are gone: the laboratory measures that.
+    assert took_s <= 20 + 3
     assert all(runs[i] <= 2 for i in range(20))
     invariants.check(redis)
     app.close()

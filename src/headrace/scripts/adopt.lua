@@ -24,7 +24,7 @@ if not mine then
   local copies = #redis.call('LPOS', processing, moved, 'COUNT', 2)
   local holder, its = held(redis.call('HGET', claims, id_of(moved) or ''))
   if holder and holder ~= '-' and its == moved then copies = copies - 1 end
-  if copies == 0 then return 'lost' end
+  if copies <= 0 then return 'lost' end  -- less than 0: its owner's is gone too
   if owner and not (owner == '-' and bytes == moved) then return 'duplicate' end
 end
 

@@ -6,7 +6,9 @@ import hashlib
 
 import pytest
 
+from headrace import operations as op
 from headrace import wire
+from headrace.errors import StoreRefused
 from tests.integration.transitions.driver import ME, OTHER, Driver, again, job
 
 A = job("a")
@@ -238,6 +240,15 @@ class TestDuplicate:
         assert queue.adopt(second, job("b"), token=f"{OTHER}:1") == "ok"
         assert queue.check().claims == {"a": (f"{ME}:1", A), "b": (f"{OTHER}:1", job("b"))}
 
+    def test_when_the_equal_item_of_another_holder_is_gone_too_it_is_lost(
+        self, queue: Driver
+    ) -> None:
+        queue.hold(A, consumer=OTHER)
+        queue.remove(A)
+        assert queue.adopt(A, job("fresh")) == "lost"
+        assert queue.adopt(A, A) == "lost"
+        queue.check(gone=1)
+
     def test_an_equal_item_of_another_holder_is_not_taken_when_ones_own_is_gone(
         self, queue: Driver
     ) -> None:
@@ -312,3 +323,12 @@ def test_nul_bytes_and_bytes_that_are_no_utf_8_are_adopted(queue: Driver) -> Non
     canonical = job("a", b',"task":"\x00\xff"}')
     assert queue.adopt(moved, canonical) == "ok"
     assert queue.check().processing == [canonical]
+
+
+@pytest.mark.parametrize("canonical", [job("b"), BARE, b"", b"no job"])
+def test_bytes_of_another_id_are_refused(queue: Driver, canonical: bytes) -> None:
+    [moved] = queue.move_bare(A)
+    adopt = op.adopt(queue.k, token=f"{ME}:1", lease_ms=1, moved=moved, job_id="a", job=canonical)
+    with pytest.raises(StoreRefused, match=r"\bnot the id of these bytes"):
+        queue.raw(adopt)
+    assert queue.check(bare=1).processing == [A]

@@ -1,0 +1,93 @@
+"""A cell by itself: how its processes end, and what it does when there can be none."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator
+from multiprocessing.context import SpawnProcess
+
+import pytest
+
+from headrace import Headrace, wire
+from headrace.clock import monotonic
+from headrace.consumer.cell import Cell, NoCell
+from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.verdict import Bench, ProcessDied
+from headrace.keys import keys_of
+from headrace.operations import Outcome
+from headrace.wire import Head
+
+app = Headrace("redis://127.0.0.1:1")  # nothing listens there, and nothing has to
+
+
+@app.task
+def end_by(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+@app.task
+def well() -> None: ...
+
+
+if multiprocessing.parent_process() is None:  # so that a new process does not find it
+
+    @app.task
+    def only_here() -> None: ...
+
+
+@pytest.fixture
+def cell() -> Iterator[Cell]:
+    cell = Cell(Bench("c", 60_000))
+    yield cell
+    cell.close()
+
+
+def claimed(task: str, args: str = "[]") -> Claimed:
+    raw = wire.join(Head("a"), f',"task":"{task}","args":{args}}}'.encode())
+    return read(raw, keys_of("queue"), 7, tasks=app.tasks, leased_until=0.0, moved=False)
+
+
+def test_a_run_is_judged_where_it_ran(cell: Cell) -> None:
+    answer = cell.run(claimed("well"))
+    assert (answer.outcome, answer.error) == (Outcome("a", 7, "done"), None)
+
+
+@pytest.mark.parametrize(
+    ("number", "name"), [(signal.SIGUSR1, "SIGUSR1"), (signal.SIGRTMIN + 5, "signal 39")]
+)
+def test_a_signal_is_told_by_its_name_or_its_number(cell: Cell, number: int, name: str) -> None:
+    with pytest.raises(ProcessDied, match=f"was ended by {name}") as died:
+        cell.run(claimed("end_by", f"[{int(number)}]"))
+    assert (died.value.signal, died.value.exit_code) == (name, None)
+
+
+def test_a_warden_that_was_killed_is_replaced(cell: Cell) -> None:
+    cell.run(claimed("well"))
+    first = cell._warden
+    assert first is not None
+    os.kill(first._process.pid or 0, signal.SIGKILL)
+    first._process.join()
+    assert cell.run(claimed("well")).error is None
+    assert cell._warden is not first
+
+
+def test_where_no_process_can_be_started_there_is_none(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(_: SpawnProcess) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(SpawnProcess, "start", refused)
+    with pytest.raises(NoCell, match="no process can be started: no more processes"):
+        cell.run(claimed("well"))
+
+
+def test_a_job_that_has_not_begun_has_all_of_its_time_left(cell: Cell) -> None:
+    job = claimed("only_here")
+    job.deadline = monotonic() + 100
+    with pytest.raises(NoCell, match="AttributeError.*only_here"):
+        cell.run(job)
+    assert job.deadline is not None
+    assert 90 < job.deadline - monotonic() <= 100
