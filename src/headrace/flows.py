@@ -193,8 +193,7 @@ def forfeit(k: Keys, consumer: str) -> Flow[int]:
 
 def disconnect(label: str) -> Flow[None]:
     """Close all connections of this name: of a process that is dead, whose host does not know yet."""
-    listing: bytes = yield op.command("CLIENT", "LIST", parse=lambda raw: raw)
-    for line in listing.splitlines():
-        fields = dict(part.partition(b"=")[::2] for part in line.split(b" "))
-        if fields.get(b"name") == label.encode():
-            yield op.command("CLIENT", "KILL", "ID", fields[b"id"], parse=bool)
+    clients: list[dict[str, str]] = yield op.clients()
+    for client in clients:
+        if client.get("name") == label:
+            yield op.command("CLIENT", "KILL", "ID", client["id"], parse=bool)

@@ -15,7 +15,7 @@
     queue:result:<id>        list    one element: how the job ended; expires
     queue:unique:<key>       string  the id of the job enqueued with that key; expires
     headrace:queues          set     names of the queues that producers and consumers have used
-    headrace:consumers       set     names of consumers that have been seen connected and may hold jobs
+    headrace:consumers       hash    consumers that were seen connected: since when each is missing, ms; 0 it is not
     headrace:leader          string  who sweeps and promotes; expires
 
 ``queue`` stands for the queue's name. On a cluster the pending list keeps its plain name and all

@@ -52,8 +52,13 @@ class Maintenance:
         self._presence = Presence(policy.gone_after_s)
         self._look_at = 0.0  # not before; infinite where CLIENT LIST is not allowed
         self._leader = ""  # who led at the last look
+        self._asks = False  # for the lead, and does not know yet whether it has it
         self._skipped: set[str] = set()
-        self.leads = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this one led at its last look."""
+        return self._leader == self._name
 
     async def run(self) -> None:
         """Maintain until cancelled; gives the lead up then."""
@@ -65,11 +70,11 @@ class Maintenance:
                     busy = await self._turn()
                     patience.over()
                 except StoreError as error:
-                    self.leads = False
                     # Whoever was connected has to come back first, and some look only when they
                     # extend what they hold.
                     self._presence.blind(monotonic() + self._policy.extend_every_s)
-                    self._leader = ""  # nor is it the leader's fault that the lead ran out
+                    self._leader = ""  # nobody knows; nor is it his fault if his lead runs out
+                    self._asks = False
                     await patience.wait(error)
                     continue
                 self._cycle_s = max(self._policy.sweep_every_s, monotonic() - started)
@@ -90,6 +95,8 @@ class Maintenance:
             until = started + self._policy.sweep_every_s
             if self._due_at is not None:
                 until = min(until, self._due_at)
+            if self.leads and self._presence.due_at is not None:
+                until = min(until, max(self._presence.due_at, self._look_at))
             left_s = until - monotonic()
             if left_s <= 0:
                 break
@@ -104,13 +111,14 @@ class Maintenance:
 
     async def _turn(self) -> bool:
         """Do one round if this one leads; answers whether there is more to do at once."""
+        self._asks = True
         leader = await self._store.run(op.lead(self._name, round(LEADER_LEASE_S * 1000)))
+        self._asks = False
         before, self._leader = self._leader, leader
-        if leader != self._name:
-            self.leads = False
+        if not self.leads:
             return False
         queues = [queue for queue in await self._store.run(op.queues()) if is_name(queue)]
-        if not self.leads:
+        if before != self._name:
             await self._take_over(before)
         if monotonic() >= self._look_at:
             await self._look_for_the_gone(queues)
@@ -125,12 +133,19 @@ class Maintenance:
 
     async def _take_over(self, before: str) -> None:
         log.debug("%s leads the maintenance now", self._name)
-        known = await self._store.run(op.consumers())
-        self._presence.learn(known)
-        if before not in ("", self._name):  # else its lead would not have run out
-            self._presence.silent(before, monotonic() - LEADER_LEASE_S)
+        known, time_ms = await self._store.run_all([op.consumers(), op.time_ms()])
+        for answer in (known, time_ms):
+            if isinstance(answer, StoreError):
+                raise answer
+        missing: dict[str, float] = {}
+        if before:
+            # Whoever led a moment ago looked until then: its notes are fresh. And it has been silent
+            # for as long as a lead lasts, or it would lead still.
+            now = monotonic()
+            missing = {name: now - (time_ms - at) / 1000 for name, at in known.items() if at}
+            missing[before] = now - LEADER_LEASE_S
+        self._presence.learn(known, missing)
         self._look_at = 0.0
-        self.leads = True
 
     async def _look_for_the_gone(self, queues: list[str]) -> None:
         """End the leases of consumers without any connection: they need not run out."""
@@ -143,10 +158,10 @@ class Maintenance:
             return
         now = monotonic()
         self._look_at = now + (now - started) / _LOOK_SHARE
-        new, gone = self._presence.look(connected, now)
-        if new:
-            await self._store.run(op.saw(new))
-        for name in gone:
+        changes = self._presence.look(connected, now)
+        if changes.came or changes.left:
+            await self._store.run(op.attend(changes.came, changes.left))
+        for name in changes.gone:
             for queue in queues:
                 try:
                     count = await self._store.follow(flows.forfeit(keys_of(queue), name))
@@ -210,7 +225,7 @@ class Maintenance:
         ]
 
     async def _resign(self) -> None:
-        if self.leads:
+        if self.leads or self._asks:
             try:
                 await self._store.run(op.lead(self._name, 0))
             except StoreError as error:

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,10 @@ from headrace.cli import main
 from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.store import Store
-from tests.support.processes import ROOT, Process, clean_environment
+from tests.support.commands import NOBODY, Ran, environment, run
+from tests.support.processes import Process
 from tests.support.wait import wait_until
 
-NOBODY = "redis://127.0.0.1:1/0"  # nothing listens there
 SHOP = """\
 from headrace import Headrace
 
@@ -43,55 +42,8 @@ def tidy() -> None: ...
 """
 
 
-@dataclass(frozen=True)
-class Ran:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def lines(self) -> list[str]:
-        return self.out.splitlines()
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def complaint(self) -> str:
-        """The one line that says what went wrong."""
-        (line,) = self.err.splitlines()
-        assert line.startswith("headrace: ")
-        return line.removeprefix("headrace: ")
-
-
 Headrace = Callable[..., Ran]
 Here = Callable[[str], Ran]
-
-
-def environment(url: str | None, **more: str) -> dict[str, str]:
-    where = {} if url is None else {"HEADRACE_URL": url}
-    return clean_environment(PYTHONPATH=str(ROOT / "src"), COLUMNS="80", **where) | more
-
-
-def run(*args: str, url: str | None, stdin: str = "", cwd: Path | None = None, **env: str) -> Ran:
-    with subprocess.Popen(
-        [sys.executable, "-m", "headrace", *args],
-        env=environment(url, **env),
-        cwd=cwd,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            out, err = process.communicate(stdin, timeout=30)
-        except subprocess.TimeoutExpired:
-            process.terminate()  # so that it ends its own children
-            pytest.fail(f"headrace {' '.join(args)} does not end: {process.communicate()}")
-    return Ran(process.returncode, out, err)
 
 
 @pytest.fixture

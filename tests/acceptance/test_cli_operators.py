@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pty
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -21,40 +19,15 @@ from headrace import wire
 from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.store import Store
+from tests.support.commands import NOBODY, Ran, run
 from tests.support.processes import ROOT, clean_environment
 from tests.support.wait import wait_until
 
-NOBODY = "redis://127.0.0.1:1/0"  # nothing listens there
 K = keys_of("queue")
 COMMANDS = ("doctor", "explain", "audit")
 
 
-@dataclass(frozen=True)
-class Ran:
-    """A command that has ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
 Headrace = Callable[..., Ran]
-
-
-def run(*args: str, url: str, **env: str) -> Ran:
-    ended = subprocess.run(
-        [sys.executable, "-m", "headrace", *args],
-        env=clean_environment(PYTHONPATH=str(ROOT / "src"), COLUMNS="80", HEADRACE_URL=url) | env,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return Ran(ended.returncode, ended.stdout, ended.stderr)
 
 
 @pytest.fixture

@@ -14,7 +14,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -99,6 +100,20 @@ class Tap:
         if failpoint.action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGSTOP)
+
+    @contextmanager
+    def asking(self, operations: Sequence[Operation[Any]]) -> Iterator[int]:
+        """Surround a request: act at the points before it, and write down if it fails as a whole.
+
+        Gives the instant before it is sent, ns.
+        """
+        self.passing("before", operations)
+        sent_ns = time.monotonic_ns()
+        try:
+            yield sent_ns
+        except StoreError as error:
+            self.raised(operations, error, sent_ns)
+            raise
 
     # — the record —
 
@@ -186,13 +201,8 @@ def install(tap: Tap) -> None:
     run_all, run_all_sync, run = AsyncStore.run_all, Store.run_all, Channel._run
 
     async def tapped(self: AsyncStore, operations: Sequence[Operation[Any]]) -> list[Any]:
-        tap.passing("before", operations)
-        sent_ns = time.monotonic_ns()
-        try:
+        with tap.asking(operations) as sent_ns:
             answers = await run_all(self, operations)
-        except StoreError as error:
-            tap.raised(operations, error, sent_ns)
-            raise
         tap.answered(operations, answers, sent_ns)
         if again := tap.passing("after", operations):
             again_ns = time.monotonic_ns()
@@ -200,13 +210,8 @@ def install(tap: Tap) -> None:
         return answers
 
     def tapped_sync(self: Store, operations: Sequence[Operation[Any]]) -> list[Any]:
-        tap.passing("before", operations)
-        sent_ns = time.monotonic_ns()
-        try:
+        with tap.asking(operations) as sent_ns:
             answers = run_all_sync(self, operations)
-        except StoreError as error:
-            tap.raised(operations, error, sent_ns)
-            raise
         tap.answered(operations, answers, sent_ns)
         if again := tap.passing("after", operations):
             again_ns = time.monotonic_ns()
@@ -214,13 +219,8 @@ def install(tap: Tap) -> None:
         return answers
 
     async def tapped_channel(self: Channel, operation: Operation[Any]) -> Any:
-        tap.passing("before", [operation])
-        sent_ns = time.monotonic_ns()
-        try:
+        with tap.asking([operation]) as sent_ns:
             answer = await run(self, operation)
-        except StoreError as error:
-            tap.raised([operation], error, sent_ns)
-            raise
         tap.answered([operation], [answer], sent_ns)
         tap.passing("after", [operation])
         return answer

@@ -10,31 +10,27 @@ import pytest
 from tests.support.processes import ROOT, clean_environment
 
 
-@pytest.mark.timeout(240)  # a minute on a machine that has nothing else to do
-def test_nothing_is_lost_in_a_minute_of_faults() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.faults", "--short"],
+def laboratory(*args: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tests.faults", *args],
         cwd=ROOT,
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=220,
+        timeout=timeout_s,
         check=False,
     )
+
+
+@pytest.mark.timeout(240)  # a minute on a machine that has nothing else to do
+def test_nothing_is_lost_in_a_minute_of_faults() -> None:
+    ended = laboratory("--short", timeout_s=220)
     print(ended.stdout)
     assert ended.returncode == 0, f"{ended.stdout}\n{ended.stderr}"
     assert "PASS" in ended.stdout
 
 
 def test_a_class_that_does_not_exist_is_refused_with_the_names_of_those_that_do() -> None:
-    ended = subprocess.run(
-        [sys.executable, "-m", "tests.faults", "--only", "no such class"],
-        cwd=ROOT,
-        env=clean_environment(),
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    ended = laboratory("--only", "no such class", timeout_s=50)
     assert ended.returncode == 2
     assert "consumer SIGKILL" in ended.stderr

@@ -135,6 +135,7 @@ class Stage:
             op.repair(k, mend=True, limit=100, lease_ms=DAY_MS),
             op.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
             op.register("queue"),
+            op.attend(["me"], ["other"]),
         ]
 
     def call(self, operation: Operation[Any], keys: list[bytes], args: list[bytes]) -> str:

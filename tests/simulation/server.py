@@ -43,6 +43,7 @@ class Server:
         self.queues: dict[str, Queue] = {}
         self.sets: dict[str, set[str]] = {}
         self.leader: tuple[str, int] = ("", 0)  # until, ms
+        self.consumers: dict[str, int] = {}  # since when each is missing, ms
         self.clients: dict[int, Connection] = {}
         self.blocked: list[Blocked] = []
         self.known_scripts: set[str] = set()
@@ -125,6 +126,8 @@ class Server:
             return self._lead(*args)
         if name == "register":
             return self._do_sadd(connection, 0, keys[0], *args)
+        if name == "attend":
+            return self._attend(*args)
         if name == "enqueue" and self.is_full:
             raise ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
         queue = self.queue(keys[0])
@@ -142,6 +145,10 @@ class Server:
             return leader.encode()
         self.leader = (who, self.clock_ms() + lease_ms) if lease_ms else ("", 0)
         return who.encode() if lease_ms else b""
+
+    def _attend(self, came: int, *names: str) -> None:
+        now = self.clock_ms()
+        self.consumers |= {name: 0 if i < came else now for i, name in enumerate(names)}
 
     # — commands —
 
@@ -169,9 +176,16 @@ class Server:
         self.sets.setdefault(key, set()).update(members)
         return len(members)
 
-    def _do_srem(self, _: Connection, __: int, key: str, *members: str) -> Any:
-        self.sets.get(key, set()).difference_update(members)
-        return len(members)
+    def _do_hdel(self, _: Connection, __: int, ___: str, name: str) -> Any:
+        return int(self.consumers.pop(name, None) is not None)
+
+    def _do_hgetall(self, *_: Any) -> Any:
+        pairs = sorted(self.consumers.items())
+        return [part for name, at in pairs for part in (name.encode(), b"%d" % at)]
+
+    def _do_time(self, *_: Any) -> Any:
+        now = self.clock_ms()
+        return [b"%d" % (now // 1000), b"%d" % (now % 1000 * 1000)]
 
     def _do_smembers(self, _: Connection, __: int, key: str) -> Any:
         return [member.encode() for member in sorted(self.sets.get(key, ()))]
@@ -277,12 +291,12 @@ class Server:
         self.blocked.clear()
 
     def save(self) -> Any:
-        state = (self.queues, self.sets, self.leader)
+        state = (self.queues, self.sets, self.leader, self.consumers)
         return deepcopy(state), self.checker.save()
 
     def restore(self, saved: Any) -> None:
         state, checked = saved
-        self.queues, self.sets, self.leader = deepcopy(state)
+        self.queues, self.sets, self.leader, self.consumers = deepcopy(state)
         self.known_scripts.clear()
         self.checker.restore(checked)
 
@@ -301,7 +315,7 @@ def spelled(command: Any) -> str:
         command = (_NAMES[command[1]], *command[3 + count :])
     elif command[0] == "SCRIPT":
         command = ("SCRIPT", "LOAD")
-    if command[0] in ("SADD", "SREM", "register"):  # in the order of a set
+    if command[0] in ("SADD", "register"):  # in the order of a set
         command = (command[0], *sorted(command[1:]))
     return " ".join(str(_cut(part)) for part in command)
 

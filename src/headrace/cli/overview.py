@@ -7,9 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from headrace import wire
 from headrace.cli.output import Column, Row, drawn, on_terminal, say, say_table, span
-from headrace.ids import time_ms_of
 from headrace.operations import Snapshot
 from headrace.store import ServerInfo
 
@@ -119,7 +117,7 @@ def _figures(s: Snapshot) -> dict[str, Any]:
         "enqueued": count("enqueued", 0),
         "done": count("done", 0),
         "retried": count("retry", 0),
-        "oldest_s": _oldest_s(s),
+        "oldest_s": s.oldest_s,
         "due_in_s": None if s.due_at_ms is None else max(0.0, (s.due_at_ms - s.now_ms) / 1000),
         "paused": s.paused,
     }
@@ -135,22 +133,10 @@ def _plain(figures: Mapping[str, Any]) -> list[str | int | None]:
 
 
 def _row(s: Snapshot) -> list[str | int | None]:
-    oldest_s = _oldest_s(s)
     remarks = ["paused"] if s.paused else []
     if s.due_at_ms is not None:
         left_s = (s.due_at_ms - s.now_ms) / 1000
         remarks.append(f"due in {span(left_s)}" if left_s > 0 else "due")
-    oldest = "" if oldest_s is None else span(oldest_s)
+    oldest = "" if s.oldest_s is None else span(s.oldest_s)
     places: Row = (s.queue, s.waiting, s.processing, s.delayed, s.dead, s.counters.get("done", 0))
     return [*places, oldest, ", ".join(remarks)]
-
-
-def _oldest_s(s: Snapshot) -> float | None:
-    """Give the age of the job that has waited longest; None where none waits, or none tells."""
-    ages: list[float] = []
-    for start in (s.oldest, s.first_priority):
-        parts = wire.split(start)
-        made_ms = time_ms_of(parts[0].id) if parts else None
-        if made_ms is not None:
-            ages.append(max(0.0, (s.now_ms - made_ms) / 1000))
-    return max(ages, default=None)

@@ -15,7 +15,6 @@ import os
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -191,6 +190,4 @@ def _ended(outcome: Outcome, error: BaseException | None) -> Ended:
     if error is None:
         return Ended(outcome, "", "", "")
     error = verdict.writable(error)
-    text = "".join(traceback.format_exception(error))
-    text = text.encode(errors="backslashreplace").decode()
-    return Ended(outcome, type(error).__name__, str(error), text)
+    return Ended(outcome, type(error).__name__, str(error), verdict.traceback_of(error))

@@ -112,6 +112,12 @@ def named(name: str, text: str) -> BaseException:
     return exception
 
 
+def traceback_of(error: BaseException) -> str:
+    """Give the traceback as text that can be written down."""
+    text = "".join(traceback.format_exception(error))
+    return text.encode(errors="backslashreplace").decode()
+
+
 def of_flaw(claimed: Claimed, bench: Bench) -> Outcome:
     """Judge a job that cannot be run."""
     head = claimed.head
@@ -149,10 +155,14 @@ def _of_failure(claimed: Claimed, error: BaseException, bench: Bench, final: Rea
     if delay_s is None or not 0 <= delay_s <= _LONGEST_S:
         delay_s = config.backoff.delay_s(context.attempt, bench.uniform)
     again = replace(head, attempt=context.attempt, delivery=head.delivery + 1, unknown_since=0)
+    return _retry(claimed, again, delay_s)
+
+
+def _retry(claimed: Claimed, head: Head, delay_s: float) -> Outcome:
     return replace(
         _outcome(claimed, "retry"),
         delay_ms=round(min(delay_s, _LONGEST_S) * 1000),
-        job=wire.join(again, claimed.body),
+        job=wire.join(head, claimed.body),
     )
 
 
@@ -162,12 +172,7 @@ def _of_death(claimed: Claimed, death: ProcessDied, bench: Bench) -> Outcome:
     if head.crashes >= bench.max_crashes:
         return _dead(claimed, "crashed", death, bench)
     assert claimed.task is not None
-    delay_s = claimed.task.config.backoff.delay_s(head.crashes, bench.uniform)
-    return replace(
-        _outcome(claimed, "retry"),
-        delay_ms=round(min(delay_s, _LONGEST_S) * 1000),
-        job=wire.join(head, claimed.body),
-    )
+    return _retry(claimed, head, claimed.task.config.backoff.delay_s(head.crashes, bench.uniform))
 
 
 def _charged(claimed: Claimed) -> Head:
@@ -179,8 +184,7 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
     config = claimed.task.config if claimed.task is not None else None
     text = ""
     if problem is not None and problem.__traceback__ is not None and claimed.flaw is None:
-        text = "".join(traceback.format_exception(problem))
-        text = text.encode(errors="backslashreplace").decode()
+        text = traceback_of(problem)
     died = problem if isinstance(problem, ProcessDied) else None
     error = wire.error_of(
         reason,
@@ -197,9 +201,8 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
     if config is not None and not config.dead_letter:
         return _outcome(claimed, "drop", ttl_ms, result)
     attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt
-    head = replace(claimed.head, attempt=attempt, delivery=claimed.head.delivery + 1)
-    if died:
-        head = _charged(claimed)
+    counted = replace(claimed.head, attempt=attempt, delivery=claimed.head.delivery + 1)
+    head = _charged(claimed) if died else counted
     if claimed.flaw == "malformed":
         _, body = wire.split(wire.malformed_letter(claimed.body, error)) or (head, claimed.body)
         letter = wire.join(head, body)

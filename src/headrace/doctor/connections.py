@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from headrace.keys import CONNECTION_PREFIX
+from headrace.keys import CONNECTION_PREFIX, PROGRAMS
 
-_OTHERS: Final = frozenset({"cli", "producer", "server", "supervisor"})
 _WAITING: Final = frozenset({"blmove", "blpop"})
 """What a consumer with a free slot and nothing to do has under way."""
 
@@ -29,21 +29,19 @@ class Connections:
     total: int
 
 
-def read(listing: bytes) -> Connections:
-    """Read the answer to CLIENT LIST."""
+def read(clients: Sequence[Mapping[str, str]]) -> Connections:
+    """Read who is connected from the answer to CLIENT LIST."""
     names: set[str] = set()
     idle: set[str] = set()
     servers = 0
-    lines = listing.decode(errors="replace").splitlines()
-    for line in lines:
-        fields = dict(part.partition("=")[::2] for part in line.split(" "))
-        name = fields.get("name", "")
+    for client in clients:
+        name = client.get("name", "")
         if not name.startswith(CONNECTION_PREFIX):
             continue
         name = name.removeprefix(CONNECTION_PREFIX)
         servers += name == "server"
-        if name not in _OTHERS:
+        if name not in PROGRAMS:
             names.add(name)
-            if fields.get("cmd") in _WAITING and "b" in fields.get("flags", ""):
+            if client.get("cmd") in _WAITING and "b" in client.get("flags", ""):
                 idle.add(name)
-    return Connections(frozenset(names), frozenset(idle), servers, len(lines))
+    return Connections(frozenset(names), frozenset(idle), servers, len(clients))

@@ -23,7 +23,7 @@ from headrace.operations.request import text
 from headrace.policy import LeasePolicy
 from headrace.settings import DEFAULT_QUEUE
 
-_OWN_TYPES: Final = {keys.QUEUES: "set", keys.CONSUMERS: "set", keys.LEADER: "string"}
+_OWN_TYPES: Final = {keys.QUEUES: "set", keys.CONSUMERS: "hash", keys.LEADER: "string"}
 
 
 @dataclass(slots=True)

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from headrace import wire
 from headrace.doctor.connections import Connections
 from headrace.doctor.finding import Finding
 from headrace.doctor.queue import QueueFacts
 from headrace.doctor.words import be, counted, span
-from headrace.ids import time_ms_of
 from headrace.keys import keys_of
-from headrace.operations import Snapshot
 
 PATIENCE_S: Final = 5.0
 """How late the leader may be. It looks every second; a change of leader takes three more."""
@@ -170,7 +167,7 @@ def _waiting(facts: QueueFacts, connections: Connections | None) -> Iterator[Fin
         yield Finding(severity, "paused", found, "", f"headrace resume {s.queue}")  # type: ignore[arg-type]
     if not s.waiting:
         return
-    age_s = oldest_s(s)
+    age_s = s.oldest_s
     age = "" if age_s is None else f", the oldest for {span(age_s)}"
     found = f"{jobs} {'waits' if s.waiting == 1 else 'wait'}{age}"
     if connections is not None and not connections.consumers:
@@ -181,17 +178,6 @@ def _waiting(facts: QueueFacts, connections: Connections | None) -> Iterator[Fin
         yield Finding("warning", "old", found, why, f"headrace info {s.queue} --watch")
     else:
         yield Finding("ok", "waiting", found)
-
-
-def oldest_s(s: Snapshot) -> float | None:
-    """Give the age of the job that has waited longest, by its producer's clock; None not known."""
-    ages = []
-    for start in (s.oldest, s.first_priority):
-        parts = wire.split(start)
-        made_ms = time_ms_of(parts[0].id) if parts else None
-        if made_ms is not None:
-            ages.append(max(0.0, (s.now_ms - made_ms) / 1000))
-    return max(ages, default=None)
 
 
 def _holders(facts: QueueFacts, connections: Connections | None) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from headrace.doctor import connections, permissions
 from headrace.doctor.connections import Connections
 from headrace.errors import StoreError, StoreRefused
 from headrace.flows import Flow
-from headrace.keys import LEADER, keys_of
+from headrace.keys import keys_of
 from headrace.settings import DEFAULT_QUEUE
 
 SETTINGS: Final = (
@@ -71,19 +71,18 @@ def look() -> Flow[ServerFacts]:
         return ServerFacts(info, {}, 0.0, 0.0, None, "", None)
     optional: list[Any] = yield [
         op.command("CONFIG", "GET", *SETTINGS, parse=_pairs),
-        op.command("CLIENT", "LIST", parse=connections.read),
-        op.command("GET", LEADER, parse=lambda raw: (raw or b"").decode(errors="replace")),
+        op.clients(),
+        op.leader(),
     ]
-    config, connected, leader = (None if isinstance(a, StoreError) else a for a in optional)
+    config, clients, leader = (None if isinstance(a, StoreError) else a for a in optional)
+    connected = None if clients is None else connections.read(clients)
     times: list[float] = []
     for _ in range(_PINGS):
         began = monotonic()
         yield op.command("PING", parse=bool)
         times.append(monotonic() - began)
     before_ms = now_ms()
-    server_ms: float = yield op.command(
-        "TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) / 1000
-    )
+    server_ms: float = yield op.time_ms()
     ahead_s = (server_ms - (before_ms + now_ms()) / 2) / 1000
     refused: tuple[str, ...] | None = yield from _refused()
     return ServerFacts(

@@ -14,7 +14,7 @@ from headrace.doctor.census import FIRST_STEP, PLACES, SORTED, Place, next_step,
 from headrace.doctor.connections import Connections
 from headrace.errors import StoreError
 from headrace.flows import Flow
-from headrace.keys import CONSUMERS, LEADER, Keys, keys_of
+from headrace.keys import CONSUMERS, Keys, keys_of
 from headrace.operations import Snapshot
 
 State: TypeAlias = Literal[
@@ -84,11 +84,8 @@ def look(queue: str, job_id: str, *, most: int) -> Flow[Whereabouts]:
         if isinstance(answer, StoreError):
             raise answer
     snapshot, before, stop = answers
-    optional: list[Any] = yield [
-        op.command("GET", LEADER, parse=lambda raw: (raw or b"").decode(errors="replace")),
-        op.command("CLIENT", "LIST", parse=connections.read),
-    ]
-    leader, connected = (None if isinstance(a, StoreError) else a for a in optional)
+    optional: list[Any] = yield [op.leader(), op.clients()]
+    leader, clients = (None if isinstance(a, StoreError) else a for a in optional)
     start = Whereabouts(
         job_id,
         "unknown",
@@ -96,7 +93,7 @@ def look(queue: str, job_id: str, *, most: int) -> Flow[Whereabouts]:
         before=before,
         stop=stop,
         leader=leader or "",
-        connections=connected,
+        connections=None if clients is None else connections.read(clients),
     )
     found = start
     for _ in range(2):  # a job that moves between two reads is missed once
@@ -139,7 +136,7 @@ def _claimed(k: Keys, start: Whereabouts) -> Flow[Whereabouts | None]:
     consumer = token.rpartition(b":")[0]
     there, seen = yield [
         op.command("LPOS", k.processing, job, parse=lambda raw: raw is not None),
-        op.command("SISMEMBER", CONSUMERS, consumer, parse=bool),
+        op.command("HEXISTS", CONSUMERS, consumer, parse=bool),
     ]
     return replace(
         start,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from headrace import keys
 from headrace.keys import Keys
@@ -84,22 +84,50 @@ def lead(who: str, lease_ms: int) -> Operation[str]:
     return run("lead", (keys.LEADER,), (who, lease_ms), text)
 
 
+def clients() -> Operation[list[dict[str, str]]]:
+    """List the connections, each with what CLIENT LIST says of it."""
+
+    def parse(raw: bytes) -> list[dict[str, str]]:
+        lines = raw.decode(errors="replace").splitlines()
+        return [dict(part.partition("=")[::2] for part in line.split(" ")) for line in lines]
+
+    return command("CLIENT", "LIST", parse=parse)
+
+
+def leader() -> Operation[str]:
+    """Name who leads; "" nobody."""
+    return command("GET", keys.LEADER, parse=lambda raw: (raw or b"").decode(errors="replace"))
+
+
+def time_ms() -> Operation[float]:
+    """Ask Redis' clock."""
+    return command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) / 1000)
+
+
 def connected() -> Operation[set[str]]:
     """Name the consumers that have a connection."""
     args = ("CLIENT", "LIST", "TYPE", "NORMAL")
     return command(*args, parse=lambda raw: set(texts(_NAMED.findall(raw))) - keys.PROGRAMS)
 
 
-def consumers() -> Operation[set[str]]:
-    """Name the consumers that have been seen connected, and may hold jobs."""
-    return command("SMEMBERS", keys.CONSUMERS, parse=lambda raw: set(texts(raw)))
+def consumers() -> Operation[dict[str, int]]:
+    """Name the consumers that have been seen connected, and since when they are missing.
+
+    In ms by Redis' clock; 0 for one that was connected at the last look.
+    """
+
+    def parse(raw: Any) -> dict[str, int]:
+        flat = texts(raw)
+        return dict(zip(flat[::2], map(int, flat[1::2]), strict=True))
+
+    return command("HGETALL", keys.CONSUMERS, parse=parse)
 
 
-def saw(consumers: Collection[str]) -> Operation[None]:
-    """Note consumers that are connected, for whoever leads next."""
-    return run("register", (keys.CONSUMERS,), consumers, nothing)
+def attend(came: Collection[str], left: Collection[str]) -> Operation[None]:
+    """Note who is connected now, and who is missing from now on, for whoever leads next."""
+    return run("attend", (keys.CONSUMERS,), (len(came), *sorted(came), *sorted(left)), nothing)
 
 
 def buried(consumer: str) -> Operation[None]:
     """Forget a consumer that holds nothing and is not connected."""
-    return command("SREM", keys.CONSUMERS, consumer, parse=nothing)
+    return command("HDEL", keys.CONSUMERS, consumer, parse=nothing)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from headrace import wire
+from headrace.ids import time_ms_of
 from headrace.keys import Keys
 from headrace.operations.request import (
     Argument,
@@ -71,6 +72,17 @@ class Snapshot:
         return (
             self.waiting + self.processing + self.delayed + self.dead + ended - count("enqueued", 0)
         )
+
+    @property
+    def oldest_s(self) -> float | None:
+        """The age of the job that has waited longest, by its producer's clock; None not known."""
+        ages: list[float] = []
+        for start in (self.oldest, self.first_priority):
+            parts = wire.split(start)
+            made_ms = time_ms_of(parts[0].id) if parts else None
+            if made_ms is not None:
+                ages.append(max(0.0, (self.now_ms - made_ms) / 1000))
+        return max(ages, default=None)
 
 
 def snapshot(k: Keys) -> Operation[Snapshot]:

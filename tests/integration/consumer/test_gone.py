@@ -34,7 +34,7 @@ def looks(site: Site) -> int:
 async def seen(site: Site, consumer: str) -> None:
     """Wait until a leader has seen a consumer."""
     await await_until(
-        lambda: site.redis.sismember("headrace:consumers", consumer), what=f"{consumer} is seen"
+        lambda: site.redis.hexists("headrace:consumers", consumer), what=f"{consumer} is seen"
     )
 
 
@@ -57,7 +57,7 @@ async def test_its_jobs_are_free_and_charged_with_a_crash(site: Site) -> None:
         await await_until(lambda: site.redis.llen(site.k.pending) == 2, what="both are free")
         heads = [parts[0] for job in site.state().pending if (parts := wire.split(job))]
         assert [(head.crashes, head.delivery) for head in heads] == [(1, 1), (1, 1)]
-        await await_until(lambda: not site.redis.sismember("headrace:consumers", "ghost"))
+        await await_until(lambda: not site.redis.hexists("headrace:consumers", "ghost"))
 
 
 async def test_a_consumer_that_comes_back_in_time_keeps_its_jobs(site: Site) -> None:
@@ -96,6 +96,43 @@ async def test_one_that_a_former_leader_saw_is_missed_by_the_next(site: Site) ->
             await seen(site, "ghost")
     async with site.consumer(queues="elsewhere", lease=QUICK):
         await await_until(lambda: site.redis.llen(site.k.pending) == 1, what="it is free")
+
+
+async def missed(site: Site, since_ms: int) -> None:
+    """Wait until a leader has noted that the ghost is missing; then let it be so since an instant."""
+    await await_until(
+        lambda: site.redis.hget("headrace:consumers", "ghost") != b"0", what="it is missed"
+    )
+    site.redis.hset("headrace:consumers", "ghost", since_ms)
+
+
+async def test_one_that_was_missed_when_the_leader_left_waits_no_longer_for_it(site: Site) -> None:
+    await site.app.aenqueue("note", 1)
+    async with site.consumer(queues="elsewhere", lease=PATIENT) as first:
+        with connected_as(site, "ghost"):
+            await hold_as(site, "ghost", 1, lease_ms=LONG_MS)
+            await seen(site, "ghost")
+        async with site.consumer(queues="elsewhere", lease=PATIENT):
+            await seen(site, first.name)
+            await missed(site, site.now_ms() - 32_000)  # of 33 s
+            leader = site.redis.get("headrace:leader")
+            first.stop()
+            await await_until(
+                lambda: site.redis.get("headrace:leader") not in (None, leader), what="a new leader"
+            )
+            await await_until(lambda: site.redis.llen(site.k.pending) == 1, 20, what="it is free")
+
+
+async def test_what_nobody_has_looked_at_for_a_while_is_not_believed(site: Site) -> None:
+    """A live consumer was missed when Redis went away, and has not come back yet."""
+    await site.app.aenqueue("note", 1)
+    await hold_as(site, "ghost", 1, lease_ms=LONG_MS)
+    site.redis.hset("headrace:consumers", "ghost", 1)
+    async with site.consumer(queues="elsewhere", lease=PATIENT):
+        await looked(site)
+        assert site.redis.llen(site.k.processing) == 1
+    site.redis.delete(site.k.claims, site.k.leases, site.k.processing)
+    site.redis.hincrby(site.k.stats, "enqueued", -1)
 
 
 async def test_where_nobody_may_list_clients_leases_run_out_as_ever(site: Site) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from headrace.keys import keys_of
+from headrace.keys import LEADER, keys_of
+from headrace.maintenance import Maintenance
+from headrace.scripts import script
+from headrace.store import AsyncStore
 from tests.support.consuming import QUICK, Site, hold_as
+from tests.support.proxy import proxied
 from tests.support.wait import await_until
 
 
@@ -27,3 +33,16 @@ async def test_a_queue_with_a_broken_key_keeps_no_other_from_being_maintained(
     said = [r.getMessage() for r in caplog.records if "q000 is not maintained" in r.getMessage()]
     assert len(said) == 1
     assert "WRONGTYPE" in said[0]
+
+
+async def test_who_ends_before_it_hears_that_it_leads_gives_the_lead_up(site: Site) -> None:
+    with proxied(site.url) as proxy:
+        proxy.fail_next("hold", script("lead").sha.encode())
+        store = AsyncStore(proxy.url, name="headrace:me")
+        await store.run_all([])  # connected
+        running = asyncio.create_task(Maintenance(store, "me", QUICK).run())
+        await await_until(lambda: site.redis.exists(LEADER), what="Redis made it the leader")
+        running.cancel()
+        await asyncio.wait([running])
+        await store.close()
+    assert not site.redis.exists(LEADER)

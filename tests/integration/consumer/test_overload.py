@@ -171,7 +171,7 @@ class TestFullRedis:
                 with pytest.raises(JobFailed, match="max_attempts"):
                     await job.aresult(timeout=5)
             # Who begins now is known all the same, and so maintained.
-            names = {name.decode() for name in site.redis.smembers("headrace:consumers")}
+            names = {name.decode() for name in site.redis.hkeys("headrace:consumers")}
             assert len(names) == 1
             assert site.redis.sismember("headrace:queues", site.k.queue)
             unfill(site)
