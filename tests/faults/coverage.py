@@ -35,22 +35,12 @@ FAULTS: Final = {
 
 _NOT_IDEMPOTENT = "another job, by design; nothing sends it twice"
 _ALLOW_OOM = "runs in a full Redis: it frees memory, or keeps running jobs alive"
-_LEAD_FIRST = "travels after lead, which is refused first"
-_OLD_SERVER = "needs a move by the server that is gone, in the instant before"
-_CLAIM_FIRST = "comes after a claim, which is refused first"
 NOT_APPLICABLE: Final[Mapping[tuple[str, str], str]] = {
     ("sent twice", "enqueue"): _NOT_IDEMPOTENT,
     ("sent twice", "claim"): _NOT_IDEMPOTENT,
     ("sent twice", "BLMOVE"): _NOT_IDEMPOTENT,
     ("refused NOSCRIPT", "BLMOVE"): "no script",
-    **{
-        (f"refused {word}", name): _LEAD_FIRST
-        for word in ("LOADING", "READONLY")
-        for name in ("promote", "sweep", "reclaim")
-    },
-    ("refused LOADING", "BLMOVE"): _CLAIM_FIRST,
     **{("refused UNBLOCKED", name): "does not block" for name in SCRIPTS},
-    ("refused LOADING", "adopt"): _OLD_SERVER,
     **{("refused OOM", name): _ALLOW_OOM for name in SCRIPTS if name != "enqueue"},
 }
 

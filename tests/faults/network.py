@@ -7,6 +7,9 @@ It tells requests apart by the SHA of their script and by BLMOVE, and injects wh
     half-open  the same, but the connection stays, silent
     late       the answer comes after a while
 
+and whatever its role names beside these: such a request goes to another server, whose answer is
+passed on. For a client that is the same as a role that changed in that instant.
+
 For ``lost`` it waits for the server's answer: a reset that is sent at once can destroy the request
 too, and then nothing was lost but a request. An answer that says that nothing was done (no job came,
 NOSCRIPT) is passed on, and does not count.
@@ -58,6 +61,7 @@ class ProxyRole(Role):
         seed: decides when.
         gap_s: the least time between two faults.
         late_s: how late an answer may come.
+        elsewhere: for more faults, the URL of the server that gets the request.
     """
 
     port: int = 0
@@ -66,6 +70,7 @@ class ProxyRole(Role):
     seed: int = 0
     gap_s: float = 0.02
     late_s: float = 1.0
+    elsewhere: tuple[tuple[str, str], ...] = ()
 
     def run(self) -> int:
         journal = Journal(self.history, self.name)
@@ -94,8 +99,8 @@ class Proxy:
     def __post_init__(self) -> None:
         self.rng = random.Random(self.role.seed)
         self.quota = {(fault, name): count for fault, name, count in self.role.plan}
-        target = urlsplit(self.role.url)
-        self.target = target.hostname, target.port
+        self.target = _address(self.role.url)
+        self.elsewhere = {fault: _address(url) for fault, url in self.role.elsewhere}
 
     async def run(self) -> None:
         """Forward until cancelled."""
@@ -146,8 +151,28 @@ class Proxy:
         """Write down a fault, for each transition that it hit."""
         for name in dict.fromkeys(names):
             self.journal.write("fault", fault, name)
+        self.done(fault, names)
+
+    def done(self, fault: str, names: list[str]) -> None:
+        """Take a fault off the plan."""
+        for name in dict.fromkeys(names):
             if (fault, name) in self.quota:
                 self.quota[fault, name] -= 1
+
+    async def ask_elsewhere(self, fault: str, request: bytes, count: int) -> bytes:
+        """Send ``count`` commands to the server that a fault has for them; gives its answers."""
+        reader, writer = await asyncio.open_connection(*self.elsewhere[fault], limit=_CHUNK)
+        writer.write(request)
+        replies, answer = hiredis.Reader(notEnoughData=Ellipsis), b""
+        while count:
+            data = await reader.read(_CHUNK)
+            assert data, "a server that only refuses stays"
+            answer += data
+            replies.feed(data)
+            while replies.gets() is not Ellipsis:
+                count -= 1
+        writer.close()
+        return answer
 
     async def _obey(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Do what the bench says, one line: refuse, reset, heal."""
@@ -215,9 +240,13 @@ class _Link:
                 self._proxy.injected("cut", names)
                 self.reset()
                 return
-            self._fault, self._awaited, self.under_way = fault, count, names
-            self._to_server.write(raw)
-            await self._to_server.drain()
+            if fault in self._proxy.elsewhere:
+                self._proxy.done(fault, names)  # who hears it writes it down
+                self._to_client.write(await self._proxy.ask_elsewhere(fault, raw, count))
+            else:
+                self._fault, self._awaited, self.under_way = fault, count, names
+                self._to_server.write(raw)
+                await self._to_server.drain()
             raw, names, count = b"", [], 0
 
     async def _down(self) -> None:
@@ -255,6 +284,11 @@ class _Link:
         self._to_client.write(answer)
         await self._to_client.drain()
         return False
+
+
+def _address(url: str) -> tuple[str | None, int | None]:
+    parts = urlsplit(url)
+    return parts.hostname, parts.port
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:

@@ -7,18 +7,20 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from headrace import operations as op
 from headrace.embedded.server import free_port
-from headrace.errors import ReplyLost
+from headrace.errors import ReplyLost, StoreRefused
 from headrace.keys import keys_of
 from headrace.store import AsyncStore, Channel
 from tests.faults import history
 from tests.faults.history import Journal
 from tests.faults.network import Proxy, ProxyRole
+from tests.support.servers import private_server
 from tests.support.wait import await_until
 
 K = keys_of("queue")
@@ -26,10 +28,12 @@ JOB = b'{"id":"job-1","task":"quick","args":[1,2]}'
 
 
 @asynccontextmanager
-async def proxied(url: str, folder: Path, *plan: tuple[str, str, int]) -> AsyncIterator[AsyncStore]:
+async def proxied(
+    url: str, folder: Path, *plan: tuple[str, str, int], **options: Any
+) -> AsyncIterator[AsyncStore]:
     """Give a store that reaches the server through a proxy with a plan."""
     role = ProxyRole(
-        "proxy", url, folder, port=free_port(), control=folder / "c", plan=plan, gap_s=0
+        "proxy", url, folder, port=free_port(), control=folder / "c", plan=plan, gap_s=0, **options
     )
     proxy = Proxy(role, Journal(folder, "proxy"))
     proxy.rng.random = lambda: 1.0  # type: ignore[method-assign]  # whenever the plan has it
@@ -65,6 +69,23 @@ async def test_an_enqueue_fails_once_and_the_server_has_acted_or_not(
         await store.run(op.enqueue(K, [JOB]))
         assert redis.llen(K.pending) == arrived + 1
     assert injected(tmp_path) == [(fault, "enqueue")]
+
+
+async def test_a_request_is_refused_by_the_server_that_gets_it_instead(
+    url: str, redis: Redis, tmp_path: Path
+) -> None:
+    with private_server(tmp_path / "replica") as server, Redis.from_url(server.url) as replica:
+        replica.script_load(op.enqueue(K, [JOB]).script.source)  # type: ignore[union-attr]
+        replica.replicaof("127.0.0.1", redis.connection_pool.connection_kwargs["port"])
+        elsewhere = ((fault := "refused READONLY"), server.url)
+        plan = (fault, "enqueue", 1)
+        async with proxied(url, tmp_path, plan, elsewhere=(elsewhere,)) as store:
+            with pytest.raises(StoreRefused, match="read.only replica"):
+                await store.run(op.enqueue(K, [JOB]))
+            assert redis.llen(K.pending) == 0
+            await store.run(op.enqueue(K, [JOB]))
+            assert redis.llen(K.pending) == 1
+    assert injected(tmp_path) == []  # who hears the answer writes it down
 
 
 async def test_an_answer_that_says_nothing_happened_is_passed_on(

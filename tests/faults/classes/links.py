@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from redis import Redis
+from redis.exceptions import RedisError
+
+from headrace.embedded import EmbeddedServer
 from headrace.embedded.server import free_port
+from headrace.scripts import script
+from headrace.store import probe
 from tests.faults.bench import Bench
 from tests.faults.classes.registry import fault_class
-from tests.faults.coverage import GOAL, TRANSITIONS
+from tests.faults.coverage import GOAL, SCRIPTS, TRANSITIONS
 from tests.faults.evidence import Terms, Verdict
 from tests.faults.network import ProxyRole, tell
+from tests.support.servers import private_server
 from tests.support.wait import wait_until
 
 _FAULTS = ("cut", "lost", "half-open", "late")
@@ -19,7 +29,9 @@ _MIX = (("quick", 20), ("nap", 10), ("flaky", 3), ("failing", 3))
 _TIMEOUT_S = 1.0  # below it, a busy machine serves only connections that were given up
 
 
-def _proxied(bench: Bench, plan: tuple[tuple[str, str, int], ...] = ()) -> tuple[str, Path]:
+def _proxied(
+    bench: Bench, plan: tuple[tuple[str, str, int], ...] = (), **options: Any
+) -> tuple[str, Path]:
     """Start a proxy; give the URL that leads through it, and its control socket."""
     port, control = free_port(), bench.folder / "control"
     bench.infrastructure.append(
@@ -31,6 +43,7 @@ def _proxied(bench: Bench, plan: tuple[tuple[str, str, int], ...] = ()) -> tuple
             plan=plan,
             seed=bench.rng.getrandbits(32),
             late_s=1.3 * bench.lease.lease_s,
+            **options,
         )
     )
     wait_until(control.exists, 30, "the proxy listens")
@@ -54,8 +67,27 @@ def answers_lost(bench: Bench) -> Verdict:
     """Fail each transition on the wire in each way, by plan."""
     bench.serve_redis()
     bench.sample()
+    _by_plan(bench, _FAULTS)
+    # The sweeps fail as well, and after each gap between them there is a grace.
+    return bench.finish(Terms(stranded_s=60.0))
+
+
+@fault_class("requests refused (READONLY, LOADING)", cost_s=60, short=0.05)
+def refused_by_plan(bench: Bench) -> Verdict:
+    """Let each transition reach a replica, and a Redis that loads its data: both refuse it."""
+    bench.serve_redis()
+    bench.sample()
+    with _replica(bench) as replica, _loading(bench) as loading:
+        servers = {"refused READONLY": replica.url, "refused LOADING": loading.url}
+        _by_plan(bench, tuple(servers), elsewhere=tuple(servers.items()))
+        return bench.finish(Terms(stranded_s=60.0))
+
+
+def _by_plan(bench: Bench, faults: tuple[str, ...], **options: Any) -> None:
+    """Let everybody work behind a proxy until each of these has hit each transition."""
     goal = max(1, round(1.1 * GOAL * bench.scale))
-    url, control = _proxied(bench, tuple((f, t, goal) for f in _FAULTS for t in TRANSITIONS))
+    plan = tuple((fault, name, goal) for fault in faults for name in TRANSITIONS)
+    url, control = _proxied(bench, plan, **options)
     _everybody(bench, url)
     deadline = time.monotonic() + max(15.0, 300.0 * bench.scale)
     while tell(control) and time.monotonic() < deadline and bench.producing():
@@ -63,8 +95,44 @@ def answers_lost(bench: Bench) -> Verdict:
     tell(control, heal=True)
     bench.end_producers()
     time.sleep(3.0)  # clients wait for up to 2 s before they connect again
-    # The sweeps fail as well, and after each gap between them there is a grace.
-    return bench.finish(Terms(stranded_s=60.0))
+
+
+@contextmanager
+def _replica(bench: Bench) -> Iterator[EmbeddedServer]:
+    """Give a server that was the primary once: it knows the scripts."""
+    with private_server(bench.folder / "replica") as server, Redis.from_url(server.url) as redis:
+        for name in SCRIPTS:
+            redis.script_load(script(name).source)
+        redis.replicaof("127.0.0.1", bench.server.port)
+        yield server
+
+
+@contextmanager
+def _loading(bench: Bench) -> Iterator[EmbeddedServer]:
+    """Give a server that loads its data all the time: 5 ms a key, the server's own option."""
+    slowly = (
+        *("--key-load-delay", "5000", "--loading-process-events-interval-bytes", "1024"),
+        *("--rdbcompression", "no", "--enable-debug-command", "local"),
+    )
+    with (
+        private_server(bench.folder / "loading", extra_args=slowly) as server,
+        Redis.from_url(server.url, socket_timeout=None) as redis,
+    ):
+        redis.mset({f"filler:{n}": "x" * 1000 for n in range(100_000)})  # for 500 s
+        redis.save()
+
+        def load() -> None:
+            with suppress(RedisError):  # that the server was killed
+                redis.execute_command("DEBUG", "RELOAD", "NOSAVE")
+
+        loading = threading.Thread(target=load)
+        loading.start()
+        wait_until(lambda: (info := probe(server.url)) is not None and info.loading, 10, "it loads")
+        try:
+            yield server
+        finally:
+            server.kill()
+            loading.join()
 
 
 @fault_class("connections refused and reset", cost_s=60, short=0.08)
