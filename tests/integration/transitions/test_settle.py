@@ -311,6 +311,18 @@ class TestWrongType:
         assert (state.pending, state.processing) == ([], [B, A])
         assert state.claims.keys() == {"a", "b"}
 
+    @pytest.mark.parametrize("verb", ["done", "drop", "cancel"])
+    @pytest.mark.parametrize("place", ["dead", "priority", "delayed", "nudge"])
+    def test_a_job_that_goes_nowhere_needs_no_place(
+        self, queue: Driver, place: str, verb: Verb
+    ) -> None:
+        queue.hold(A)
+        key = getattr(queue.k, place)
+        queue.redis.set(key, "wrong")
+        assert queue.settle(A, verb) == []
+        queue.redis.delete(key)
+        assert not queue.check().processing
+
     @pytest.mark.parametrize("place", ["priority", "nudge"])
     def test_nothing_prioritised_is_lost(self, queue: Driver, place: str) -> None:
         prioritised = job("p", priority=1)
