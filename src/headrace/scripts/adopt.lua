@@ -28,10 +28,6 @@ if not mine then
   if owner and not (owner == '-' and bytes == moved) then return 'duplicate' end
 end
 
-local function forget()
-  redis.call('HDEL', claims, id)
-  redis.call('ZREM', leases, id)
-end
 -- The sweep may have leased the item under its digest, or under an id that was then in use: that
 -- lease goes with it. It is the last one that goes: were it the first, adoptions of equal items would
 -- put off the end of another's for ever.
@@ -45,8 +41,8 @@ if not mine then
   local paused = redis.call('HGET', meta, 'paused')
   local stop = redis.call('ZSCORE', cancelled, id)
   if paused or stop then
-    if redis.call('LREM', processing, 1, moved) == 0 then return 'lost' end
-    if owner then forget() else forget_given() end
+    redis.call('LREM', processing, 1, moved)
+    forget_given()
     if not stop then
       redis.call('RPUSH', pending, moved)
       return 'paused'

@@ -270,13 +270,18 @@ class TestDeath:
         assert queue.crash().died == 1
         assert json.loads(queue.check().dead[0])["error"]["consumer"] == "-"
 
-    def test_dead_letters_of_a_wrong_type_lose_no_job(self, queue: Driver) -> None:
+    @pytest.mark.parametrize("place", ["dead", "cancelled"])
+    def test_a_key_of_a_wrong_type_loses_no_job_and_no_lease(
+        self, queue: Driver, place: str
+    ) -> None:
         queue.hold(job("a", crashes=4), lease_ms=1)
-        queue.redis.set(queue.k.dead, "wrong")
+        key = getattr(queue.k, place)
+        queue.redis.set(key, "wrong")
         with pytest.raises(StoreRefused, match="WRONGTYPE"):
             queue.crash()
-        queue.redis.delete(queue.k.dead)
-        assert queue.check().processing == [job("a", crashes=4)]
+        queue.redis.delete(key)
+        state = queue.check()
+        assert (state.processing, set(state.leases)) == ([job("a", crashes=4)], {"a"})
         assert queue.crash().died == 1
         queue.check()
 
