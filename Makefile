@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format check bench faults simulate fuzz coverage mutants test-matrix clean
+.PHONY: help setup demo test lint format check bench faults simulate model fuzz coverage mutants test-matrix clean
 
 # What a shell may hold for other programs' sake, and would lead ours to other code or another place.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
@@ -50,6 +50,9 @@ faults: $(READY) ## Break everything for a quarter of an hour, and count the job
 
 simulate: $(READY) ## Run seeds of the simulation: ARGS="--seeds 2000"
 	@$(RUN) tests.simulation $(ARGS)
+
+model: $(READY) ## Check the protocol's model with spin: every state, every mechanism
+	@$(VENV)/bin/python scripts/check-model $(ARGS)
 
 fuzz: $(READY) ## Fuzz for a while: ARGS="--seconds 600"
 	@$(RUN) tests.fuzz $(ARGS)

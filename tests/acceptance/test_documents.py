@@ -24,6 +24,7 @@ ELSEWHERE = {
     "make check": "by hand, before each commit",
     "make faults": "by hand; tests/faults/test_faults_short.py runs a minute of it",
     "make simulate": "by hand; tests/simulation/test_simulation.py runs some seeds",
+    "make model": "by hand; tests/model/test_model.py checks a part, where spin is",
     "make fuzz": "by hand; tests/fuzz runs some examples",
     "make coverage": "by hand",
     "make mutants": "by hand",

@@ -1,5 +1,4 @@
-/* A consumer: feed.py, in_hand.py, intake.py, leases.py, flows.disown, and what supervisor.py does
- * for a dead one. Its runs, its round trip, its blocking move and its lease keeper go on side by side. */
+/* A consumer: feed.py, in_hand.py, intake.py, leases.py, flows.disown. Its runs, its round trip, its blocking move and its lease keeper go on side by side. */
 
 #define S0 (2 * c)
 #define S1 (2 * c + 1)
@@ -9,16 +8,12 @@
 #define SETTLING(s) (sent[c] & (1 << ((s) & 1)))
 #define ADOPTING(s) (sent[c] & (4 << ((s) & 1)))
 #define MINE(k) (tok[k] >= FIRST_TOKEN(c) && SAME_NAME(tok[k], FIRST_TOKEN(c)))
-#ifdef KNOWN_BY_ID
-#define IS(s, k) (st[s] && CLAIM_OF(s) == (k))
-#else
-#define IS(s, k) (st[s] && CLAIM_OF(s) == (k) && tt[s] == tok[k])
-#endif
+#define IS(s, k) (st[s] && sid[s] == (k) && tt[s] == tok[k])
 
-#ifdef EXTEND_ANY
-#define MAY_EXTEND(s) tok[CLAIM_OF(s)]
+#ifdef EXTEND_BY_ID
+#define MAY_EXTEND(s) tok[sid[s]]
 #else
-#define MAY_EXTEND(s) (tok[CLAIM_OF(s)] == tt[s])
+#define MAY_EXTEND(s) (tok[sid[s]] == tt[s])
 #endif
 #define CAN_MOVE (c == 0 && life[c] == ALIVE && st[S1] == EMPTY && brought == NONE)
 
@@ -37,11 +32,7 @@ inline arrive_claimed(c, bytes, t) {
   :: ID(bytes) ->
     if
     :: OWNED(S1) && sid[S1] == ID(bytes) ->   /* what is in hand under this id is not ours any more */
-#ifdef RENAME_IN_HAND
-      fresh_id(); sid[S0] = f
-#else
       sid[S0] = ID(bytes); clear(S1)
-#endif
     :: else -> sid[S0] = ID(bytes)
     fi;
     st[S0] = RUNS
@@ -90,37 +81,26 @@ inline forget_late(c) { lop[c] = 0; lid[c] = 0; lt[c] = 0; lb[c] = 0; lverb[c] =
 inline lose_answer(c) {
   printf("| consumer %d loses its connection before it has read the answers\n", c + 1);
   lost--;
-#ifdef RESEND_CLAIM
-  g = sent[c] & CLAIM; n = number[c];
-  end_trip(c);
-  if :: g -> sent[c] = CLAIM; rest[c] = CLAIM; number[c] = n :: else fi
-#else
-#ifndef NO_RELEASE
   if :: sent[c] & CLAIM -> doubt[c] = 1 :: else fi;
-#endif
   end_trip(c)
-#endif
 }
 
 inline find_leftovers(c) {
-  printf("| consumer %d, or its supervisor, looks for leftovers\n", c + 1);
+  printf("| consumer %d looks for what it was given and does not know of\n", c + 1);
   f = S0;
   k = 1;
   do
-  :: k < NAMES && MINE(k) && !IS(S0, k) && !IS(S1, k) ->
+  :: k <= K && MINE(k) && !IS(S0, k) && !IS(S1, k) ->
     assert(f <= S1);                   /* a bound of the model */
     xid[f] = k; xt[f] = tok[k]; f++; k++
-  :: k < NAMES && !(MINE(k) && !IS(S0, k) && !IS(S1, k)) -> k++
+  :: k <= K && !(MINE(k) && !IS(S0, k) && !IS(S1, k)) -> k++
   :: else -> break
   od;
   doubt[c] = (f > S0 -> 2 : 0)
 }
 
 inline rise(c) {
-  if
-  :: life[c] != ALIVE && !doubt[c] -> life[c] = ALIVE; assert(!inc[c]); inc[c] = 1
-  :: else
-  fi
+  life[c] = ALIVE; assert(!inc[c]); inc[c] = 1
 }
 
 proctype Consumer(byte c) {
@@ -168,21 +148,20 @@ end:
   :: d_step { rest[c] && lost && !lop[c] -> leave_behind(c); lose_answer(c) }
 #endif
 #endif
-#if LOST || CRASHES
-  /* After a claim's lost answer, or when it is dead: what it holds and does not know of is released. */
-  :: d_step { doubt[c] == 1 -> find_leftovers(c); rise(c) }
+#if LOST
+  /* After a claim's lost answer: what it holds and does not know of is released. */
+  :: d_step { doubt[c] == 1 -> find_leftovers(c) }
   :: d_step {
       doubt[c] == 2 ->
       s = (xid[S0] -> S0 : S1);
       settle(xid[s], xt[s], release, cb[xid[s]]);
       xid[s] = 0; xt[s] = 0;
-      if :: !xid[S0] && !xid[S1] -> doubt[c] = 0 :: else fi;
-      rise(c)
+      if :: !xid[S0] && !xid[S1] -> doubt[c] = 0 :: else fi
     }
-  :: d_step { life[c] == FALLEN -> rise(c) }
-#endif
-#if LOST
   :: d_step { doubt[c] == 2 && lost -> lost--; doubt[c] = 1; xid[S0] = 0; xt[S0] = 0; xid[S1] = 0; xt[S1] = 0 }
+#endif
+#if CRASHES
+  :: d_step { life[c] == FALLEN -> rise(c) }
 #endif
 
   /* Its runs. */
@@ -193,19 +172,19 @@ end:
 #endif
 
   /* The lease keeper. */
-  :: d_step { OWNED(S0) && past[CLAIM_OF(S0)] && MAY_EXTEND(S0) -> extend(sid[S0], tt[S0]) }
-  :: d_step { st[S0] == RUNS && tok[CLAIM_OF(S0)] != tt[S0] -> clear(S0); printf("| consumer %d learns that a claim is lost\n", c + 1) }
+  :: d_step { OWNED(S0) && past[sid[S0]] && MAY_EXTEND(S0) -> extend(sid[S0], tt[S0]) }
+  :: d_step { st[S0] == RUNS && tok[sid[S0]] != tt[S0] -> clear(S0); printf("| consumer %d learns that a claim is lost\n", c + 1) }
 
 #ifdef MOVES
   /* The second slot, and the blocking move that fills it. */
   :: d_step { st[S1] == RUNS -> st[S1] = ENDED; verb[S1] = done }
-  :: d_step { OWNED(S1) && past[CLAIM_OF(S1)] && MAY_EXTEND(S1) -> extend(sid[S1], tt[S1]) }
-  :: d_step { st[S1] == RUNS && tok[CLAIM_OF(S1)] != tt[S1] -> clear(S1); printf("| consumer %d learns that a claim is lost\n", c + 1) }
+  :: d_step { OWNED(S1) && past[sid[S1]] && MAY_EXTEND(S1) -> extend(sid[S1], tt[S1]) }
+  :: d_step { st[S1] == RUNS && tok[sid[S1]] != tt[S1] -> clear(S1); printf("| consumer %d learns that a claim is lost\n", c + 1) }
   :: d_step { CAN_MOVE && WAITS_AT(0) -> brought = by[0]; place[0] = PROCESSING; printf("| a blocking move gives job 1 to consumer 1\n") }
   :: d_step { CAN_MOVE && WAITS_AT(1) -> brought = by[1]; place[1] = PROCESSING; printf("| a blocking move gives job 2 to consumer 1\n") }
   :: d_step { c == 0 && brought != NONE -> arrive_moved(c) }
 #if LOST
-  :: d_step { c == 0 && brought != NONE && lost -> lost--; owe(); brought = NONE; printf("| the answer to the move is lost\n") }
+  :: d_step { c == 0 && brought != NONE && lost -> lost--; brought = NONE; printf("| the answer to the move is lost\n") }
 #endif
 #endif
   od

@@ -6,9 +6,8 @@
  * -D TWINS      the two jobs are the same bytes, with id 1
  * -D MOVES      consumer 1 also has a blocking move, and a second slot for what it brings
  * -D PLAIN      there is a plain consumer: BRPOPLPUSH … LREM
- * -D CRASHES=n -D STALLS=n -D LOST=n -D FAILURES=n      at most so many faults; default: none
+ * -D CRASHES=n -D STALLS=n -D LOST=n -D FAILURES=n -D TAKEN=n      at most so many faults; default: none
  * -D LATE       what was sent on a connection that broke may still arrive
- * -D LEDGER     a crash that a job is charged with must have a fault that explains it
  *
  * Each name of the table in scripts/check-model takes one mechanism away. */
 
@@ -21,12 +20,15 @@
 #ifndef LOST
 #define LOST 0       /* a connection breaks before an answer is read */
 #endif
+#ifndef TAKEN
+#define TAKEN 0      /* somebody takes an item out of processing by LREM, whosever it is */
+#endif
 #ifndef FAILURES
 #define FAILURES 0   /* a run fails and is tried again, or is handed back */
 #endif
 
 #define NJ 2            /* jobs */
-#define K 5             /* ids in use at one time */
+#define K 4             /* ids in use at one time */
 #define MAX_CRASHES 2
 
 /* A job's bytes are its id (0: bare), delivery and crashes. */
@@ -51,7 +53,7 @@
 #define OWNER(t) (((t) - 4) / 8)
 #define SAME_NAME(t, u) ((t) / 4 == (u) / 4)
 
-mtype = { done, retry, release, its_supervisor_releases, its_leases_run_out, pending, processing, dead, ok, gone, duplicate };
+mtype = { done, retry, release, pending, processing, dead, ok, gone, duplicate };
 #define WORD(where) (where == PENDING -> pending : (where == DONE -> done : dead))
 #define ANSWER(a) (a == OK -> ok : (a == DUPLICATE -> duplicate : gone))
 
@@ -60,18 +62,10 @@ mtype = { done, retry, release, its_supervisor_releases, its_leases_run_out, pen
 byte place[NJ], by[NJ], holder[NJ];
 
 /* queue:claims and queue:leases, by id: token, bytes, and whether the deadline is past. */
-#ifdef KEYED_BY_CONSUMER
-#define NAMES (3 * (K + 1))
-#define NAME(id, t) ((id) + (K + 1) * ((t) == SWEPT -> 0 : 1 + OWNER(t)))
-#define BY_ID(x) (ID(x) && (LEASED_AS(x, ID(x)) || LEASED_AS(x, ID(x) + K + 1) || LEASED_AS(x, ID(x) + 2 * K + 2)))
-#else
-#define NAMES (K + 1)
-#define NAME(id, t) (id)
+byte tok[K + 1], cb[K + 1];
+bit past[K + 1];
 #define BY_ID(x) (ID(x) && LEASED_AS(x, ID(x)))
-#endif
-byte tok[NAMES], cb[NAMES];
-bit past[NAMES];
-#define TOKENS(t) (tok[1] == (t) || tok[2] == (t) || tok[3] == (t) || tok[4] == (t) || tok[5] == (t))
+#define TOKENS(t) (tok[1] == (t) || tok[2] == (t) || tok[3] == (t) || tok[4] == (t))
 #define LEASED_AS(x, name) (tok[name] && cb[name] == (x))
 
 #define LIVE_AS(x, name) (LEASED_AS(x, name) && !past[name])
@@ -110,8 +104,7 @@ byte brought = NONE;   /* by the blocking move */
 byte doubt[2];         /* 1: a claim's answer was lost; 2: what it left is being released: */
 byte xid[4], xt[4];
 #define ALIVE 0
-#define BURIED 1       /* dead; its supervisor releases what it held */
-#define FALLEN 2       /* dead; its leases run out */
+#define FALLEN 1       /* dead: its leases run out, or are ended once it is missed */
 byte life[2];
 bit inc[2];
 
@@ -123,13 +116,7 @@ mtype lverb[2];
 
 byte plain = NONE;     /* what the plain consumer works on */
 
-byte crashes = CRASHES, stalls = STALLS, lost = LOST, failures = FAILURES;
-#ifdef LEDGER
-byte owed;
-#define owe() owed++
-#else
-#define owe() skip
-#endif
+byte crashes = CRASHES, stalls = STALLS, lost = LOST, failures = FAILURES, taken = TAKEN;
 
 /* A plain LREM has left a lease behind, which an equal bare item takes over as it is. */
 bit inherited;
@@ -154,15 +141,15 @@ byte_ a, f, g, given, job, k, n, s, w, x;
   || lt[0] == (t) || lt[1] == (t) || holder[0] == (t) || holder[1] == (t) || TOKENS(t))
 
 /* Whoever was granted a job has its lease; and there are no more leases than items. */
-#define HELD(i) (!holder[i] || (tok[NAME(ID(by[i]), holder[i])] == holder[i] && cb[NAME(ID(by[i]), holder[i])] == by[i]))
+#define HELD(i) (!holder[i] || (tok[ID(by[i])] == holder[i] && cb[ID(by[i])] == by[i]))
 #define ONE_LEASE(x) (inherited || LEASES(x) <= COPIES(x))
 
 /* Who waits for, or works on, an item of these bytes that has no owner. */
-#define CLAIM_OF(s) NAME(sid[s], tt[s])
-#define WAITS(s, x) (st[s] == MOVED && sb[s] == (x) && tok[CLAIM_OF(s)] != tt[s])
+#define WAITS(s, x) (st[s] == MOVED && sb[s] == (x) && tok[sid[s]] != tt[s])
 #define AWAITED(x) (WAITS(0, x) + WAITS(1, x) + WAITS(2, x) + WAITS(3, x) + (brought == (x)) \
   + (plain == (x)) + (!ID(x) && gave[0] == (x)) + (!ID(x) && gave[1] == (x)))
 
+#include "removals.pml"
 #include "scripts.pml"
 #include "consumer.pml"
 #include "world.pml"
@@ -182,7 +169,7 @@ init {
   }
   atomic {
     run Consumer(0); run Consumer(1); run Maintenance(); run Time();
-#if STALLS || CRASHES
+#if STALLS || CRASHES || TAKEN
     run Faults();
 #endif
 #ifdef PLAIN
@@ -197,7 +184,7 @@ init {
 #define OVER(i) (place[i] == DONE || place[i] == DEAD)
 #define LIVE(x) (ID(x) && LIVE_AS(x, ID(x))) + (nb[0] == (x) && !npast[0]) + (nb[1] == (x) && !npast[1])
 #define STRANDED(i) (place[i] == PROCESSING && LIVE(by[i]) < COPIES(by[i]))
-#define NO_LEASE (!tok[1] && !tok[2] && !tok[3] && !tok[4] && !tok[5] && nb[0] == NONE)
+#define NO_LEASE (!tok[1] && !tok[2] && !tok[3] && !tok[4] && nb[0] == NONE)
 
 #ifdef LIVENESS
 /* I10 and I11: every job ends, and leaves no lease behind. */

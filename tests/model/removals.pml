@@ -32,14 +32,10 @@
 #define EXTENDS(k, t) (tok[k] == t)
 #endif
 
-#ifdef NO_TAKEOVER          /* adopt does not take over the lease that a sweep gave */
-#define TAKES_OVER(k, bytes) false
-#else
 #ifdef NO_OWNER_CHECK       /* adopt takes over any lease */
 #define TAKES_OVER(k, bytes) true
 #else
 #define TAKES_OVER(k, bytes) (tok[k] == SWEPT && cb[k] == bytes)
-#endif
 #endif
 
 #ifdef NO_FREE_COPY         /* adopt takes an item that is somebody's under the id that both came with */
@@ -52,10 +48,4 @@
 #define AFTER_CRASH(x) PENDING
 #else
 #define AFTER_CRASH(x) (CRASHED(x) + 1 < MAX_CRASHES -> PENDING : DEAD)
-#endif
-
-#ifdef KNOWN_BY_ID          /* after a lost answer: what has the id of a job in hand is not released */
-#define KNOWS(s, k) (st[s] && CLAIM_OF(s) == (k))
-#else
-#define KNOWS(s, k) (st[s] && CLAIM_OF(s) == (k) && tt[s] == tok[k])
 #endif

@@ -36,10 +36,10 @@ inline claim(j, t) {
   g = by[j];
   if
   :: ID(g) ->
-    k = NAME(ID(g), t);
+    k = ID(g);
 #ifndef NO_RENAME
     if
-    :: tok[k] -> fresh_id(); g = WITH_ID(g, f); k = NAME(f, t)
+    :: tok[k] -> fresh_id(); g = WITH_ID(g, f); k = f
     :: else
     fi;
 #endif
@@ -69,7 +69,7 @@ inline forget_given(bytes) {
 
 /* adopt.lua. `bytes`: as its caller moved it. */
 inline adopt(bytes, id, t) {
-  k = NAME(id, t);
+  k = id;
   if
   :: tok[k] != t && FREE_COPIES(bytes) <= 0 -> a = GONE
   :: tok[k] != t && FREE_COPIES(bytes) > 0 && tok[k] && !TAKES_OVER(k, bytes) -> a = DUPLICATE
@@ -97,7 +97,7 @@ inline adopt(bytes, id, t) {
 
 /* settle.lua, for one outcome. `mine`: the job's bytes, as its consumer knows them. */
 inline settle(id, t, how, mine) {
-  k = NAME(id, t);
+  k = id;
   printf("| settle by consumer %d: %e (id %d, token %d; the current one is %d)\n",
     OWNER(t) + 1, how, id, t, tok[k]);
   if
@@ -107,11 +107,9 @@ inline settle(id, t, how, mine) {
     assert(w == NJ || holder[w] == t);        /* I4: only the current claim settles */
     if
     :: FOUND(how) ->
-      if
-      :: how == done -> put(DONE, 0)
-      :: how == retry -> put(PENDING, mine + ONE_DELIVERY)
-      :: how == release -> put(PENDING, job + ONE_DELIVERY)
-      fi
+      given = (how == done -> DONE : PENDING);
+      x = (how == retry -> mine : job) + ONE_DELIVERY;
+      put(given, x)
     :: else                                   /* lost: a plain LREM took it */
     fi;
 #ifndef KEEP_LEASE
@@ -122,15 +120,16 @@ inline settle(id, t, how, mine) {
   fi
 }
 
-/* extend.lua, for one lease: moves its deadline, or ends it for a consumer that is gone. */
-inline extend(id, t, ends) {
-  k = NAME(id, t);
-  printf("| extend by consumer %d (id %d, token %d; the current one is %d)%e\n",
-    OWNER(t) + 1, id, t, tok[k], (ends -> to_end_it : to_keep_it));
+/* extend.lua, for one lease: moves its deadline. That it also ends the leases of a consumer that is gone
+ * is here a lease that runs out. */
+inline extend(id, t) {
+  k = id;
+  printf("| extend by consumer %d (id %d, token %d; the current one is %d)\n",
+    OWNER(t) + 1, id, t, tok[k]);
   if
   :: EXTENDS(k, t) ->
     assert(tok[k] == t);                      /* I4: only the current claim extends */
-    past[k] = ends
+    past[k] = 0
   :: else                                     /* lost */
   fi
 }
@@ -141,7 +140,7 @@ inline give_back(t) {
   x = by[w];
   if
   :: !ID(x) -> put(PENDING, x)
-  :: else -> charge(); put(AFTER_CRASH(x), x + ONE_CRASH)
+  :: else -> put(AFTER_CRASH(x), x + ONE_CRASH)
   fi;
   check(x);
   assert(place[w] == DEAD || CRASHED(by[w]) < MAX_CRASHES);   /* I6: crashes are bounded */

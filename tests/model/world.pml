@@ -1,6 +1,6 @@
 /* What goes on around the consumers: maintenance, time, faults, a plain consumer, a late request. */
 
-#define EACH_NAME(step) step(1) step(2) step(3) step(4) step(5)
+#define EACH_NAME(step) step(1) step(2) step(3) step(4)
 
 /* maintenance.py: whoever leads. Each step is a script, so its own death loses nothing. */
 #define BARE_AT(i) (place[i] == PROCESSING && LEASES(by[i]) < COPIES(by[i]))
@@ -20,6 +20,8 @@ end:
       if :: BARE_AT(1) -> g = by[1]; sweep(g) :: else fi
     }
 #endif
+#ifdef NO_RECLAIM
+#else
 #ifdef NO_RECHECK
   EACH_NAME(FIND)
   :: d_step { found -> f = found; found = 0; reclaim(f) }
@@ -28,6 +30,7 @@ end:
 #endif
   :: d_step { npast[0] -> reclaim_numbered(0) }
   :: d_step { npast[1] -> reclaim_numbered(1) }
+#endif
   od
 }
 
@@ -35,7 +38,7 @@ end:
 #define CARES(c, name) (life[c] != FALLEN && tok[name] >= FIRST_TOKEN(c) \
   && SAME_NAME(tok[name], FIRST_TOKEN(c)) && (doubt[c] || (sent[c] & CLAIM && number[c] == tok[name]) \
   || IN_HAND(2 * c, name) || IN_HAND(2 * c + 1, name)))
-#define IN_HAND(s, name) (st[s] && CLAIM_OF(s) == name && tt[s] == tok[name])
+#define IN_HAND(s, name) (st[s] && sid[s] == name && tt[s] == tok[name])
 #define GIVEN(x) ((ID(x) && tok[ID(x)] == SWEPT && LIVE_AS(x, ID(x))) \
   + (nb[0] == (x) && !npast[0]) + (nb[1] == (x) && !npast[1]))
 #define FREE(name) (tok[name] && !past[name] && (tok[name] == SWEPT -> \
@@ -53,24 +56,23 @@ end:
   od
 }
 
-inline fall(c, how) {
+inline fall(c) {
   crashes--;
   clear(2 * c); clear(2 * c + 1);
   end_trip(c);
   if :: c == 0 -> brought = NONE :: else fi;
   xid[2 * c] = 0; xt[2 * c] = 0; xid[2 * c + 1] = 0; xt[2 * c + 1] = 0;
-  life[c] = how;
-  printf("| consumer %d dies%e\n", c + 1, (how == BURIED -> its_supervisor_releases : its_leases_run_out));
-  doubt[c] = (how == BURIED -> 1 : 0)
+  life[c] = FALLEN; doubt[c] = 0;
+  printf("| consumer %d dies\n", c + 1)
 }
 
 #define MAY_FALL(c) (crashes && life[c] == ALIVE && !inc[c])
 
 #define STALL(name) \
-  :: d_step { stalls && tok[name] && !past[name] && !FREE(name) -> stalls--; owe(); past[name] = 1; \
+  :: d_step { stalls && tok[name] && !past[name] && !FREE(name) -> stalls--; past[name] = 1; \
     printf("| lease %d runs out: its holder was too slow\n", name) }
 
-#if STALLS || CRASHES
+#if STALLS || CRASHES || TAKEN
 proctype Faults() {
 end:
   do
@@ -79,15 +81,16 @@ end:
   :: d_step { stalls && nb[0] != NONE && !npast[0] && !FREE_NUMBERED(0) -> stalls--; npast[0] = 1; printf("| the sweep's lease 1 runs out: too slow\n") }
   :: d_step { stalls && nb[1] != NONE && !npast[1] && !FREE_NUMBERED(1) -> stalls--; npast[1] = 1; printf("| the sweep's lease 2 runs out: too slow\n") }
 #endif
+#if TAKEN
+  :: d_step { taken && place[0] == PROCESSING -> taken--; inherited = 1; w = 0; put(DONE, 0) }
+  :: d_step { taken && place[1] == PROCESSING -> taken--; inherited = 1; w = 1; put(DONE, 0) }
+#endif
 #if CRASHES
-  /* Its supervisor sees it: it closes the connections, then releases what it held. Or there is none. */
-  :: d_step { MAY_FALL(0) -> fall(0, BURIED); forget_late(0) }
-  :: d_step { MAY_FALL(1) -> fall(1, BURIED); forget_late(1) }
-  :: d_step { MAY_FALL(0) -> fall(0, FALLEN) }
-  :: d_step { MAY_FALL(1) -> fall(1, FALLEN) }
+  :: d_step { MAY_FALL(0) -> fall(0) }
+  :: d_step { MAY_FALL(1) -> fall(1) }
 #ifdef LATE
-  :: d_step { MAY_FALL(0) && rest[0] && !lop[0] -> leave_behind(0); fall(0, FALLEN) }
-  :: d_step { MAY_FALL(1) && rest[1] && !lop[1] -> leave_behind(1); fall(1, FALLEN) }
+  :: d_step { MAY_FALL(0) && rest[0] && !lop[0] -> leave_behind(0); fall(0) }
+  :: d_step { MAY_FALL(1) && rest[1] && !lop[1] -> leave_behind(1); fall(1) }
 #endif
 #ifdef PLAIN
   :: d_step { crashes && plain != NONE -> crashes--; plain = NONE; printf("| the plain consumer dies\n") }
@@ -121,8 +124,8 @@ end:
 #define ARRIVES(c) \
   :: d_step { lop[c] == SETTLES -> LATE_STORY(c); settle(lid[c], lt[c], lverb[c], lb[c]); forget_late(c) } \
   :: d_step { lop[c] == ADOPTS -> LATE_STORY(c); adopt(lb[c], lid[c], lt[c]); forget_late(c) } \
-  :: d_step { lop[c] == CLAIM && WAITS_AT(0) -> LATE_STORY(c); claim(0, lt[c]); owe(); forget_late(c) } \
-  :: d_step { lop[c] == CLAIM && WAITS_AT(1) -> LATE_STORY(c); claim(1, lt[c]); owe(); forget_late(c) } \
+  :: d_step { lop[c] == CLAIM && WAITS_AT(0) -> LATE_STORY(c); claim(0, lt[c]); forget_late(c) } \
+  :: d_step { lop[c] == CLAIM && WAITS_AT(1) -> LATE_STORY(c); claim(1, lt[c]); forget_late(c) } \
   :: d_step { lop[c] == CLAIM && place[0] != PENDING && place[1] != PENDING -> forget_late(c) }
 
 proctype Network() {
@@ -132,4 +135,9 @@ end:
   ARRIVES(1)
   od
 }
+#endif
+
+#ifdef LIVENESS
+/* So that the model never stands still: spin finds no unfair end of a run that just stops. */
+active proctype Idle() { do :: true -> true od }
 #endif

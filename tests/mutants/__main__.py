@@ -31,7 +31,7 @@ TESTS = {
     "claim": ["claim"],
     "adopt": ["adopt"],
     "reclaim": ["reclaim", "sweep"],
-    "lib/head": ["claim", "settle", "reclaim", "adopt", "enqueue"],
+    "lib/head": ["claim", "settle", "reclaim", "adopt", "enqueue", "promote", "redrive"],
 }
 
 

@@ -143,6 +143,13 @@ class TestFlaw:
         assert isinstance(claimed.problem, ValueError)
         assert str(claimed.problem) == f"{len(raw):,} bytes; the limit is {len(raw) - 1:,}"
 
+    def test_a_malformed_job_under_another_id_is_still_its_letter(self) -> None:
+        claimed = taken(b"no job")
+        _, letter = wire.split(claimed.job) or (None, b"")
+        claimed.renamed()
+        assert wire.split(claimed.job) == (claimed.head, letter)
+        assert claimed.body == b"no job"
+
     def test_what_is_malformed_is_told_as_that_however_large(self) -> None:
         assert taken(job(b"}"), max_bytes=1).flaw == "malformed"
         assert taken(b"no job", max_bytes=1).flaw == "malformed"

@@ -49,6 +49,14 @@ class TestVerbs:
         queue.settle(A, "retry", job=RETRIED)
         assert queue.claim() == [B, RETRIED]
 
+    def test_what_a_body_says_of_a_priority_is_no_priority(self, queue: Driver) -> None:
+        body = b',"task":"t","args":[{"a":1,"priority":5}]}'
+        queue.hold(job("a", body))
+        retried = job("a", body, attempt=1, delivery=1)
+        queue.settle(job("a", body), "retry", job=retried)
+        state = queue.check()
+        assert (state.pending, state.priority) == ([retried], [])
+
     def test_a_delayed_retry_counts_from_redis_own_clock(self, queue: Driver) -> None:
         queue.hold(A)
         before = queue.now_ms()
