@@ -1,191 +1,162 @@
-/* A consumer: feed.py, in_hand.py, intake.py, leases.py, flows.disown. Its runs, its round trip, its blocking move and its lease keeper go on side by side. */
+/* A consumer (src/headrace/consumer: feed, intake, leases) with one slot. Its round trips, its blocking move, its
+ * run and its lease keeper go on side by side, so each is a step that is taken whenever it can be. */
 
-#define S0 (2 * c)
-#define S1 (2 * c + 1)
-#define OWNED(s) (st[s] >= RUNS)
-#define JOB(s) WITH_ID(sb[s], sid[s])   /* its bytes as they have to stand in processing */
-#define OUTBOX ((st[S0] == ENDED) + 2 * (st[S1] == ENDED) + 4 * (st[S0] == MOVED) + 8 * (st[S1] == MOVED))
-#define SETTLING(s) (sent[c] & (1 << ((s) & 1)))
-#define ADOPTING(s) (sent[c] & (4 << ((s) & 1)))
-#define MINE(k) (tok[k] >= FIRST_TOKEN(c) && SAME_NAME(tok[k], FIRST_TOKEN(c)))
-#define IS(s, k) (st[s] && sid[s] == (k) && tt[s] == tok[k])
+#define FREE_TO_SEND(c) (!dead[c] && trip[c] == NO && !doubt[c])
+#define MAY_CLAIM(c) (trip[c] == CLAIMS || FREE_TO_SEND(c) && slot[c] == EMPTY)
+#define STRAY(c, id) (BY(token[id], c) && !KNOWS(c, id))
+#define OWN(c) (slot[c] == RUNS || slot[c] == ENDED)
+#define JOB(c) WITH_ID(my_bytes[c], my_id[c])
 
-#ifdef EXTEND_BY_ID
-#define MAY_EXTEND(s) tok[sid[s]]
-#else
-#define MAY_EXTEND(s) (tok[sid[s]] == tt[s])
-#endif
-#define CAN_MOVE (c == 0 && life[c] == ALIVE && st[S1] == EMPTY && brought == NONE)
+/* The slot is free again. */
+inline let_go(c) { slot[c] = EMPTY; my_bytes[c] = 0; my_id[c] = 0; my_token[c] = 0; outcome[c] = 0 }
 
-inline clear(s) { st[s] = EMPTY; sb[s] = 0; sid[s] = 0; tt[s] = 0; verb[s] = 0 }
+inline end_trip(c) { trip[c] = NO; claims[c] = 0; gave[c] = NONE; said[c] = 0 }
 
-inline fresh_token(c) {
-  f = FIRST_TOKEN(c);
-  do :: TOKEN_USED(f) -> f++ :: else -> break od;
-  assert(f < FIRST_TOKEN(c) + 4)       /* a bound of the model */
-}
-
-/* A claim gave it: it has its lease, unless it is bare. */
-inline arrive_claimed(c, bytes, t) {
-  sb[S0] = bytes; tt[S0] = t;
+/* A job is in the slot: it runs if it has its lease, else it waits for its adoption. */
+inline arrive(c, job, as) {
+  my_bytes[c] = job; my_id[c] = ID(job); my_token[c] = TOKEN(c, my_number[c]); slot[c] = as;
   if
-  :: ID(bytes) ->
-    if
-    :: OWNED(S1) && sid[S1] == ID(bytes) ->   /* what is in hand under this id is not ours any more */
-      sid[S0] = ID(bytes); clear(S1)
-    :: else -> sid[S0] = ID(bytes)
-    fi;
-    st[S0] = RUNS
-  :: else -> fresh_id(); sid[S0] = f; st[S0] = MOVED
+  :: !ID(job) -> new_id(id_); my_id[c] = id_
+  :: else
   fi
 }
 
-/* The blocking move brought it: whose it is, Redis does not know yet. */
-inline arrive_moved(c) {
+inline read_answers(c) {
   if
-  :: !ID(brought) || (st[S0] && sid[S0] == ID(brought) && !SETTLING(S0)) -> fresh_id()
-  :: else -> f = ID(brought)
-  fi;
-  sid[S1] = f;
-  fresh_token(c);
-  sb[S1] = brought; tt[S1] = f; st[S1] = MOVED; brought = NONE
-}
-
-inline read_answer(s) {
-  if
-  :: SETTLING(s) -> clear(s)
-  :: ADOPTING(s) && answer[s] == OK -> sb[s] = JOB(s); st[s] = RUNS
-  :: ADOPTING(s) && answer[s] == GONE -> clear(s)
-  :: ADOPTING(s) && answer[s] == DUPLICATE -> fresh_id(); sid[s] = f
+  :: slot[c] == ENDED -> let_go(c)                     /* settled, or lost: it is over for us */
+  :: slot[c] == MOVED && said[c] == ok -> my_bytes[c] = JOB(c); slot[c] = RUNS
+  :: slot[c] == MOVED && said[c] == lost -> let_go(c)
+  :: slot[c] == MOVED && said[c] == duplicate -> new_id(id_); my_id[c] = id_    /* and ask again */
   :: else
   fi;
-  answer[s] = 0
-}
-
-inline end_trip(c) {
-  sent[c] = 0; rest[c] = 0; number[c] = 0; gave[c] = NONE; answer[S0] = 0; answer[S1] = 0
-}
-
-/* What the server has not read yet may still reach it, when the consumer has given it up. */
-inline leave_behind(c) {
-  lop[c] = (rest[c] & 3 -> SETTLES : (rest[c] & 12 -> ADOPTS : CLAIM));
   if
-  :: lop[c] == CLAIM -> lt[c] = number[c]
-  :: else -> s = (rest[c] & 3 -> (rest[c] & 1 -> S0 : S1) : (rest[c] & 4 -> S0 : S1));
-    lid[c] = sid[s]; lt[c] = tt[s]; lb[c] = (lop[c] == SETTLES -> JOB(s) : sb[s]); lverb[c] = verb[s]
-  fi
-}
-
-inline forget_late(c) { lop[c] = 0; lid[c] = 0; lt[c] = 0; lb[c] = 0; lverb[c] = 0 }
-
-inline lose_answer(c) {
-  printf("| consumer %d loses its connection before it has read the answers\n", c + 1);
-  lost--;
-  if :: sent[c] & CLAIM -> doubt[c] = 1 :: else fi;
+  :: gave[c] != NONE -> arrive(c, gave[c], (ID(gave[c]) -> RUNS : MOVED))
+  :: else
+  fi;
   end_trip(c)
 }
 
-inline find_leftovers(c) {
-  printf("| consumer %d looks for what it was given and does not know of\n", c + 1);
-  f = S0;
-  k = 1;
-  do
-  :: k <= K && MINE(k) && !IS(S0, k) && !IS(S1, k) ->
-    assert(f <= S1);                   /* a bound of the model */
-    xid[f] = k; xt[f] = tok[k]; f++; k++
-  :: k <= K && !(MINE(k) && !IS(S0, k) && !IS(S1, k)) -> k++
-  :: else -> break
-  od;
-  doubt[c] = (f > S0 -> 2 : 0)
+inline lose_answers(c) {
+  printf("| consumer %d loses its connection before it has read the answers\n", c + 1);
+  losses--;
+#ifdef CLAIM_RESENT
+  if
+  :: claims[c] -> gave[c] = NONE; trip[c] = CLAIMS
+  :: else -> end_trip(c)
+  fi
+#else
+#ifndef STRAYS_STAY
+  doubt[c] = claims[c];
+#endif
+  end_trip(c)
+#endif
 }
 
-inline rise(c) {
-  life[c] = ALIVE; assert(!inc[c]); inc[c] = 1
+inline new_number(c) {
+  my_number[c]++;
+  assert(my_number[c] < 12)                            /* a bound of the model: more tokens are needed */
 }
+
+inline claim_in_trip(c, i) {
+  new_number(c);
+  claim(i, TOKEN(c, my_number[c]));
+  gave[c] = item; claims[c] = 1; trip[c] = BACK
+}
+
+#ifdef CLAIM_IN_TWO
+inline pop(c, i) {
+  place[i] = NOWHERE; popped[c] = i + 1; trip[c] = CLAIMS;
+  printf("| RPOP: consumer %d gets job %d\n", c + 1, i + 1)
+}
+#endif
+
+inline move(c, i) {
+  place[i] = PROCESSING; slot[c] = BROUGHT; my_bytes[c] = by[i];
+  printf("| BLMOVE: consumer %d gets job %d\n", c + 1, i + 1)
+}
+
+/* A claim under our name that is not in hand. */
+inline find_stray(c) {
+  id_ = 1;
+  do
+  :: id_ < IDS && !STRAY(c, id_) -> id_++
+  :: else -> break
+  od;
+  if
+  :: id_ < IDS -> stray[c] = id_; stray_token[c] = token[id_]
+  :: else -> doubt[c] = 0
+  fi
+}
+
+#ifdef LATE
+/* A request that has not reached Redis when its consumer gives it up: it may yet. */
+inline leave_behind(c, what) {
+  losses--;
+  late = what; late_id = my_id[c]; late_bytes = my_bytes[c]; late_outcome = outcome[c];
+  if
+  :: what == CLAIM_IT -> new_number(c); late_token = TOKEN(c, my_number[c]); doubt[c] = 1; end_trip(c)
+  :: else -> late_token = my_token[c]
+  fi;
+  printf("| consumer %d loses its connection; what it sent is still on its way\n", c + 1)
+}
+#endif
 
 proctype Consumer(byte c) {
 end:
   do
-  /* The round trip: settle, adopt, claim; then the answers. */
-  :: d_step { life[c] == ALIVE && !sent[c] && !doubt[c] && OUTBOX -> sent[c] = OUTBOX; rest[c] = sent[c] }
-  :: d_step {
-      life[c] == ALIVE && !sent[c] && !doubt[c] && (st[S0] == EMPTY || st[S0] == ENDED) &&
-        (OUTBOX || place[0] == PENDING || place[1] == PENDING) ->
-      fresh_token(c); number[c] = f; sent[c] = OUTBOX | CLAIM; rest[c] = sent[c]
+  /* The round trip: settle, with or without a claim; adopt; claim; then the answers. */
+  :: step { FREE_TO_SEND(c) && slot[c] == ENDED -> settle(my_id[c], my_token[c], outcome[c]); trip[c] = BACK }
+  :: step {
+      FREE_TO_SEND(c) && slot[c] == ENDED ->
+      settle(my_id[c], my_token[c], outcome[c]); claims[c] = 1; trip[c] = CLAIMS
     }
-  :: d_step {
-      rest[c] & 3 ->
-      s = (rest[c] & 1 -> S0 : S1);
-      settle(sid[s], tt[s], verb[s], JOB(s));
-      rest[c] = rest[c] - (1 << (s & 1))
+  :: step {
+      FREE_TO_SEND(c) && slot[c] == MOVED ->
+      adopt(my_bytes[c], my_id[c], my_token[c]); said[c] = answer; trip[c] = BACK
     }
-  :: d_step {
-      !(rest[c] & 3) && (rest[c] & 12) ->
-      s = (rest[c] & 4 -> S0 : S1);
-      adopt(sb[s], sid[s], tt[s]);
-      answer[s] = a; rest[c] = rest[c] - (4 << (s & 1))
-    }
-#ifdef POP_FIRST
-  :: d_step { rest[c] == CLAIM && WAITS_AT(0) -> place[0] = NOWHERE; rest[c] = POPPED }
-  :: d_step { rest[c] == CLAIM && WAITS_AT(1) -> place[1] = NOWHERE; rest[c] = POPPED }
-  :: d_step { rest[c] == POPPED && place[0] == NOWHERE -> claim(0, number[c]); gave[c] = g; rest[c] = 0 }
-  :: d_step { rest[c] == POPPED && place[1] == NOWHERE -> claim(1, number[c]); gave[c] = g; rest[c] = 0 }
+#ifdef CLAIM_IN_TWO
+  :: step { MAY_CLAIM(c) && WAITS(0) && !popped[c] -> pop(c, 0) }
+  :: step { MAY_CLAIM(c) && WAITS(1) && !popped[c] -> pop(c, 1) }
+  :: step { popped[c] -> claim_in_trip(c, popped[c] - 1); popped[c] = 0 }
 #else
-  :: d_step { rest[c] == CLAIM && WAITS_AT(0) -> claim(0, number[c]); gave[c] = g; rest[c] = 0 }
-  :: d_step { rest[c] == CLAIM && WAITS_AT(1) -> claim(1, number[c]); gave[c] = g; rest[c] = 0 }
+  :: step { MAY_CLAIM(c) && WAITS(0) -> claim_in_trip(c, 0) }
+  :: step { MAY_CLAIM(c) && WAITS(1) -> claim_in_trip(c, 1) }
 #endif
-  :: d_step { rest[c] == CLAIM && place[0] != PENDING && place[1] != PENDING -> rest[c] = 0 }
-  :: d_step {
-      sent[c] && !rest[c] ->
-      printf("| consumer %d reads the answers\n", c + 1);
-      read_answer(S0); read_answer(S1);
-      if :: gave[c] != NONE -> arrive_claimed(c, gave[c], number[c]) :: else fi;
-      end_trip(c)
-    }
+  :: step { trip[c] == CLAIMS && !ANY_WAITS && !POPPED(c) -> trip[c] = BACK }
+  :: step { trip[c] == BACK -> read_answers(c) }
 #if LOST
-  :: d_step { sent[c] && lost -> lose_answer(c) }
+  :: step { trip[c] && losses -> lose_answers(c) }
 #ifdef LATE
-  :: d_step { rest[c] && lost && !lop[c] -> leave_behind(c); lose_answer(c) }
+  :: step { FREE_TO_SEND(c) && slot[c] == ENDED && losses && !late -> leave_behind(c, SETTLE_IT) }
+  :: step { FREE_TO_SEND(c) && slot[c] == MOVED && losses && !late -> leave_behind(c, ADOPT_IT) }
+  :: step { MAY_CLAIM(c) && losses && !late -> leave_behind(c, CLAIM_IT) }
 #endif
-#endif
-#if LOST
-  /* After a claim's lost answer: what it holds and does not know of is released. */
-  :: d_step { doubt[c] == 1 -> find_leftovers(c) }
-  :: d_step {
-      doubt[c] == 2 ->
-      s = (xid[S0] -> S0 : S1);
-      settle(xid[s], xt[s], release, cb[xid[s]]);
-      xid[s] = 0; xt[s] = 0;
-      if :: !xid[S0] && !xid[S1] -> doubt[c] = 0 :: else fi
-    }
-  :: d_step { doubt[c] == 2 && lost -> lost--; doubt[c] = 1; xid[S0] = 0; xt[S0] = 0; xid[S1] = 0; xt[S1] = 0 }
-#endif
-#if CRASHES
-  :: d_step { life[c] == FALLEN -> rise(c) }
 #endif
 
-  /* Its runs. */
-  :: d_step { st[S0] == RUNS -> st[S0] = ENDED; verb[S0] = done }
-#if FAILURES
-  :: d_step { st[S0] == RUNS && failures -> failures--; st[S0] = ENDED; verb[S0] = retry }
-  :: d_step { st[S0] == RUNS && failures -> failures--; st[S0] = ENDED; verb[S0] = release }
+  /* The run. */
+  :: step { slot[c] == RUNS -> slot[c] = ENDED; outcome[c] = done }
+#if RETURNS
+  :: step { slot[c] == RUNS && returns -> returns--; slot[c] = ENDED; outcome[c] = back }
 #endif
 
   /* The lease keeper. */
-  :: d_step { OWNED(S0) && past[sid[S0]] && MAY_EXTEND(S0) -> extend(sid[S0], tt[S0]) }
-  :: d_step { st[S0] == RUNS && tok[sid[S0]] != tt[S0] -> clear(S0); printf("| consumer %d learns that a claim is lost\n", c + 1) }
+  :: step { OWN(c) && past[my_id[c]] && EXTENDS(my_id[c], my_token[c]) -> extend(my_id[c], my_token[c]) }
+  :: step { slot[c] == RUNS && token[my_id[c]] != my_token[c] -> extend(my_id[c], my_token[c]); let_go(c) }
 
 #ifdef MOVES
-  /* The second slot, and the blocking move that fills it. */
-  :: d_step { st[S1] == RUNS -> st[S1] = ENDED; verb[S1] = done }
-  :: d_step { OWNED(S1) && past[sid[S1]] && MAY_EXTEND(S1) -> extend(sid[S1], tt[S1]) }
-  :: d_step { st[S1] == RUNS && tok[sid[S1]] != tt[S1] -> clear(S1); printf("| consumer %d learns that a claim is lost\n", c + 1) }
-  :: d_step { CAN_MOVE && WAITS_AT(0) -> brought = by[0]; place[0] = PROCESSING; printf("| a blocking move gives job 1 to consumer 1\n") }
-  :: d_step { CAN_MOVE && WAITS_AT(1) -> brought = by[1]; place[1] = PROCESSING; printf("| a blocking move gives job 2 to consumer 1\n") }
-  :: d_step { c == 0 && brought != NONE -> arrive_moved(c) }
+  /* The blocking move. Its answer may be lost: then the sweep finds the item. */
+  :: step { FREE_TO_SEND(c) && slot[c] == EMPTY && WAITS(0) -> move(c, 0) }
+  :: step { FREE_TO_SEND(c) && slot[c] == EMPTY && WAITS(1) -> move(c, 1) }
+  :: step { slot[c] == BROUGHT -> new_number(c); arrive(c, my_bytes[c], MOVED) }
 #if LOST
-  :: d_step { c == 0 && brought != NONE && lost -> lost--; brought = NONE; printf("| the answer to the move is lost\n") }
+  :: step { slot[c] == BROUGHT && losses -> losses--; let_go(c); printf("| the answer to the move is lost\n") }
 #endif
+#endif
+
+#if LOST
+  /* After a claim's lost answer. */
+  :: step { doubt[c] && !stray[c] -> find_stray(c) }
+  :: step { stray[c] -> settle(stray[c], stray_token[c], back); stray[c] = 0; stray_token[c] = 0 }
 #endif
   od
 }

@@ -1,51 +1,75 @@
-/* What the scripts and consumers of this model rest on; each with what is left when -D takes it away. */
+/* What the protocol rests on, by name; and what is left of it when -D takes it away. */
 
-#ifdef FENCE_BY_ID          /* settle: whoever has the id may end the claim */
-#define CURRENT(k, t, mine) tok[k]
+#ifdef TOKEN_UNREAD              /* settle: whoever has the id */
+#define CURRENT(id, t) token[id]
 #else
-#ifdef FENCE_BY_BYTES       /* settle: whoever has the bytes */
-#define CURRENT(k, t, mine) (COPIES(mine) > 0)
+#ifdef TOKEN_UNNUMBERED          /* settle: the same consumer, whatever the number of its claim */
+#define CURRENT(id, t) (token[id] > SWEPT && OWNER(token[id]) == OWNER(t))
 #else
-#ifdef FENCE_BY_NAME        /* settle: the same consumer, whatever the number of its claim */
-#define CURRENT(k, t, mine) (tok[k] > SWEPT && SAME_NAME(tok[k], t))
-#else
-#define CURRENT(k, t, mine) (tok[k] == t)
-#endif
+#define CURRENT(id, t) (token[id] == t)
 #endif
 #endif
 
-#ifdef FENCE_BY_BYTES
-#define SETTLED(k, mine) mine
+#ifdef EXTEND_ANY                /* extend does not read the token */
+#define EXTENDS(id, t) token[id]
 #else
-#define SETTLED(k, mine) cb[k]
+#define EXTENDS(id, t) (token[id] == t)
 #endif
 
-#ifdef WRITE_FIRST          /* settle writes the job's new place before it knows that the old one is there */
-#define FOUND(how) (w < NJ || how != done)
+#ifdef SETTLE_UNSEEN             /* settle writes the new place though LREM found nothing */
+#define SETTLES(how) (w < 2 || how == back)
 #else
-#define FOUND(how) (w < NJ)
+#ifdef SETTLE_LEAVES_ITEM        /* settle ends the lease, and does not LREM */
+#define SETTLES(how) false
+#else
+#define SETTLES(how) (w < 2)
+#endif
 #endif
 
-#ifdef EXTEND_BY_ID         /* extend does not compare the token */
-#define EXTENDS(k, t) tok[k]
+#ifdef RECLAIM_UNSEEN            /* so does reclaim */
+#define RECLAIMS true
 #else
-#define EXTENDS(k, t) (tok[k] == t)
+#define RECLAIMS (w < 2)
 #endif
 
-#ifdef NO_OWNER_CHECK       /* adopt takes over any lease */
-#define TAKES_OVER(k, bytes) true
+#ifdef ADOPT_UNSEEN              /* adopt does not look whether the item is there */
+#define FREE(item, id) true
+#define FOUND true
 #else
-#define TAKES_OVER(k, bytes) (tok[k] == SWEPT && cb[k] == bytes)
+#ifdef ADOPT_OVER_EQUAL          /* adopt does not see that an equal item is somebody's */
+#define FREE(item, id) (COPIES(item) > 0)
+#else
+#define FREE(item, id) (COPIES(item) > (BY_ID(item) && token[ID(item)] > SWEPT))
+#endif
+#define FOUND (w < 2)
 #endif
 
-#ifdef NO_FREE_COPY         /* adopt takes an item that is somebody's under the id that both came with */
-#define FREE_COPIES(bytes) (COPIES(bytes) - (tok[k] > SWEPT && cb[k] == bytes))
+#ifdef ADOPT_ANY                 /* adopt takes over any lease of its id */
+#define TAKES_OVER(id, item) true
 #else
-#define FREE_COPIES(bytes) (COPIES(bytes) - (ID(bytes) && tok[ID(bytes)] > SWEPT && cb[ID(bytes)] == bytes))
+#define TAKES_OVER(id, item) (token[id] == SWEPT && claimed[id] == item)
 #endif
 
-#ifdef NO_CRASH_BOUND       /* reclaim never gives a job up */
-#define AFTER_CRASH(x) PENDING
+#ifdef CLAIM_ANY                 /* claim does not look whether its id is in use */
+#define IN_USE(id) false
 #else
-#define AFTER_CRASH(x) (CRASHED(x) + 1 < MAX_CRASHES -> PENDING : DEAD)
+#define IN_USE(id) token[id]
+#endif
+
+#ifdef SWEEP_UNCOUNTED           /* sweep does not count the leases of owners among those of equal items */
+#define SWEPT_LEASES(item) NUMBERED(item)
+#else
+#define SWEPT_LEASES(item) LEASES(item)
+#endif
+
+#ifdef CRASHES_UNBOUNDED         /* reclaim never gives a job up */
+#define AFTER_CRASH(item) PENDING
+#else
+#define AFTER_CRASH(item) (CRASHED(item) + 1 < MAX_CRASHES -> PENDING : DEAD)
+#endif
+
+#ifdef STRAYS_BY_ID              /* after a lost answer: what has the id of the job in hand is not released */
+#define KNOWS(c, id) (slot[c] && my_id[c] == id)
+#else
+#define KNOWS(c, id) (slot[c] && my_id[c] == id && my_token[c] == token[id])
 #endif

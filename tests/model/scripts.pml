@@ -1,199 +1,187 @@
-/* What the scripts of src/headrace/scripts compare, take and write: each is one indivisible step.
- *
- * Equal items are alike. `take` is LREM: `w` becomes the item, NJ if there is none. It gives a caller
- * the copy that suits it best, so that an assertion fails only when no reading of the state is right. */
+/* The scripts of src/headrace/scripts, as far as they decide who holds a job: what they compare, take and write. */
 
-inline take(bytes, who) {
-  w = (AT(0, bytes) && holder[0] == who -> 0 : (AT(1, bytes) && holder[1] == who -> 1 :
-      (AT(0, bytes) && !holder[0] -> 0 : (AT(1, bytes) && !holder[1] -> 1 :
-      (AT(0, bytes) -> 0 : (AT(1, bytes) -> 1 : NJ))))))
+/* LREM: `w` is the item that was taken, 2 if there is none. Equal items are alike: the caller gets the one that
+ * suits it best, so that an assertion fails only when it fails for either. */
+inline take(item, t) {
+  w = (AT(0, item) && holder[0] == t -> 0 : (AT(1, item) && holder[1] == t -> 1 :
+      (AT(0, item) && !holder[0] -> 0 : (AT(1, item) && !holder[1] -> 1 :
+      (AT(0, item) -> 0 : (AT(1, item) -> 1 : 2))))))
 }
 
-inline put(where, bytes) {
-  assert(w < NJ);                 /* I2: what is written anywhere was taken from elsewhere */
-  assert(DELIVERY(bytes) < 7);    /* a bound of the model */
+/* LPUSH of what was taken, elsewhere. */
+inline put(where, item) {
+  assert(w < 2);                                       /* I2: a job that is written somewhere was taken elsewhere */
   place[w] = where;
-  by[w] = (where >= DONE -> 0 : bytes);
-  holder[w] = 0;
-  printf("|   job %d is %e\n", w + 1, WORD(where))
+  by[w] = (where == PENDING -> item : 0);
+  holder[w] = 0
 }
 
-inline drop(name) { tok[name] = 0; cb[name] = 0; past[name] = 0 }
-
-inline check(bytes) {
-  assert(HELD(0) && HELD(1));     /* I2: whoever was granted a job has its lease */
-  assert(ONE_LEASE(bytes))        /* I2, I9: there are not more leases than items */
+inline grant(id, t, item) {
+  token[id] = t; claimed[id] = item; past[id] = 0
 }
 
-inline fresh_id() {
-  f = 1;
-  do :: ID_USED(f) -> f++ :: else -> break od;
-  assert(f <= K)                  /* a bound of the model */
+inline drop(id) {
+  token[id] = 0; claimed[id] = 0; past[id] = 0
 }
 
-/* claim.lua, for one job. */
-inline claim(j, t) {
-  g = by[j];
+inline new_id(id) {
+  assert(ids < IDS - 1);                               /* a bound of the model: more ids are needed */
+  ids++;
+  id = ids
+}
+
+/* claim.lua: pending job i goes to processing, with lease and token. Which waits longest does not matter here.
+ * A bare job gets no lease: who claimed it adopts it. */
+inline claim(i, t) {
+  item = by[i];
   if
-  :: ID(g) ->
-    k = ID(g);
-#ifndef NO_RENAME
-    if
-    :: tok[k] -> fresh_id(); g = WITH_ID(g, f); k = f
-    :: else
-    fi;
-#endif
-    assert(!tok[k]);              /* I9: a claim takes the lease of no other */
-    by[j] = g; holder[j] = t; tok[k] = t; cb[k] = g; past[k] = 0
-  :: else                         /* bare: it gets its lease when it is adopted */
-  fi;
-  place[j] = PROCESSING;
-  check(g);
-  printf("| claim: consumer %d gets job %d (id %d, token %d)\n", OWNER(t) + 1, j + 1, ID(g), t)
-}
-
-/* lib/numbered.lua: of the leases of equal bare items the last one goes. */
-inline drop_numbered(bytes) {
-  n = (nb[1] == bytes -> 1 : 0);
-  nb[0] = nb[1 - n]; npast[0] = npast[1 - n];
-  nb[1] = NONE; npast[1] = 0
-}
-
-inline forget_given(bytes) {
-  if
-  :: SURPLUS(bytes) && NUMBERED(bytes) -> drop_numbered(bytes)
-  :: SURPLUS(bytes) && !NUMBERED(bytes) && tok[ID(bytes)] == SWEPT -> drop(ID(bytes))
+  :: ID(item) && IN_USE(ID(item)) -> new_id(id_); item = WITH_ID(item, id_)    /* one lease an id */
   :: else
-  fi
+  fi;
+  if
+  :: ID(item) ->
+    assert(!token[ID(item)]);                          /* I9: a claim takes nobody's lease */
+    by[i] = item; holder[i] = t;
+    grant(ID(item), t, item)
+  :: else
+  fi;
+  place[i] = PROCESSING;
+  printf("| claim: consumer %d gets job %d (id %d, token %d)\n", OWNER(t) + 1, i + 1, ID(item), t);
+  check(item)
 }
 
-/* adopt.lua. `bytes`: as its caller moved it. */
-inline adopt(bytes, id, t) {
-  k = id;
+/* lib/numbered.lua: the leases of equal bare items are alike, as they are. The last one goes. */
+inline drop_numbered(bare) {
+  n = (numbered[1] == bare -> 1 : 0);
+  numbered[0] = numbered[1 - n]; numbered_past[0] = numbered_past[1 - n];
+  numbered[1] = NONE; numbered_past[1] = 0
+}
+
+/* adopt.lua: leases a bare item that its caller moved, under an id; or renews what the caller has. */
+inline adopt(moved, id, t) {
+  owner = token[id];
   if
-  :: tok[k] != t && FREE_COPIES(bytes) <= 0 -> a = GONE
-  :: tok[k] != t && FREE_COPIES(bytes) > 0 && tok[k] && !TAKES_OVER(k, bytes) -> a = DUPLICATE
+  :: owner != t && !FREE(moved, id) -> answer = lost
+  :: owner != t && FREE(moved, id) && owner && !TAKES_OVER(id, moved) -> answer = duplicate
   :: else ->
-    given = !tok[k];
-    job = (tok[k] == t -> cb[k] : bytes);
-    take(job, t);
+    item = (owner == t -> claimed[id] : moved);
+    take(item, t);
     if
-    :: w == NJ -> a = GONE
-    :: else ->
-      assert(!holder[w] || holder[w] == t);   /* I9: an adoption takes nobody's claim */
-      by[w] = WITH_ID(bytes, id); holder[w] = t; tok[k] = t; cb[k] = by[w]; past[k] = 0;
-#ifndef KEEP_GIVEN
+    :: FOUND ->
+      assert(w < 2);                                   /* I2: only an item that is there gets a lease */
+      assert(!holder[w] || holder[w] == t);            /* I4: an adoption takes nobody's claim */
+      by[w] = WITH_ID(moved, id); holder[w] = t;
+      grant(id, t, by[w]);
+#ifndef ADOPT_KEEPS_GIVEN
+      /* The sweep may have leased the item under its digest, or under an id that was then in use. */
       if
-      :: given -> forget_given(bytes)
+      :: !owner && SURPLUS(moved) && NUMBERED(moved) -> drop_numbered(moved)
+      :: !owner && SURPLUS(moved) && !NUMBERED(moved) && token[ID(moved)] == SWEPT -> drop(ID(moved))
       :: else
       fi;
 #endif
-      check(bytes); check(cb[k]);
-      a = OK
+      check(moved); check(by[w]);
+      answer = ok
+    :: else -> answer = lost                           /* adopted before; a plain LREM took it */
     fi
   fi;
-  printf("| adopt by consumer %d (id %d, token %d): %e\n", OWNER(t) + 1, id, t, ANSWER(a))
+  printf("| adopt: consumer %d (id %d, token %d): %e\n", OWNER(t) + 1, id, t, answer)
 }
 
-/* settle.lua, for one outcome. `mine`: the job's bytes, as its consumer knows them. */
-inline settle(id, t, how, mine) {
-  k = id;
-  printf("| settle by consumer %d: %e (id %d, token %d; the current one is %d)\n",
-    OWNER(t) + 1, how, id, t, tok[k]);
+/* settle.lua, for one outcome: done, or back to pending (a retry or a release). */
+inline settle(id, t, how) {
+  printf("| settle: consumer %d, %e (id %d, token %d; the current one is %d)\n", OWNER(t) + 1, how, id, t, token[id]);
   if
-  :: CURRENT(k, t, mine) ->
-    job = SETTLED(k, mine);
-    take(job, t);
-    assert(w == NJ || holder[w] == t);        /* I4: only the current claim settles */
+  :: CURRENT(id, t) ->
+    item = claimed[id];
+    take(item, t);
+    assert(w == 2 || holder[w] == t);                  /* I4: only the current claim settles */
     if
-    :: FOUND(how) ->
-      given = (how == done -> DONE : PENDING);
-      x = (how == retry -> mine : job) + ONE_DELIVERY;
-      put(given, x)
-    :: else                                   /* lost: a plain LREM took it */
+    :: SETTLES(how) -> put((how == done -> DONE : PENDING), item)
+    :: else -> skip                                    /* lost: a plain LREM took it */
     fi;
-#ifndef KEEP_LEASE
-    drop(k);
-#endif
-    check(job)
-  :: else                                     /* lost */
+    drop(id);
+    check(item)
+  :: else -> skip                                      /* lost: it changes nothing */
   fi
 }
 
-/* extend.lua, for one lease: moves its deadline. That it also ends the leases of a consumer that is gone
- * is here a lease that runs out. */
+/* extend.lua, for one lease. */
 inline extend(id, t) {
-  k = id;
-  printf("| extend by consumer %d (id %d, token %d; the current one is %d)\n",
-    OWNER(t) + 1, id, t, tok[k]);
+  printf("| extend: consumer %d (id %d, token %d; the current one is %d)\n", OWNER(t) + 1, id, t, token[id]);
   if
-  :: EXTENDS(k, t) ->
-    assert(tok[k] == t);                      /* I4: only the current claim extends */
-    past[k] = 0
-  :: else                                     /* lost */
+  :: EXTENDS(id, t) ->
+    assert(token[id] == t);                            /* I4: only the current claim extends */
+    past[id] = 0
+  :: else -> skip                                      /* lost */
   fi
 }
 
-/* reclaim.lua: item `w`, the lease of which is past, is runnable again, or dead. */
-inline give_back(t) {
-  assert(!holder[w] || holder[w] == t);       /* I9: nobody's live claim is taken away */
-  x = by[w];
-  if
-  :: !ID(x) -> put(PENDING, x)
-  :: else -> put(AFTER_CRASH(x), x + ONE_CRASH)
-  fi;
-  check(x);
-  assert(place[w] == DEAD || CRASHED(by[w]) < MAX_CRASHES);   /* I6: crashes are bounded */
-  assert(t != SWEPT || stalls < STALLS || inherited || COPIES(x) >= AWAITED(x))   /* I9: a bare item has its time */
-}
-
-inline reclaim(name) {
-  printf("| reclaim: lease %d\n", name);
-  assert(past[name]);                         /* I9: a lease is taken away only when it is past */
-  job = cb[name]; n = tok[name];
-  drop(name);
-  take(job, n);
-  if
-  :: w < NJ -> give_back(n)
-#ifdef REVIVE
-  :: else -> put(PENDING, job)
-#else
-  :: else                                     /* a plain LREM took it */
-#endif
-  fi
-}
-
-inline reclaim_numbered(o) {
-  printf("| reclaim: lease ~%d\n", o + 1);
-  job = nb[o];
-  given = COPIES(job) && !SURPLUS(job);       /* else it is this one the item of which is gone */
-  n = (nb[1] == job -> 1 : 0);
-  npast[o] = npast[n];
-  drop_numbered(job);
-  if
-  :: given -> take(job, SWEPT); give_back(SWEPT)
-  :: else
-  fi
-}
-
-/* sweep.lua, for the items of some bytes. */
-inline sweep(bytes) {
+/* sweep.lua, for the items of the same bytes, of which the call sees so many: each without a lease gets one. */
+inline sweep(bare, seen) {
   do
-  :: LEASES(bytes) < COPIES(bytes) ->
-#ifdef SWEEP_REQUEUES
-    take(bytes, SWEPT); give_back(SWEPT)
-#else
+  :: SWEPT_LEASES(bare) < seen ->
     if
-    :: ID(bytes) && !tok[ID(bytes)] ->
-      tok[ID(bytes)] = SWEPT; cb[ID(bytes)] = bytes;
-      printf("| sweep: lease %d for a bare item\n", ID(bytes))
+    :: ID(bare) && !token[ID(bare)] ->
+      grant(ID(bare), SWEPT, bare);
+      printf("| sweep: a lease for a bare item (id %d)\n", ID(bare))
     :: else ->
-      assert(nb[1] == NONE);                  /* a bound of the model */
-      n = (nb[0] == NONE -> 0 : 1);
-      nb[n] = bytes;
-      printf("| sweep: lease ~%d for a bare item\n", n + 1)
+      assert(numbered[1] == NONE);                     /* I2: two items have no more than two leases */
+      n = (numbered[0] == NONE -> 0 : 1);
+      numbered[n] = bare; numbered_past[n] = 0;
+      printf("| sweep: a lease for a bare item (~%d)\n", n + 1)
     fi
-#endif
   :: else -> break
-  od
+  od;
+  check(bare)
+}
+
+/* Item `w`, the lease of which is past, is runnable again, or dead. */
+inline give_back(t, cause) {
+  item = by[w];
+  assert(cause == TOO_SLOW || !IN_HAND(0, ID(item), t) && !IN_HAND(1, ID(item), t));   /* I9: a live holder keeps it */
+  if
+  :: ID(item) ->                                       /* a crash is counted, though no code ran to report it */
+    assert(t == SWEPT || cause == TOO_SLOW || dead[OWNER(t)] || came_late);  /* I6: charged for a lost consumer only */
+    put(AFTER_CRASH(item), item + ONE_CRASH)
+  :: else -> put(PENDING, item)                        /* exactly as it was: its next consumer adopts it */
+  fi;
+  check(item);
+  assert(place[w] == DEAD || CRASHED(by[w]) < MAX_CRASHES);    /* I6: crashes are bounded */
+  assert(t != SWEPT || UNTIMELY || COPIES(item) >= AWAITED(item))    /* I9: who moved it gets the time to work */
+}
+
+/* reclaim.lua, for one lease under an id. */
+inline reclaim(id) {
+  owner = token[id]; why = past[id]; item = claimed[id];
+  assert(why);                                         /* I9: only a lease that is past is taken away */
+  drop(id);
+  take(item, owner);
+  printf("| reclaim: lease %d is past, its item is %e\n", id, (w < 2 -> there : gone));
+  if
+  :: RECLAIMS ->
+    assert(w < 2);                                     /* I2: what is put back was there */
+    assert(!holder[w] || holder[w] == owner);          /* I9: nothing is taken from another's claim */
+    give_back(owner, why)
+  :: else -> skip                                      /* a plain LREM took it */
+  fi
+}
+
+/* reclaim.lua, for one lease under a digest. */
+inline reclaim_numbered(o) {
+  item = numbered[o];
+  /* With more leases than items, it is this one the item of which is gone. */
+  found = COPIES(item) && !SURPLUS(item);
+  n = (numbered[1] == item -> 1 : 0);
+  numbered_past[o] = numbered_past[n];
+  drop_numbered(item);
+  printf("| reclaim: lease ~%d is past, its item is %e\n", o + 1, (found -> there : gone));
+  if
+  :: found ->
+    take(item, 0);
+    assert(w < 2);                                     /* I2: what is put back was there */
+    assert(!holder[w]);                                /* I9: nothing is taken from anybody's claim */
+    give_back(SWEPT, RAN_OUT)
+  :: else -> skip                                      /* a plain LREM took it */
+  fi
 }

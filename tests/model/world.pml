@@ -1,143 +1,178 @@
-/* What goes on around the consumers: maintenance, time, faults, a plain consumer, a late request. */
+/* What goes on around the consumers: maintenance, time, faults, a plain consumer, late requests. */
 
-#define EACH_NAME(step) step(1) step(2) step(3) step(4)
+#define EACH_ID(option) option(1) option(2) option(3) option(4) option(5)
 
-/* maintenance.py: whoever leads. Each step is a script, so its own death loses nothing. */
-#define BARE_AT(i) (place[i] == PROCESSING && LEASES(by[i]) < COPIES(by[i]))
-#define RECLAIM(name) :: d_step { past[name] -> reclaim(name) }
-#define FIND(name) :: d_step { past[name] && !found -> found = name }
+/* Maintenance: whoever leads. Each step is one script: a leader that dies leaves nothing half done. */
+#define BARE(i, seen) (place[i] == PROCESSING && SWEPT_LEASES(by[i]) < (seen))
+#define RECLAIM(id) :: step { past[id] -> reclaim(id) }
+#define FIND(id) :: step { past[id] && !expired -> expired = id }
+#define TAKE_AWAY(id) :: step { past[id] && taken == NONE -> item = claimed[id]; whose = token[id]; drop(id); \
+  take(item, whose); place[w] = NOWHERE; holder[w] = 0; taken = w; printf("| reclaim takes job %d\n", w + 1) }
 
-proctype Maintenance() {
-#ifdef NO_RECHECK
-  byte found;   /* the one call finds what has expired, the next one takes it away */
+proctype Leader() {
+#ifdef RECLAIM_UNCHECKED
+  byte expired;                  /* one call finds what has expired, the next one takes it away */
+#endif
+#ifdef RECLAIM_IN_TWO
+  byte taken = NONE, whose;      /* one call takes an item, the next one puts it back */
 #endif
 end:
   do
 #ifndef NO_SWEEP
-  :: d_step {
-      BARE_AT(0) || BARE_AT(1) ->
-      if :: BARE_AT(0) -> g = by[0]; sweep(g) :: else fi;
-      if :: BARE_AT(1) -> g = by[1]; sweep(g) :: else fi
-    }
-#endif
-#ifdef NO_RECLAIM
+#ifdef SWEEP_TAKES
+  :: step { BARE(0, 1) -> take(by[0], 0); printf("| sweep: a bare item is put back\n"); give_back(SWEPT, RAN_OUT) }
 #else
-#ifdef NO_RECHECK
-  EACH_NAME(FIND)
-  :: d_step { found -> f = found; found = 0; reclaim(f) }
-#else
-  EACH_NAME(RECLAIM)
+  :: step { BARE(0, COPIES(by[0])) -> sweep(by[0], COPIES(by[0])) }
+  :: step { BARE(1, COPIES(by[1])) -> sweep(by[1], COPIES(by[1])) }
+  /* Of equal items with an id it counts those alone that it sees in one call. */
+  :: step { BARE(0, 1) && ID(by[0]) && COPIES(by[0]) == 2 -> sweep(by[0], 1) }
 #endif
-  :: d_step { npast[0] -> reclaim_numbered(0) }
-  :: d_step { npast[1] -> reclaim_numbered(1) }
+#endif
+#ifndef NO_RECLAIM
+#ifdef RECLAIM_UNCHECKED
+  EACH_ID(FIND)
+  :: step { expired -> reclaim(expired); expired = 0 }
+#else
+#ifdef RECLAIM_IN_TWO
+  EACH_ID(TAKE_AWAY)
+  :: step { taken != NONE -> w = taken; give_back(whose, TOO_SLOW); taken = NONE }
+  :: step { taken != NONE && crashes -> crashes--; taken = NONE; printf("| the leader dies\n") }
+#else
+  EACH_ID(RECLAIM)
+#endif
+#endif
+  :: step { numbered_past[0] -> reclaim_numbered(0) }
+  :: step { numbered_past[1] -> reclaim_numbered(1) }
 #endif
   od
 }
 
-/* Who lives extends, settles or adopts in time; so a lease runs out only when nobody cares for it. */
-#define CARES(c, name) (life[c] != FALLEN && tok[name] >= FIRST_TOKEN(c) \
-  && SAME_NAME(tok[name], FIRST_TOKEN(c)) && (doubt[c] || (sent[c] & CLAIM && number[c] == tok[name]) \
-  || IN_HAND(2 * c, name) || IN_HAND(2 * c + 1, name)))
-#define IN_HAND(s, name) (st[s] && sid[s] == name && tt[s] == tok[name])
-#define GIVEN(x) ((ID(x) && tok[ID(x)] == SWEPT && LIVE_AS(x, ID(x))) \
-  + (nb[0] == (x) && !npast[0]) + (nb[1] == (x) && !npast[1]))
-#define FREE(name) (tok[name] && !past[name] && (tok[name] == SWEPT -> \
-  GIVEN(cb[name]) > AWAITED(cb[name]) : !CARES(0, name) && !CARES(1, name)))
-#define FREE_NUMBERED(o) (nb[o] != NONE && !npast[o] && GIVEN(nb[o]) > AWAITED(nb[o]))
-#define RUN_OUT(name) \
-  :: d_step { FREE(name) -> past[name] = 1; printf("| lease %d runs out: nobody cares for it\n", name) }
+/* Time. A lease runs out some time after its last holder has gone, and not while somebody keeps it: that it takes
+ * three missed extensions is what a lease's length is for. When that fails is a fault, TOO_SLOW. */
+#ifdef NO_EXTEND
+#define EXTENDED(c, id) false
+#else
+#define EXTENDED(c, id) (slot[c] && my_id[c] == id && my_token[c] == token[id])
+#endif
+#define KEEPS(c, id) (!dead[c] && BY(token[id], c) && (EXTENDED(c, id) || doubt[c] || stray[c] \
+  || claims[c] && TOKEN(c, my_number[c]) == token[id]))
+#define GIVEN(item) ((ID(item) && token[ID(item)] == SWEPT && claimed[ID(item)] == (item) && !past[ID(item)]) \
+  + (numbered[0] == (item) && !numbered_past[0]) + (numbered[1] == (item) && !numbered_past[1]))
+#ifdef BARE_FOREVER
+#define OUTLIVES(item) false
+#else
+#define OUTLIVES(item) (GIVEN(item) > AWAITED(item))
+#endif
+#define LIVES(id) (token[id] && !past[id])
+#define UNKEPT(id) (LIVES(id) && (token[id] == SWEPT -> OUTLIVES(claimed[id]) : !KEEPS(0, id) && !KEEPS(1, id)))
+#define NUMBERED_LIVES(o) (numbered[o] != NONE && !numbered_past[o])
+#define NUMBERED_UNKEPT(o) (NUMBERED_LIVES(o) && OUTLIVES(numbered[o]))
+
+#define RUN_OUT(id) :: step { UNKEPT(id) -> past[id] = RAN_OUT; printf("| lease %d runs out\n", id) }
 
 proctype Time() {
 end:
   do
-  EACH_NAME(RUN_OUT)
-  :: d_step { FREE_NUMBERED(0) -> npast[0] = 1; printf("| the sweep's lease 1 runs out\n") }
-  :: d_step { FREE_NUMBERED(1) -> npast[1] = 1; printf("| the sweep's lease 2 runs out\n") }
+  EACH_ID(RUN_OUT)
+  :: step { NUMBERED_UNKEPT(0) -> numbered_past[0] = 1; printf("| lease ~1 runs out\n") }
+  :: step { NUMBERED_UNKEPT(1) -> numbered_past[1] = 1; printf("| lease ~2 runs out\n") }
   od
 }
 
-inline fall(c) {
+#if CRASHES || STALLS
+#define STALL(id) :: step { stalls && LIVES(id) && !UNKEPT(id) -> stalls--; past[id] = TOO_SLOW; \
+  printf("| lease %d runs out: its holder is too slow\n", id) }
+
+inline die(c) {
   crashes--;
-  clear(2 * c); clear(2 * c + 1);
-  end_trip(c);
-  if :: c == 0 -> brought = NONE :: else fi;
-  xid[2 * c] = 0; xt[2 * c] = 0; xid[2 * c + 1] = 0; xt[2 * c + 1] = 0;
-  life[c] = FALLEN; doubt[c] = 0;
+  dead[c] = 1;
+  let_go(c); end_trip(c);
+#ifdef CLAIM_IN_TWO
+  popped[c] = 0;
+#endif
+  doubt[c] = 0; stray[c] = 0; stray_token[c] = 0;
   printf("| consumer %d dies\n", c + 1)
 }
 
-#define MAY_FALL(c) (crashes && life[c] == ALIVE && !inc[c])
-
-#define STALL(name) \
-  :: d_step { stalls && tok[name] && !past[name] && !FREE(name) -> stalls--; past[name] = 1; \
-    printf("| lease %d runs out: its holder was too slow\n", name) }
-
-#if STALLS || CRASHES || TAKEN
+/* At least one consumer stays. When a supervisor ends a dead one's leases, they run out at once: that is in Time. */
 proctype Faults() {
 end:
   do
 #if STALLS
-  EACH_NAME(STALL)
-  :: d_step { stalls && nb[0] != NONE && !npast[0] && !FREE_NUMBERED(0) -> stalls--; npast[0] = 1; printf("| the sweep's lease 1 runs out: too slow\n") }
-  :: d_step { stalls && nb[1] != NONE && !npast[1] && !FREE_NUMBERED(1) -> stalls--; npast[1] = 1; printf("| the sweep's lease 2 runs out: too slow\n") }
-#endif
-#if TAKEN
-  :: d_step { taken && place[0] == PROCESSING -> taken--; inherited = 1; w = 0; put(DONE, 0) }
-  :: d_step { taken && place[1] == PROCESSING -> taken--; inherited = 1; w = 1; put(DONE, 0) }
+  EACH_ID(STALL)
+  :: step { stalls && NUMBERED_LIVES(0) && !NUMBERED_UNKEPT(0) -> stalls--; numbered_past[0] = 1; \
+    printf("| lease ~1 runs out: who moved its item is too slow\n") }
+  :: step { stalls && NUMBERED_LIVES(1) && !NUMBERED_UNKEPT(1) -> stalls--; numbered_past[1] = 1; \
+    printf("| lease ~2 runs out: who moved its item is too slow\n") }
 #endif
 #if CRASHES
-  :: d_step { MAY_FALL(0) -> fall(0) }
-  :: d_step { MAY_FALL(1) -> fall(1) }
-#ifdef LATE
-  :: d_step { MAY_FALL(0) && rest[0] && !lop[0] -> leave_behind(0); fall(0) }
-  :: d_step { MAY_FALL(1) && rest[1] && !lop[1] -> leave_behind(1); fall(1) }
-#endif
+  :: step { crashes && !dead[0] && !dead[1] -> die(0) }
+  :: step { crashes && !dead[0] && !dead[1] -> die(1) }
 #ifdef PLAIN
-  :: d_step { crashes && plain != NONE -> crashes--; plain = NONE; printf("| the plain consumer dies\n") }
+  :: step { crashes && plain != NONE -> crashes--; plain = NONE; printf("| the plain consumer dies\n") }
 #endif
 #endif
   od
 }
-
 #endif
 
 #ifdef PLAIN
+inline plain_move(i) {
+  plain = by[i]; place[i] = PROCESSING;
+  printf("| plain consumer: moves job %d\n", i + 1)
+}
+
+/* BRPOPLPUSH queue queue:processing; work; LREM queue:processing 1 JOB. */
 proctype Plain() {
 end:
   do
-  :: d_step { plain == NONE && WAITS_AT(0) -> plain = by[0]; place[0] = PROCESSING; printf("| the plain consumer moves job 1\n") }
-  :: d_step { plain == NONE && WAITS_AT(1) -> plain = by[1]; place[1] = PROCESSING; printf("| the plain consumer moves job 2\n") }
-  :: d_step {
+  :: step { plain == NONE && WAITS(0) -> plain_move(0) }
+  :: step { plain == NONE && WAITS(1) -> plain_move(1) }
+  :: step {
       plain != NONE ->
-      printf("| the plain consumer has done what it moved\n");
-      take(plain, 0);
-      if :: w < NJ -> put(DONE, 0) :: else fi;
-      if :: LEASES(plain) > COPIES(plain) -> inherited = 1 :: else fi;
-      plain = NONE
+      item = plain;
+      take(item, 0);
+      if
+      :: w < 2 -> put(DONE, 0)
+      :: else -> skip                                  /* it was too slow */
+      fi;
+      orphan = orphan || LEASES(item) > COPIES(item);
+      plain = NONE;
+      printf("| plain consumer: LREM\n")
     }
   od
 }
 #endif
 
 #ifdef LATE
-#define LATE_STORY(c) printf("| late, from a connection of consumer %d that broke:\n", c + 1)
-#define ARRIVES(c) \
-  :: d_step { lop[c] == SETTLES -> LATE_STORY(c); settle(lid[c], lt[c], lverb[c], lb[c]); forget_late(c) } \
-  :: d_step { lop[c] == ADOPTS -> LATE_STORY(c); adopt(lb[c], lid[c], lt[c]); forget_late(c) } \
-  :: d_step { lop[c] == CLAIM && WAITS_AT(0) -> LATE_STORY(c); claim(0, lt[c]); forget_late(c) } \
-  :: d_step { lop[c] == CLAIM && WAITS_AT(1) -> LATE_STORY(c); claim(1, lt[c]); forget_late(c) } \
-  :: d_step { lop[c] == CLAIM && place[0] != PENDING && place[1] != PENDING -> forget_late(c) }
+inline forget_late() { late = 0; late_id = 0; late_token = 0; late_bytes = 0; late_outcome = 0 }
 
+#define ARRIVES printf("| late, from a connection that broke:\n")
 proctype Network() {
 end:
   do
-  ARRIVES(0)
-  ARRIVES(1)
+  :: step { late == SETTLE_IT -> ARRIVES; settle(late_id, late_token, late_outcome); forget_late() }
+  :: step { late == ADOPT_IT -> ARRIVES; adopt(late_bytes, late_id, late_token); came_late = 1; forget_late() }
+  :: step { late == CLAIM_IT && WAITS(0) -> ARRIVES; claim(0, late_token); came_late = 1; forget_late() }
+  :: step { late == CLAIM_IT && WAITS(1) -> ARRIVES; claim(1, late_token); came_late = 1; forget_late() }
+  :: step { late == CLAIM_IT && !ANY_WAITS -> forget_late() }
   od
 }
 #endif
 
 #ifdef LIVENESS
-/* So that the model never stands still: spin finds no unfair end of a run that just stops. */
-active proctype Idle() { do :: true -> true od }
+/* Other things go on in the world: so every run is infinite, and it needs fairness that anything happens here. */
+proctype Others() {
+  do
+  :: step { true -> skip }
+  od
+}
+#else
+/* I10, I11: nothing can happen any more. As each step uses up a fault or brings a job nearer to its end, this is
+ * reached on every way. */
+proctype Quiet() {
+  timeout ->
+  assert(place[0] != NOWHERE && place[1] != NOWHERE);  /* I1: nothing is lost */
+  assert(ALL_OVER)                                     /* I10: in the end every job is over, and no lease is left */
+}
 #endif
