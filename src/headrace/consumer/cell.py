@@ -100,8 +100,8 @@ def _wait_for(stay: _Stay, claimed: Claimed, timeout_s: float | None) -> Answer:
         word = stay.hear(0.0 if died else _LOOK_S)
         if isinstance(word, Ended):
             return _answer(word)
-        if isinstance(word, NotFound):
-            raise NoCell(word.why)
+        if isinstance(word, NotFound):  # once it has begun it must not begin again, in the consumer
+            raise RuntimeError(f"its run was not judged: {word.why}") if begun else NoCell(word.why)
         if isinstance(word, Begun):
             begun, claimed.deadline = True, timeout_s and monotonic() + timeout_s
         elif died:

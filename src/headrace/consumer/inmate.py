@@ -74,7 +74,7 @@ class Begun:
 
 @dataclass(frozen=True, slots=True)
 class NotFound:
-    """The task was not found, or could not be imported: why."""
+    """The task was not found, or could not be imported; or something of ours failed: why."""
 
     why: str
 

@@ -12,6 +12,7 @@ import pytest
 
 from headrace import Headrace, wire
 from headrace.clock import monotonic
+from headrace.consumer import verdict
 from headrace.consumer.cell import Cell, NoCell
 from headrace.consumer.claimed import Claimed, read
 from headrace.consumer.verdict import Bench, ProcessDied
@@ -29,6 +30,16 @@ def end_by(number: int) -> None:
 
 @app.task
 def well() -> None: ...
+
+
+@app.task
+def leave_no_judge() -> None:
+    """In a process of its own, which ends with this job."""
+
+    def fail(*_: object) -> None:
+        raise ValueError("nobody judges")
+
+    verdict.of_run = fail  # type: ignore[assignment]
 
 
 if multiprocessing.parent_process() is None:  # so that a new process does not find it
@@ -52,6 +63,11 @@ def claimed(task: str, args: str = "[]") -> Claimed:
 def test_a_run_is_judged_where_it_ran(cell: Cell) -> None:
     answer = cell.run(claimed("well"))
     assert (answer.outcome, answer.error) == (Outcome("a", 7, "done"), None)
+
+
+def test_what_fails_after_a_run_is_no_reason_to_run_it_again(cell: Cell) -> None:
+    with pytest.raises(RuntimeError, match="its run was not judged: ValueError: nobody judges"):
+        cell.run(claimed("leave_no_judge"))
 
 
 @pytest.mark.parametrize(
