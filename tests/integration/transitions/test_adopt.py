@@ -317,6 +317,23 @@ class TestRefused:
         assert queue.check().leases == {}
 
 
+@pytest.mark.parametrize("place", ["pending", "stats", "leases", "claims"])
+@pytest.mark.parametrize("stopped", ["paused", "cancelled"])
+def test_a_key_of_a_wrong_type_loses_no_item(queue: Driver, place: str, stopped: str) -> None:
+    [moved] = queue.move_bare(A)
+    if stopped == "paused":
+        queue.pause()
+    else:
+        assert queue.cancel(A) == "requested"
+    key = getattr(queue.k, place)
+    assert queue.redis.delete(key) in (0, 1)
+    queue.redis.set(key, "wrong")
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        queue.adopt(moved, moved)
+    queue.redis.delete(key)
+    assert queue.redis.lrange(queue.k.processing, 0, -1) == [A]
+
+
 def test_nul_bytes_and_bytes_that_are_no_utf_8_are_adopted(queue: Driver) -> None:
     item = b'{"task":"\x00\xff"}'
     [moved] = queue.move_bare(item)
