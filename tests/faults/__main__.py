@@ -26,6 +26,7 @@ FULL_MINUTES = 15.0
 _LANES = 4  # classes at a time: they mostly wait, for leases
 _JOBS = 100_000
 _SHOWN = 4  # violations of one kind
+_REFUSALS = ("refused READONLY", "refused LOADING")
 _HEADER = (
     f"{'class':<38}{'faults':>7}{'jobs':>8}{'lost':>6}{'doubled':>9}{'stuck':>7}{'late':>7}{'stale':>7}"
     f"{'recovery p50':>14}{'p99':>8}{'took':>7}"
@@ -49,7 +50,9 @@ class Result:
 
     def line(self) -> str:
         v = self.verdict
-        events = sum(n for (what, _), n in self.faults.items() if not what.startswith("refused "))
+        # Most refusals follow from another fault; where nothing else was done, they are the faults.
+        others = sum(n for (what, _), n in self.faults.items() if not what.startswith("refused "))
+        events = others or sum(n for (what, _), n in self.faults.items() if what in _REFUSALS)
         return (
             f"{self.name:<38}{events:>7}{v.jobs:>8}{v.lost:>6}{v.doubled:>9}{v.stuck:>7}{v.late:>7}{v.stale:>7}"
             f"{_quantile(v.recoveries_s, 0.5):>14}{_quantile(v.recoveries_s, 0.99):>8}"

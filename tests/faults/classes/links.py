@@ -80,7 +80,8 @@ def refused_by_plan(bench: Bench) -> Verdict:
     with _replica(bench) as replica, _loading(bench) as loading:
         servers = {"refused READONLY": replica.url, "refused LOADING": loading.url}
         _by_plan(bench, tuple(servers), elsewhere=tuple(servers.items()))
-        return bench.finish(Terms(stranded_s=60.0))
+        must_hit = tuple((fault, "claim") for fault in servers)
+        return bench.finish(Terms(stranded_s=60.0, must_hit=must_hit))
 
 
 def _by_plan(bench: Bench, faults: tuple[str, ...], **options: Any) -> None:
