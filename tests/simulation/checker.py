@@ -89,6 +89,7 @@ class Checker:
         self._bare: dict[bytes, tuple[Node, float]] = {}
         self._lapsed: dict[bytes, float] = {}
         self._waits: dict[str, float] = {}
+        self._unheard: set[str] = set()  # tokens
 
     def wrong(self, what: str) -> None:
         self.world.note("WRONG", what)
@@ -166,6 +167,10 @@ class Checker:
         if self._seen % LOOK_EVERY == 0:
             self.look(queue)
 
+    def claimed_too_late(self, args: tuple[Any, ...], reply: Any) -> None:
+        """Note claims that their consumer had given up: nobody has them, and a lease ends them."""
+        self._unheard |= {f"{args[2]}:{number}" for number in range(args[3], args[3] + len(reply))}
+
     def _check_settle(self, before: dict[str, Any], args: tuple[Any, ...], reply: Any) -> None:
         seen = set()
         for outcome in outcomes_of(args[1:]):
@@ -181,7 +186,7 @@ class Checker:
     def _check_charges(self, queue: Queue, before: dict[str, Any]) -> None:
         for name, (owner, _) in before.items():
             consumer = owner.rpartition(":")[0]
-            if name in queue.leases or not consumer:
+            if name in queue.leases or not consumer or owner in self._unheard:
                 continue
             node = self.consumers[consumer]
             since = self.world.now - self.policy.grace_s - 2 * LEADER_LEASE_S
@@ -340,7 +345,9 @@ class Checker:
         if error is None:
             self.wrong(f"I7: a dead letter without its reason: {letter[:80]!r}")
             return -1
-        payload = wire.wrapped_payload(error)
+        # One that was malformed, and whose consumers died before they could say so, is a letter in one.
+        inner = wire.read_error(wire.redriven(letter))
+        payload = wire.wrapped_payload(error) or wire.wrapped_payload(inner)
         if payload is not None:
             key = next((job.key for job in self.jobs.values() if job.raw == payload), -1)
         else:

@@ -100,7 +100,11 @@ class Scenario:
         @app.task(name="poison")
         async def poison(key: int, ms: int) -> None:
             one = begin(key)
-            await asyncio.sleep(ms / 1000)
+            try:
+                await asyncio.sleep(ms / 1000)
+            except asyncio.CancelledError:
+                end(one, "stopped")
+                raise
             if ALONE.get():
                 end(one, "killed its cell")
                 raise ProcessDied("SIGKILL", None, 0, "")

@@ -109,7 +109,7 @@ class Server:
             return ReadOnlyError("You can't write against a read only replica.")
         try:
             if verb == "EVALSHA":
-                return self._script(connection, command)
+                return self._script(connection, client_id, command)
             run: Callable[..., Any] = getattr(self, f"_do_{verb.lower()}")
             return run(connection, client_id, *command[1:])
         except ResponseError as error:
@@ -117,7 +117,7 @@ class Server:
 
     # — scripts —
 
-    def _script(self, connection: Connection, command: Command) -> Any:
+    def _script(self, connection: Connection, client_id: int, command: Command) -> Any:
         sha, count = command[1], int(command[2])
         if sha not in self.known_scripts:
             return NoScriptError("No matching script. Please use EVAL.")
@@ -133,6 +133,8 @@ class Server:
         queue = self.queue(keys[0])
         before = self.checker.before(name, queue)
         reply = getattr(queue, f"run_{name}")(*args)
+        if name == "claim" and (not connection.is_open or connection.client_id != client_id):
+            self.checker.claimed_too_late(args, reply)
         self.checker.after(name, queue, before, args, reply, connection.node)
         return reply
 
