@@ -100,13 +100,13 @@ def producer_clock(patch: pytest.MonkeyPatch) -> None:
 def by_clock(patch: pytest.MonkeyPatch, scripts: set[str]) -> None:
     run = Server._script
 
-    def with_skew(self: Server, connection: Connection, command: Any) -> Any:
+    def with_skew(self: Server, connection: Connection, client_id: int, command: Any) -> Any:
         queue, skew = self.queue(command[3]), connection.node.skew_ms
         if self.name_of(command) not in scripts:
-            return run(self, connection, command)
+            return run(self, connection, client_id, command)
         self.jumped_ms += skew
         try:
-            return run(self, connection, command)
+            return run(self, connection, client_id, command)
         finally:
             self.jumped_ms -= skew
             queue.advance(-skew)
