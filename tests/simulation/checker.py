@@ -273,7 +273,7 @@ class Checker:
                 del self._bare[item]
             elif self.faults.excuses(node, since) or node.dead or self._was_busy(node):
                 del self._bare[item]
-            elif since < self.faults.outage_until + AFTER_OUTAGE_S:
+            elif since < self.faults.outage_until + 0.5:
                 del self._bare[item]  # asked for before, and given up before it was carried out
             elif self._waited_s(since) > ADOPTED_WITHIN_S:
                 self.wrong(f"I2: {node.name} moved {item[:60]!r} and has not leased it")
