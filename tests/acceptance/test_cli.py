@@ -357,10 +357,8 @@ def test_many_are_enqueued_with_an_id_each(headrace: Headrace, redis: Redis) -> 
     ran = headrace("produce", "echo", "--count", "2500")
     assert ran.lines == [job["id"] for job in jobs(redis)]
     assert len(set(ran.lines)) == 2500
-    assert ran.err in (
-        "",
-        "2,500 of 2,500 enqueued\n",
-    )  # where that takes long, it says how far it is
+    # Where that takes long, it says how far it is.
+    assert ran.err in ("", "2,500 of 2,500 enqueued\n")
 
 
 def test_each_line_read_makes_a_job(headrace: Headrace, redis: Redis) -> None:

@@ -26,6 +26,7 @@ OUTAGES = ("away", "restart", "stalled", "failover", "rollback")
 # What can take a lease from a consumer that did nothing wrong.
 DEATHS = ("crash", "crash at a call", "machine lost", "stopped", "partition", *MESSAGES)
 ADOPTED_WITHIN_S = 4.0  # by a healthy consumer: a round trip, and the one before it
+SERVED_WITHIN_S = 0.5  # what had to wait for the end of an outage, and whose clients may be gone
 AFTER_OUTAGE_S = 5.0  # until everybody has noticed that it is over
 MAX_ATTEMPTS = 2  # of every task
 STARTED_WITHIN_S = 9.0  # a blocking request may be that old (5 s), and have been refused before
@@ -169,7 +170,8 @@ class Checker:
 
     def claimed_too_late(self, args: tuple[Any, ...], reply: Any) -> None:
         """Note claims that their consumer had given up: nobody has them, and a lease ends them."""
-        self._unheard |= {f"{args[2]}:{number}" for number in range(args[3], args[3] + len(reply))}
+        _, _, _, *jobs = reply  # the word, now, when the next one is due
+        self._unheard |= {f"{args[2]}:{number}" for number, _ in enumerate(jobs, args[3])}
 
     def _check_settle(self, before: dict[str, Any], args: tuple[Any, ...], reply: Any) -> None:
         seen = set()
@@ -273,7 +275,7 @@ class Checker:
                 del self._bare[item]
             elif self.faults.excuses(node, since) or node.dead or self._was_busy(node):
                 del self._bare[item]
-            elif since < self.faults.outage_until + 0.5:
+            elif since < self.faults.outage_until + SERVED_WITHIN_S:
                 del self._bare[item]  # asked for before, and given up before it was carried out
             elif self._waited_s(since) > ADOPTED_WITHIN_S:
                 self.wrong(f"I2: {node.name} moved {item[:60]!r} and has not leased it")

@@ -292,9 +292,8 @@ class Scenario:
             with contextlib.suppress(StoreError):
                 await self._redrive(store)
         self.producing -= 1
-        while (
-            not self.quiet
-        ):  # a pause that was given up may arrive all the same, whenever it likes
+        # A pause that was given up may arrive all the same, whenever it likes.
+        while not self.quiet:
             await asyncio.sleep(5.0)
             with contextlib.suppress(StoreError):
                 await store.run(op.pause(K, paused=False))

@@ -106,6 +106,7 @@ def time_ms() -> Operation[float]:
 
 def connected() -> Operation[set[str]]:
     """Name the consumers that have a connection."""
+    # Names alone, and not ``clients``: it is asked each second, also where there are thousands.
     args = ("CLIENT", "LIST", "TYPE", "NORMAL")
     return command(*args, parse=lambda raw: set(texts(_NAMED.findall(raw))) - keys.PROGRAMS)
 
