@@ -91,6 +91,7 @@ class Checker:
         self._lapsed: dict[bytes, float] = {}
         self._waits: dict[str, float] = {}
         self._unheard: set[str] = set()  # tokens
+        self._charged: Counter[str] = Counter()  # ids, for claims that nobody heard of
 
     def wrong(self, what: str) -> None:
         self.world.note("WRONG", what)
@@ -172,6 +173,7 @@ class Checker:
         """Note claims that their consumer had given up: nobody has them, and a lease ends them."""
         _, _, _, *jobs = reply  # the word, now, when the next one is due
         self._unheard |= {f"{args[2]}:{number}" for number, _ in enumerate(jobs, args[3])}
+        self._charged.update(parts[0].id for parts in map(wire.split, jobs) if parts)
 
     def _check_settle(self, before: dict[str, Any], args: tuple[Any, ...], reply: Any) -> None:
         seen = set()
@@ -363,11 +365,12 @@ class Checker:
         failed = sum(run.how == "failed" for run in job.runs)
         if error.reason == "max_attempts" and failed < MAX_ATTEMPTS and not self._is_weak():
             self.wrong(f"I7: job {key} died after {failed} failures")
+        parts = wire.split(letter)
         deaths = sum(self.faults.counts[kind] for kind in DEATHS)
+        deaths += self._charged[parts[0].id] if parts else 0
         suspected = self.policy.max_crashes - SUSPECT_CRASHES
         if error.reason == "crashed" != job.fate and deaths < suspected and not self._is_weak():
             self.wrong(f"I6: job {key} ({job.fate}) died of crashes that another job caused")
-        parts = wire.split(letter)
         charged = parts[0].crashes if parts else 0
         if error.reason == "crashed" and charged < self.policy.max_crashes:
             self.wrong(f"I7: job {key} died as crashed after {charged} crashes")

@@ -22,6 +22,7 @@ from headrace.retry import Backoff
 from headrace.store import AsyncStore, Channel
 from tests.simulation.checker import MAX_ATTEMPTS, Checker, Job
 from tests.simulation.faults import Faults
+from tests.simulation.network import Network
 from tests.simulation.world import Node, World
 
 URL = "redis://127.0.0.1:1/0"  # nobody connects
@@ -31,7 +32,8 @@ PARKED_S = 3.0  # how long a job waits for a consumer that knows its task
 ALONE = ContextVar("alone", default=False)  # a suspect runs in a process of its own
 
 QUICK = "quick"
-PAUSES_S = (0.0, 0.0, 0.0, 0.4, 2.0, 4.9)  # the last: about as long as a blocking request
+AT_A_BLOCKS_END = -1.0
+PAUSES_S = (0.0, 0.0, 0.0, 0.4, 2.0, AT_A_BLOCKS_END)
 KINDS = (
     *(QUICK,) * 6, "slow", "slow", "long", "long", "fails", "flaky", "late", "poison", "delayed", "delayed", "priority",
     "priority", "equal", "bare", "misplaced", "malformed", "unknown", "twin",
@@ -179,11 +181,19 @@ class Scenario:
     async def _produce(self, kinds: list[str]) -> None:
         store = AsyncStore(URL, name="headrace:producer")
         for kind in kinds:
-            await asyncio.sleep(self.rng.choice(PAUSES_S) + self.rng.uniform(0.0, 0.1))
+            await asyncio.sleep(self._pause_s())
             for job, operation in self._jobs(kind):
                 await self._send(store, job, operation)
         self.producing -= 1
         await store.close()
+
+    def _pause_s(self) -> float:
+        """Choose when the next job comes; often when a blocking request ends: there the races are."""
+        pause_s = self.rng.choice(PAUSES_S)
+        if pause_s != AT_A_BLOCKS_END:
+            return pause_s + self.rng.uniform(0.0, 0.1)
+        near_s = self.rng.uniform(0.0, 4 * self.faults.latency_s())  # from here to there, and back
+        return Network.here.server.next_end() - self.world.now - near_s
 
     async def _send(self, store: AsyncStore, job: Job, operation: op.Operation[Any]) -> None:
         while True:

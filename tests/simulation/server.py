@@ -29,6 +29,7 @@ class Blocked:
     client_id: int
     verb: str
     queues: list[str]
+    until: float
 
 
 class Server:
@@ -233,7 +234,7 @@ class Server:
     def _block(
         self, connection: Connection, client_id: int, verb: str, keys: list[str], wait_s: float
     ) -> Any:
-        waiting = Blocked(connection, client_id, verb, keys)
+        waiting = Blocked(connection, client_id, verb, keys, self.world.now + wait_s)
         got = self._get(waiting)
         if got is not None:
             return got
@@ -274,6 +275,11 @@ class Server:
                 waiting.connection.reply(client_id, [reply])
                 return True
         return False
+
+    def next_end(self) -> float:
+        """Tell when the first of those who wait for a job will have waited in vain."""
+        ends = (waiting.until for waiting in self.blocked if waiting.verb == "BLMOVE")
+        return min(ends, default=self.world.now)
 
     # — bad days —
 
