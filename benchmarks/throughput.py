@@ -164,7 +164,7 @@ def _facts(server: EmbeddedServer, options: argparse.Namespace) -> dict[str, str
         "machine": f"{os.cpu_count()} processors, {platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "server": f"{server.engine}, {'no AOF' if options.no_aof else 'AOF, fsync every second'}",
-        "jobs": f"{options.jobs:,} of {len(call.submission.job)} bytes that do nothing",
+        "jobs": f"{options.jobs:,} of {len(call.job)} bytes that do nothing",
     }
 
 

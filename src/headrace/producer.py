@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from headrace import operations as op
@@ -20,6 +19,8 @@ from headrace.operations import Enqueued, Operation, Unique
 from headrace.operations.producing import confirmation
 from headrace.store import AsyncStore, Store
 
+R = TypeVar("R")
+
 _SCRIPTS_A_TRIP: Final = 8  # about 8 MiB on the way at once, at most
 CONFIRM_S: Final = 1.0
 """How long replicas have to confirm by default: a healthy one needs a millisecond."""
@@ -27,91 +28,104 @@ CONFIRM_S: Final = 1.0
 _NAME: Final = f"{CONNECTION_PREFIX}producer"
 
 
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """One job on its way in.
+class Call(NamedTuple, Generic[R]):
+    """A job that is ready to be enqueued, for ``enqueue_many``: ``task.call(…)``.
 
     Attributes:
         queue: where it goes.
         job_id: its id.
         job: its bytes.
         due: "", "+ms" from now or "@ms" since 1970.
+        priority: -100 … 100, as its bytes have it.
         key: its idempotency key, or None.
         key_ttl_ms: how long the key lives.
+        result_ttl_s: how long its result is kept, seconds; None not at all; 0 the task decides.
     """
 
     queue: str
     job_id: str
     job: bytes
     due: str = ""
+    priority: int = 0
     key: str | None = None
     key_ttl_ms: int = 0
+    result_ttl_s: float | None = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
+class _Script(NamedTuple):
     operation: Operation[Enqueued]
-    submissions: Sequence[Submission]
+    calls: Sequence[Call[Any]]
 
 
-def _plan(submissions: Iterable[Submission], max_pending: int) -> list[_Call]:
-    """Group jobs into script calls; a job with a key goes alone, for only it can be refused alone."""
-    calls: list[_Call] = []
-    together: dict[tuple[str, str], list[Submission]] = {}
-    for one in submissions:
-        if one.key is None:
-            together.setdefault((one.queue, one.due), []).append(one)
-            continue
-        unique = Unique(one.key, one.job_id, one.key_ttl_ms)
-        k = keys_of(one.queue)
-        operation = op.enqueue(k, [one.job], due=one.due, max_pending=max_pending, unique=unique)
-        calls.append(_Call(operation, [one]))
-    for (queue, due), group in together.items():
-        start = 0
+def _plan(calls: Iterable[Call[Any]], max_pending: int) -> list[_Script]:
+    """Group jobs into scripts; a job with a key goes alone, for only it can be refused alone."""
+    groups: dict[tuple[str, str, str | None], list[Call[Any]]] = {}
+    for one in calls:
+        alone = one.key and one.job_id
+        groups.setdefault((one.queue, one.due, alone), []).append(one)
+    scripts: list[_Script] = []
+    for (queue, due, alone), group in groups.items():
+        k, start = keys_of(queue), 0
+        plain = not (alone or due or max_pending or any(one.priority for one in group))
+        unique = None
+        if alone:
+            unique = Unique(str(group[0].key), alone, group[0].key_ttl_ms)
         for jobs in chunks([one.job for one in group]):
-            operation = op.enqueue(keys_of(queue), jobs, due=due, max_pending=max_pending)
-            calls.append(_Call(operation, group[start : start + len(jobs)]))
+            operation = (
+                op.push(k, jobs)
+                if plain
+                else op.enqueue(k, jobs, due=due, max_pending=max_pending, unique=unique)
+            )
+            scripts.append(_Script(operation, group[start : start + len(jobs)]))
             start += len(jobs)
-    return calls
+    return scripts
 
 
 class Tally:
     """The answers to one plan, gathered over its round trips."""
 
     def __init__(self) -> None:
-        self.ids: dict[str, str] = {}  # the id each submission asked for -> the id it has
+        self.existing: dict[str, str] = {}  # ids that were asked for -> ids of who has their keys
         self.failed: dict[str, StoreError | QueueFull] = {}
 
-    def take(self, calls: Sequence[_Call], answers: Sequence[Enqueued | StoreError]) -> None:
-        """Note the answer to each call."""
-        for call, answer in zip(calls, answers, strict=True):
-            for one in call.submissions:
-                if isinstance(answer, StoreError):
-                    self.failed[one.job_id] = answer
-                elif answer.word == "full":
-                    self.failed[one.job_id] = QueueFull(
-                        f"queue {one.queue!r} has {answer.waiting} jobs waiting, which is its bound"
-                    )
-                else:
-                    self.ids[one.job_id] = answer.existing_id or one.job_id
+    def take(self, scripts: Sequence[_Script], answers: Sequence[Enqueued | StoreError]) -> None:
+        """Note the answer to each script."""
+        for script, answer in zip(scripts, answers, strict=True):
+            if isinstance(answer, StoreError):
+                self.failed |= {one.job_id: answer for one in script.calls}
+            elif answer.word == "full":
+                full = f"has {answer.waiting} jobs waiting, which is its bound"
+                for one in script.calls:
+                    self.failed[one.job_id] = QueueFull(f"queue {one.queue!r} {full}")
+            elif answer.word == "exists":
+                self.existing[script.calls[0].job_id] = answer.existing_id
 
-    def fail(self, calls: Sequence[_Call], error: StoreError) -> None:
-        """Note that these calls came to nothing, as far as is known; what was refused stays so."""
-        for one in (one for call in calls for one in call.submissions):
-            self.ids.pop(one.job_id, None)
+    def fail(self, scripts: Sequence[_Script], error: StoreError) -> None:
+        """Note that these scripts came to nothing, as far as is known; what was refused stays so."""
+        for one in (one for script in scripts for one in script.calls):
             self.failed.setdefault(one.job_id, error)
 
-    def ids_of(self, submissions: Sequence[Submission]) -> list[str]:
+    def ids_of(self, calls: Sequence[Call[Any]]) -> list[str]:
         """Give the ids of all jobs of one caller, or raise why some were not accepted."""
-        for one in submissions:
-            if error := self.failed.get(one.job_id):
-                # Each caller has an exception of its own: it is raised, and gets a traceback.
-                copy = type(error)(*error.args)
-                copy.accepted = tuple(
-                    self.ids[other.job_id] for other in submissions if other.job_id in self.ids
-                )
-                raise copy from error
-        return [self.ids[one.job_id] for one in submissions]
+        existing = self.existing
+        if self.failed:
+            self._raise_for(calls)
+        if not existing:
+            return [one.job_id for one in calls]
+        return [existing.get(one.job_id, one.job_id) for one in calls]
+
+    def _raise_for(self, calls: Sequence[Call[Any]]) -> None:
+        error = next((e for one in calls if (e := self.failed.get(one.job_id))), None)
+        if error is None:
+            return
+        # Each caller has an exception of its own: it is raised, and gets a traceback.
+        copy = type(error)(*error.args)
+        copy.accepted = tuple(
+            self.existing.get(one.job_id, one.job_id)
+            for one in calls
+            if one.job_id not in self.failed
+        )
+        raise copy from error
 
 
 class Producer:
@@ -139,7 +153,7 @@ class Producer:
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sharing] = WeakKeyDictionary()
         self._registered: set[str] = set()
 
-    def send(self, submissions: Sequence[Submission]) -> list[str]:
+    def send(self, calls: Sequence[Call[Any]]) -> list[str]:
         """Enqueue jobs; give the id of each, which with a key may be an earlier job's.
 
         Raises:
@@ -149,11 +163,11 @@ class Producer:
             StoreRefused: Redis answered with an error.
             QueueFull: too many jobs wait already.
         """
-        return self.store.follow(self.trips(submissions)).ids_of(submissions)
+        return self.store.follow(self.trips(calls)).ids_of(calls)
 
-    async def asend(self, submissions: Sequence[Submission]) -> list[str]:
+    async def asend(self, calls: Sequence[Call[Any]]) -> list[str]:
         """Enqueue jobs, sharing the round trip with calls under way. Else as ``send``."""
-        return await self._sharing().send(submissions)
+        return await self._sharing().send(calls)
 
     def astore(self) -> AsyncStore:
         """Give the running event loop's store."""
@@ -176,32 +190,30 @@ class Producer:
             sharing = self._loops[loop] = _Sharing(self)
         return sharing
 
-    def trips(self, submissions: Sequence[Submission]) -> Flow[Tally]:
+    def trips(self, calls: Sequence[Call[Any]]) -> Flow[Tally]:
         """Enqueue jobs, as a flow: as many round trips as they need."""
-        calls, tally = _plan(submissions, self.max_pending), Tally()
-        queues = {one.queue for one in submissions}
+        scripts, tally = _plan(calls, self.max_pending), Tally()
         # A new queue is made known in the same trip: once for each queue and process.
-        register = [op.register(queue) for queue in sorted(queues - self._registered)]
-        for start in range(0, len(calls), _SCRIPTS_A_TRIP):
-            some = calls[start : start + _SCRIPTS_A_TRIP]
-            requests: list[Operation[Any]] = [*register, *(call.operation for call in some)]
-            confirm = self._confirmation(some[0])
+        new = {one.queue for one in calls} - self._registered
+        register = [op.register(queue) for queue in sorted(new)] if new else []
+        for start in range(0, len(scripts), _SCRIPTS_A_TRIP):
+            some = scripts[start : start + _SCRIPTS_A_TRIP]
+            requests: list[Operation[Any]] = [*register, *[script.operation for script in some]]
+            confirm = self._confirmation(some[0]) if self._confirm[0] else []
             try:
                 answers = yield [*requests, *confirm]
                 tally.take(some, answers[len(register) : len(requests)])
                 if confirm:
                     self._check_confirmed(answers[len(requests) :])
             except StoreError as error:
-                tally.fail(calls[start:], error)
+                tally.fail(scripts[start:], error)
                 break
             register = []
-            self._registered |= queues
+            self._registered |= new
         return tally
 
-    def _confirmation(self, call: _Call) -> list[Operation[Any]]:
-        replicas, timeout_s = self._confirm
-        k = keys_of(call.submissions[0].queue)
-        return confirmation(k, replicas, timeout_s) if replicas else []
+    def _confirmation(self, script: _Script) -> list[Operation[Any]]:
+        return confirmation(keys_of(script.calls[0].queue), *self._confirm)
 
     def _check_confirmed(self, answers: Sequence[Any]) -> None:
         replicas, timeout_s = self._confirm
@@ -221,12 +233,12 @@ class _Sharing:
     def __init__(self, producer: Producer) -> None:
         self._producer = producer
         self.store = AsyncStore(producer.url, name=_NAME)
-        self._waiting: list[tuple[Sequence[Submission], asyncio.Future[list[str]]]] = []
+        self._waiting: list[tuple[Sequence[Call[Any]], asyncio.Future[list[str]]]] = []
         self._flushing: asyncio.Task[None] | None = None
 
-    async def send(self, submissions: Sequence[Submission]) -> list[str]:
+    async def send(self, calls: Sequence[Call[Any]]) -> list[str]:
         future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((submissions, future))
+        self._waiting.append((calls, future))
         if self._flushing is None:
             self._flushing = asyncio.create_task(self._flush())
         return await future
@@ -235,18 +247,18 @@ class _Sharing:
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
-                everything = [one for submissions, _ in batch for one in submissions]
+                everything = [one for calls, _ in batch for one in calls]
                 try:
                     tally = await self.store.follow(self._producer.trips(everything))
                 except BaseException:  # the loop ends, or a fault of ours: leave nobody waiting
                     for _, future in (*batch, *self._waiting):
                         future.cancel()
                     raise
-                for submissions, future in batch:
+                for calls, future in batch:
                     if future.done():  # its caller was cancelled; the jobs are in all the same
                         continue
                     try:
-                        future.set_result(tally.ids_of(submissions))
+                        future.set_result(tally.ids_of(calls))
                     except Exception as error:
                         future.set_exception(error)
         finally:

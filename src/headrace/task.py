@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, get_type_hints
 
 from headrace.context import Context
@@ -14,19 +14,11 @@ from headrace.ids import new_id
 from headrace.job import Job
 from headrace.keys import keys_of
 from headrace.options import JobOptions, Placement, TaskOptions, placement
-from headrace.producer import Producer, Submission
+from headrace.producer import Call, Producer
 from headrace.wire import assemble, encode_call
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-
-@dataclass(frozen=True, slots=True)
-class Call(Generic[R]):
-    """A job that is ready to be enqueued, for ``enqueue_many``: ``task.call(…)``."""
-
-    submission: Submission
-    result_ttl_s: float | None
 
 
 def prepare(
@@ -46,21 +38,22 @@ def prepare(
     keys_of(place.queue or queue)  # a name that cannot be one is the caller's error
     job_id = new_id()
     body = encode_call(name, args, kwargs, **place.fields)
-    submission = Submission(
-        queue=place.queue or queue,
-        job_id=job_id,
-        job=assemble(job_id, body, place.priority),
-        due=place.due,
-        key=place.key,
-        key_ttl_ms=place.key_ttl_ms,
+    return Call(
+        place.queue or queue,
+        job_id,
+        assemble(job_id, body, place.priority),
+        place.due,
+        place.priority,
+        place.key,
+        place.key_ttl_ms,
+        place.fields.get("result_ttl", result_ttl_s),
     )
-    return Call(submission, place.fields.get("result_ttl", result_ttl_s))
 
 
 def handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
     """Give the handle of an enqueued call; its id may be that of an earlier job with its key."""
-    job = call.submission.job if job_id == call.submission.job_id else b""
-    return Job(producer, call.submission.queue, job_id, job=job, result_ttl_s=call.result_ttl_s)
+    job = call.job if job_id == call.job_id else b""
+    return Job(producer, call.queue, job_id, job=job, result_ttl_s=call.result_ttl_s)
 
 
 class Enqueue(Generic[P, R]):
@@ -102,13 +95,13 @@ class Enqueue(Generic[P, R]):
         """
         call = self.call(*args, **kwargs)
         producer = self._task.producer()
-        return handle(producer, call, producer.send([call.submission])[0])
+        return handle(producer, call, producer.send((call,))[0])
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Enqueue a job, as ``enqueue`` does; calls under way together share a round trip."""
         call = self.call(*args, **kwargs)
         producer = self._task.producer()
-        return handle(producer, call, (await producer.asend([call.submission]))[0])
+        return handle(producer, call, (await producer.asend((call,)))[0])
 
     delay = enqueue
     """As ``enqueue``: the name that users of Celery know."""
@@ -148,6 +141,7 @@ class Task(Enqueue[P, R]):
             if context.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD:
                 self._context_at = names.index(context.name)
         self._signature = inspect.Signature(parameters)
+        self._arity = _arity(self._signature)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""
@@ -170,6 +164,8 @@ class Task(Enqueue[P, R]):
         Raises:
             InvalidArguments: it does not.
         """
+        if not kwargs and self._arity[0] <= len(args) <= self._arity[1]:
+            return
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -196,6 +192,20 @@ class AsyncTask(Task[P, R]):
         """Call the function, here and now."""
         coroutine: Any = self.function(*args, **kwargs)
         return cast("Coroutine[Any, Any, R]", coroutine)
+
+
+def _arity(signature: inspect.Signature) -> tuple[int, float]:
+    """Tell how many positional arguments fit when there are no others; binding them takes longer."""
+    least, most = 0, 0.0
+    for parameter in signature.parameters.values():
+        required = parameter.default is parameter.empty
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            most = math.inf
+        elif parameter.kind is parameter.KEYWORD_ONLY and required:
+            return 1, 0  # none do
+        elif parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}:
+            least, most = least + required, most + 1
+    return least, most
 
 
 def _context_parameter(function: Callable[..., Any]) -> str | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import msgspec
@@ -145,19 +146,26 @@ def encode_call(task: str, args: tuple[Any, ...], kwargs: dict[str, Any], **opti
     Raises:
         InvalidJob: an argument cannot be written as JSON.
     """
-    fields: dict[str, Any] = {"task": task}
-    if args:
-        fields["args"] = args
-    if kwargs:
-        fields["kwargs"] = kwargs
-    fields |= {name: value for name, value in options.items() if value is not None}
     try:
-        return b"," + _encode(fields)[1:]
+        body = _task_field(task)
+        if args:
+            body += b',"args":' + _encode(args)
+        if kwargs:
+            body += b',"kwargs":' + _encode(kwargs)
+        for name, value in options.items():
+            if value is not None:
+                body += b',"%b":%b' % (name.encode(), _encode(value))
+        return body + b"}"
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidJob(
             f"the arguments of {task!r} cannot be written as JSON: {error}. "
             "Pass numbers, strings, lists and dicts, or an id under which the task finds the rest."
         ) from error
+
+
+@lru_cache(maxsize=1024)
+def _task_field(task: str) -> bytes:
+    return b',"task":' + _encode(task)
 
 
 def assemble(

@@ -67,9 +67,9 @@ def mixed(app: Headrace, innocents: int, poisons: int) -> tuple[dict[str, str], 
             calls.append(app.call("poison", next(kinds)))
     jobs = app.enqueue_many(calls)
     poison = {
-        job.id: json.loads(call.submission.job)["args"][0]
+        job.id: json.loads(call.job)["args"][0]
         for job, call in zip(jobs, calls, strict=True)
-        if b'"poison"' in call.submission.job
+        if b'"poison"' in call.job
     }
     return poison, {job.id for job in jobs} - poison.keys()
 
@@ -140,7 +140,7 @@ def test_a_suspect_dies_with_its_consumer(url: str, redis: Redis, tmp_path: Path
     journal = tmp_path / "journal"
     journal.touch()
     call = Headrace(url).call("obedient")
-    job = call.submission.job.replace(b',"task"', b',"delivery":2,"crashes":2,"task"', 1)
+    job = call.job.replace(b',"task"', b',"delivery":2,"crashes":2,"task"', 1)
     redis.lpush(K.pending, job)
     env = clean_environment(HEADRACE_URL=url, HEADRACE_TEST_JOURNAL=str(journal))
     with processes(tmp_path) as start:

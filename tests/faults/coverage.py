@@ -10,10 +10,11 @@ from typing import Final
 
 GOAL: Final = 20
 
+PRODUCING: Final = ("push", "enqueue")
 CONSUMING: Final = ("claim", "BLMOVE", "adopt", "settle", "extend")
 MAINTAINING: Final = ("promote", "sweep", "reclaim", "lead")
 OPERATING: Final = ("cancel", "redrive", "purge", "snapshot")
-TRANSITIONS: Final = ("enqueue", *CONSUMING, *MAINTAINING, *OPERATING)
+TRANSITIONS: Final = (*PRODUCING, *CONSUMING, *MAINTAINING, *OPERATING)
 SCRIPTS: Final = tuple(name for name in TRANSITIONS if name != "BLMOVE")
 
 FAULTS: Final = {
@@ -36,12 +37,12 @@ FAULTS: Final = {
 _NOT_IDEMPOTENT = "another job, by design; nothing sends it twice"
 _ALLOW_OOM = "runs in a full Redis: it frees memory, or keeps running jobs alive"
 NOT_APPLICABLE: Final[Mapping[tuple[str, str], str]] = {
-    ("sent twice", "enqueue"): _NOT_IDEMPOTENT,
+    **{("sent twice", name): _NOT_IDEMPOTENT for name in PRODUCING},
     ("sent twice", "claim"): _NOT_IDEMPOTENT,
     ("sent twice", "BLMOVE"): _NOT_IDEMPOTENT,
     ("refused NOSCRIPT", "BLMOVE"): "no script",
     **{("refused UNBLOCKED", name): "does not block" for name in SCRIPTS},
-    **{("refused OOM", name): _ALLOW_OOM for name in SCRIPTS if name != "enqueue"},
+    **{("refused OOM", name): _ALLOW_OOM for name in SCRIPTS if name not in PRODUCING},
 }
 
 

@@ -219,7 +219,7 @@ class ProducerRole(Role):
 
 def _send(journal: Journal, calls: dict[int, tuple[Any, float, str]]) -> int:
     """Enqueue, and write down what became of each; gives how many may be in."""
-    jobs = [(n, c.submission.job_id, task, delay) for n, (c, delay, task) in calls.items()]
+    jobs = [(n, c.job_id, task, delay) for n, (c, delay, task) in calls.items()]
     journal.write("enqueue", jobs)
     numbers = {job_id: n for n, job_id, *_ in jobs}
     try:

@@ -426,7 +426,7 @@ def nudges_pile_up(story: Story) -> None:
     story.nudges = 1_001
 
 
-@bad("vacuous", must_hit=(("refused OOM", "enqueue"),))
+@bad("vacuous", must_hit=(("refused OOM", "push"),))
 def the_fault_never_happened(story: Story) -> None:
     story.history.faults.append(Fault("refused OOM", "claim", 1.0))
 

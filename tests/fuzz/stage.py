@@ -105,6 +105,7 @@ class Stage:
         unique = op.Unique("free", "x", DAY_MS)
         adopted = job("b", delivery=1)
         return [
+            op.push(k, [job("x"), job("z")]),
             op.enqueue(k, new, max_pending=1_000),
             op.enqueue(k, new, due=f"+{DAY_MS}"),
             op.enqueue(k, new[:1], unique=unique),

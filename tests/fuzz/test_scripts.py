@@ -54,7 +54,13 @@ def encoded(operation: Operation[Any]) -> tuple[list[bytes], list[bytes]]:
 
 
 # Where a list of equal groups begins among the arguments, and how many are one group.
-GROUPS: Final = {"settle": (1, 7), "extend": (2, 2), "enqueue": (4, 1), "redrive": (0, 2)}
+GROUPS: Final = {
+    "settle": (1, 7),
+    "extend": (2, 2),
+    "push": (0, 1),
+    "enqueue": (4, 1),
+    "redrive": (0, 2),
+}
 
 
 def place_of(operation: Operation[Any], index: int) -> str:

@@ -396,8 +396,9 @@ class Protocol(RuleBasedStateMachine):
 
     @rule(jobs=st.lists(jobs, min_size=1, max_size=3), delay=delays)
     def enqueue(self, jobs: list[bytes], delay: int) -> None:
-        due = f"+{delay}" if delay else ""
-        self.both(op.enqueue(K, jobs, due=due), op.Enqueued(self.model.enqueue(jobs, delay)))
+        plain = not delay and not any(b'"priority"' in job for job in jobs)
+        request = op.push(K, jobs) if plain else op.enqueue(K, jobs, due=f"+{delay}")
+        self.both(request, op.Enqueued(self.model.enqueue(jobs, delay)))
 
     @rule(job=jobs, how=st.sampled_from(["k1", "k2", "full", "instant"]), number=st.integers(-1, 3))
     def enqueue_with_an_option(self, job: bytes, how: str, number: int) -> None:

@@ -39,6 +39,10 @@ class Queue(Model):
         waiting = len(self.pending) + len(self.priority) + len(self.delayed)
         return [word.encode(), waiting] if word == "full" else [word.encode()]
 
+    def run_push(self, *jobs: bytes) -> Any:
+        self.enqueue(jobs, 0)
+        return 1
+
     def run_claim(self, count: int, lease: int, consumer: str, first: int) -> Any:
         word, had = (b"paused" if self.paused else b"ok"), len(self.priority)
         jobs = self.claim(count, lease, consumer, first)

@@ -129,7 +129,7 @@ class Server:
             return self._do_sadd(connection, 0, keys[0], *args)
         if name == "attend":
             return self._attend(*args)
-        if name == "enqueue" and self.is_full:
+        if name in ("enqueue", "push") and self.is_full:
             raise ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
         queue = self.queue(keys[0])
         before = self.checker.before(name, queue)

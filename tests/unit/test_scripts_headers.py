@@ -32,6 +32,6 @@ def test_a_script_binds_its_keys_by_the_names_in_its_header(path: Path) -> None:
         assert names == documented[: len(names)]
 
 
-def test_only_enqueue_may_be_refused_by_a_full_redis(path: Path) -> None:
+def test_only_those_that_bring_jobs_may_be_refused_by_a_full_redis(path: Path) -> None:
     first = path.read_text("utf-8").splitlines()[0]
-    assert first == ("#!lua" if path.stem == "enqueue" else "#!lua flags=allow-oom")
+    assert first == ("#!lua" if path.stem in {"enqueue", "push"} else "#!lua flags=allow-oom")

@@ -21,7 +21,7 @@ from headrace.cli.application import load
 from headrace.cli.flags import AppName, Json, LogLevel, Url, help_page
 from headrace.errors import InvalidJob, QueueFull, ReplyLost, StoreError
 from headrace.job import Job
-from headrace.task import Call
+from headrace.producer import Call
 
 _BATCH: Final = 1_000
 _WAIT_TTL_S: Final = 3_600.0  # how long a result is kept for --wait when nobody said how long

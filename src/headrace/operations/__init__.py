@@ -49,7 +49,7 @@ from headrace.operations.operating import (
     repair,
     snapshot,
 )
-from headrace.operations.producing import Enqueued, Unique, enqueue, queues, register
+from headrace.operations.producing import Enqueued, Unique, enqueue, push, queues, register
 from headrace.operations.request import Argument, Operation, command
 
 __all__ = [
@@ -95,6 +95,7 @@ __all__ = [
     "permitted",
     "promote",
     "purge",
+    "push",
     "queues",
     "reclaim",
     "redrive",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from headrace import keys
 from headrace.keys import Keys
@@ -17,8 +17,7 @@ from headrace.operations.request import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
+class Enqueued(NamedTuple):
     """What became of an enqueue.
 
     Attributes:
@@ -30,6 +29,13 @@ class Enqueued:
     word: str
     existing_id: str = ""
     waiting: int = 0
+
+
+_OK: Final = Enqueued("ok")
+
+
+def _pushed(_: Any) -> Enqueued:
+    return _OK
 
 
 def _enqueued(raw: Any) -> Enqueued:
@@ -52,6 +58,11 @@ class Unique:
     key: str
     job_id: str
     ttl_ms: int
+
+
+def push(k: Keys, jobs: Sequence[bytes]) -> Operation[Enqueued]:
+    """Accept jobs for now that have no priority and no key, all or none."""
+    return run("push", (k.pending, k.stats), jobs, _pushed)
 
 
 def enqueue(

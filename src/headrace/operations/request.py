@@ -7,8 +7,7 @@ What takes several requests in a row is a flow: see ``flows``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from headrace.scripts import Script, script
 
@@ -16,8 +15,7 @@ R = TypeVar("R")
 Argument: TypeAlias = str | bytes | int | float
 
 
-@dataclass(frozen=True, slots=True)
-class Operation(Generic[R]):
+class Operation(NamedTuple, Generic[R]):
     """One request.
 
     Attributes:

@@ -1,33 +1,24 @@
 #!lua
--- Accepts jobs: all of a call, or none. The only script that a full Redis may refuse.
+-- Accepts jobs: all of a call, or none. As push, which is for plain jobs, a full Redis may refuse it.
 -- KEYS 1 pending (list) 2 priority (zset) 3 delayed (zset) 4 nudge (list) 5 stats (hash)
 --      6 unique (string), only with a key: the id of the job that has it
 -- ARGV 1 max_pending (jobs; 0: no bound) 2 due: '' now, '+ms' from now, '@ms' since 1970
 --      3 id of the one job of a call with a key, else '' 4 key_ttl (ms) 5… the jobs' bytes
 -- Returns {'ok'}, {'full', waiting}, or {'exists', id of the job that has the key}
 -- include: sound
+-- include: now
+-- include: head
+-- include: place
 local pending, priority, delayed, nudge, stats, unique = unpack(KEYS)
 local bound, due, id, ttl, count = whole(ARGV[1]), ARGV[2], ARGV[3], whole(ARGV[4]), #ARGV - 4
 if count < 1 or count > 1000 or unique and ttl == 0 then error('no jobs, too many, or no ttl') end
 redis.call('HLEN', stats)  -- a key of a wrong type has to fail before a job is written
-
 local plain, others = {}, {}
 for i = 5, #ARGV do
   local prioritised = string.find(ARGV[i], '^{"id":"[^"]*","priority":')
   local jobs = due == '' and not prioritised and plain or others
   jobs[#jobs + 1] = ARGV[i]
 end
--- Most calls are like this. What the others need is not even made for them: functions are made anew
--- in each call, and cost as much as the rest of it.
-if #others == 0 and bound == 0 and not unique then
-  redis.call('LPUSH', pending, unpack(plain))
-  redis.call('HINCRBY', stats, 'enqueued', count)
-  return {'ok'}
-end
-
--- include: now
--- include: head
--- include: place
 if unique then
   local other = redis.call('GET', unique)
   if other then return {'exists', other} end

@@ -70,9 +70,10 @@ class AsyncStore:
                 async with asyncio.timeout(self._timeout_s):
                     await self._address.connect(connection)
             sent = True
-            wait_s = max(op.wait_s for op in operations)
+            wait_s = max([op.wait_s for op in operations])
             replies = await self._exchange(connection, [op.command() for op in operations], wait_s)
-            if unknown := exchange.to_repeat(operations, replies):
+            failed = exchange.has_failed(replies)
+            if failed and (unknown := exchange.to_repeat(operations, replies)):
                 again = [operations[i] for i in unknown]
                 load = exchange.loading(again)
                 commands = [*load, *(op.command() for op in again)]
@@ -90,7 +91,7 @@ class AsyncStore:
             # An answer may still be under way: nobody else must read it.
             await connection.disconnect(nowait=True)
             raise
-        if exchange.is_demoted(replies):
+        if failed and exchange.is_demoted(replies):
             await connection.disconnect(nowait=True)
             await self.close(nowait=True)
         self._idle.append((connection, monotonic()))

@@ -54,6 +54,11 @@ def packed(commands: Sequence[Sequence[Argument]]) -> bytes:
     return b"".join([pack(tuple(command)) for command in commands])
 
 
+def has_failed(replies: Sequence[Any]) -> bool:
+    """Tell whether a reply is an error: hardly ever, and then there is more to look at."""
+    return any(isinstance(reply, Exception) for reply in replies)
+
+
 def to_repeat(operations: Sequence[Operation[Any]], replies: Sequence[Any]) -> list[int]:
     """Tell which requests to send again: those whose script the server does not know, so not run.
 

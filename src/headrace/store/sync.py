@@ -68,9 +68,10 @@ class Store:
             if not connection.is_connected:
                 self._address.connect(connection)
             sent = True
-            wait_s = max(op.wait_s for op in operations)
+            wait_s = max([op.wait_s for op in operations])
             replies = self._exchange(connection, [op.command() for op in operations], wait_s)
-            if unknown := exchange.to_repeat(operations, replies):
+            failed = exchange.has_failed(replies)
+            if failed and (unknown := exchange.to_repeat(operations, replies)):
                 again = [operations[i] for i in unknown]
                 load = exchange.loading(again)
                 commands = [*load, *(op.command() for op in again)]
@@ -88,7 +89,7 @@ class Store:
             # An answer may still be under way: nobody else must read it.
             connection.disconnect()
             raise
-        if exchange.is_demoted(replies):
+        if failed and exchange.is_demoted(replies):
             connection.disconnect()
             self.close()
         self._idle.append((connection, monotonic()))
@@ -133,13 +134,13 @@ class Store:
         self, connection: Connection, commands: Sequence[Sequence[Argument]], wait_s: float
     ) -> list[Any]:
         connection.send_packed_command([exchange.packed(commands)], check_health=False)
+        # Usually the socket's own time-out: to set another one and it back costs two system calls.
+        within: dict[str, Any] = {"timeout": self._timeout_s + wait_s} if wait_s else {}
         replies: list[Any] = []
         for _ in commands:
             try:
                 # Not disconnected: redis-py would do so at the first -LOADING of several.
-                within_s = self._timeout_s + wait_s
-                reply = connection.read_response(timeout=within_s, disconnect_on_error=False)
-                replies.append(reply)
+                replies.append(connection.read_response(disconnect_on_error=False, **within))
             except exchange.SERVER_ERRORS as error:
                 replies.append(error)
         return replies

@@ -33,7 +33,7 @@ from headrace.errors import InvalidJob, InvalidSetting
 from headrace.keys import Keys, keys_of
 from headrace.operations import Snapshot
 from headrace.options import JobOptions
-from headrace.task import Call
+from headrace.producer import Call
 from headrace.web.answers import answer
 from headrace.web.openapi import Endpoint, document
 from headrace.web.reader import PLACES, Reader, key_of, peek
@@ -148,7 +148,7 @@ class Api:
         options = cast("JobOptions", {k: v for k, v in given.items() if v is not None})
         try:
             call = self._headrace.call_with(one.task, tuple(one.args), one.kwargs, options)
-            keys_of(call.submission.queue)
+            keys_of(call.queue)
         except (InvalidJob, InvalidSetting) as error:
             raise type(error)(str(error) if index is None else f"job {index}: {error}") from None
         return call

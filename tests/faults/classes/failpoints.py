@@ -15,7 +15,14 @@ from headrace import keys
 from headrace.policy import LeasePolicy
 from tests.faults.bench import Bench
 from tests.faults.classes.registry import fault_class
-from tests.faults.coverage import CONSUMING, GOAL, MAINTAINING, NOT_APPLICABLE, OPERATING
+from tests.faults.coverage import (
+    CONSUMING,
+    GOAL,
+    MAINTAINING,
+    NOT_APPLICABLE,
+    OPERATING,
+    PRODUCING,
+)
 from tests.faults.evidence import Terms, Verdict
 from tests.faults.failpoints import Action, Failpoint
 from tests.support.wait import wait_until
@@ -56,7 +63,7 @@ def _at_each_point(bench: Bench, action: Action) -> None:
     # One that nothing happens to, so that jobs get done.
     bench.consumer(concurrency=20, maintains=False)
     bench.producer(100_000, mix=_MIX, batch=2, pause_s=0.03, delayed=0.2, delay_s=1.0)
-    _fail(bench, action, ("enqueue", *CONSUMING, *OPERATING), at_once=8, share=0.7)
+    _fail(bench, action, (*PRODUCING, *CONSUMING, *OPERATING), at_once=8, share=0.7)
     bench.nursery.signal(leader, signal.SIGTERM)
     _fail(bench, action, MAINTAINING, at_once=3, share=0.3)
     bench.end_producers()
@@ -144,8 +151,9 @@ class _Points:
             "points": (Failpoint(f"{when}:{name}", self._action, bench.rng.randint(1, 3)),),
             "stop_s": bench.lease.lease_s * bench.rng.uniform(1.2, 2.0),
         }
-        if name == "enqueue":
-            return bench.producer(round(9_000 / bench.scale), role=role, pause_s=0.02, batch=2)
+        if name in PRODUCING:
+            often = {"role": role, "pause_s": 0.02, "batch": 2, "delayed": 0.5}
+            return bench.producer(round(9_000 / bench.scale), **often)
         if name in OPERATING:
             return bench.operator(moves=(name,), pause_s=0.02, **role)
         if name in MAINTAINING:

@@ -163,7 +163,7 @@ def full(bench: Bench) -> Verdict:
         redis.set("ballast", b"x" * 20_000_000)
         redis.config_set("maxmemory", 12_000_000)
         bench.fault("Redis full")
-        bench.producer(200, batch=1, pause_s=0.01)
+        bench.producer(400, batch=1, pause_s=0.01, delayed=0.5)
         for _ in range(5):
             bench.consumer()
         assert bench.drained(), "consumers drain a full Redis"
@@ -173,6 +173,6 @@ def full(bench: Bench) -> Verdict:
         bench.healed()
     terms = Terms(
         runs_once=True,
-        must_hit=(("refused OOM", "enqueue"), ("refused OOM", "BLMOVE")),
+        must_hit=(("refused OOM", "push"), ("refused OOM", "enqueue"), ("refused OOM", "BLMOVE")),
     )
     return bench.finish(terms)

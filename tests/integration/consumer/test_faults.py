@@ -22,7 +22,18 @@ from tests.support.wait import await_until
 
 # Not done and not answered; done and not answered.
 LOST = pytest.mark.parametrize("fault", ["cut", "swallow"])
-SCRIPTS = ["adopt", "claim", "enqueue", "extend", "lead", "promote", "reclaim", "settle", "sweep"]
+SCRIPTS = [
+    "adopt",
+    "claim",
+    "enqueue",
+    "extend",
+    "lead",
+    "promote",
+    "push",
+    "reclaim",
+    "settle",
+    "sweep",
+]
 
 
 def request(name: str) -> bytes:
@@ -389,7 +400,7 @@ class TestProducers:
     async def test_are_told_when_a_job_may_or_may_not_be_in_and_do_not_send_it_twice(
         self, site: Site, proxy: Proxy, app: Headrace, way: str, fault: Fault
     ) -> None:
-        proxy.fail_next(fault, request("enqueue"))
+        proxy.fail_next(fault, request("push"))
         with pytest.raises(ReplyLost) as failure:
             await enqueue(app, way, 1)
         assert failure.value.may_have_happened
@@ -440,7 +451,7 @@ class TestProducers:
                 thread.start()
             for n in range(100):
                 if n % 10 == 0:
-                    proxy.fail_next(chance.choice(["cut", "swallow"]), request("enqueue"))
+                    proxy.fail_next(chance.choice(["cut", "swallow"]), request("push"))
                 try:
                     await app.aenqueue("note", n)
                 except StoreError as error:

@@ -67,7 +67,7 @@ def suspect(
 ) -> str:
     """Push a job as it is after so many lost consumers and uncharged returns; give its id."""
     call = task.call(*args)
-    head, body = wire.split(call.submission.job) or (Head(""), b"")
+    head, body = wire.split(call.job) or (Head(""), b"")
     head = Head(head.id, delivery=crashes + returns, crashes=crashes)
     extra = b"".join(b',"%b":%d' % (name.encode(), value) for name, value in fields.items())
     site.push(wire.join(head, extra + body))
@@ -180,7 +180,7 @@ class TestRunning:
         self, suspects: Site, journal: Journal
     ) -> None:
         suspect(suspects, poison.innocent, 1, crashes=1)
-        redriven = json.loads(poison.innocent.call(2).submission.job)
+        redriven = json.loads(poison.innocent.call(2).job)
         suspects.push(
             {"id": redriven["id"], "crashes": 5, **redriven, "error": {"reason": "crashed"}}
         )

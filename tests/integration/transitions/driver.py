@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 from redis import Redis
@@ -150,7 +150,7 @@ class Driver:
     def raw(self, operation: Operation[Any], *args: Argument) -> Any:
         """Run a script, perhaps with other arguments, and give its answer as it comes."""
         changed = {"args": args} if args else {}
-        return self.store.run(replace(operation, parse=lambda answer: answer, **changed))
+        return self.store.run(operation._replace(parse=lambda answer: answer, **changed))
 
     # What plain clients do.
 
