@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import base64
 import re
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -107,8 +106,7 @@ class Body(msgspec.Struct, frozen=True):
     error: msgspec.Raw = msgspec.Raw()  # msgspec takes ``Raw | None`` for None alone
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """The fields of a job that change while it lives.
 
     Attributes:
@@ -303,7 +301,7 @@ def redriven(job: bytes) -> bytes:
 
 def renewed(head: Head) -> Head:
     """Give the head of a job that starts anew: its failures are forgotten, its deliveries are not."""
-    return replace(head, attempt=0, crashes=0, unknown_since=0)
+    return head._replace(attempt=0, crashes=0, unknown_since=0)
 
 
 def without_error(body: bytes) -> bytes:

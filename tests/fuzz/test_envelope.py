@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,7 +80,7 @@ def test_a_malformed_job_under_another_id_still_has_its_id_in_front(raw: bytes) 
 def test_an_error_under_an_escaped_name_is_forgotten_once() -> None:
     claimed = judge_claimed(rb'{"id":"a","attempt":2,"task":"t","\u0065rror":{}}', moved=False)
     assert claimed.head.attempt == 0
-    again = judge_claimed(wire.join(replace(claimed.head, attempt=1), claimed.body), moved=False)
+    again = judge_claimed(wire.join(claimed.head._replace(attempt=1), claimed.body), moved=False)
     assert again.head.attempt == 1
 
 

@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field
 from hashlib import sha1
 from typing import Any
 
@@ -31,7 +31,7 @@ def returned(job: bytes, crash: int) -> tuple[bytes, int]:
     """Give a job as it goes back from processing, and its crashes so far."""
     parts = wire.split(job)
     assert parts
-    head = replace(parts[0], delivery=parts[0].delivery + 1, crashes=parts[0].crashes + crash)
+    head = parts[0]._replace(delivery=parts[0].delivery + 1, crashes=parts[0].crashes + crash)
     return wire.join(head, parts[1]), head.crashes
 
 
@@ -164,12 +164,12 @@ class Model:
             answer = "ok"
         else:
             take(self.processing, moved)
-            self.leases.pop(job_id, None)
             if answer == "cancelled":
                 self.stats["cancel"] += 1
             else:
                 self.pending.insert(0, moved)
-        if held is None and self.leased(moved) > self.processing.count(moved):
+        given = held is None or answer != "ok"  # else its lease was the sweep's, and is ours now
+        if given and self.leased(moved) > self.processing.count(moved):
             self._drop_given(moved)
         return answer
 
@@ -349,7 +349,7 @@ class Model:
         assert parts
         self.stats["renamed"] += 1
         job_id = f"{parts[0].id[:100]}.{self.stats['renamed']}"
-        return wire.join(replace(parts[0], id=job_id), parts[1])
+        return wire.join(parts[0]._replace(id=job_id), parts[1])
 
     def _give_back(self, held: Lease, max_crashes: int) -> str:
         """Make an item runnable again whose lease has expired; answers what is counted."""

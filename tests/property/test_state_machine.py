@@ -467,7 +467,7 @@ class Protocol(RuleBasedStateMachine):
         except Exception:
             head, body = split(wire.malformed_letter(job, FAILURE))
         if len(head.id) == 26:  # a new one: random, and an example must be the same each time
-            head = replace(head, id=self.fresh_id())
+            head = head._replace(id=self.fresh_id())
         adopted = job if parts else wire.join(head, body)
         consumer.moved.append(Moved(number, job, head.id, adopted))
 
@@ -483,7 +483,7 @@ class Protocol(RuleBasedStateMachine):
         if answer == "duplicate":
             head, body = split(m.job)
             m.job_id = self.fresh_id()
-            m.job = wire.join(replace(head, id=m.job_id), body)
+            m.job = wire.join(head._replace(id=m.job_id), body)
             return
         consumer.moved.remove(m)
         if answer == "ok":
@@ -545,10 +545,10 @@ class Protocol(RuleBasedStateMachine):
         head, body = split(held.job)
         job = b""
         if verb == "retry":
-            head = replace(head, delivery=head.delivery + 1, attempt=head.attempt + 1)
+            head = head._replace(delivery=head.delivery + 1, attempt=head.attempt + 1)
             job = wire.join(head, body)
         elif verb == "park":
-            job = wire.join(replace(head, delivery=head.delivery + 1, unknown_since=1), body)
+            job = wire.join(head._replace(delivery=head.delivery + 1, unknown_since=1), body)
         elif verb == "dead":
             job = self.letter(held.job)
         ttl = KEY_TTL if verb in {"done", "dead"} else 0

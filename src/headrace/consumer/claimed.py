@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from headrace import wire
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Flaw = Literal["malformed", "too_large", "unknown_task", "surplus"]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Claimed:
     """One job in this consumer's hands, from its claim until it is settled.
 
@@ -57,15 +57,16 @@ class Claimed:
     owned: bool = False
     flaw: Flaw | None = None
     problem: BaseException | None = None
-    call: Body | None = None
-    task: Task[Any, Any] | None = None
-    context: Context | None = None
-    started: float = 0.0
-    deadline: float | None = None
-    runner: asyncio.Task[None] | None = None
-    abandoned: bool = False
-    settling: bool = False
-    alone: bool = False
+    # Not set when it is made, which happens for every job, but looked up in the class.
+    call: Body | None = field(default=None, init=False)
+    task: Task[Any, Any] | None = field(default=None, init=False)
+    context: Context | None = field(default=None, init=False)
+    started: float = field(default=0.0, init=False)
+    deadline: float | None = field(default=None, init=False)
+    runner: asyncio.Task[None] | None = field(default=None, init=False)
+    abandoned: bool = field(default=False, init=False)
+    settling: bool = field(default=False, init=False)
+    alone: bool = field(default=False, init=False)
 
     @property
     def suspect(self) -> bool:
@@ -74,7 +75,7 @@ class Claimed:
 
     def renamed(self) -> None:
         """Take another id: the one it came with is in use."""
-        self.head = replace(self.head, id=new_id())
+        self.head = self.head._replace(id=new_id())
         # Not the body: that of a malformed job is all of its bytes.
         _, rest = wire.split(self.job) or (self.head, self.body)
         self.job = wire.join(self.head, rest)

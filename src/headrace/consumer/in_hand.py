@@ -52,8 +52,7 @@ class JobsInHand:
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._cell = Cell(bench)
-        # One more than slots: a suspect that has waited long enough has no slot to wait for.
-        self._runner = Runner(self._finished, slots.concurrency + 1, self._cell.run)
+        self._runner = Runner(self._finished, slots.returned, slots.concurrency, self._cell.run)
         self._starting = False
         self.outbox = Outbox()
         self.adoptions: dict[Claimed, None] = {}  # in order: the feed has to send them
@@ -144,7 +143,7 @@ class JobsInHand:
 
     def _start(self) -> None:
         self._starting = False
-        while (claimed := self._slots.next()) is not None:
+        while (claimed := self._slots.next(self._runner.ahead)) is not None:
             assert claimed.task is not None
             assert claimed.call is not None
             timeout_s = claimed.call.timeout or claimed.task.config.timeout_s
@@ -161,7 +160,8 @@ class JobsInHand:
             self._changed()
         else:
             self._judge(claimed, value, error)
-        self._start()
+        if self._slots.ready:
+            self._start()
 
     def _judge(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
         if isinstance(value, verdict.Answer):  # it was judged where it ran

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,27 +26,30 @@ class Outbox:
     """Outcomes by queue, in the order in which they came."""
 
     def __init__(self) -> None:
-        self._by_queue: dict[str, deque[tuple[Claimed, Outcome]]] = {}
+        self._by_queue: defaultdict[str, deque[tuple[Claimed, Outcome]]] = defaultdict(deque)
 
     def __bool__(self) -> bool:
         return any(self._by_queue.values())
 
     def add(self, claimed: Claimed, outcome: Outcome) -> None:
         """Put an outcome in."""
-        self._by_queue.setdefault(claimed.k.queue, deque()).append((claimed, outcome))
+        self._by_queue[claimed.k.queue].append((claimed, outcome))
 
     def take(self) -> list[Batch]:
         """Take out what one call for each queue may carry."""
         batches: list[Batch] = []
         for waiting in self._by_queue.values():
             batch: list[tuple[Claimed, Outcome]] = []
-            size = 0
+            size, releases = 0, False
             while waiting and len(batch) < _MOST and size < MAX_BYTES:
-                pair = waiting.popleft()
+                claimed, outcome = pair = waiting.popleft()
                 batch.append(pair)
-                size += len(pair[0].job) + len(pair[1].job) + len(pair[1].result)
-            # Releases go to the front of the queue one by one: the oldest job has to be the last.
-            batch.sort(key=lambda pair: -pair[0].number if pair[1].verb == "release" else 0)
+                size += len(claimed.job) + len(outcome.job) + len(outcome.result)
+                releases = releases or outcome.verb == "release"
+            if (
+                releases
+            ):  # they go to the front of the queue one by one: the oldest has to be the last
+                batch.sort(key=lambda pair: -pair[0].number if pair[1].verb == "release" else 0)
             if batch:
                 batches.append(Batch(batch[0][0].k, batch))
         return batches

@@ -108,9 +108,15 @@ class Slots:
             else min(wanted, self.left - len(self.ready) - len(self.waiting))
         )
 
-    def next(self) -> Claimed | None:
-        """Take the next job to start, when there is one and a slot for it."""
+    def next(self, ahead: int = 0) -> Claimed | None:
+        """Take the next job to start, when there is one and a slot for it.
+
+        Args:
+            ahead: how many sync jobs may be started beyond the slots: those that run in turn.
+        """
         places = self.concurrency
+        if ahead and self.ready and (task := self.ready[0].task) is not None and not task.is_async:
+            places += ahead
         if self.suspect is not None:
             places = 1 if self.draining else len(self.running) + 1
         if not self.ready or len(self.running) >= places:
@@ -121,6 +127,13 @@ class Slots:
         if self.left is not None:
             self.left -= 1
         return claimed
+
+    def returned(self, jobs: list[Claimed]) -> None:
+        """Take back jobs that were to start, and did not: they are the next again."""
+        self.running.difference_update(jobs)
+        self.ready.extendleft(reversed(jobs))
+        if self.left is not None:
+            self.left += len(jobs)
 
     def ended(self, claimed: Claimed) -> None:
         """Note that a run ended, and how long it took."""

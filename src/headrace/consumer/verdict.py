@@ -6,7 +6,7 @@ import asyncio
 import random
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace import results, wire
@@ -134,8 +134,8 @@ def of_flaw(claimed: Claimed, bench: Bench) -> Outcome:
         return _dead(claimed, "unknown_task", problem, bench)
     # As long again as it has waited: a consumer that is just being deployed gets it soon.
     delay_ms = min(max(waited_ms, _PARK_FIRST_MS), _PARK_LONGEST_MS)
-    parked = wire.join(replace(head, delivery=head.delivery + 1, unknown_since=since), claimed.body)
-    return replace(_outcome(claimed, "park"), delay_ms=delay_ms, job=parked)
+    parked = wire.join(head._replace(delivery=head.delivery + 1, unknown_since=since), claimed.body)
+    return _outcome(claimed, "park")._replace(delay_ms=delay_ms, job=parked)
 
 
 def _of_failure(claimed: Claimed, error: BaseException, bench: Bench, final: Reason) -> Outcome:
@@ -154,13 +154,12 @@ def _of_failure(claimed: Claimed, error: BaseException, bench: Bench, final: Rea
     delay_s = error.in_s if isinstance(error, Retry) else None
     if delay_s is None or not 0 <= delay_s <= _LONGEST_S:
         delay_s = config.backoff.delay_s(context.attempt, bench.uniform)
-    again = replace(head, attempt=context.attempt, delivery=head.delivery + 1, unknown_since=0)
+    again = head._replace(attempt=context.attempt, delivery=head.delivery + 1, unknown_since=0)
     return _retry(claimed, again, delay_s)
 
 
 def _retry(claimed: Claimed, head: Head, delay_s: float) -> Outcome:
-    return replace(
-        _outcome(claimed, "retry"),
+    return _outcome(claimed, "retry")._replace(
         delay_ms=round(min(delay_s, _LONGEST_S) * 1000),
         job=wire.join(head, claimed.body),
     )
@@ -177,7 +176,7 @@ def _of_death(claimed: Claimed, death: ProcessDied, bench: Bench) -> Outcome:
 
 def _charged(claimed: Claimed) -> Head:
     head = claimed.head
-    return replace(head, crashes=head.crashes + 1, delivery=head.delivery + 1, unknown_since=0)
+    return head._replace(crashes=head.crashes + 1, delivery=head.delivery + 1, unknown_since=0)
 
 
 def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench: Bench) -> Outcome:
@@ -201,29 +200,26 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
     if config is not None and not config.dead_letter:
         return _outcome(claimed, "drop", ttl_ms, result)
     attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt
-    counted = replace(claimed.head, attempt=attempt, delivery=claimed.head.delivery + 1)
+    counted = claimed.head._replace(attempt=attempt, delivery=claimed.head.delivery + 1)
     head = _charged(claimed) if died else counted
     if claimed.flaw == "malformed":
         _, body = wire.split(wire.malformed_letter(claimed.body, error)) or (head, claimed.body)
         letter = wire.join(head, body)
     else:
         letter = wire.letter(head, claimed.body, error)
-    return replace(_outcome(claimed, "dead", ttl_ms, result), job=letter)
+    return _outcome(claimed, "dead", ttl_ms, result)._replace(job=letter)
 
 
 def _outcome(claimed: Claimed, verb: Verb, ttl_ms: int = 0, result: bytes = b"") -> Outcome:
-    return Outcome(
-        claimed.head.id,
-        claimed.number,
-        verb,
-        result_ttl_ms=ttl_ms,
-        result=result if ttl_ms else b"",
-    )
+    kept = result if ttl_ms else b""
+    return Outcome(claimed.head.id, claimed.number, verb, 0, b"", ttl_ms, kept)
 
 
 def _result_ttl_ms(claimed: Claimed) -> int:
     own_s = claimed.call.result_ttl if claimed.call is not None else None
     task_s = claimed.task.config.result_ttl_s if claimed.task is not None else None
     seconds = own_s if own_s is not None else task_s
+    if not seconds:
+        return 0
     # A foreign job may wish for anything; Redis refuses what lies beyond its calendar.
-    return round(min(max(seconds or 0, 0), _LONGEST_S) * 1000)
+    return round(min(max(seconds, 0), _LONGEST_S) * 1000)

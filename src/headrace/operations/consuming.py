@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 from headrace.keys import Keys
 from headrace.operations.request import (
@@ -18,8 +18,7 @@ from headrace.operations.request import (
 from headrace.scripts import MAX_ITEMS
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """What a claim gave.
 
     Attributes:
@@ -63,8 +62,7 @@ def adopt(
 Verb = Literal["done", "retry", "park", "release", "dead", "drop", "cancel"]
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How one claim ends.
 
     Attributes:
@@ -90,7 +88,7 @@ def at_number(outcome: Outcome, claim: int) -> Outcome:
     """Give the outcome with another sign of its claim number: where its item stands has changed."""
     if outcome.claim == claim:
         return outcome
-    return replace(outcome, claim=claim)
+    return Outcome(outcome.job_id, claim, *outcome[2:])
 
 
 def settle(k: Keys, consumer: str, outcomes: Sequence[Outcome]) -> Operation[list[str]]:

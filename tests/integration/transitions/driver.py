@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from redis import Redis
@@ -37,7 +36,7 @@ def again(job: bytes, body: bytes | None = None, **changes: int) -> bytes:
     """Give a job as it goes back from processing: one more delivery, and such changes."""
     parts = wire.split(job)
     assert parts is not None, job
-    head = asdict(parts[0])
+    head = parts[0]._asdict()
     head |= {"delivery": head["delivery"] + 1} | changes
     return wire.join(Head(**head), parts[1] if body is None else body)
 

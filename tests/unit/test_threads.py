@@ -1,0 +1,136 @@
+"""Sync jobs share a thread while they are quick, and never wait behind one that is not."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from headrace.consumer.claimed import Claimed
+from headrace.consumer.threads import Threads
+from headrace.keys import keys_of
+from headrace.wire import Head
+from tests.support.wait import await_until
+
+K = keys_of("queue")
+
+
+def job(number: int) -> Claimed:
+    return Claimed(K, number, Head(f"j{number}"), b"}", b"", b"", 0.0, owned=True)
+
+
+class Floor:
+    """Threads whose jobs do what they are told, and who ran them."""
+
+    def __init__(self, most: int) -> None:
+        self.threads = Threads(self._run, self._hear, self._take_back, most=most)
+        self.does: dict[int, Callable[[], None]] = {}
+        self.ran_in: dict[int, str] = {}
+        self.ended: list[int] = []
+        self.errors: list[BaseException | None] = []
+        self.back: list[int] = []
+        self.gate = threading.Event()
+
+    def _run(self, claimed: Claimed) -> int:
+        self.ran_in[claimed.number] = threading.current_thread().name
+        self.does.get(claimed.number, lambda: None)()
+        return claimed.number
+
+    def _hear(self, claimed: Claimed, value: object, error: BaseException | None) -> None:
+        assert value == (None if error else claimed.number)
+        self.ended.append(claimed.number)
+        self.errors.append(error)
+
+    def _take_back(self, jobs: list[Claimed]) -> None:
+        self.back += [one.number for one in jobs]
+
+    def slow(self, number: int) -> None:
+        self.does[number] = lambda: (self.gate.wait(10), None)[1]
+
+    def start(self, *numbers: int) -> None:
+        for number in numbers:
+            self.threads.start(job(number))
+
+    async def make_quick(self) -> None:
+        """Show them so many quick jobs that they know."""
+        for number in range(-60, 0):
+            self.start(number)
+            await await_until(lambda: number in self.ended)
+        assert self.threads.quick
+        self.ended.clear()
+
+
+@pytest.fixture
+async def floor() -> Iterator[Floor]:
+    floor = Floor(most=3)
+    yield floor
+    floor.gate.set()
+    floor.threads.close()
+    names = [t for t in threading.enumerate() if t.name.startswith("headrace-task")]
+    await await_until(lambda: not any(thread.is_alive() for thread in names))
+
+
+async def test_each_job_has_a_thread_until_it_is_known_that_they_are_quick(floor: Floor) -> None:
+    for number in (1, 2, 3):
+        floor.slow(number)
+    floor.start(1, 2, 3)
+    await await_until(lambda: len(floor.ran_in) == 3)
+    assert len(set(floor.ran_in.values())) == 3
+    assert not floor.threads.quick
+
+
+async def test_quick_jobs_run_in_turn_and_are_told_of_together(floor: Floor) -> None:
+    await floor.make_quick()
+    floor.start(*range(1, 101))
+    await await_until(lambda: len(floor.ended) == 100)
+    assert floor.ended == list(range(1, 101))
+
+
+async def test_what_waits_behind_a_slow_job_is_taken_by_other_threads(floor: Floor) -> None:
+    await floor.make_quick()
+    floor.slow(1)
+    floor.start(1, 2, 3, 4)
+    await await_until(lambda: sorted(floor.ended) == [2, 3, 4])
+    assert floor.ran_in[1] not in {floor.ran_in[n] for n in (2, 3, 4)}
+
+
+async def test_what_no_thread_has_time_for_is_handed_back_in_its_order(floor: Floor) -> None:
+    await floor.make_quick()
+    for number in (1, 2, 3):
+        floor.slow(number)
+    floor.start(1, 2, 3, 4, 5, 6)
+    await await_until(lambda: floor.back == [4, 5, 6])
+    assert len({floor.ran_in[n] for n in (1, 2, 3)}) == 3  # no more than there may be
+    assert not {4, 5, 6} & floor.ran_in.keys()
+
+
+async def test_a_quick_job_is_told_of_while_the_one_behind_it_takes_long(floor: Floor) -> None:
+    await floor.make_quick()
+    floor.slow(2)
+    floor.start(1, 2)
+    await await_until(lambda: floor.ended == [1])
+
+
+async def test_what_a_job_raises_is_told(floor: Floor) -> None:
+    error = SystemExit(3)
+
+    def fail() -> None:
+        raise error
+
+    floor.does[1] = fail
+    floor.start(1)
+    await await_until(lambda: floor.errors == [error])
+
+
+async def test_jobs_started_from_many_turns_of_the_loop_all_end(floor: Floor) -> None:
+    await floor.make_quick()
+    floor.does = {n: (lambda: time.sleep(0.002)) for n in range(0, 600, 97)}
+    for number in range(600):
+        floor.start(number)
+        if number % 7 == 0:
+            await asyncio.sleep(0)
+    await await_until(lambda: len(floor.ended) + len(floor.back) == 600)
+    assert sorted(floor.ended + floor.back) == list(range(600))
