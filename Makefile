@@ -43,7 +43,7 @@ format: $(READY) ## Format the code, and fix what can be fixed
 check: lint test ## Lint, then test: before every commit
 
 bench: $(READY) ## Measure throughput and latency on this machine
-	@$(RUN) benchmarks.throughput $(ARGS)
+	@$(RUN) benchmarks $(ARGS)
 
 faults: $(READY) ## Break everything for a quarter of an hour, and count the jobs
 	@$(RUN) tests.faults $(ARGS)

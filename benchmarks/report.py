@@ -2,85 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Final
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.cases import Case, Numbers
+
+OURS = "headrace:async"
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One contestant in one round.
-
-    Attributes:
-        jobs: how many jobs Redis confirmed.
-        lost: how many of those it was given are neither done nor, after enqueuing, waiting.
-        per_s: jobs a second.
-        cpu_us: processor time of its process for one job, microseconds.
-        server_us: processor time of the server for one job, microseconds.
-    """
-
-    jobs: int
-    lost: int
-    per_s: float
-    cpu_us: float
-    server_us: float
+def ratios(case: Case, ours: Sequence[Numbers], theirs: Sequence[Numbers]) -> list[float]:
+    """Give how many times better we are, round by round."""
+    found = []
+    for one, other in zip(ours, theirs, strict=False):
+        a, b = one.get(case.number, 0.0), other.get(case.number, 0.0)
+        if a and b:
+            found.append(a / b if case.more_is_better else b / a)
+    return found
 
 
-Round = dict[str, Result]
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Write a median and its range."""
+    if not values:
+        return "-"
+    low, high = min(values), max(values)
+    return f"{median(values):,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
 
 
-@dataclass(frozen=True, slots=True)
-class Ratio:
-    """One contestant's jobs a second over a yardstick's of the same round."""
-
-    of: str
-    to: str
-    values: list[float]
-
-    def __str__(self) -> str:
-        return (
-            f"{self.of:<14} / {self.to:<14} {median(self.values):7.2f}"
-            f"   {min(self.values):.2f} to {max(self.values):.2f}"
-        )
-
-
-RATIOS: Final = (
-    ("async tasks", "scripts, 128"),
-    ("async tasks", "scripts, 64"),
-    ("async tasks", "hand loop"),
-    ("sync tasks", "scripts, 128"),
-    ("sync tasks", "scripts, 64"),
-    ("sync tasks", "hand loop"),
-    ("enqueue", "LPUSH"),
-    ("aenqueue", "LPUSH"),
-    ("enqueue_many", "LPUSH"),
-)
+def table(case: Case, results: Mapping[str, Sequence[Numbers]]) -> Iterable[str]:
+    """Write one case for people: the best first."""
+    yield f"{case.title}; median (range) of {max(map(len, results.values()), default=0)}"
+    ours = results.get(OURS, ())
+    extra = sorted(
+        {key for runs in results.values() for one in runs for key in one} - {case.number}
+    )
+    yield f"  {'':<16}{case.unit:>28}{'Headrace is better by':>28}  " + "".join(
+        f"{e:>15}" for e in extra
+    )
+    for name, runs in sorted(results.items(), key=lambda pair: _rank(case, pair[1])):
+        if not runs:
+            yield f"  {name:<16}{'left out':>28}"
+            continue
+        digits = 0 if case.number in {"per_s", "bytes"} else 2
+        values = spread([one[case.number] for one in runs if case.number in one], digits)
+        better = spread(ratios(case, ours, runs), 2) if name != OURS else ""
+        more = "".join(f"{_middle(runs, key):>15}" for key in extra)
+        yield f"  {name:<16}{values:>28}{better:>28}  {more}"
 
 
-def ratios(rounds: Sequence[Round]) -> list[Ratio]:
-    return [
-        Ratio(of, to, [a_round[of].per_s / a_round[to].per_s for a_round in rounds])
-        for of, to in RATIOS
-    ]
+def _rank(case: Case, runs: Sequence[Numbers]) -> float:
+    values = [one[case.number] for one in runs if case.number in one]
+    if not values:
+        return float("inf")
+    return -median(values) if case.more_is_better else median(values)
 
 
-def text(rounds: Sequence[Round]) -> str:
-    """Write the report, for people."""
-    return "\n".join([*_ratios(rounds), "", *_numbers(rounds)])
-
-
-def _ratios(rounds: Sequence[Round]) -> Iterable[str]:
-    yield f"{'jobs/s as a ratio, within each round':<33}median   range of {len(rounds)}"
-    yield from map(str, ratios(rounds))
-
-
-def _numbers(rounds: Sequence[Round]) -> Iterable[str]:
-    yield "These numbers are this machine's, at this moment: compare no others with them."
-    yield f"{'medians':<16}{'jobs/s':>10}{'µs of processor a job':>26}{'of the server':>16}"
-    for name in rounds[0]:
-        results = [a_round[name] for a_round in rounds]
-        per_s = median(result.per_s for result in results)
-        cpu_us = median(result.cpu_us for result in results)
-        server_us = median(result.server_us for result in results)
-        yield f"{name:<16}{per_s:>10,.0f}{cpu_us:>26.1f}{server_us:>16.1f}"
+def _middle(runs: Sequence[Numbers], key: str) -> str:
+    values = [one[key] for one in runs if key in one]
+    return f"{median(values):,.2f}" if values else "-"

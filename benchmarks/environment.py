@@ -1,0 +1,75 @@
+"""An environment for each contestant, under ``.cache/bench``: peers need other versions than we do, and than each other.
+
+    python -m benchmarks.environment [NAME…]     make those that are missing
+
+An environment is made again when what it is to hold has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+from benchmarks.contestants import CONTESTANTS, Contestant
+
+ROOT: Final = Path(__file__).parent.parent
+CACHE: Final = ROOT / ".cache" / "bench"
+MANIFEST: Final = "requires.txt"  # written last: without it an environment is not whole
+
+
+class Missing(Exception):
+    """A contestant cannot take part here; says why."""
+
+
+def python_of(contestant: Contestant) -> str:
+    """Give the Python that runs a contestant; its environment is made if it is missing.
+
+    Raises:
+        Missing: there is no Python that is new enough, or pip could not install it.
+    """
+    if not contestant.requires:
+        return sys.executable
+    home = CACHE / contestant.module
+    python, manifest = home / "bin" / "python", home / MANIFEST
+    wanted = "\n".join(contestant.requires)
+    if not manifest.exists() or manifest.read_text() != wanted:
+        print(f"Installing {', '.join(contestant.requires)}", file=sys.stderr, flush=True)
+        _make(home, contestant)
+        manifest.write_text(wanted)
+    return str(python)
+
+
+def _make(home: Path, contestant: Contestant) -> None:
+    subprocess.run([_base(contestant), "-m", "venv", "--clear", home], check=True)
+    pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input"]
+    done = subprocess.run([*pip, *contestant.requires], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Missing(f"pip: {done.stderr.strip().splitlines()[-1]}")
+
+
+def _base(contestant: Contestant) -> str:
+    if sys.version_info >= contestant.python:
+        return sys.executable
+    for minor in range(15, contestant.python[1] - 1, -1):
+        if found := shutil.which(f"python3.{minor}"):
+            done = subprocess.run([found, "-c", ""], capture_output=True, check=False)
+            if not done.returncode:
+                return found
+    raise Missing(f"needs Python {contestant.python[0]}.{contestant.python[1]} or newer")
+
+
+def environment_of(contestant: Contestant, url: str) -> dict[str, str]:
+    """Give the environment variables of its processes."""
+    path = os.pathsep.join([str(Path(python_of(contestant)).parent), os.environ["PATH"]])
+    variant = contestant.name.partition(":")[2]
+    ours = {"PATH": path, "BENCH_URL": url, "BENCH_VARIANT": variant, "PYTHONPATH": str(ROOT)}
+    return os.environ | ours
+
+
+if __name__ == "__main__":
+    for chosen in sys.argv[1:] or CONTESTANTS:
+        python_of(CONTESTANTS[chosen])
