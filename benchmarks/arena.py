@@ -81,13 +81,17 @@ class Arena:
 
     def empty(self) -> None:
         """Empty the server, and let it finish what it does in the background."""
+        self._finish_rewriting()
         self.redis.flushall()
         if self._aof:
             # A rewrite now, of nothing, so that none is due while somebody is measured.
             self.redis.bgrewriteaof()
-            words = ("aof_rewrite_in_progress", "aof_rewrite_scheduled")
-            while any(self.redis.info("persistence")[word] for word in words):
-                time.sleep(0.01)
+            self._finish_rewriting()
+
+    def _finish_rewriting(self) -> None:
+        words = ("aof_rewrite_in_progress", "aof_rewrite_scheduled")
+        while any(self.redis.info("persistence")[word] for word in words):
+            time.sleep(0.01)
 
     def push(self, who: Contestant, does: str, what: object, count: int) -> Measured:
         """Let a contestant enqueue: see ``benchmarks.contestants.run``."""

@@ -126,6 +126,7 @@ class Consumer:
             lease=lease,
             holdings=self._holdings,
             jobs=self._jobs,
+            slots=self._slots,
             bench=bench,
             seen=self._seen,
         )
@@ -185,7 +186,10 @@ class Consumer:
             if not wanted or (alone and self._options.burst):
                 self._dry = False  # when a slot is free again, there may be jobs
             if not self._jobs.anything_to_send and (self._dry or not wanted):
-                await self._wait()
+                if self._slots.coming:
+                    self._feed.unpack()
+                else:
+                    await self._wait()
                 continue
             self._intake.shut()
             hints = self._hints
@@ -252,6 +256,7 @@ class Consumer:
 
     async def _flush(self) -> None:
         """Tell Redis what it does not know yet, also of what the blocking requests brought."""
+        self._feed.unpack()
         deadline = min(self._grace_until or monotonic(), monotonic()) + _FLUSH_S
         while self._jobs.anything_to_send or self._feed.in_doubt:
             try:

@@ -19,6 +19,7 @@ from headrace.consumer.holdings import Holdings
 from headrace.consumer.in_hand import JobsInHand
 from headrace.consumer.options import QueueWeight
 from headrace.consumer.outbox import Batch
+from headrace.consumer.slots import Slots
 from headrace.consumer.verdict import Bench
 from headrace.errors import StoreError
 from headrace.keys import Keys, keys_of
@@ -39,6 +40,7 @@ class Feed:
         lease: how long claims last.
         holdings: its claims.
         jobs: the jobs in hand.
+        slots: their slots.
         bench: gets to know how far Redis' clock is ahead.
         seen: told of each claim's answer: the queue, and what it said.
     """
@@ -52,6 +54,7 @@ class Feed:
         lease: LeasePolicy,
         holdings: Holdings,
         jobs: JobsInHand,
+        slots: Slots,
         bench: Bench,
         seen: Callable[[Keys, Claim], None],
     ) -> None:
@@ -63,9 +66,11 @@ class Feed:
         self._lease_ms = round(lease.lease_s * 1000)
         self._holdings = holdings
         self._jobs = jobs
+        self._slots = slots
         self._bench = bench
         self._seen = seen
         self._doubtful: set[Keys] = set()  # queues of which a claim's answer was lost
+        self._claimed: list[tuple[Keys, int, list[bytes], float]] = []  # and not in hand yet
 
     @property
     def in_doubt(self) -> bool:
@@ -75,10 +80,14 @@ class Feed:
     async def trip(self, wanted: int) -> bool:
         """Make one round trip; claim up to ``wanted`` jobs. Answers whether all queues came short.
 
+        What it has claimed comes into hand during the next trip, or by ``unpack``.
+
         Raises:
             StoreError: something failed. What was to be told is kept for the next trip.
         """
         wanted = min(wanted, MAX_ITEMS)
+        if self._doubtful or not wanted:
+            self.unpack()  # what has to go back goes together, the oldest to the front
         while self._doubtful:
             k = next(iter(self._doubtful))
             # By number as well: one whose outcome was lost may have been claimed again by that trip.
@@ -92,11 +101,13 @@ class Feed:
         if wanted:
             requests.append(self._claim(order[0], wanted, first))
         if not requests:
+            self.unpack()
             return True
         sent_at = monotonic()
         try:
-            answers = await self._store.run_all(requests)
+            answers = await self._store.run_all(requests, meanwhile=self.unpack)
         except StoreError as error:
+            self.unpack()
             for batch in batches:
                 self._put_back(batch, error)
             self._jobs.adoptions.update(dict.fromkeys(adoptions))
@@ -111,6 +122,14 @@ class Feed:
             if isinstance(answer, StoreError):
                 raise answer
         return short
+
+    def unpack(self) -> None:
+        """Take into hand what has been claimed. While Redis works on the next trip, if there is one."""
+        claimed, self._claimed = self._claimed, []
+        for k, first, jobs, until in claimed:
+            for number, job in enumerate(jobs, first):
+                self._jobs.arrive(job, k, number, until, moved=False)
+        self._slots.coming = 0
 
     def _order(self) -> list[Keys]:
         """Give the queues in the order of this turn: as named, or by weight at random."""
@@ -195,8 +214,9 @@ class Feed:
         """Take the jobs of one claim; gives how many are still wanted, 0 when it was cut for size."""
         self._bench.clock_ahead_ms = claim.now_ms - now_ms()
         self._seen(k, claim)
-        until, size = sent_at + self._lease_s, 0
-        for offset, job in enumerate(claim.jobs):
-            size += len(job)
-            self._jobs.arrive(job, k, first + offset, until, moved=False)
+        self._claimed.append((k, first, claim.jobs, sent_at + self._lease_s))
+        self._slots.coming += len(claim.jobs)
+        if any(b',"crashes":' in job for job in claim.jobs):
+            self.unpack()  # beside a suspect nothing is claimed
+        size = sum(map(len, claim.jobs))
         return 0 if size >= MAX_BYTES else wanted - len(claim.jobs)

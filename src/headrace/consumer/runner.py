@@ -77,8 +77,11 @@ class Runner:
 
     @property
     def ahead(self) -> int:
-        """How many sync jobs may be started beyond the slots: those that would run in turn."""
-        return PREFETCH_MOST if self._threads.quick else 0
+        """How many sync jobs may be started beyond the slots, to run in turn: half of those in hand.
+
+        The others are given to the thread while Redis works on what it has done.
+        """
+        return PREFETCH_MOST // 2 if self._threads.quick else 0
 
     def _run_sync(self, claimed: Claimed) -> Any:
         return self._base.copy().run(_call_in_thread, claimed)

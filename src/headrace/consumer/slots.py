@@ -43,6 +43,7 @@ class Slots:
         self.running: set[Claimed] = set()
         self.waiting: set[Claimed] = set()  # for Redis to say that they are ours
         self.ready: deque[Claimed] = deque()
+        self.coming = 0  # claimed, and not read yet
         self.left = most
         self._patience_s = patience_s
         self.suspect: Claimed | None = None  # nothing is claimed, and nothing starts beside it
@@ -56,7 +57,7 @@ class Slots:
     @property
     def in_hand(self) -> int:
         """How many jobs are in hand and not ended."""
-        return len(self.running) + len(self.ready) + len(self.waiting)
+        return len(self.running) + len(self.ready) + len(self.waiting) + self.coming
 
     def take(self, claimed: Claimed) -> bool:
         """Note a job that could run; answers False when it has to go back.
@@ -93,7 +94,7 @@ class Slots:
         return (
             free
             if self.left is None
-            else min(free, self.left - len(self.ready) - len(self.waiting))
+            else min(free, self.left - len(self.ready) - len(self.waiting) - self.coming)
         )
 
     @property
@@ -105,7 +106,7 @@ class Slots:
         return (
             wanted
             if self.left is None
-            else min(wanted, self.left - len(self.ready) - len(self.waiting))
+            else min(wanted, self.left - len(self.ready) - len(self.waiting) - self.coming)
         )
 
     def next(self, ahead: int = 0) -> Claimed | None:

@@ -163,6 +163,7 @@ class AsyncAddress(_Address[aio.Connection]):
         """Connect as ``Address.connect`` does."""
         if not self._hosts:
             await connection.connect()
+            _send_at_once(connection)
             return
         answers: dict[Host, Any] = {}
         for host in self._hosts:
@@ -175,6 +176,7 @@ class AsyncAddress(_Address[aio.Connection]):
         if (await connection.read_response())[0] != b"master":
             await connection.disconnect(nowait=True)
             raise self._away(_NO_PRIMARY)
+        _send_at_once(connection)
 
     async def _ask(self, host: Host) -> Any:
         asked = self._sentinel(host)
@@ -187,6 +189,13 @@ class AsyncAddress(_Address[aio.Connection]):
             return error
         finally:
             await asked.disconnect(nowait=True)
+
+
+def _send_at_once(connection: aio.Connection) -> None:
+    """Let a request go out when it is written: uvloop would keep it until its turn is over."""
+    writer = getattr(connection, "_writer", None)  # redis-py has no other name for it
+    if writer is not None:
+        writer.transport.set_write_buffer_limits(high=0)
 
 
 def _within(timeout_s: float) -> dict[str, float]:

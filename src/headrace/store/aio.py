@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from redis.asyncio.connection import Connection
@@ -54,8 +54,14 @@ class AsyncStore:
             raise answer
         return answer
 
-    async def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
+    async def run_all(
+        self, operations: Sequence[Operation[Any]], meanwhile: Callable[[], None] | None = None
+    ) -> list[Any]:
         """Run operations in one round trip; an answer that is an error stands in its place.
+
+        Args:
+            operations: what to run.
+            meanwhile: called when they have been sent, while Redis works.
 
         Raises:
             StoreUnavailable: Redis cannot be reached; nothing was sent.
@@ -71,7 +77,8 @@ class AsyncStore:
                     await self._address.connect(connection)
             sent = True
             wait_s = max([op.wait_s for op in operations])
-            replies = await self._exchange(connection, [op.command() for op in operations], wait_s)
+            commands = [op.command() for op in operations]
+            replies = await self._exchange(connection, commands, wait_s, meanwhile)
             failed = exchange.has_failed(replies)
             if failed and (unknown := exchange.to_repeat(operations, replies)):
                 again = [operations[i] for i in unknown]
@@ -133,11 +140,17 @@ class AsyncStore:
         return connection
 
     async def _exchange(
-        self, connection: Connection, commands: Sequence[Sequence[Argument]], wait_s: float
+        self,
+        connection: Connection,
+        commands: Sequence[Sequence[Argument]],
+        wait_s: float,
+        meanwhile: Callable[[], None] | None = None,
     ) -> list[Any]:
         replies: list[Any] = []
         async with asyncio.timeout(self._timeout_s + wait_s):
             await send(connection, commands)
+            if meanwhile is not None:
+                meanwhile()
             for _ in commands:
                 try:
                     # Not disconnected: redis-py would do so at the first -LOADING of several.
