@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import Final
+from typing import Any, Final
 
 from headrace import flows
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import Keys, is_name, keys_of
-from headrace.operations import Operation, Promoted, Reclaimed, Swept
+from headrace.operations import Operation, Reclaimed
 from headrace.policy import LEADER_LEASE_S, LeasePolicy, Patience
 from headrace.presence import Presence
 from headrace.store import AsyncStore
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 _QUEUES_A_TRIP: Final = 50
 _LEAST_PAUSE_S: Final = 0.001
+_LIST_QUEUES_EVERY_S: Final = 5.0  # their names
+_REST_SHARE: Final = 0.8  # of the gap without sweeps that begins a grace
 
 # A list of who is connected costs Redis 2 us for each connection. However many there are, it is
 # asked for at most so much of the time: with 1,000 every second, with 10,000 about every 8 s.
@@ -53,6 +55,10 @@ class Maintenance:
         self._look_at = 0.0  # not before; infinite where CLIENT LIST is not allowed
         self._leader = ""  # who led at the last look
         self._asks = False  # for the lead, and does not know yet whether it has it
+        self._ask_at = 0.0  # when the lead of another runs out
+        self._queues: list[str] = []
+        self._list_at = 0.0
+        self._rests_until: dict[str, float] = {}  # queues in which there was nothing to maintain
         self._skipped: set[str] = set()
 
     @property
@@ -93,7 +99,9 @@ class Maintenance:
         """Sleep until the next turn: a second after the last began, sooner when a job falls due."""
         while not busy:
             until = started + self._policy.sweep_every_s
-            if self._due_at is not None:
+            if not self.leads:
+                until = max(until, self._ask_at)
+            elif self._due_at is not None:
                 until = min(until, self._due_at)
             if self.leads and self._presence.due_at is not None:
                 until = min(until, max(self._presence.due_at, self._look_at))
@@ -111,15 +119,16 @@ class Maintenance:
 
     async def _turn(self) -> bool:
         """Do one round if this one leads; answers whether there is more to do at once."""
-        self._asks = True
-        leader = await self._store.run(op.lead(self._name, round(LEADER_LEASE_S * 1000)))
-        self._asks = False
-        before, self._leader = self._leader, leader
+        before, self._leader = self._leader, await self._find_leader()
         if not self.leads:
             return False
-        queues = [queue for queue in await self._store.run(op.queues()) if is_name(queue)]
         if before != self._name:
             await self._take_over(before)
+        if monotonic() >= self._list_at:
+            self._list_at = monotonic() + min(_LIST_QUEUES_EVERY_S, 5 * self._policy.sweep_every_s)
+            names = await self._store.run(op.queues())
+            self._queues = [queue for queue in names if is_name(queue)]
+        queues = self._queues
         if monotonic() >= self._look_at:
             await self._look_for_the_gone(queues)
         walk = monotonic() - self._walked_at >= self._policy.lease_s
@@ -130,6 +139,25 @@ class Maintenance:
         for start in range(0, len(queues), _QUEUES_A_TRIP):
             busy |= await self._visit(queues[start : start + _QUEUES_A_TRIP], walk=walk)
         return busy
+
+    async def _find_leader(self) -> str:
+        """Keep the lead, or learn who has it, and for how long; take it when nobody has."""
+        lease_ms = round(LEADER_LEASE_S * 1000)
+        if self.leads:
+            if await self._store.run(op.keep_lead(lease_ms)) == self._name:
+                return self._name
+        elif self._leader:
+            leader, left_ms = await self._store.run_all([op.leader(), op.lead_left_ms()])
+            for answer in (leader, left_ms):
+                if isinstance(answer, StoreError):
+                    raise answer
+            if leader and 0 < left_ms <= lease_ms:
+                self._ask_at = monotonic() + left_ms / 1000
+                return str(leader)
+        self._asks = True
+        leads = await self._store.run(op.lead(self._name, lease_ms))
+        self._asks = False
+        return leads
 
     async def _take_over(self, before: str) -> None:
         log.debug("%s leads the maintenance now", self._name)
@@ -145,7 +173,8 @@ class Maintenance:
             missing = {name: now - (time_ms - at) / 1000 for name, at in known.items() if at}
             missing[before] = now - LEADER_LEASE_S
         self._presence.learn(known, missing)
-        self._look_at = 0.0
+        self._look_at = self._list_at = 0.0
+        self._rests_until.clear()
 
     async def _look_for_the_gone(self, queues: list[str]) -> None:
         """End the leases of consumers without any connection: they need not run out."""
@@ -174,20 +203,25 @@ class Maintenance:
                     )
             await self._store.run(op.buried(name))
             self._presence.forget(name)
+            self._rests_until.clear()
 
     async def _visit(self, queues: list[str], *, walk: bool) -> bool:
-        requests: list[Operation[Promoted] | Operation[Swept] | Operation[Reclaimed]] = []
+        requests: list[Operation[Any]] = []
+        queues = await self._awake(queues)
         for queue in queues:
             requests += self._requests(queue, walk=walk)
         answers = await self._store.run_all(requests)
         busy = False
         for i, queue in enumerate(queues):
-            promoted, swept, reclaimed = answers[3 * i : 3 * i + 3]
-            refusals = [a for a in (promoted, swept, reclaimed) if isinstance(a, StoreError)]
+            promoted, swept, reclaimed, held = answers[4 * i : 4 * i + 4]
+            refusals = [a for a in answers[4 * i : 4 * i + 4] if isinstance(a, StoreError)]
             if refusals:
                 self._skip(queue, refusals[0])
                 continue
             self._skipped.discard(queue)
+            if not held and promoted.due_ms is None:
+                rest_s = max(_REST_SHARE * self._policy.gap_s, self._cycle_s)
+                self._rests_until[queue] = monotonic() + rest_s
             if promoted.due_ms is not None:
                 self.due_in(promoted.due_ms)
             self._offsets[queue] = swept.next_offset
@@ -203,15 +237,21 @@ class Maintenance:
             busy |= bool(swept.next_offset) or reclaimed.back + reclaimed.died >= op.RECLAIM_LIMIT
         return busy
 
+    async def _awake(self, queues: list[str]) -> list[str]:
+        """Give the queues in which there may be something to do: of those at rest few are visited."""
+        now = monotonic()
+        resting = [queue for queue in queues if self._rests_until.get(queue, 0.0) > now]
+        delayed = await self._store.run_all([op.delayed(keys_of(queue)) for queue in resting])
+        still = {queue for queue, count in zip(resting, delayed, strict=True) if count == 0}
+        return [queue for queue in queues if queue not in still]
+
     def _skip(self, queue: str, error: StoreError) -> None:
         """Leave out a queue that Redis refuses, a key of it being broken, for the others' sake."""
         if queue not in self._skipped:
             log.error("queue %s is not maintained: %s", queue, error)
             self._skipped.add(queue)
 
-    def _requests(
-        self, queue: str, *, walk: bool
-    ) -> list[Operation[Promoted] | Operation[Swept] | Operation[Reclaimed]]:
+    def _requests(self, queue: str, *, walk: bool) -> list[Operation[Any]]:
         k, policy, offset = keys_of(queue), self._policy, self._offsets.get(queue, 0)
         return [
             op.promote(k),
@@ -222,6 +262,7 @@ class Maintenance:
                 only_if_unequal=not walk and not offset,
             ),
             reclaiming(k, policy, gap_s=3 * self._cycle_s),
+            op.held(k),
         ]
 
     async def _resign(self) -> None:

@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -200,9 +200,13 @@ def install(tap: Tap) -> None:
     """Wrap the stores of this process."""
     run_all, run_all_sync, run = AsyncStore.run_all, Store.run_all, Channel._run
 
-    async def tapped(self: AsyncStore, operations: Sequence[Operation[Any]]) -> list[Any]:
+    async def tapped(
+        self: AsyncStore,
+        operations: Sequence[Operation[Any]],
+        meanwhile: Callable[[], None] | None = None,
+    ) -> list[Any]:
         with tap.asking(operations) as sent_ns:
-            answers = await run_all(self, operations)
+            answers = await run_all(self, operations, meanwhile)
         tap.answered(operations, answers, sent_ns)
         if again := tap.passing("after", operations):
             again_ns = time.monotonic_ns()

@@ -47,7 +47,7 @@ def transition(command: list[Any]) -> str | None:
     """Name the transition that a command is, if it is one."""
     if command[0] == b"EVALSHA":
         return _SHAS.get(command[1])
-    return "BLMOVE" if command[0] == b"BLMOVE" else None
+    return {b"BLMOVE": "BLMOVE", b"GETEX": "lead"}.get(command[0])
 
 
 @dataclass(frozen=True)

@@ -119,14 +119,14 @@ def sends_again(patch: pytest.MonkeyPatch) -> None:
     run_all = AsyncStore.run_all
 
     @wraps(run_all)
-    async def again(self: AsyncStore, operations: Any) -> Any:
+    async def again(self: AsyncStore, operations: Any, *rest: Any, **more: Any) -> Any:
         for _ in range(3):
             try:
-                return await run_all(self, operations)
+                return await run_all(self, operations, *rest, **more)
             except StoreError as error:
                 if not error.may_have_happened:
                     raise
-        return await run_all(self, operations)
+        return await run_all(self, operations, *rest, **more)
 
     patch.setattr(AsyncStore, "run_all", again)
 

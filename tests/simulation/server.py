@@ -208,6 +208,27 @@ class Server:
         queue, place = self.queue(key), key.partition(":")[2]
         return {"": queue.pending, "processing": queue.processing, "dlq": queue.dead}[place]
 
+    def _do_llen(self, _: Connection, __: int, key: str) -> int:
+        return len(self._list(key))
+
+    def _do_zcard(self, _: Connection, __: int, key: str) -> int:
+        return len(self.queue(key).delayed)
+
+    def _do_getex(self, _: Connection, __: int, ___: str, ____: str, lease_ms: int) -> Any:
+        leader, until = self.leader
+        if not leader or until <= self.clock_ms():
+            return None
+        self.leader = (leader, self.clock_ms() + lease_ms)
+        return leader.encode()
+
+    def _do_get(self, *_: Any) -> Any:
+        leader, until = self.leader
+        return leader.encode() if leader and until > self.clock_ms() else None
+
+    def _do_pttl(self, *_: Any) -> int:
+        leader, until = self.leader
+        return until - self.clock_ms() if leader and until > self.clock_ms() else -2
+
     def _do_lpush(self, _: Connection, __: int, key: str, *jobs: bytes) -> Any:
         queue = self.queue(key)
         for job in jobs:

@@ -41,7 +41,7 @@ log = logging.getLogger("headrace.consumer")
 # How late a timeout may be noticed; one scan for all jobs costs less than a timer for each.
 _TICK_S: Final = 0.05
 _CANCEL_AGAIN_S: Final = 1.0  # an async task may swallow its first cancellation
-_REGISTER_EVERY_S: Final = 5.0
+_REGISTER_EVERY_S: Final = 30.0
 _FLUSH_S: Final = 5.0  # how long a consumer that ends tries to tell Redis what has ended
 
 

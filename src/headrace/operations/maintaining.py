@@ -94,9 +94,34 @@ def clients() -> Operation[list[dict[str, str]]]:
     return command("CLIENT", "LIST", parse=parse)
 
 
+def keep_lead(lease_ms: int) -> Operation[str]:
+    """Renew the lead, and name who has it; "" nobody. For who leads: it renews another's as well."""
+    keep = command("GETEX", keys.LEADER, "PX", lease_ms, parse=_name)
+    return keep._replace(name="lead")
+
+
+def lead_left_ms() -> Operation[int]:
+    """Tell for how long somebody leads, ms; negative when nobody does, or for ever."""
+    return command("PTTL", keys.LEADER, parse=int)
+
+
+def delayed(k: Keys) -> Operation[int]:
+    """Count the jobs that wait for an instant."""
+    return command("ZCARD", k.delayed, parse=int)
+
+
+def held(k: Keys) -> Operation[int]:
+    """Count the items in processing."""
+    return command("LLEN", k.processing, parse=int)
+
+
+def _name(raw: Any) -> str:
+    return (raw or b"").decode(errors="replace")
+
+
 def leader() -> Operation[str]:
     """Name who leads; "" nobody."""
-    return command("GET", keys.LEADER, parse=lambda raw: (raw or b"").decode(errors="replace"))
+    return command("GET", keys.LEADER, parse=_name)
 
 
 def time_ms() -> Operation[float]:

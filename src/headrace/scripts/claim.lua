@@ -14,10 +14,11 @@ local now = now_ms()
 local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
 due = due and math.min(math.max(0, due - now), 1e12) or ''
 if redis.call('HGET', meta, 'paused') then return {'paused', now, due} end
+local prioritised = redis.call('ZCARD', priority)
+if prioritised + redis.call('LLEN', pending) == 0 then return {'ok', now, due} end
 
 -- A key of a wrong type, or more jobs than unpack can take, have to fail before a job is taken.
-for _, list in ipairs({pending, processing}) do redis.call('LLEN', list) end
-redis.call('ZCARD', leases) redis.call('HLEN', claims)
+redis.call('LLEN', processing) redis.call('ZCARD', leases) redis.call('HLEN', claims)
 if count > 1000 then error('too many jobs') end
 
 -- Takes until there are enough, in steps that grow to 32: large jobs stop it after about 1 MiB,
@@ -42,7 +43,6 @@ local function by_priority(low, high)
     return jobs
   end
 end
-local prioritised = redis.call('ZCARD', priority)
 if prioritised > 0 then fill(by_priority('-inf', '(0')) end
 fill(function(n) return redis.call('RPOP', pending, n) end)
 if prioritised > 0 then

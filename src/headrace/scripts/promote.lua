@@ -8,7 +8,10 @@
 -- include: head
 -- include: place
 local pending, priority, delayed, nudge, stats = unpack(KEYS)
-local now, limit, moved, bytes, step = now_ms(), whole(ARGV[1]), 0, 0, 8
+local limit, moved, bytes, step = whole(ARGV[1]), 0, 0, 8
+local first = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
+if not first then return {0, ''} end
+local now = now_ms()
 sound('LLEN', 'ZCARD', 'ZCARD', 'LLEN', 'HLEN')
 while moved < limit and bytes < 1048576 do
   local asked = math.min(step, limit - moved)

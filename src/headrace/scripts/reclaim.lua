@@ -16,14 +16,17 @@
 -- include: place
 local pending, processing, priority, dead, leases, claims, nudge, stats, meta, cancelled = unpack(KEYS)
 local limit, grace, gap, max_crashes = whole(ARGV[1]), whole(ARGV[2]), whole(ARGV[3]), whole(ARGV[4])
-sound('LLEN', 'LLEN', 'ZCARD', 'LLEN', 'ZCARD', 'HLEN', 'LLEN', 'HLEN', 'HLEN', 'ZCARD')
 local now = now_ms()
 
 local swept, quiet = unpack(redis.call('HMGET', meta, 'swept', 'quiet'))
 swept, quiet = tonumber(swept), tonumber(quiet) or 0
 if not swept or now - swept > gap or swept > now then quiet = now + grace end
-redis.call('HSET', meta, 'swept', number(now), 'quiet', number(quiet))
 local past = now < quiet and 0 or now
+local expired = redis.call('ZRANGE', leases, '-inf', past, 'BYSCORE', 'LIMIT', 0, limit)
+if #expired > 0 then
+  sound('LLEN', 'LLEN', 'ZCARD', 'LLEN', 'ZCARD', 'HLEN', 'LLEN', 'HLEN', 'HLEN', 'ZCARD')
+end
+redis.call('HSET', meta, 'swept', number(now), 'quiet', number(quiet))
 
 local function letter(job, owner, crashes)
   local body = string.match(job, '^(.*)}%s*$')
@@ -60,7 +63,7 @@ local function expire(name)
   end
   redis.call('LREM', processing, -1, item)
 end
-for _, name in ipairs(redis.call('ZRANGE', leases, '-inf', past, 'BYSCORE', 'LIMIT', 0, limit)) do
+for _, name in ipairs(expired) do
   while back + died < limit and bytes < 1048576
     and (tonumber(redis.call('ZSCORE', leases, name)) or now + 1) <= past do expire(name) end
 end

@@ -12,9 +12,9 @@
 -- include: numbered
 local processing, leases, claims = unpack(KEYS)
 local offset, limit, bare_lease = whole(ARGV[1]), whole(ARGV[2]), whole(ARGV[3])
-sound('LLEN', 'ZCARD', 'HLEN')
 local length = redis.call('LLEN', processing)
 if ARGV[4] == 'if-unequal' and length == redis.call('HLEN', claims) then return {0, 0} end
+sound('LLEN', 'ZCARD', 'HLEN')
 
 -- Steps of 8, so that large jobs stop it after about 1 MiB.
 local items, bytes = {}, 0
