@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format check bench faults simulate model fuzz coverage mutants test-matrix clean
+.PHONY: help setup demo test lint format check bench bench-full faults simulate model fuzz coverage mutants test-matrix clean
 
 # What a shell may hold for other programs' sake, and would lead ours to other code or another place.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
@@ -42,8 +42,14 @@ format: $(READY) ## Format the code, and fix what can be fixed
 
 check: lint test ## Lint, then test: before every commit
 
-bench: $(READY) ## Measure throughput and latency on this machine
+bench: $(READY) ## Measure Headrace beside what can be written by hand, in minutes
 	@$(RUN) benchmarks $(ARGS)
+
+bench-full: $(READY) ## Compare it with twelve peers, and see how it grows: an hour and a half
+	@$(RUN) benchmarks --full --json .cache/bench/comparison.json $(ARGS)
+	@$(RUN) benchmarks.growth --json .cache/bench/growth.json
+	@$(RUN) benchmarks.plots .cache/bench/comparison.json .cache/bench/growth.json docs/images
+	@$(RUN) benchmarks.report .cache/bench/comparison.json > .cache/bench/tables.md
 
 faults: $(READY) ## Break everything for a quarter of an hour, and count the jobs
 	@$(RUN) tests.faults $(ARGS)

@@ -28,6 +28,8 @@ SHORT = ("drain", "drain-2", "wait-100", "latency", "enqueue", "enqueue-crowd", 
 
 def main(argv: Sequence[str] | None = None) -> int:
     options = _options(argv)
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
     who, absent = _present(options.who)
     failures: list[str] = [f"{name}: {why}" for name, why in absent.items()]
     results: dict[str, dict[str, list[Numbers]]] = {}

@@ -33,33 +33,38 @@ def python_of(contestant: Contestant) -> str:
     """
     if not contestant.requires:
         return sys.executable
-    home = CACHE / contestant.module
+    return made(contestant.module, contestant.requires, contestant.python)
+
+
+def made(name: str, requires: tuple[str, ...], oldest: tuple[int, int] = (3, 11)) -> str:
+    """Make an environment, if it is missing or has to hold something else; gives its Python.
+
+    Raises:
+        Missing: there is no Python that is new enough, or pip could not install it.
+    """
+    home = CACHE / name
     python, manifest = home / "bin" / "python", home / MANIFEST
-    wanted = "\n".join(contestant.requires)
+    wanted = "\n".join(requires)
     if not manifest.exists() or manifest.read_text() != wanted:
-        print(f"Installing {', '.join(contestant.requires)}", file=sys.stderr, flush=True)
-        _make(home, contestant)
+        print(f"Installing {', '.join(requires)}", file=sys.stderr, flush=True)
+        subprocess.run([_base(oldest), "-m", "venv", "--clear", home], check=True)
+        pip = [python, "-m", "pip", "install", "--quiet", "--no-input", *requires]
+        done = subprocess.run(pip, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise Missing(f"pip: {done.stderr.strip().splitlines()[-1]}")
         manifest.write_text(wanted)
     return str(python)
 
 
-def _make(home: Path, contestant: Contestant) -> None:
-    subprocess.run([_base(contestant), "-m", "venv", "--clear", home], check=True)
-    pip = [home / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-input"]
-    done = subprocess.run([*pip, *contestant.requires], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Missing(f"pip: {done.stderr.strip().splitlines()[-1]}")
-
-
-def _base(contestant: Contestant) -> str:
-    if sys.version_info >= contestant.python:
+def _base(oldest: tuple[int, int]) -> str:
+    if sys.version_info >= oldest:
         return sys.executable
-    for minor in range(15, contestant.python[1] - 1, -1):
+    for minor in range(15, oldest[1] - 1, -1):
         if found := shutil.which(f"python3.{minor}"):
             done = subprocess.run([found, "-c", ""], capture_output=True, check=False)
             if not done.returncode:
                 return found
-    raise Missing(f"needs Python {contestant.python[0]}.{contestant.python[1]} or newer")
+    raise Missing(f"needs Python {oldest[0]}.{oldest[1]} or newer")
 
 
 def environment_of(contestant: Contestant, url: str) -> dict[str, str]:

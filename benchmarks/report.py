@@ -1,13 +1,18 @@
-"""From runs to what can be said of them: ratios within a round first, then the numbers themselves."""
+"""From runs to what can be said of them: ratios within a round first, then the numbers themselves.
+
+python -m benchmarks.report FILE.json     the tables of docs/benchmarks.md
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import Any
 
-if TYPE_CHECKING:
-    from benchmarks.cases import Case, Numbers
+from benchmarks.cases import CASES, Case, Numbers
 
 OURS = "headrace:async"
 
@@ -61,3 +66,56 @@ def _rank(case: Case, runs: Sequence[Numbers]) -> float:
 def _middle(runs: Sequence[Numbers], key: str) -> str:
     values = [one[key] for one in runs if key in one]
     return f"{median(values):,.2f}" if values else "-"
+
+
+def markdown(document: Mapping[str, Any]) -> Iterable[str]:
+    """Write all cases of a JSON file as tables for ``docs/benchmarks.md``."""
+    for name, results in document["results"].items():
+        case = CASES[name]
+        measured = {who: runs for who, runs in results.items() if runs}
+        if not measured:
+            continue
+        ours = measured.get(OURS, ())
+        more = [
+            key for key in _EXTRA if any(key in one for runs in measured.values() for one in runs)
+        ]
+        rows = max(map(len, measured.values()))
+        yield f"### {case.title}\n"
+        yield (
+            "| | "
+            + " | ".join(
+                [
+                    f"{case.unit}, median (range) of {rows}",
+                    "Headrace is better by",
+                    *(_EXTRA[key] for key in more),
+                ]
+            )
+            + " |"
+        )
+        yield "|---|" + "--:|" * (2 + len(more))
+        for who, runs in sorted(measured.items(), key=lambda pair: _rank(case, pair[1])):
+            digits = 0 if case.number in {"per_s", "bytes"} else 2
+            values = spread([one[case.number] for one in runs if case.number in one], digits)
+            better = spread(ratios(case, ours, runs)) if who != OURS else ""
+            shown = f"**{who}**" if who.startswith("headrace") else who
+            yield (
+                "| "
+                + " | ".join([shown, values, better, *(_middle(runs, key) for key in more)])
+                + " |"
+            )
+        yield ""
+
+
+_EXTRA = {
+    "share": "of the ideal",
+    "p99": "p99 ms",
+    "p99_9": "p99.9 ms",
+    "cpu_us": "µs of worker",
+    "server_us": "µs of server",
+    "rss_mb": "resident MB",
+    "pss_mb": "proportional MB",
+    "cpu_percent": "% of a processor",
+}
+
+if __name__ == "__main__":
+    print("\n".join(markdown(json.loads(Path(sys.argv[1]).read_text()))))

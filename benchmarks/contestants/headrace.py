@@ -1,4 +1,6 @@
-"""Headrace, as its README says. The variant tells which form of the tasks runs: async or sync."""
+"""Headrace, as its README says. The variant tells which form of the tasks runs, async or
+sync, and from which queues: ``async+a,b``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from benchmarks.contestants.tasks import ASYNC, SYNC
 from headrace import Headrace
 from headrace import operations as op
 
-TASKS = ASYNC if os.environ.get("BENCH_VARIANT") == "async" else SYNC
+VARIANT, _, QUEUES = os.environ.get("BENCH_VARIANT", "sync").partition("+")
+TASKS = ASYNC if VARIANT == "async" else SYNC
 
 app = Headrace(os.environ["BENCH_URL"])
 for _name, _function in TASKS.items():
@@ -19,6 +22,8 @@ for _name, _function in TASKS.items():
 def work(url: str, concurrency: int, processes: int) -> None:
     command = ["headrace", "consume", "benchmarks.contestants.headrace:app", "--url", url]
     command += ["--concurrency", str(concurrency), "--workers", str(processes)]
+    if QUEUES:
+        command += ["--queues", QUEUES]
     os.execvp(command[0], command)
 
 

@@ -91,7 +91,7 @@ class Checker:
         self._lapsed: dict[bytes, float] = {}
         self._waits: dict[str, float] = {}
         self._unheard: set[str] = set()  # tokens
-        self._charged: Counter[str] = Counter()  # ids, for claims that nobody heard of
+        self._charged: Counter[str] = Counter()  # ids, for claims and moves that nobody heard of
 
     def wrong(self, what: str) -> None:
         self.world.note("WRONG", what)
@@ -202,7 +202,9 @@ class Checker:
                 self.wrong(f"I6: {name} was taken from {consumer}, which is alive and undisturbed")
 
     def moved(self, queue: Queue, item: bytes, node: Node) -> None:
-        """A blocking move gave an item to a consumer."""
+        """A blocking move gave an item to a consumer, or to one of which Redis did not know it was dead."""
+        if node.dead and (parts := wire.split(item)) is not None:
+            self._charged[parts[0].id] += 1
         if node.name in self.consumers and queue.processing.count(item) == 1:
             self._bare[item] = (node, self.world.now)
 

@@ -1,0 +1,147 @@
+"""How Headrace grows: ``python -m benchmarks.growth [--curves A,B] [--rounds N] [--json FILE]``.
+
+Each curve is measured in turns, round by round, and given as the cost of a job: processor time of the
+workers and of the server. A flat line is what one wants; where it rises, docs/benchmarks.md says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from benchmarks.arena import Arena
+from benchmarks.contestants import CONTESTANTS
+from benchmarks.contestants.tasks import ARGS
+from headrace import Headrace
+
+OURS: Final = CONTESTANTS["headrace:async"]
+WATCHED: Final = 30_000  # jobs, of a backlog of any length
+AT_A_TIME: Final = 10_000
+IN_FLIGHT_PER_S: Final = 4_000.0
+
+Point = dict[str, float]
+Calls = Callable[[Headrace, int], None]
+
+
+def _fill(
+    arena: Arena, count: int, args: Callable[[], tuple[object, ...]], task: str, queues: int = 1
+) -> None:
+    arena.empty()
+    app = Headrace(arena.url)
+    for start in range(0, count, AT_A_TIME):
+        some = range(start, min(count, start + AT_A_TIME))
+        app.enqueue_many(
+            app.call_with(task, args(), {}, {"queue": _queue(number % queues)}) for number in some
+        )
+    app.close()
+
+
+def _queue(number: int) -> str:
+    return f"queue{number}" if number else "queue"
+
+
+def _watch(
+    arena: Arena, first: int, last: int, slots: int = 100, processes: int = 1, queues: int = 1
+) -> Point:
+    """Let a worker run, and measure it between two numbers of jobs."""
+    names = ",".join(_queue(number) for number in range(queues))
+    who = replace(OURS, name=f"headrace:async+{names}") if queues > 1 else OURS
+    with arena.working(who, slots, processes) as worker:
+        worker.until(first)
+        before, started = worker.read(), time.monotonic()
+        worker.until(last)
+        after, seconds = worker.read(), time.monotonic() - started
+    jobs = after.jobs - before.jobs
+    return {
+        "per_s": jobs / seconds,
+        "cpu_us": (after.cpu_s - before.cpu_s) / jobs * 1e6,
+        "server_us": (after.server_s - before.server_s) / jobs * 1e6,
+    }
+
+
+def backlog(arena: Arena, jobs: int) -> Point:
+    _fill(arena, jobs, lambda: ARGS, "nothing")
+    return _watch(arena, jobs // 10 if jobs < WATCHED else 5_000, min(jobs, WATCHED))
+
+
+def payload(arena: Arena, size: int) -> Point:
+    jobs = max(300, min(20_000, 200_000_000 // size // 4))
+    _fill(arena, jobs, lambda: ("x" * size,), "nothing")
+    return _watch(arena, jobs // 10, jobs)
+
+
+def processes(arena: Arena, count: int) -> Point:
+    _fill(arena, 60_000, lambda: ARGS, "nothing")
+    return _watch(arena, 15_000, 60_000, processes=count)
+
+
+def queues(arena: Arena, count: int) -> Point:
+    _fill(arena, 30_000, lambda: ARGS, "nothing", queues=count)
+    return _watch(arena, 5_000, 30_000, queues=count)
+
+
+def in_flight(arena: Arena, count: int) -> Point:
+    """So many at once, of random durations: about 4,000 jobs a second whatever their number."""
+    most_ms = 2_000 * count / IN_FLIGHT_PER_S
+    rng = random.Random(count)
+    _fill(arena, round(2 * count + 6 * IN_FLIGHT_PER_S), lambda: (rng.uniform(0, most_ms),), "wait")
+    begun = round(1.2 * count)  # until they are well mixed
+    return _watch(arena, begun, begun + round(3 * IN_FLIGHT_PER_S), slots=count)
+
+
+CURVES: Final[dict[str, tuple[Callable[[Arena, int], Point], tuple[int, ...], str]]] = {
+    "backlog": (backlog, (1_000, 10_000, 100_000, 1_000_000), "jobs waiting"),
+    "payload": (payload, (100, 1_000, 10_000, 100_000, 1_000_000), "bytes of arguments"),
+    "processes": (processes, (1, 2, 4, 8), "processes, on this machine's processors"),
+    "queues": (queues, (1, 2, 4, 8), "queues of one consumer"),
+    "in-flight": (in_flight, (10, 100, 1_000, 10_000), "jobs in flight, of random durations"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=__doc__)
+    parser.add_argument("--curves", default=",".join(CURVES), help=", ".join(CURVES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
+    options = parser.parse_args(argv)
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+    results: dict[str, dict[int, list[Point]]] = {}
+    with Arena(aof=True) as arena:
+        for name in options.curves.split(","):
+            measure, sizes, what = CURVES[name]
+            found: dict[int, list[Point]] = {size: [] for size in sizes}
+            for _ in range(options.rounds):
+                for size in sizes:
+                    found[size].append(measure(arena, size))
+            results[name] = found
+            print(f"\n{what:<44}{'jobs/s':>10}{'us of worker':>14}{'us of server':>14}{'cost':>8}")
+            for size in sizes:
+                print(_line(size, found[size], found[sizes[0]]), flush=True)
+            if options.json is not None:
+                options.json.write_text(json.dumps(results, indent=1) + "\n")
+    return 0
+
+
+def _line(size: int, points: Sequence[Point], first: Sequence[Point]) -> str:
+    costs = [
+        (one["cpu_us"] + one["server_us"]) / (base["cpu_us"] + base["server_us"])
+        for one, base in zip(points, first, strict=True)
+    ]
+    middle = {key: median(one[key] for one in points) for key in points[0]}
+    return (
+        f"{size:<44,}{middle['per_s']:>10,.0f}{middle['cpu_us']:>14.1f}{middle['server_us']:>14.1f}"
+        f"{median(costs):>8.2f}  ({min(costs):.2f} to {max(costs):.2f})"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,158 @@
+"""What a job costs, counted and not timed: round trips, commands, bytes, memory, calls of Python functions.
+
+A bound is a few per cent above what was counted when it was written: whoever exceeds one has made
+every job dearer. Speed itself is measured by ``make bench``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from headrace.store import AsyncStore
+from tests.support.consuming import Site
+from tests.support.wait import await_until
+
+ARGS = ("send_welcome_email", 12345, "ada.lovelace@example.org", "Welcome", "en_GB", 3)
+MANY = 2_000
+LOOK = ("info", "config", "client", "ping")  # what the test asks itself
+
+
+class Bill:
+    """What has been used between two looks."""
+
+    def __init__(self) -> None:
+        self.commands: Counter[str] = Counter()
+        self.bytes_in = self.bytes_out = 0
+
+    @property
+    def all_commands(self) -> int:
+        return sum(self.commands.values())
+
+
+@contextmanager
+def billed(redis: Redis) -> Iterator[Bill]:
+    """Count what Redis carries out meanwhile, the commands inside scripts too, and what it hears and says."""
+    bill, before, net = Bill(), _calls(redis), redis.info("stats")
+    yield bill
+    after = redis.info("stats")
+    bill.bytes_in = after["total_net_input_bytes"] - net["total_net_input_bytes"]
+    bill.bytes_out = after["total_net_output_bytes"] - net["total_net_output_bytes"]
+    bill.commands = _calls(redis) - before
+
+
+def _calls(redis: Redis) -> Counter[str]:
+    stats: dict[str, Any] = redis.info("commandstats")
+    names = {name: name.removeprefix("cmdstat_").partition("|")[0] for name in stats}
+    return Counter({n: stats[key]["calls"] for key, n in names.items() if n not in LOOK})
+
+
+def python_calls(function: Callable[[], object]) -> int:
+    """Count the calls of Python functions in this thread; what is written in C is not counted."""
+    count = 0
+
+    def note(_: FrameType, event: str, __: object) -> None:
+        nonlocal count
+        count += event == "call"
+
+    sys.setprofile(note)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+def test_an_enqueue_is_one_round_trip_of_four_commands(site: Site, redis: Redis) -> None:
+    task = site.app.task(name="nothing")(lambda *_: None)
+    size = len(task.call(*ARGS).job)
+    task.enqueue(*ARGS)  # connects, and makes script and queue known
+    with billed(redis) as bill:
+        for _ in range(100):
+            task.enqueue(*ARGS)
+    assert bill.commands == {"evalsha": 100, "hlen": 100, "lpush": 100, "hincrby": 100}
+    assert bill.bytes_in <= 100 * (size + 110) + 1_000
+    assert bill.bytes_out <= 100 * len(b":1\r\n") + 12_000  # with the test's own look
+    site.app.close()
+
+
+def test_an_enqueue_takes_few_calls_of_python(site: Site) -> None:
+    task = site.app.task(name="nothing")(lambda *_: None)
+    task.enqueue(*ARGS)
+    assert python_calls(lambda: task.enqueue(*ARGS)) <= 60
+    calls = python_calls(lambda: site.app.enqueue_many([task.call(*ARGS) for _ in range(1_000)]))
+    assert calls <= 12_700
+    site.app.close()
+
+
+def test_jobs_enqueued_together_share_scripts(site: Site, redis: Redis) -> None:
+    task = site.app.task(name="nothing")(lambda *_: None)
+    task.enqueue(*ARGS)
+    calls = [task.call(*ARGS) for _ in range(MANY)]
+    with billed(redis) as bill:
+        site.app.enqueue_many(calls)
+    assert bill.commands["evalsha"] == MANY / 1_000
+    assert bill.all_commands <= 4 * MANY / 1_000
+    site.app.close()
+
+
+def test_a_waiting_job_takes_little_more_than_its_bytes(site: Site, redis: Redis) -> None:
+    task = site.app.task(name="nothing")(lambda *_: None)
+    calls = [task.call(*ARGS) for _ in range(20_000)]
+    site.app.enqueue_many(calls[:1_000])
+    before = redis.info("memory")["used_memory"]
+    site.app.enqueue_many(calls[1_000:])
+    used = redis.info("memory")["used_memory"] - before
+    assert used <= 1.06 * sum(len(call.job) for call in calls[1_000:])
+    site.app.close()
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_a_job_that_waits_costs_its_share_of_a_batch(
+    site: Site, redis: Redis, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    async def nothing(*_: object) -> None: ...
+
+    task = site.app.task(name="nothing")(nothing if kind == "async" else lambda *_: None)
+    calls = [task.call(*ARGS) for _ in range(MANY)]
+    size = len(calls[0].job)
+    await site.app.aenqueue_many(calls)
+    trips, run_all = 0, AsyncStore.run_all
+
+    async def counted(store: AsyncStore, operations: Any, *rest: Any, **more: Any) -> list[Any]:
+        nonlocal trips
+        trips += any(operation.name in ("claim", "settle") for operation in operations)
+        return await run_all(store, operations, *rest, **more)
+
+    monkeypatch.setattr(AsyncStore, "run_all", counted)
+    async with site.consumer(burst=True, concurrency=50) as running:
+        with billed(redis) as bill:
+            await running.ended()
+    assert site.counters()["done"] == MANY
+    assert trips <= MANY / 20  # the first are small: nobody knows yet how long the jobs take
+    # One LREM each; the rest is shared.
+    assert bill.commands["lrem"] == MANY
+    assert bill.all_commands <= 2 * MANY
+    assert bill.bytes_in <= MANY * 125
+    assert bill.bytes_out <= MANY * (size + 30)
+
+
+async def test_an_idle_consumer_that_leads_asks_for_few_commands(site: Site, redis: Redis) -> None:
+    task = site.app.task(name="nothing")(lambda: None)
+    async with site.consumer():
+        await task.aenqueue()
+        await site.drained()
+        await await_until(lambda: _calls(redis)["getex"] > 2, what="it leads")
+        with billed(redis) as bill:
+            turns = _calls(redis)["getex"] + 6
+            await await_until(
+                lambda: _calls(redis)["getex"] >= turns, 15, "six turns, one a second"
+            )
+    assert bill.all_commands <= 6 * 6.5
