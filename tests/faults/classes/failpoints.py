@@ -65,7 +65,7 @@ def _at_each_point(bench: Bench, action: Action) -> None:
     bench.producer(100_000, mix=_MIX, batch=2, pause_s=0.03, delayed=0.2, delay_s=1.0)
     _fail(bench, action, (*PRODUCING, *CONSUMING, *OPERATING), at_once=8, share=0.7)
     bench.nursery.signal(leader, signal.SIGTERM)
-    _fail(bench, action, MAINTAINING, at_once=3, share=0.3)
+    _fail(bench, action, MAINTAINING, at_once=3, share=0.5)  # followers look every 3 s
     bench.end_producers()
     bench.maintainer()
 
