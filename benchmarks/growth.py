@@ -69,6 +69,7 @@ def _watch(
 
 def backlog(arena: Arena, jobs: int) -> Point:
     _fill(arena, jobs, lambda: ARGS, "nothing")
+    # Fewer are gone before the processors' clocks, which tick every 10 ms, have seen them.
     return _watch(arena, jobs // 10 if jobs < WATCHED else 5_000, min(jobs, WATCHED))
 
 
@@ -98,7 +99,7 @@ def in_flight(arena: Arena, count: int) -> Point:
 
 
 CURVES: Final[dict[str, tuple[Callable[[Arena, int], Point], tuple[int, ...], str]]] = {
-    "backlog": (backlog, (1_000, 10_000, 100_000, 1_000_000), "jobs waiting"),
+    "backlog": (backlog, (10_000, 100_000, 1_000_000), "jobs waiting"),
     "payload": (payload, (100, 1_000, 10_000, 100_000, 1_000_000), "bytes of arguments"),
     "processes": (processes, (1, 2, 4, 8), "processes, on this machine's processors"),
     "queues": (queues, (1, 2, 4, 8), "queues of one consumer"),

@@ -46,22 +46,21 @@ def latencies(
     plot: Any, results: dict[str, list[dict[str, float]]], title: str, path: Path
 ) -> None:
     """Draw each contestant's percentiles, the slowest tenths on a logarithmic scale."""
-    figure, axes = plot.subplots(figsize=(8, 4.6))
-    for name, runs in results.items():
-        values = (
-            [median(one[point] for one in runs if point in one) for point in POINTS] if runs else []
+    figure, axes = plot.subplots(figsize=(8, 5.4))
+    lines = {
+        name: [median(one[point] for one in runs) for point in POINTS]
+        for name, runs in results.items()
+        if runs
+    }
+    label_at = 0.0
+    for name, values in sorted(lines.items(), key=lambda line: line[1][-1]):
+        width = 2.4 if name.startswith("headrace") else 1.1
+        colour = _colour(name)
+        axes.plot(
+            list(POINTS.values()), values, color=colour, linewidth=width, marker="o", markersize=3
         )
-        if values:
-            width = 2.4 if name.startswith("headrace") else 1.1
-            axes.plot(
-                list(POINTS.values()),
-                values,
-                color=_colour(name),
-                linewidth=width,
-                marker="o",
-                markersize=3,
-            )
-            axes.text(3.06, values[-1], name, fontsize=7, va="center", color=_colour(name))
+        label_at = max(values[-1], 1.13 * label_at)  # so that they do not lie on each other
+        axes.text(3.06, label_at, name, fontsize=7, va="center", color=colour)
     axes.set_yscale("log")
     axes.set_xlim(-0.2, 4.0)
     axes.set_ylabel("ms")
@@ -83,7 +82,12 @@ def growth(plot: Any, curves: dict[str, dict[str, list[dict[str, float]]]], path
             alpha=0.2,
         )
         axes.set_xscale("log")
-        axes.set_ylim(0, max(middles) * 1.3)
+        axes.set_xticks(list(costs), [f"{size:,}" for size in costs], fontsize=7)
+        axes.minorticks_off()
+        if max(middles) > 10 * min(middles):
+            axes.set_yscale("log")
+        else:
+            axes.set_ylim(0, max(middles) * 1.3)
         axes.set_title(name, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
     every[0][0].set_ylabel("µs of processor for a job")
