@@ -148,21 +148,21 @@ EXHIBITS = [
         "asynq, Faktory, Oban, Graphile Worker",
         "`settle` takes any token",
         AckById,
-        seed=48,
+        seed=59,
     ),
     Exhibit(
         "a late failure brings a finished job back",
         "asynq, Oban: completion by id has this gap, too",
         "`settle` fences `done` and `dead`, and not `retry`",
         UnfencedRetry,
-        seed=19,
+        seed=47,
     ),
     Exhibit(
         "the sweep takes back what is between move and lease",
         "RPOPLPUSH recipes",
         "`sweep` puts bare items back at once",
         RequeuesBare,
-        seed=14,
+        seed=9,
     ),
     Exhibit(
         "the sweep fails what is between move and lease",
@@ -208,6 +208,6 @@ EXHIBITS = [
         "an earlier draft of this protocol",
         "`claim` gives no new id",
         SharedLease,
-        seed=27,
+        seed=69,
     ),
 ]
