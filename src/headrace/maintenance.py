@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 _QUEUES_A_TRIP: Final = 50
 _LEAST_PAUSE_S: Final = 0.001
-_LIST_QUEUES_EVERY_S: Final = 5.0  # their names
 _REST_SHARE: Final = 0.8  # of the gap without sweeps that begins a grace
 
 # A list of who is connected costs Redis 2 us for each connection. However many there are, it is
@@ -56,8 +55,6 @@ class Maintenance:
         self._leader = ""  # who led at the last look
         self._asks = False  # for the lead, and does not know yet whether it has it
         self._ask_at = 0.0  # when the lead of another runs out
-        self._queues: list[str] = []
-        self._list_at = 0.0
         self._rests_until: dict[str, float] = {}  # queues in which there was nothing to maintain
         self._skipped: set[str] = set()
 
@@ -124,11 +121,7 @@ class Maintenance:
             return False
         if before != self._name:
             await self._take_over(before)
-        if monotonic() >= self._list_at:
-            self._list_at = monotonic() + min(_LIST_QUEUES_EVERY_S, 5 * self._policy.sweep_every_s)
-            names = await self._store.run(op.queues())
-            self._queues = [queue for queue in names if is_name(queue)]
-        queues = self._queues
+        queues = [queue for queue in await self._store.run(op.queues()) if is_name(queue)]
         if monotonic() >= self._look_at:
             await self._look_for_the_gone(queues)
         walk = monotonic() - self._walked_at >= self._policy.lease_s
@@ -173,7 +166,7 @@ class Maintenance:
             missing = {name: now - (time_ms - at) / 1000 for name, at in known.items() if at}
             missing[before] = now - LEADER_LEASE_S
         self._presence.learn(known, missing)
-        self._look_at = self._list_at = 0.0
+        self._look_at = 0.0
         self._rests_until.clear()
 
     async def _look_for_the_gone(self, queues: list[str]) -> None:
