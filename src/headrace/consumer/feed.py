@@ -101,7 +101,6 @@ class Feed:
         if wanted:
             requests.append(self._claim(order[0], wanted, first))
         if not requests:
-            self.unpack()
             return True
         sent_at = monotonic()
         try:

@@ -52,7 +52,7 @@ class JobsInHand:
         self._changed = changed
         self._loop = asyncio.get_running_loop()
         self._cell = Cell(bench)
-        self._runner = Runner(self._finished, slots.returned, slots.concurrency, self._cell.run)
+        self._runner = Runner(self._finished, self._take_back, slots.concurrency, self._cell.run)
         self._starting = False
         self.outbox = Outbox()
         self.adoptions: dict[Claimed, None] = {}  # in order: the feed has to send them
@@ -143,7 +143,15 @@ class JobsInHand:
 
     def _start(self) -> None:
         self._starting = False
-        while (claimed := self._slots.next(self._runner.ahead)) is not None:
+        self._fill(self._runner.ahead)
+
+    def _take_back(self, jobs: list[Claimed]) -> None:
+        """Keep jobs until there is a slot: no thread had time. One may be free again by now."""
+        self._slots.returned(jobs)
+        self._fill()
+
+    def _fill(self, ahead: int = 0) -> None:
+        while (claimed := self._slots.next(ahead)) is not None:
             assert claimed.task is not None
             assert claimed.call is not None
             timeout_s = claimed.call.timeout or claimed.task.config.timeout_s

@@ -1,0 +1,57 @@
+"""Jobs in hand start as soon as there is a slot, whatever way they came to wait for one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from headrace import Headrace
+from headrace.consumer.claimed import Claimed
+from headrace.consumer.holdings import Holdings
+from headrace.consumer.in_hand import JobsInHand
+from headrace.consumer.slots import Slots
+from headrace.consumer.verdict import Bench
+from headrace.keys import keys_of
+
+K = keys_of("queue")
+
+
+class Threads:
+    """A runner whose threads never get to run."""
+
+    ahead = 10
+
+    def __init__(self) -> None:
+        self.started: list[Claimed] = []
+
+    def start(self, claimed: Claimed) -> None:
+        self.started.append(claimed)
+
+
+async def in_hand(count: int, slots: Slots) -> tuple[JobsInHand, Threads]:
+    app: Any = Headrace("redis://127.0.0.1:1")
+    task = app.task(name="note")(lambda _: None)
+    jobs = JobsInHand(app.tasks, Holdings([K]), slots, Bench("me", 1_000), lambda: None)
+    jobs._runner = threads = Threads()  # type: ignore[assignment]
+    for number in range(count):
+        jobs.arrive(task.call(number).job, K, number, 1e12, moved=False)
+    await asyncio.sleep(0)
+    return jobs, threads
+
+
+async def test_what_no_thread_had_time_for_starts_in_its_order_when_slots_are_free() -> None:
+    slots = Slots(2, None)
+    jobs, threads = await in_hand(6, slots)
+    first = threads.started.copy()
+    assert [claimed.number for claimed in first] == [0, 1, 2, 3, 4, 5]  # two slots, and ahead
+    jobs._take_back(first)  # all at once: the threads were about to sleep, and all had been told
+    assert [claimed.number for claimed in threads.started[6:]] == [0, 1]
+    assert [claimed.number for claimed in slots.ready] == [2, 3, 4, 5]
+
+
+async def test_what_no_thread_had_time_for_waits_while_all_slots_are_taken() -> None:
+    slots = Slots(2, None)
+    jobs, threads = await in_hand(4, slots)
+    jobs._take_back(threads.started[2:])
+    assert len(threads.started) == 4
+    assert [claimed.number for claimed in slots.ready] == [2, 3]
