@@ -53,8 +53,9 @@ class Threads:
         self._jobs: deque[Claimed] = deque()
         self._ended: deque[tuple[Claimed, Any, BaseException | None]] = deque()
         self._calls: SimpleQueue[bool] = SimpleQueue()  # each wakes one: True to work, False to end
-        self._lock = threading.Lock()  # around the number of those who are awake
-        self._awake = 0
+        self._lock = threading.Lock()  # around the numbers of those who are awake:
+        self._called = 0  # they wake up, and will look for a job
+        self._working = 0
         self._threads = 0
         self._slow = 1.0  # the share of slow jobs among the last
         self._told = False
@@ -69,7 +70,7 @@ class Threads:
         """Run a job as soon as a thread has time for it."""
         self._jobs.append(claimed)
         with self._lock:
-            if self._awake == 0 or not self.quick:
+            if not self._called + self._working or not self.quick:
                 self._wake()
         if not self._ticks:
             self._ticks = 1
@@ -81,10 +82,10 @@ class Threads:
             self._calls.put(False)
 
     def _wake(self) -> None:
-        if self._awake == self._most:
+        if self._called + self._working == self._most:
             return
-        self._awake += 1
-        if self._awake > self._threads:
+        self._called += 1
+        if self._called + self._working > self._threads:
             name = f"headrace-task-{self._threads}"
             self._threads += 1
             # Daemon: a task that hangs must not keep a process from ending after its grace period.
@@ -98,9 +99,9 @@ class Threads:
             if self._ticks == 1:
                 for _ in range(len(self._jobs)):
                     self._wake()
-            elif self._awake == self._most:
-                back.extend(self._jobs)
-                self._jobs.clear()
+            elif self._called + self._working == self._most:
+                while len(self._jobs) > self._called:
+                    back.insert(0, self._jobs.pop())
             self._ticks = self._ticks % 2 + 1 if self._jobs else 0
         if self._ticks:
             self._loop.call_later(TICK_S, self._tick)
@@ -117,7 +118,8 @@ class Threads:
 
     def _work(self) -> None:
         while self._calls.get():
-            while (claimed := self._next()) is not None:
+            claimed = self._next(called=True)
+            while claimed is not None:
                 value: Any = None
                 error: BaseException | None = None
                 began = monotonic()
@@ -131,13 +133,16 @@ class Threads:
                 if (slow or not self.quick or not self._jobs) and not self._tell():
                     return
                 del claimed, value, error  # do not keep a job alive while waiting for the next
+                claimed = self._next()
 
-    def _next(self) -> Claimed | None:
+    def _next(self, *, called: bool = False) -> Claimed | None:
         """Take the next job; without one, note that this thread goes to sleep."""
         with self._lock:  # whoever brings a job looks, after that, who is awake
+            self._called -= called
+            self._working += called
             if self._jobs:
                 return self._jobs.popleft()
-            self._awake -= 1
+            self._working -= 1
             return None
 
     def _tell(self) -> bool:
