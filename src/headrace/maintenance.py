@@ -93,7 +93,10 @@ class Maintenance:
             self._hurry.set()
 
     async def _pause(self, started: float, *, busy: bool) -> None:
-        """Sleep until the next turn: a second after the last began, sooner when a job falls due."""
+        """Sleep until the next turn: a second after the last began, or sooner, when a job falls due.
+
+        Who does not lead sleeps until the lead may have run out.
+        """
         while not busy:
             until = started + self._policy.sweep_every_s
             if not self.leads:
@@ -140,10 +143,8 @@ class Maintenance:
             if await self._store.run(op.keep_lead(lease_ms)) == self._name:
                 return self._name
         elif self._leader:
-            leader, left_ms = await self._store.run_all([op.leader(), op.lead_left_ms()])
-            for answer in (leader, left_ms):
-                if isinstance(answer, StoreError):
-                    raise answer
+            asked = await self._store.run_all([op.leader(), op.lead_left_ms()])
+            leader, left_ms = op.unfailed(asked)
             if leader and 0 < left_ms <= lease_ms:
                 self._ask_at = monotonic() + left_ms / 1000
                 return str(leader)
@@ -154,10 +155,7 @@ class Maintenance:
 
     async def _take_over(self, before: str) -> None:
         log.debug("%s leads the maintenance now", self._name)
-        known, time_ms = await self._store.run_all([op.consumers(), op.time_ms()])
-        for answer in (known, time_ms):
-            if isinstance(answer, StoreError):
-                raise answer
+        known, time_ms = op.unfailed(await self._store.run_all([op.consumers(), op.time_ms()]))
         missing: dict[str, float] = {}
         if before:
             # Whoever led a moment ago looked until then: its notes are fresh. And it has been silent

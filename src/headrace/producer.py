@@ -61,7 +61,7 @@ def _plan(calls: Iterable[Call[Any]], max_pending: int) -> list[_Script]:
     """Group jobs into scripts; a job with a key goes alone, for only it can be refused alone."""
     groups: dict[tuple[str, str, str | None], list[Call[Any]]] = {}
     for one in calls:
-        alone = one.key and one.job_id
+        alone = None if one.key is None else one.job_id
         groups.setdefault((one.queue, one.due, alone), []).append(one)
     scripts: list[_Script] = []
     for (queue, due, alone), group in groups.items():

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from headrace import operations as op
-from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX
 from headrace.operations import Operation
 from headrace.settings import DEFAULT_QUEUE, redis_url
@@ -39,11 +38,7 @@ def answers(store: Store, operations: Sequence[Operation[R]]) -> list[R]:
     Raises:
         StoreError: Redis cannot be reached, or one of them failed.
     """
-    found: list[R | StoreError] = store.run_all(operations) if operations else []
-    for answer in found:
-        if isinstance(answer, StoreError):
-            raise answer
-    return [answer for answer in found if not isinstance(answer, StoreError)]
+    return op.unfailed(store.run_all(operations))
 
 
 def known_queues(store: Store, named: Sequence[str] = ()) -> list[str]:

@@ -117,9 +117,7 @@ class Feed:
         self._take_settled(batches, settled)
         self._take_adopted(adoptions, adopted, sent_at + self._lease_s)
         short = not wanted or await self._take_claims(order, wanted, first, answers[-1], sent_at)
-        for answer in answers:
-            if isinstance(answer, StoreError):
-                raise answer
+        op.unfailed(answers)
         return short
 
     def unpack(self) -> None:

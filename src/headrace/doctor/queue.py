@@ -9,7 +9,6 @@ from headrace import operations as op
 from headrace import wire
 from headrace.doctor import census
 from headrace.doctor.census import Census
-from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
 from headrace.operations import Fit, Snapshot
@@ -82,10 +81,7 @@ def look(
         op.peek(k.dead, 0, 0),
         *(op.command("PTTL", key, parse=int) for key in (k.nudge, k.cancelled)),
     ]
-    for answer in answers:
-        if isinstance(answer, StoreError):
-            raise answer
-    swept, expired, first, overdue, letters, *ttls = answers
+    swept, expired, first, overdue, letters, *ttls = op.unfailed(answers)
     never = [key for key, ttl_ms in zip((k.nudge, k.cancelled), ttls, strict=True) if ttl_ms == -1]
     owners: frozenset[str] = yield from _owners(k)
     return QueueFacts(

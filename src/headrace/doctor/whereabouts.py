@@ -80,10 +80,7 @@ def look(queue: str, job_id: str, *, most: int) -> Flow[Whereabouts]:
         op.command("ZCOUNT", k.priority, "-inf", "(0", parse=int),
         op.command("ZSCORE", k.cancelled, job_id, parse=lambda raw: raw is not None),
     ]
-    for answer in answers:
-        if isinstance(answer, StoreError):
-            raise answer
-    snapshot, before, stop = answers
+    snapshot, before, stop = op.unfailed(answers)
     optional: list[Any] = yield [op.leader(), op.clients()]
     leader, clients = (None if isinstance(a, StoreError) else a for a in optional)
     start = Whereabouts(

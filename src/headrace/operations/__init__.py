@@ -54,7 +54,7 @@ from headrace.operations.operating import (
     snapshot,
 )
 from headrace.operations.producing import Enqueued, Unique, enqueue, push, queues, register
-from headrace.operations.request import Argument, Operation, command
+from headrace.operations.request import Argument, Operation, command, unfailed
 
 __all__ = [
     "CANCEL_REQUEST_TTL_MS",
@@ -113,4 +113,5 @@ __all__ = [
     "snapshot",
     "sweep",
     "time_ms",
+    "unfailed",
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
+from headrace.errors import StoreError
 from headrace.scripts import Script, script
 
 R = TypeVar("R")
@@ -51,6 +52,20 @@ def run(
 def command(*args: Argument, parse: Callable[[Any], R], wait_s: float = 0) -> Operation[R]:
     """Describe a plain command, which changes no job's place."""
     return Operation(str(args[0]), None, (), args, parse, wait_s)
+
+
+def unfailed(answers: Iterable[R | StoreError]) -> list[R]:
+    """Give the answers of one round trip.
+
+    Raises:
+        StoreError: one of them is an error; the first is raised.
+    """
+    good: list[R] = []
+    for answer in answers:
+        if isinstance(answer, StoreError):
+            raise answer
+        good.append(answer)
+    return good
 
 
 def text(raw: Any) -> str:

@@ -7,7 +7,6 @@ from typing import Any, Final, get_args
 
 from headrace import operations as op
 from headrace.app import Headrace
-from headrace.errors import StoreError
 from headrace.keys import Keys, is_name, keys_of
 from headrace.operations import Operation, Snapshot
 from headrace.store import AsyncStore
@@ -46,11 +45,7 @@ class Reader:
         Raises:
             StoreError: Redis did not answer, or answered one of them with an error.
         """
-        answers = await self._store.run_all(operations) if operations else []
-        for answer in answers:
-            if isinstance(answer, StoreError):
-                raise answer
-        return answers
+        return op.unfailed(await self._store.run_all(operations))
 
     async def names(self) -> list[str]:
         """List the queues: those that were used, and those of the application."""

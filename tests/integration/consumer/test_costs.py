@@ -1,7 +1,8 @@
 """What a job costs, counted and not timed: round trips, commands, bytes, memory, calls of Python functions.
 
-A bound is a few per cent above what was counted when it was written: whoever exceeds one has made
-every job dearer. Speed itself is measured by ``make bench``.
+Where the count is the same each time, the bound is a few per cent above it. What a batch shares depends
+on how large batches are, which on a busy machine is less: there the bound leaves room, and one more
+command or round trip for each job exceeds it. Speed itself is measured by ``make bench``.
 """
 
 from __future__ import annotations
