@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ class Arena:
     """
 
     def __init__(self, *, aof: bool) -> None:
+        # Workers have sessions of their own: whoever ends us has to let us end them.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         self._folder = tempfile.TemporaryDirectory(prefix="headrace-bench-")
         self._home = Path(self._folder.name)
         args = () if aof else ("--appendonly", "no")
@@ -94,14 +97,14 @@ class Arena:
             time.sleep(0.01)
 
     def push(self, who: Contestant, does: str, what: object, count: int) -> Measured:
-        """Let a contestant enqueue: see ``benchmarks.contestants.run``."""
-        return self.ask(who, does, self.url, what, count)
+        """Let a contestant enqueue, which it measures itself: see ``benchmarks.contestants.run``.
 
-    def ask(self, who: Contestant, *args: object) -> Measured:
-        """Let a contestant do something that it measures itself."""
+        Raises:
+            GaveUp: it failed, or took too long.
+        """
         try:
             done = subprocess.run(
-                self._command(who, *args),
+                self._command(who, does, self.url, what, count),
                 cwd=ROOT,
                 env=environment_of(who, self.url),
                 capture_output=True,
@@ -110,9 +113,9 @@ class Arena:
                 timeout=LONGEST_S,
             )
         except subprocess.TimeoutExpired as error:
-            raise GaveUp(f"{who.name} {args[0]}: not done in {LONGEST_S} s") from error
+            raise GaveUp(f"{who.name} {does}: not done in {LONGEST_S} s") from error
         if done.returncode:
-            raise GaveUp(f"{who.name} {args[0]}: exit code {done.returncode}\n{done.stderr}")
+            raise GaveUp(f"{who.name} {does}: exit code {done.returncode}\n{done.stderr}")
         return Measured(**json.loads(done.stdout.splitlines()[-1]))
 
     @contextmanager

@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 from benchmarks.cases import CASES, Case, Numbers
+from benchmarks.contestants import CONTESTANTS
 
 OURS = "headrace:async"
 
@@ -37,23 +38,30 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
 
 def table(case: Case, results: Mapping[str, Sequence[Numbers]]) -> Iterable[str]:
     """Write one case for people: the best first."""
+    more, rows = _rows(case, results)
     yield f"{case.title}; median (range) of {max(map(len, results.values()), default=0)}"
-    ours = results.get(OURS, ())
-    extra = sorted(
-        {key for runs in results.values() for one in runs for key in one} - {case.number}
-    )
-    yield f"  {'':<16}{case.unit:>28}{'Headrace is better by':>28}  " + "".join(
-        f"{e:>15}" for e in extra
-    )
-    for name, runs in sorted(results.items(), key=lambda pair: _rank(case, pair[1])):
-        if not runs:
-            yield f"  {name:<16}{'left out':>28}"
-            continue
-        digits = 0 if case.number in {"per_s", "bytes"} else 2
+    heads = "".join(f"{_EXTRA[key]:>17}" for key in more)
+    yield f"  {'':<16}{case.unit:>28}{'Headrace is better by':>28}  {heads}"
+    for name, values, better, *others in rows:
+        yield f"  {name:<16}{values:>28}{better:>28}  " + "".join(f"{one:>17}" for one in others)
+    yield from (f"  {name:<16}{'left out':>28}" for name, runs in results.items() if not runs)
+
+
+def _rows(
+    case: Case, results: Mapping[str, Sequence[Numbers]]
+) -> tuple[list[str], list[list[str]]]:
+    """Give which other numbers there are, and a row for each contestant, the best first."""
+    measured = {name: runs for name, runs in results.items() if runs}
+    ours = measured.get(OURS, ())
+    keys = {key for runs in measured.values() for one in runs for key in one}
+    more = [key for key in _EXTRA if key in keys - {case.number}]
+    digits = 0 if case.number in {"per_s", "bytes"} else 2
+    rows = []
+    for name, runs in sorted(measured.items(), key=lambda pair: _rank(case, pair[1])):
         values = spread([one[case.number] for one in runs if case.number in one], digits)
-        better = spread(ratios(case, ours, runs), 2) if name != OURS else ""
-        more = "".join(f"{_middle(runs, key):>15}" for key in extra)
-        yield f"  {name:<16}{values:>28}{better:>28}  {more}"
+        better = spread(ratios(case, ours, runs)) if name != OURS else ""
+        rows.append([name, values, better, *(_middle(runs, key) for key in more)])
+    return more, rows
 
 
 def _rank(case: Case, runs: Sequence[Numbers]) -> float:
@@ -70,44 +78,23 @@ def _middle(runs: Sequence[Numbers], key: str) -> str:
 
 def markdown(document: Mapping[str, Any]) -> Iterable[str]:
     """Write all cases of a JSON file as tables for ``docs/benchmarks.md``."""
-    for name, results in document["results"].items():
-        case = CASES[name]
-        measured = {who: runs for who, runs in results.items() if runs}
-        if not measured:
-            continue
-        ours = measured.get(OURS, ())
-        more = [
-            key for key in _EXTRA if any(key in one for runs in measured.values() for one in runs)
-        ]
-        rows = max(map(len, measured.values()))
+    for title, results in document["results"].items():
+        case = CASES[title]
+        more, rows = _rows(case, results)
+        heads = [f"{case.unit}, median (range) of {max(map(len, results.values()))}"]
+        heads += ["Headrace is better by", *(_EXTRA[key] for key in more)]
         yield f"### {case.title}\n"
-        yield (
-            "| | "
-            + " | ".join(
-                [
-                    f"{case.unit}, median (range) of {rows}",
-                    "Headrace is better by",
-                    *(_EXTRA[key] for key in more),
-                ]
-            )
-            + " |"
-        )
-        yield "|---|" + "--:|" * (2 + len(more))
-        for who, runs in sorted(measured.items(), key=lambda pair: _rank(case, pair[1])):
-            digits = 0 if case.number in {"per_s", "bytes"} else 2
-            values = spread([one[case.number] for one in runs if case.number in one], digits)
-            better = spread(ratios(case, ours, runs)) if who != OURS else ""
-            shown = f"**{who}**" if who.startswith("headrace") else who
-            yield (
-                "| "
-                + " | ".join([shown, values, better, *(_middle(runs, key) for key in more)])
-                + " |"
-            )
+        yield f"| | {' | '.join(heads)} |"
+        yield "|---|" + "--:|" * len(heads)
+        for name, *cells in rows:
+            shown = f"**{name}**" if name.startswith("headrace") else name
+            yield f"| {shown}{' †' * CONTESTANTS[name].loses} | {' | '.join(cells)} |"
         yield ""
 
 
 _EXTRA = {
     "share": "of the ideal",
+    "p95": "p95 ms",
     "p99": "p99 ms",
     "p99_9": "p99.9 ms",
     "cpu_us": "µs of worker",
