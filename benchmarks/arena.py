@@ -190,6 +190,13 @@ class Worker:
             time.sleep(0.02)
 
     def read(self) -> Reading:
+        """Tell what has been used so far.
+
+        Raises:
+            GaveUp: the worker ended.
+        """
+        if self._process.poll() is not None:
+            raise GaveUp(f"its worker ended\n{self._log.read_text(errors='replace')[-2_000:]}")
         arena = self._arena
         cpu_s = sum(_cpu_s(pid) for pid in self._pids())
         return Reading(self.tally().jobs, cpu_s, arena.server_cpu_s(), arena.commands())

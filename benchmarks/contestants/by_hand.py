@@ -15,7 +15,7 @@ QUEUE, PROCESSING = "by_hand", "by_hand:processing"
 
 def work(url: str, _concurrency: int, processes: int) -> None:
     fork(processes)
-    redis = Redis.from_url(url)
+    redis = Redis.from_url(url, socket_timeout=None)  # else it gives up after 5 s without a job
     while True:
         job = redis.brpoplpush(QUEUE, PROCESSING, timeout=0)
         call = json.loads(job)

@@ -148,14 +148,14 @@ EXHIBITS = [
         "asynq, Faktory, Oban, Graphile Worker",
         "`settle` takes any token",
         AckById,
-        seed=59,
+        seed=10,
     ),
     Exhibit(
         "a late failure brings a finished job back",
         "asynq, Oban: completion by id has this gap, too",
         "`settle` fences `done` and `dead`, and not `retry`",
         UnfencedRetry,
-        seed=47,
+        seed=19,
     ),
     Exhibit(
         "the sweep takes back what is between move and lease",
@@ -208,6 +208,6 @@ EXHIBITS = [
         "an earlier draft of this protocol",
         "`claim` gives no new id",
         SharedLease,
-        seed=69,
+        seed=28,
     ),
 ]
