@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from typing import Any, Final
+from typing import Final
 
 from headrace import flows
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import Keys, is_name, keys_of
-from headrace.operations import Operation, Reclaimed
+from headrace.operations import Operation, Promoted, Reclaimed, Swept
 from headrace.policy import LEADER_LEASE_S, LeasePolicy, Patience
 from headrace.presence import Presence
 from headrace.store import AsyncStore
@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 _QUEUES_A_TRIP: Final = 50
 _LEAST_PAUSE_S: Final = 0.001
-_REST_SHARE: Final = 0.8  # of the gap without sweeps that begins a grace
 
 # A list of who is connected costs Redis 2 us for each connection. However many there are, it is
 # asked for at most so much of the time: with 1,000 every second, with 10,000 about every 8 s.
@@ -55,7 +54,6 @@ class Maintenance:
         self._leader = ""  # who led at the last look
         self._asks = False  # for the lead, and does not know yet whether it has it
         self._ask_at = 0.0  # when the lead of another runs out
-        self._rests_until: dict[str, float] = {}  # queues in which there was nothing to maintain
         self._skipped: set[str] = set()
 
     @property
@@ -165,7 +163,6 @@ class Maintenance:
             missing[before] = now - LEADER_LEASE_S
         self._presence.learn(known, missing)
         self._look_at = 0.0
-        self._rests_until.clear()
 
     async def _look_for_the_gone(self, queues: list[str]) -> None:
         """End the leases of consumers without any connection: they need not run out."""
@@ -194,25 +191,20 @@ class Maintenance:
                     )
             await self._store.run(op.buried(name))
             self._presence.forget(name)
-            self._rests_until.clear()
 
     async def _visit(self, queues: list[str], *, walk: bool) -> bool:
-        requests: list[Operation[Any]] = []
-        queues = await self._awake(queues)
+        requests: list[Operation[Promoted] | Operation[Swept] | Operation[Reclaimed]] = []
         for queue in queues:
             requests += self._requests(queue, walk=walk)
         answers = await self._store.run_all(requests)
         busy = False
         for i, queue in enumerate(queues):
-            promoted, swept, reclaimed, held = answers[4 * i : 4 * i + 4]
-            refusals = [a for a in answers[4 * i : 4 * i + 4] if isinstance(a, StoreError)]
+            promoted, swept, reclaimed = answers[3 * i : 3 * i + 3]
+            refusals = [a for a in (promoted, swept, reclaimed) if isinstance(a, StoreError)]
             if refusals:
                 self._skip(queue, refusals[0])
                 continue
             self._skipped.discard(queue)
-            if not held and promoted.due_ms is None:
-                rest_s = max(_REST_SHARE * self._policy.gap_s, self._cycle_s)
-                self._rests_until[queue] = monotonic() + rest_s
             if promoted.due_ms is not None:
                 self.due_in(promoted.due_ms)
             self._offsets[queue] = swept.next_offset
@@ -228,21 +220,15 @@ class Maintenance:
             busy |= bool(swept.next_offset) or reclaimed.back + reclaimed.died >= op.RECLAIM_LIMIT
         return busy
 
-    async def _awake(self, queues: list[str]) -> list[str]:
-        """Give the queues in which there may be something to do: of those at rest few are visited."""
-        now = monotonic()
-        resting = [queue for queue in queues if self._rests_until.get(queue, 0.0) > now]
-        delayed = await self._store.run_all([op.delayed(keys_of(queue)) for queue in resting])
-        still = {queue for queue, count in zip(resting, delayed, strict=True) if count == 0}
-        return [queue for queue in queues if queue not in still]
-
     def _skip(self, queue: str, error: StoreError) -> None:
         """Leave out a queue that Redis refuses, a key of it being broken, for the others' sake."""
         if queue not in self._skipped:
             log.error("queue %s is not maintained: %s", queue, error)
             self._skipped.add(queue)
 
-    def _requests(self, queue: str, *, walk: bool) -> list[Operation[Any]]:
+    def _requests(
+        self, queue: str, *, walk: bool
+    ) -> list[Operation[Promoted] | Operation[Swept] | Operation[Reclaimed]]:
         k, policy, offset = keys_of(queue), self._policy, self._offsets.get(queue, 0)
         return [
             op.promote(k),
@@ -253,7 +239,6 @@ class Maintenance:
                 only_if_unequal=not walk and not offset,
             ),
             reclaiming(k, policy, gap_s=3 * self._cycle_s),
-            op.held(k),
         ]
 
     async def _resign(self) -> None:

@@ -54,10 +54,7 @@ class LeasePolicy:
 
     @property
     def sweep_every_s(self) -> float:
-        """How often the leader looks: every second, more often only for leases below 10 s.
-
-        A queue at rest, with nothing in processing or delayed, is swept a fifth as often.
-        """
+        """How often the leader looks: every second, more often only for leases below 10 s."""
         return min(1.0, self.lease_s / 10)
 
     @property

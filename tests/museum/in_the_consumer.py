@@ -316,7 +316,6 @@ EXHIBITS = [
         "Sidekiq OSS (`scheduled.rb`), Faktory (`RemoveBefore`)",
         "the leader promotes through the client",
         patch=two_calls,
-        seed=5,
     ),
     Exhibit(
         "the sweeper brings back what has finished meanwhile",
@@ -357,8 +356,7 @@ EXHIBITS = [
         "RQ (PR #2120)",
         "`Channel` waits 5 s for a 5 s block",
         patch=short_timeout,
-        seed=241,
-        rare=True,
+        seed=5,
     ),
     Exhibit(
         "a connection is used again after a timeout",

@@ -208,12 +208,6 @@ class Server:
         queue, place = self.queue(key), key.partition(":")[2]
         return {"": queue.pending, "processing": queue.processing, "dlq": queue.dead}[place]
 
-    def _do_llen(self, _: Connection, __: int, key: str) -> int:
-        return len(self._list(key))
-
-    def _do_zcard(self, _: Connection, __: int, key: str) -> int:
-        return len(self.queue(key).delayed)
-
     def _do_getex(self, _: Connection, __: int, ___: str, ____: str, lease_ms: int) -> Any:
         leader, until = self.leader
         if not leader or until <= self.clock_ms():

@@ -14,9 +14,6 @@ from headrace.keys import keys_of
 PATIENCE_S: Final = 5.0
 """How late the leader may be. It looks every second; a change of leader takes three more."""
 
-UNSWEPT_S: Final = 2 * PATIENCE_S
-"""How long ago the last sweep may be: where nothing is in processing, the leader sweeps every 5 s."""
-
 OLD_S: Final = 3_600.0
 _NAMED: Final = 3  # of many ids, keys or consumers, so many are named
 
@@ -122,12 +119,12 @@ def _time(facts: QueueFacts, leader: str) -> Iterator[Finding]:
             todo,
             mends=True,
         )
-    if leader and facts.swept_ago_s is not None and facts.swept_ago_s > UNSWEPT_S:
+    if leader and facts.swept_ago_s is not None and facts.swept_ago_s > PATIENCE_S:
         yield Finding(
             "warning",
             "not_swept",
             f"nobody has swept this queue for {span(facts.swept_ago_s)}",
-            f"{leader} leads, and should do so every few seconds.",
+            f"{leader} leads, and should do so every second.",
             "is the queue registered, and the leader stopped? Restart it",
         )
 

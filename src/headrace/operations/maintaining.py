@@ -105,16 +105,6 @@ def lead_left_ms() -> Operation[int]:
     return command("PTTL", keys.LEADER, parse=int)
 
 
-def delayed(k: Keys) -> Operation[int]:
-    """Count the jobs that wait for an instant."""
-    return command("ZCARD", k.delayed, parse=int)
-
-
-def held(k: Keys) -> Operation[int]:
-    """Count the items in processing."""
-    return command("LLEN", k.processing, parse=int)
-
-
 def _name(raw: Any) -> str:
     return (raw or b"").decode(errors="replace")
 

@@ -156,4 +156,4 @@ async def test_an_idle_consumer_that_leads_asks_for_few_commands(site: Site, red
             await await_until(
                 lambda: _calls(redis)["getex"] >= turns, 15, "six turns, one a second"
             )
-    assert bill.all_commands <= 6 * 7.5
+    assert bill.all_commands <= 6 * 17  # two of its own claims may fall into them
