@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -133,11 +134,12 @@ def test_a_consumer_that_is_lost_unasked_is_told_with_its_last_words(
     folder: Path, tmp_path: Path
 ) -> None:
     with running(folder, tmp_path, "kill -9") as (process, children):
-        (other,) = (pid for pid, command in children.items() if "--name demo-1 " in command)
-        os.kill(other, signal.SIGKILL)
+        names = re.compile(r"--name (demo-\d) ")
+        pid, name = next((pid, m[1]) for pid, text in children.items() if (m := names.search(text)))
+        os.kill(pid, signal.SIGKILL)
         assert process.popen.wait(20) == 1
-        assert "the demo has failed: demo-1 ended (exit code -9)" in process.output
-        assert "demo-1 consumes queue" in process.output
+        assert f"the demo has failed: {name} ended (exit code -9)" in process.output
+        assert f"{name} consumes queue" in process.output
         assert all_gone(children)
 
 

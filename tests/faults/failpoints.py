@@ -222,12 +222,12 @@ def install(tap: Tap) -> None:
             tap.answered(again, run_all_sync(self, again), again_ns, repeat=True)
         return answers
 
-    async def tapped_channel(self: Channel, operation: Operation[Any]) -> Any:
+    async def tapped_channel(self: Channel, operation: Operation[Any], look: Any = None) -> Any:
         with tap.asking([operation]) as sent_ns:
-            answer = await run(self, operation)
-        tap.answered([operation], [answer], sent_ns)
+            answers = await run(self, operation, look)
+        tap.answered([operation], [answers[0]], sent_ns)
         tap.passing("after", [operation])
-        return answer
+        return answers
 
     loading = exchange.loading
 

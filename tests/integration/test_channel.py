@@ -17,6 +17,7 @@ from headrace import operations as op
 from headrace.errors import ReplyLost, StoreRefused, StoreUnavailable
 from headrace.keys import keys_of
 from headrace.store import AsyncStore, Channel, exchange
+from tests.support.proxy import proxied
 from tests.support.servers import private_server
 from tests.support.wait import await_until
 
@@ -34,6 +35,11 @@ async def channel(store: AsyncStore) -> AsyncIterator[Channel]:
 
 def move(channel: Channel, wait_s: float = 30) -> asyncio.Task[bytes | None]:
     return asyncio.create_task(channel.run(op.blocking_move(K, wait_s)))
+
+
+async def look_too(channel: Channel) -> tuple[bytes | None, bool | None]:
+    """Run a blocking move, and see whether the queue is paused then."""
+    return await channel.run_and_look(op.blocking_move(K, 1), op.is_paused(K))
 
 
 async def blocked(redis: Redis) -> None:
@@ -188,6 +194,60 @@ async def test_in_200_races_between_a_push_and_the_end_no_job_is_lost(
         given += was_given
         redis.delete(K.pending, K.processing)
     assert 0 < given < 200, "one side always won: that was no race"
+
+
+class TestLook:
+    async def test_it_tells_how_things_stand_when_the_request_is_answered(
+        self, channel: Channel, redis: Redis
+    ) -> None:
+        for paused in (False, True):
+            moving = asyncio.create_task(look_too(channel))
+            await blocked(redis)
+            if paused:
+                redis.hset(K.meta, "paused", 1)
+            redis.lpush(K.pending, A)
+            assert await moving == (A, paused)
+
+    async def test_when_it_is_refused_the_job_is_given(
+        self, channel: Channel, redis: Redis
+    ) -> None:
+        redis.set(K.meta, "no hash")
+        redis.lpush(K.pending, A)
+        assert await look_too(channel) == (A, None)
+        redis.delete(K.meta)
+        redis.lpush(K.pending, A)
+        assert await look_too(channel) == (A, False)
+
+    async def test_when_the_connection_ends_before_it_the_job_is_given(
+        self, url: str, redis: Redis
+    ) -> None:
+        with proxied(url) as proxy:
+            store = AsyncStore(proxy.url)
+            channel = Channel(store, NAME)
+            redis.lpush(K.pending, A, A)
+            proxy.fail_next("break", b"BLMOVE")
+            assert await look_too(channel) == (A, None)
+            assert await look_too(channel) == (A, False)
+            await channel.close()
+            await store.close()
+
+    async def test_the_end_of_both_gives_the_job(self, channel: Channel, redis: Redis) -> None:
+        moving = asyncio.create_task(look_too(channel))
+        await blocked(redis)
+        moving.cancel()
+        await asyncio.gather(moving, return_exceptions=True)
+        redis.lpush(K.pending, A)
+        assert await channel.end() == A
+
+    async def test_a_refused_request_leaves_nothing_to_be_read(
+        self, channel: Channel, redis: Redis
+    ) -> None:
+        redis.set(K.pending, "no list")
+        with pytest.raises(StoreRefused, match="WRONGTYPE"):
+            await look_too(channel)
+        redis.delete(K.pending)
+        redis.lpush(K.pending, A)
+        assert await channel.run(op.blocking_move(K, 1)) == A
 
 
 class TestFailure:

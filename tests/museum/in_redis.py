@@ -19,10 +19,12 @@ class PopFirst(Queue):
     def move(self) -> bytes | None:
         return self.pending.pop(0) if self.pending else None
 
-    def adopt(self, token: str, lease: int, moved: bytes, job_id: str, job: bytes) -> str:
+    def adopt(
+        self, token: str, lease: int, moved: bytes, job_id: str, job: bytes, begun: int = 0
+    ) -> str:
         if moved not in self.processing and id_of(job) not in self.leases:
             self.processing.append(moved)
-        return super().adopt(token, lease, moved, job_id, job)
+        return super().adopt(token, lease, moved, job_id, job, begun)
 
 
 class AckById(Queue):
@@ -148,21 +150,20 @@ EXHIBITS = [
         "asynq, Faktory, Oban, Graphile Worker",
         "`settle` takes any token",
         AckById,
-        seed=10,
+        seed=1,
     ),
     Exhibit(
         "a late failure brings a finished job back",
         "asynq, Oban: completion by id has this gap, too",
         "`settle` fences `done` and `dead`, and not `retry`",
         UnfencedRetry,
-        seed=19,
+        seed=47,
     ),
     Exhibit(
         "the sweep takes back what is between move and lease",
         "RPOPLPUSH recipes",
         "`sweep` puts bare items back at once",
         RequeuesBare,
-        seed=9,
     ),
     Exhibit(
         "the sweep fails what is between move and lease",
@@ -175,6 +176,7 @@ EXHIBITS = [
         "asynq #1144, #1051; BullMQ #652, #1506",
         "`sweep` gives no leases",
         OnlyLeases,
+        seed=7,
     ),
     Exhibit(
         "dead letters are trimmed",
@@ -194,7 +196,7 @@ EXHIBITS = [
         "asynq (`ListLeaseExpired`)",
         "`reclaim` raises on bytes without an id",
         Poisoned,
-        seed=19,
+        seed=16,
     ),
     Exhibit(
         "a crash is not counted",
@@ -208,6 +210,6 @@ EXHIBITS = [
         "an earlier draft of this protocol",
         "`claim` gives no new id",
         SharedLease,
-        seed=28,
+        seed=192,
     ),
 ]

@@ -143,7 +143,15 @@ class Model:
         self.processing += got
         return got
 
-    def adopt(self, token: str, lease: int, moved: bytes, job_id: str, job: bytes) -> str:
+    def adopt(
+        self,
+        token: str,
+        lease: int,
+        moved: bytes,
+        job_id: str,
+        job: bytes,
+        begun: bool | int = False,
+    ) -> str:
         held = self.leases.get(job_id)
         mine = held is not None and held.owner == token
         twin = self.leases.get(id_of(moved) or "")
@@ -156,7 +164,7 @@ class Model:
         if present not in self.processing:
             return "lost"
         answer = "cancelled" if job_id in self.cancelled else "paused" if self.paused else "ok"
-        if mine or answer == "ok":
+        if mine or begun or answer == "ok":
             if present != job:
                 take(self.processing, present)
                 self.processing.append(job)

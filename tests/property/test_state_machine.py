@@ -472,14 +472,15 @@ class Protocol(RuleBasedStateMachine):
         consumer.moved.append(Moved(number, job, head.id, adopted))
 
     @when("moved")
-    @rule(index=indexes, swept=lost_one_in_three, lost=lost_one_in_three)
-    def adopt(self, index: int, swept: bool, lost: bool) -> None:
+    @rule(index=indexes, swept=lost_one_in_three, lost=lost_one_in_three, begun=st.booleans())
+    def adopt(self, index: int, swept: bool, lost: bool, begun: bool = False) -> None:
         """Right after the move, or late: after a sweep, after a reclaim; repeated when lost."""
         if swept:
             self.sweep(everything=False, offset=0)
             self.redis_is_as_the_model_says()
         consumer, m = pick(self.moved, index)
-        answer = self.adopts(f"{consumer.name}:{m.number}", m.moved, m.job_id, m.job, lost=lost)
+        token = f"{consumer.name}:{m.number}"
+        answer = self.adopts(token, m.moved, m.job_id, m.job, lost=lost, begun=begun)
         if answer == "duplicate":
             head, body = split(m.job)
             m.job_id = self.fresh_id()
@@ -489,13 +490,28 @@ class Protocol(RuleBasedStateMachine):
         if answer == "ok":
             consumer.held.append(Held(m.job_id, m.number, m.job))
 
-    def adopts(self, token: str, moved: bytes, job_id: str, job: bytes, *, lost: bool) -> str:
-        operation = op.adopt(K, token=token, lease_ms=LEASE, moved=moved, job_id=job_id, job=job)
-        answer = self.both(operation, self.model.adopt(token, LEASE, moved, job_id, job))
+    def adopts(
+        self,
+        token: str,
+        moved: bytes,
+        job_id: str,
+        job: bytes,
+        *,
+        lost: bool,
+        begun: bool = False,
+    ) -> str:
+        operation = op.adopt(
+            K, token=token, lease_ms=LEASE, moved=moved, job_id=job_id, job=job, begun=begun
+        )
+
+        def expected() -> str:
+            return self.model.adopt(token, LEASE, moved, job_id, job, begun)
+
+        answer = self.both(operation, expected())
         if lost and answer == "ok":
-            self.repeat(operation, lambda: self.model.adopt(token, LEASE, moved, job_id, job))
+            self.repeat(operation, expected)
         elif lost:  # not a repetition for Redis: an equal item may have come into its place
-            answer = self.both(operation, self.model.adopt(token, LEASE, moved, job_id, job))
+            answer = self.both(operation, expected())
         return answer
 
     @when("held")

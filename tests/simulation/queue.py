@@ -50,8 +50,8 @@ class Queue(Model):
             self.nudges = 0
         return [word, self.now, self.due_ms(), *jobs]
 
-    def run_adopt(self, token: str, lease: int, moved: bytes, job_id: str, job: bytes) -> Any:
-        return self.adopt(token, lease, moved, job_id, job).encode()
+    def run_adopt(self, *args: Any) -> Any:
+        return self.adopt(*args).encode()
 
     def run_settle(self, consumer: str, *args: Any) -> Any:
         return [job_id.encode() for job_id in self.settle(consumer, outcomes_of(args))]

@@ -23,13 +23,17 @@ UNBLOCKED = "UNBLOCKED force unblock from blocking operation, instance state cha
 
 @dataclass
 class Blocked:
-    """A client that waits: for a job of a queue, or for a nudge of one of several."""
+    """A client that waits: for a job of a queue, or for a nudge of one of several.
+
+    ``rest``: what it has asked beyond that, to be carried out afterwards.
+    """
 
     connection: Connection
     client_id: int
     verb: str
     queues: list[str]
     until: float
+    rest: Sequence[Command] = ()
 
 
 class Server:
@@ -86,13 +90,16 @@ class Server:
             self.world.at(self.stalled_until, self.receive, connection, client_id, commands)
             return
         cut = self.faults.of_batch(connection, commands)
+        commands = commands[: cut or None]
         replies = []
-        for command in commands[: cut or None]:
+        for i, command in enumerate(commands):
             reply = self._carry_out(connection, client_id, command)
             if isinstance(reply, Exception):
                 self.world.note(connection.node.name, "is refused", str(reply))
-            if reply is not BLOCKED:
-                replies.append(reply)
+            if reply is BLOCKED:
+                self.blocked[-1].rest = commands[i + 1 :]
+                break
+            replies.append(reply)
         if cut:
             self.closed(connection, client_id)
             connection.reset()
@@ -208,6 +215,10 @@ class Server:
         queue, place = self.queue(key), key.partition(":")[2]
         return {"": queue.pending, "processing": queue.processing, "dlq": queue.dead}[place]
 
+    def _do_hget(self, _: Connection, __: int, key: str, field: str) -> Any:
+        assert field == "paused", field
+        return b"1" if self.queue(key).paused else None
+
     def _do_getex(self, _: Connection, __: int, ___: str, ____: str, lease_ms: int) -> Any:
         leader, until = self.leader
         if not leader or until <= self.clock_ms():
@@ -276,18 +287,23 @@ class Server:
             if got is not None:
                 self.blocked.remove(waiting)
                 self.world.note(waiting.connection.node.name, "gets", got)
-                waiting.connection.reply(waiting.client_id, [got])
+                self._answer(waiting, got)
 
     def _time_is_over(self, waiting: Blocked) -> None:
         if waiting in self.blocked:
             self.blocked.remove(waiting)
-            waiting.connection.reply(waiting.client_id, [None])
+            self._answer(waiting, None)
+
+    def _answer(self, waiting: Blocked, reply: Any) -> None:
+        connection, client_id = waiting.connection, waiting.client_id
+        rest = [self._carry_out(connection, client_id, command) for command in waiting.rest]
+        connection.reply(client_id, [reply, *rest])
 
     def _unblock(self, client_id: int, reply: Any) -> bool:
         for waiting in self.blocked:
             if waiting.client_id == client_id:
                 self.blocked.remove(waiting)
-                waiting.connection.reply(client_id, [reply])
+                self._answer(waiting, reply)
                 return True
         return False
 

@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 Fault = Literal[
     "cut",  # the request is not forwarded, and the connection ends
     "swallow",  # the server answers, the answer goes nowhere, and the connection ends
+    "break",  # the answer ends before its last bytes, and with it the connection
     "hold",  # the server answers, the answer goes nowhere, and the connection stays
 ]
 
@@ -86,6 +87,9 @@ class Proxy:
                             return
                         server.sendall(data)
                     elif fault == "swallow":
+                        return
+                    elif fault == "break":
+                        client.sendall(data[:-3])
                         return
                     elif fault is None:
                         self._ending.wait(self.delay_s)

@@ -54,12 +54,14 @@ class TestClaim:
 
 
 def test_adopt_names_the_token_and_both_forms_of_the_bytes() -> None:
-    operation = op.adopt(K, token="c:1", lease_ms=9, moved=b"bare", job_id="a", job=b"whole")
+    operation = op.adopt(
+        K, token="c:1", lease_ms=9, moved=b"bare", job_id="a", job=b"whole", begun=True
+    )
     keys = [
         *("mail", "mail:processing", "mail:leases", "mail:claims", "mail:stats", "mail:meta"),
         "mail:cancelled",
     ]
-    asked(operation, "adopt", keys, "c:1", 9, b"bare", "a", b"whole")
+    asked(operation, "adopt", keys, "c:1", 9, b"bare", "a", b"whole", 1)
     assert operation.parse(b"duplicate") == "duplicate"
 
 

@@ -1,4 +1,4 @@
-"""A claimed job: what a consumer reads of its bytes before anything runs. Pure."""
+"""A claimed job: what a consumer reads of its bytes before anything runs, and asks for it. Pure."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from headrace import operations as op
 from headrace import wire
 from headrace.context import Context
 from headrace.ids import new_id
 from headrace.keys import Keys
-from headrace.policy import SUSPECT_CRASHES
+from headrace.operations import AdoptAnswer, Operation
+from headrace.policy import SUSPECT_CRASHES, LeasePolicy
 from headrace.task import Task
 from headrace.wire import Body, Head
 
@@ -32,8 +34,9 @@ class Claimed:
         body: its bytes after the head.
         moved: its bytes in processing as it was claimed …
         job: … and as they have to stand there while it runs.
-        leased_until: when the lease runs out, by this process' monotonic clock.
+        leased_until: until when nobody else gets it, by this process' monotonic clock.
         owned: Redis knows it as ours. A job that came by a blocking move is not, until it is adopted.
+        begun: it was let run before Redis had said that it is ours.
         flaw: why it cannot be run, or None.
         problem: what reading it raised.
         call: what to call, when it has no flaw.
@@ -61,6 +64,7 @@ class Claimed:
     call: Body | None = field(default=None, init=False)
     task: Task[Any, Any] | None = field(default=None, init=False)
     context: Context | None = field(default=None, init=False)
+    begun: bool = field(default=False, init=False)
     started: float = field(default=0.0, init=False)
     deadline: float | None = field(default=None, init=False)
     runner: asyncio.Task[None] | None = field(default=None, init=False)
@@ -100,7 +104,7 @@ def read(
         k: its queue's keys.
         number: its claim number.
         tasks: the tasks that are known here.
-        leased_until: when its lease runs out (monotonic).
+        leased_until: until when nobody else gets it (monotonic).
         moved: it came by a blocking move, so that it has no lease yet.
         max_bytes: how large a job may be, its ``error`` not counted.
     """
@@ -116,6 +120,21 @@ def read(
         claimed.flaw = "too_large"
         claimed.problem = ValueError(f"{len(claimed.job):,} bytes; the limit is {max_bytes:,}")
     return claimed
+
+
+def adoption(
+    claimed: Claimed, consumer: str, policy: LeasePolicy, *, begun: bool
+) -> Operation[AdoptAnswer]:
+    """Describe the adoption of a job that Redis does not know as ours."""
+    return op.adopt(
+        claimed.k,
+        token=f"{consumer}:{claimed.number}",
+        lease_ms=round(policy.lease_s * 1000),
+        moved=claimed.moved,
+        job_id=claimed.head.id,
+        job=claimed.job,
+        begun=begun,
+    )
 
 
 def _read_bare(raw: bytes, k: Keys, number: int, leased_until: float) -> Claimed:

@@ -229,9 +229,10 @@ class Consumer:
         if claim.due_ms is not None:
             self._maintenance.due_in(claim.due_ms)
 
-    def _moved(self, k: Keys, job: bytes) -> None:
-        leased_until = monotonic() + self._options.lease.lease_s
-        self._jobs.arrive(job, k, self._holdings.numbers(1), leased_until, moved=True)
+    def _moved(self, k: Keys, job: bytes, since: float | None) -> None:
+        # It stands bare in processing, and no sweep gives it to others before this.
+        until = 0.0 if since is None else since + self._options.lease.bare_lease_s
+        self._jobs.arrive(job, k, self._holdings.numbers(1), until, moved=True)
         self._look()
 
     def _look(self) -> None:

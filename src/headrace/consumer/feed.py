@@ -14,7 +14,7 @@ from headrace import flows
 from headrace import operations as op
 from headrace.clock import monotonic, now_ms
 from headrace.consumer import report
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import Claimed, adoption
 from headrace.consumer.holdings import Holdings
 from headrace.consumer.in_hand import JobsInHand
 from headrace.consumer.options import QueueWeight
@@ -62,8 +62,7 @@ class Feed:
         self._weights = [queue.weight for queue in queues]
         self._queues = [keys_of(queue.name) for queue in queues]
         self._consumer = consumer
-        self._lease_s = lease.lease_s
-        self._lease_ms = round(lease.lease_s * 1000)
+        self._lease = lease
         self._holdings = holdings
         self._jobs = jobs
         self._slots = slots
@@ -96,15 +95,23 @@ class Feed:
             self._doubtful.discard(k)
         batches, adoptions = self._jobs.outbox.take(), list(self._jobs.adoptions)
         self._jobs.adoptions.clear()
-        requests = [*map(self._settle, batches), *map(self._adopt, adoptions)]
+        # An adoption must not fail because its script is unknown: when its task has begun, and keeps
+        # the loop to itself, it cannot be sent again.
+        loads = [op.load("adopt")] if any(map(self._jobs.may_begin, adoptions)) else []
+        requests = [*loads, *map(self._settle, batches), *map(self._adopt, adoptions)]
         order, first = self._order(), self._holdings.numbers(wanted)
         if wanted:
             requests.append(self._claim(order[0], wanted, first))
         if not requests:
             return True
         sent_at = monotonic()
+
+        def meanwhile() -> None:
+            self.unpack()
+            self._jobs.begin(adoptions)
+
         try:
-            answers = await self._store.run_all(requests, meanwhile=self.unpack)
+            answers = await self._store.run_all(requests, meanwhile)
         except StoreError as error:
             self.unpack()
             for batch in batches:
@@ -113,9 +120,10 @@ class Feed:
             if wanted and error.may_have_happened:
                 self._doubtful.add(order[0])
             raise
+        answers = answers[len(loads) :]
         settled, adopted = answers[: len(batches)], answers[len(batches) :][: len(adoptions)]
         self._take_settled(batches, settled)
-        self._take_adopted(adoptions, adopted, sent_at + self._lease_s)
+        self._take_adopted(adoptions, adopted, sent_at + self._lease.lease_s)
         short = not wanted or await self._take_claims(order, wanted, first, answers[-1], sent_at)
         op.unfailed(answers)
         return short
@@ -166,14 +174,8 @@ class Feed:
     # — adopt —
 
     def _adopt(self, claimed: Claimed) -> Operation[Any]:
-        return op.adopt(
-            claimed.k,
-            token=f"{self._consumer}:{claimed.number}",
-            lease_ms=self._lease_ms,
-            moved=claimed.moved,
-            job_id=claimed.head.id,
-            job=claimed.job,
-        )
+        begun = claimed.begun or self._jobs.may_begin(claimed)
+        return adoption(claimed, self._consumer, self._lease, begun=begun)
 
     def _take_adopted(self, adoptions: list[Claimed], answers: list[Any], until: float) -> None:
         for claimed, answer in zip(adoptions, answers, strict=True):
@@ -185,7 +187,13 @@ class Feed:
     # — claim —
 
     def _claim(self, k: Keys, count: int, first: int) -> Operation[Claim]:
-        return op.claim(k, count, lease_ms=self._lease_ms, consumer=self._consumer, first=first)
+        return op.claim(
+            k,
+            count,
+            lease_ms=round(self._lease.lease_s * 1000),
+            consumer=self._consumer,
+            first=first,
+        )
 
     async def _take_claims(
         self, order: list[Keys], wanted: int, first: int, answer: Claim | StoreError, sent_at: float
@@ -211,7 +219,7 @@ class Feed:
         """Take the jobs of one claim; gives how many are still wanted, 0 when it was cut for size."""
         self._bench.clock_ahead_ms = claim.now_ms - now_ms()
         self._seen(k, claim)
-        self._claimed.append((k, first, claim.jobs, sent_at + self._lease_s))
+        self._claimed.append((k, first, claim.jobs, sent_at + self._lease.lease_s))
         self._slots.coming += len(claim.jobs)
         if any(b',"crashes":' in job for job in claim.jobs):
             self.unpack()  # beside a suspect nothing is claimed

@@ -56,6 +56,7 @@ class JobsInHand:
         self._starting = False
         self.outbox = Outbox()
         self.adoptions: dict[Claimed, None] = {}  # in order: the feed has to send them
+        self._untold: dict[Claimed, Outcome] = {}  # they ended before Redis said that they are ours
         self.closing = False
 
     @property
@@ -71,7 +72,15 @@ class JobsInHand:
     # — they come —
 
     def arrive(self, raw: bytes, k: Keys, number: int, leased_until: float, *, moved: bool) -> None:
-        """Take a claimed job; ``moved``: it came by a blocking move, and Redis does not know whose."""
+        """Take a claimed job.
+
+        Args:
+            raw: its bytes in processing.
+            k: its queue's keys.
+            number: its claim number.
+            leased_until: until when nobody else gets it (monotonic); 0 when that is not known.
+            moved: it came by a blocking move, and Redis does not know whose it is.
+        """
         claimed = read(raw, k, number, tasks=self._tasks, leased_until=leased_until, moved=moved)
         if moved and claimed.flaw is None and (self.closing or self._slots.free <= 0):
             claimed.flaw = "surplus"
@@ -88,10 +97,29 @@ class JobsInHand:
         else:
             if claimed.suspect:
                 self._welcome(claimed)
-            # It does not start yet: its queue may be paused, its id in use, itself cancelled; and a
-            # task that keeps the loop to itself would keep the adoption from being sent.
+            # It does not start yet: a task that keeps the loop to itself would keep the adoption
+            # from being sent.
             self.adoptions[claimed] = None
             self._slots.waiting.add(claimed)
+
+    def may_begin(self, claimed: Claimed) -> bool:
+        """Whether a job may start as soon as its adoption is sent, without waiting for the answer."""
+        return not (
+            claimed.begun
+            or claimed.flaw is not None
+            or claimed.suspect
+            or self.closing
+            or monotonic() >= claimed.leased_until
+        )
+
+    def begin(self, adoptions: Sequence[Claimed]) -> None:
+        """Start jobs whose adoptions are on their way; what becomes of them is told after the answer."""
+        for claimed in filter(self.may_begin, adoptions):
+            claimed.begun = True
+            self._slots.waiting.discard(claimed)
+            self._admit(claimed)
+        if adoptions and self._starting:
+            self._start()
 
     def adopted(self, claimed: Claimed, answer: AdoptAnswer, leased_until: float) -> None:
         """Take Redis' answer to an adoption."""
@@ -102,10 +130,14 @@ class JobsInHand:
         self._slots.waiting.discard(claimed)
         if answer == "ok":
             claimed.owned, claimed.leased_until = True, leased_until
-            self._admit(claimed)
+            if claimed in self._untold:  # it may have got another id since it ended
+                outcome = self._untold.pop(claimed)._replace(job_id=claimed.head.id)
+                self.outbox.add(claimed, outcome)
+            elif not claimed.begun:
+                self._admit(claimed)
         else:
             report.not_ours(claimed, answer)
-            self._disown(claimed)
+            self.lose(claimed)
 
     def _rename(self, claimed: Claimed) -> None:
         """Give a job that Redis does not know as ours yet another id."""
@@ -180,7 +212,11 @@ class JobsInHand:
         self._settle(claimed, outcome)
 
     def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
-        self.outbox.add(claimed, outcome)
+        if claimed.owned:
+            self.outbox.add(claimed, outcome)
+        else:
+            self._untold[claimed] = outcome
+            self._slots.waiting.add(claimed)
         self._left(claimed)
 
     # — they are told to end —
@@ -217,6 +253,8 @@ class JobsInHand:
         """Forget a claim that is not ours any more; what still runs of it changes nothing."""
         claimed.abandoned = True
         self._holdings.remove(claimed)
+        self._slots.waiting.discard(claimed)
+        self._untold.pop(claimed, None)
         self._left(claimed)
 
     def _left(self, claimed: Claimed) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from headrace import operations as op
+from headrace.clock import monotonic
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import Keys
 from headrace.policy import Patience
@@ -33,7 +34,8 @@ class Intake:
         store: the consumer's store.
         queues: the keys of its queues.
         label: what its connections are called.
-        moved: takes a job that was moved to processing.
+        moved: takes a job that was moved to processing, and since when it may stand there (by our
+            monotonic clock); None if the queue may have been paused then.
         look: asks for a claim, for there may be something.
 
     Attributes:
@@ -46,7 +48,7 @@ class Intake:
         queues: list[Keys],
         label: str,
         *,
-        moved: Callable[[Keys, bytes], None],
+        moved: Callable[[Keys, bytes, float | None], None],
         look: Callable[[], None],
     ) -> None:
         self._moved = moved
@@ -122,11 +124,14 @@ class Intake:
             if not self._active[k.queue].is_set():
                 continue
             self._moving += 1
+            asked_at = monotonic()
             try:
-                job = await channel.run(op.blocking_move(k, BLOCK_S))
+                move, look = op.blocking_move(k, BLOCK_S), op.is_paused(k)
+                moved = await channel.run_and_look(move, look)
                 patience.over()
+                job, paused = moved
                 if job is not None:
-                    self._moved(k, job)
+                    self._moved(k, job, asked_at if paused is False else None)
             except StoreRefused as error:
                 log.debug("queue %s: %s", k.queue, error)
                 await asyncio.sleep(_REFUSED_S)

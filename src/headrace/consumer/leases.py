@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from headrace import operations as op
 from headrace.clock import monotonic
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import Claimed, adoption
 from headrace.consumer.holdings import Holdings
 from headrace.context import StopReason
 from headrace.errors import StoreError
@@ -84,10 +84,11 @@ class LeaseKeeper(threading.Thread):
     def extend_all(self) -> bool:
         """Extend every lease once; answers whether Redis did so."""
         for queue in self._holdings.queues():
-            owned = [claimed for claimed in self._holdings.of(queue).values() if claimed.owned]
-            for some in _portions(owned):
-                if not self._extend(queue, some):
-                    return False
+            held = self._holdings.of(queue).values()
+            owned = [claimed for claimed in held if claimed.owned]
+            asked = (self._extend(queue, some) for some in _portions(owned))
+            if not all(asked) or not all(self._adopt(claimed) for claimed in held if claimed.begun):
+                return False
         return True
 
     def _extend(self, queue: str, some: Sequence[Claimed]) -> bool:
@@ -98,9 +99,7 @@ class LeaseKeeper(threading.Thread):
         try:
             answer = self._store.run(request)
         except StoreError as error:
-            log.warning("leases of queue %s were not extended: %s", queue, error)
-            if error.timed_out:
-                self._give_up_late()
+            self._failed_to_extend(queue, error)
             return False
         lost, cancelled = set(answer.lost), set(answer.cancelled)
         for claimed in some:
@@ -114,6 +113,26 @@ class LeaseKeeper(threading.Thread):
                     self._stop(claimed, "cancelled")
         return True
 
+    def _adopt(self, claimed: Claimed) -> bool:
+        """Adopt a job that keeps the loop from hearing that its first adoption has failed."""
+        ran_s = monotonic() - claimed.started if claimed.started else 0.0
+        if claimed.owned or claimed.abandoned or ran_s < self._policy.extend_every_s / 2:
+            return True  # or the loop does so
+        until = monotonic() + self._policy.lease_s
+        request = adoption(claimed, self._consumer, self._policy, begun=True)
+        try:
+            if self._store.run(request) == "ok":
+                claimed.leased_until = until
+        except StoreError as error:
+            self._failed_to_extend(claimed.k.queue, error)
+            return False
+        return True
+
+    def _failed_to_extend(self, queue: str, error: StoreError) -> None:
+        log.warning("leases of queue %s were not extended: %s", queue, error)
+        if error.timed_out:
+            self._give_up_late()
+
     def _give_up_late(self) -> None:
         """Tell the jobs whose lease is about to run out that somebody else may get them.
 
@@ -124,7 +143,7 @@ class LeaseKeeper(threading.Thread):
         soon = monotonic() + self._policy.extend_every_s
         for queue in self._holdings.queues():
             for claimed in self._holdings.of(queue).values():
-                if claimed.owned and claimed.leased_until < soon:
+                if (claimed.owned or claimed.begun) and claimed.leased_until < soon:
                     self._stop(claimed, "lost")
 
 

@@ -12,6 +12,7 @@ from headrace.operations.consuming import (
     blocking_move,
     claim,
     extend,
+    is_paused,
     settle,
 )
 from headrace.operations.maintaining import (
@@ -52,7 +53,7 @@ from headrace.operations.operating import (
     snapshot,
 )
 from headrace.operations.producing import Enqueued, Unique, enqueue, push, queues, register
-from headrace.operations.request import Argument, Operation, command, unfailed
+from headrace.operations.request import Argument, Operation, command, load, unfailed
 
 __all__ = [
     "CANCEL_REQUEST_TTL_MS",
@@ -89,10 +90,12 @@ __all__ = [
     "enqueue",
     "extend",
     "find",
+    "is_paused",
     "keep_lead",
     "lead",
     "lead_left_ms",
     "leader",
+    "load",
     "pause",
     "peek",
     "peek_sorted",

@@ -51,12 +51,15 @@ AdoptAnswer = Literal["ok", "lost", "duplicate", "paused", "cancelled"]
 
 
 def adopt(
-    k: Keys, *, token: str, lease_ms: int, moved: bytes, job_id: str, job: bytes
+    k: Keys, *, token: str, lease_ms: int, moved: bytes, job_id: str, job: bytes, begun: bool
 ) -> Operation[AdoptAnswer]:
-    """Lease an item that stands in processing without one, and give it its canonical bytes."""
+    """Lease an item that stands in processing without one, and give it its canonical bytes.
+
+    ``begun``: its task runs already, so that it is neither ``paused`` nor ``cancelled`` any more.
+    """
     used = (k.pending, k.processing, k.leases, k.claims, k.stats, k.meta, k.cancelled)
     parse: Callable[[Any], AdoptAnswer] = text  # type: ignore[assignment]
-    return run("adopt", used, (token, lease_ms, moved, job_id, job), parse)
+    return run("adopt", used, (token, lease_ms, moved, job_id, job, int(begun)), parse)
 
 
 Verb = Literal["done", "retry", "park", "release", "dead", "drop", "cancel"]
@@ -132,6 +135,11 @@ def blocking_move(k: Keys, wait_s: float) -> Operation[bytes | None]:
     """Move the oldest pending job to processing, waiting for one. Never re-sent, never cancelled."""
     args = ("BLMOVE", k.pending, k.processing, "RIGHT", "LEFT", wait_s)
     return command(*args, parse=lambda raw: raw, wait_s=wait_s)
+
+
+def is_paused(k: Keys) -> Operation[bool]:
+    """Tell whether a queue is paused."""
+    return command("HGET", k.meta, "paused", parse=lambda raw: raw is not None)
 
 
 def await_nudge(nudges: Sequence[str], wait_s: float) -> Operation[bool]:

@@ -4,6 +4,7 @@
 -- KEYS 1 pending (list) 2 processing (list) 3 leases (zset) 4 claims (hash) 5 stats (hash)
 --      6 meta (hash) 7 cancelled (zset)
 -- ARGV 1 token 2 lease (ms) 3 the bytes as moved 4 id 5 the canonical bytes, with that id
+--      6 '1': its task runs already, for the queue was not paused when the item was moved
 -- Returns 'ok'; 'lost': no longer there; 'duplicate': the id is in use, take another;
 --   'paused': put back to pending; 'cancelled': taken out
 -- include: sound
@@ -37,7 +38,7 @@ local function forget_given()
   local last = count > 0 and digest .. count or id_of(moved)
   if held(redis.call('HGET', claims, last)) == '-' then drop_numbered(leases, claims, last, last) end
 end
-if not mine then
+if not mine and ARGV[6] ~= '1' then
   local paused = redis.call('HGET', meta, 'paused')
   local stop = redis.call('ZSCORE', cancelled, id)
   if paused or stop then

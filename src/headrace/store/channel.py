@@ -17,6 +17,7 @@ from headrace.store.address import AsyncAddress
 from headrace.store.aio import AsyncStore, send
 
 R = TypeVar("R")
+S = TypeVar("S")
 
 _UNBLOCK_EVERY_S: Final = 0.05  # the first one may arrive before the request that it should end
 _LAST_LOOK_S: Final = 0.05  # for what has arrived already
@@ -51,15 +52,33 @@ class Channel:
             StoreRefused: Redis answered with an error.
             RuntimeError: another request is under way; its caller was cancelled, and nobody ended it.
         """
+        result: R = (await self._begin(operation))[0]
+        return result
+
+    async def run_and_look(self, operation: Operation[R], look: Operation[S]) -> tuple[R, S | None]:
+        """Run one request, and see how things stand in the moment when Redis answers it.
+
+        Both travel together: Redis carries out what stands behind a blocked request as soon as that
+        is over. The look is None when its answer is an error, or does not come.
+
+        Raises:
+            StoreError: the request failed, as in ``run``.
+        """
+        answer, seen = await self._begin(operation, look)
+        return answer, seen
+
+    async def _begin(
+        self, operation: Operation[Any], look: Operation[Any] | None = None
+    ) -> tuple[Any, Any]:
         if self.busy:
             raise RuntimeError("a request is under way on this channel: end() it first")
-        self._running = asyncio.ensure_future(self._run(operation))
-        result: R = await asyncio.shield(self._running)
+        self._running = asyncio.ensure_future(self._run(operation, look))
+        result: tuple[Any, Any] = await asyncio.shield(self._running)
         self._running = None
         return result
 
     async def end(self) -> Any:
-        """End what is under way and give its answer: None when there is none."""
+        """End the request that is under way and give its answer: None when there is none."""
         running = self._running
         while running is not None and not running.done():
             if self._client_id is not None:
@@ -74,7 +93,7 @@ class Channel:
         self._running = None
         if running is None or running.exception() is not None:
             return None
-        return running.result()
+        return running.result()[0]
 
     async def close(self) -> Any:
         """End what is under way, give its answer, and close the connection."""
@@ -82,7 +101,7 @@ class Channel:
         await self._connection.disconnect(nowait=True)
         return answer
 
-    async def _run(self, operation: Operation[R]) -> R:
+    async def _run(self, operation: Operation[Any], look: Operation[Any] | None) -> tuple[Any, Any]:
         connection, sent = self._connection, False
         try:
             if not connection.is_connected:
@@ -92,24 +111,41 @@ class Channel:
                     await connection.send_command("CLIENT", "ID")
                     self._client_id = await connection.read_response()
             sent = True
-            try:
-                async with asyncio.timeout(exchange.TIMEOUT_S):
-                    await send(connection, [operation.command()])
-                reply = await self._answer(exchange.TIMEOUT_S + operation.wait_s)
-            except exchange.SERVER_ERRORS as error:
-                if exchange.is_demoted([error]):
-                    await connection.disconnect(nowait=True)
-                raise exchange.refused(operation.name, error) from error
-            return operation.parse(reply)
+            commands = [asked.command() for asked in (operation, look) if asked is not None]
+            async with asyncio.timeout(exchange.TIMEOUT_S):
+                await send(connection, commands)
+            replies = await self._replies(len(commands), exchange.TIMEOUT_S + operation.wait_s)
+            if exchange.is_demoted(replies):
+                await connection.disconnect(nowait=True)
+            answer = exchange.answer(operation, replies[0])
+            if isinstance(answer, StoreError):
+                raise answer
+            seen = exchange.answer(look, replies[1]) if look and len(replies) > 1 else None
+            return answer, None if isinstance(seen, StoreError) else seen
         except exchange.NETWORK_ERRORS as error:
             await connection.disconnect(nowait=True)
             raise exchange.lost(operation.name, self._store.url, error, sent=sent) from error
 
-    async def _answer(self, within_s: float) -> Any:
+    async def _replies(self, count: int, within_s: float) -> list[Any]:
+        """Read the replies; the first must not get lost because another one does not come."""
+        replies: list[Any] = []
         try:
-            async with asyncio.timeout(within_s):
-                return await self._connection.read_response(disconnect_on_error=False)
-        except TimeoutError:
-            # It may have come in time, and a task has kept the loop from reading it.
-            async with asyncio.timeout(_LAST_LOOK_S):
-                return await self._connection.read_response()
+            try:
+                async with asyncio.timeout(within_s):
+                    await self._read(replies, count)
+            except TimeoutError:
+                # It may have come in time, and a task has kept the loop from reading it.
+                async with asyncio.timeout(_LAST_LOOK_S):
+                    await self._read(replies, count)
+        except exchange.NETWORK_ERRORS:
+            if not replies:
+                raise
+            await self._connection.disconnect(nowait=True)
+        return replies
+
+    async def _read(self, replies: list[Any], count: int) -> None:
+        while len(replies) < count:
+            try:
+                replies.append(await self._connection.read_response(disconnect_on_error=False))
+            except exchange.SERVER_ERRORS as error:
+                replies.append(error)

@@ -96,13 +96,25 @@ class Driver:
         return self.store.run(op.settle(self.k, consumer, outcomes))
 
     def adopt(
-        self, moved: bytes, job: bytes, token: str = f"{ME}:1", lease_ms: int = LONG_MS
+        self,
+        moved: bytes,
+        job: bytes,
+        token: str = f"{ME}:1",
+        lease_ms: int = LONG_MS,
+        *,
+        begun: bool = False,
     ) -> op.AdoptAnswer:
         consumer, _, number = token.partition(":")
         self.numbers[id_of(job)] = int(number)
         return self.store.run(
             op.adopt(
-                self.k, token=token, lease_ms=lease_ms, moved=moved, job_id=id_of(job), job=job
+                self.k,
+                token=token,
+                lease_ms=lease_ms,
+                moved=moved,
+                job_id=id_of(job),
+                job=job,
+                begun=begun,
             )
         )
 

@@ -267,6 +267,32 @@ class TestDuplicate:
         assert queue.check(bare=1, twins={"a"}).claims == {"a": ("-", older)}
 
 
+class TestBegun:
+    def test_what_runs_already_is_not_taken_back_by_a_pause(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(BARE)
+        queue.pause()
+        assert queue.adopt(moved, NEW, begun=True) == "ok"
+        assert queue.check().claims == {"new": (f"{ME}:1", NEW)}
+
+    def test_what_runs_already_is_cancelled_as_what_runs(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        queue.cancel(A)
+        assert queue.adopt(moved, A, begun=True) == "ok"
+        assert queue.extend(A).cancelled == ["a"]
+        assert queue.settle(A, "retry", job=A) == []
+        assert queue.check().counters["cancel"] == 1
+
+    def test_an_id_in_use_is_a_duplicate_none_the_less(self, queue: Driver) -> None:
+        queue.hold(A, consumer=OTHER)
+        [moved] = queue.move_bare(job("a", b',"task":"other"}'))
+        assert queue.adopt(moved, moved, begun=True) == "duplicate"
+
+    def test_what_somebody_has_taken_is_lost_none_the_less(self, queue: Driver) -> None:
+        [moved] = queue.move_bare(A)
+        queue.remove(moved)
+        assert queue.adopt(moved, A, begun=True) == "lost"
+
+
 class TestRefused:
     def test_a_paused_queue_takes_the_item_back_to_its_front(self, queue: Driver) -> None:
         queue.push(A)
@@ -345,7 +371,15 @@ def test_nul_bytes_and_bytes_that_are_no_utf_8_are_adopted(queue: Driver) -> Non
 @pytest.mark.parametrize("canonical", [job("b"), BARE, b"", b"no job"])
 def test_bytes_of_another_id_are_refused(queue: Driver, canonical: bytes) -> None:
     [moved] = queue.move_bare(A)
-    adopt = op.adopt(queue.k, token=f"{ME}:1", lease_ms=1, moved=moved, job_id="a", job=canonical)
+    adopt = op.adopt(
+        queue.k,
+        token=f"{ME}:1",
+        lease_ms=1,
+        moved=moved,
+        job_id="a",
+        job=canonical,
+        begun=False,
+    )
     with pytest.raises(StoreRefused, match=r"\bnot the id of these bytes"):
         queue.raw(adopt)
     assert queue.check(bare=1).processing == [A]

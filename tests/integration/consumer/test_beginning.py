@@ -1,0 +1,182 @@
+"""A job that an idle consumer gets by a blocking move begins while its adoption is on its way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from headrace import Backoff, Context, Headrace
+from headrace.consumer.consumer import Consumer
+from headrace.scripts import script
+from tests.support.consuming import QUICK, Site, hold_as
+from tests.support.proxy import Proxy, proxied
+from tests.support.wait import await_until, wait_until
+
+ADOPT = script("adopt").sha.encode()
+
+
+@pytest.fixture
+def proxy(site: Site) -> Iterator[Proxy]:
+    with proxied(site.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def app(site: Site, proxy: Proxy) -> Headrace:
+    """Give the application as its consumers behind the proxy know it."""
+    app = site.another_app()
+    distant = Headrace(proxy.url, queue=app.queue)
+    distant.tasks = site.app.tasks
+    return distant
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_it_ends_before_the_answer_and_is_settled_after_it(
+    site: Site, proxy: Proxy, app: Headrace, kind: str
+) -> None:
+    ran: list[str] = []
+
+    def note(ctx: Context) -> None:
+        ran.append(ctx.job_id)
+
+    async def anote(ctx: Context) -> None:
+        ran.append(ctx.job_id)
+
+    task: Any = site.app.task(name="note")(note if kind == "sync" else anote)
+    async with site.consumer(app) as running:
+        await site.idle(running)
+        proxy.fail_next("hold", ADOPT)
+        job = await task.aenqueue()
+        await await_until(lambda: ran and not running.consumer._slots.running)
+        assert "done" not in site.counters()
+        assert site.redis.hexists(site.k.claims, job.id)  # it is adopted, and we do not know
+        site.redis.client_kill_filter(_type="normal", skipme=True)
+        await site.drained()
+    assert ran == [job.id]
+    assert site.counters() == {"enqueued": 1, "done": 1}
+
+
+async def test_a_failed_run_is_retried_after_the_answer(
+    site: Site, proxy: Proxy, app: Headrace
+) -> None:
+    attempts: list[int] = []
+
+    @site.app.task(max_attempts=2, backoff=Backoff(base_s=0))
+    async def fails(ctx: Context) -> None:
+        attempts.append(ctx.attempt)
+        raise OSError
+
+    async with site.consumer(app) as running:
+        await site.idle(running)
+        proxy.fail_next("cut", ADOPT)
+        await fails.aenqueue()
+        await site.died()
+    assert attempts == [1, 2]
+
+
+async def test_its_id_is_in_use_and_it_ends_under_another(site: Site) -> None:
+    ran: list[str] = []
+
+    @site.app.task
+    async def note(ctx: Context) -> None:
+        ran.append(ctx.job_id)
+
+    twin = b'{"id":"twin","task":"note"}'
+    site.twins.add("twin")
+    site.push(twin)
+    [held] = await hold_as(site, "another", 1, lease_ms=60_000)
+    async with site.consumer(check=False) as running:
+        await site.idle(running)
+        site.push(twin)
+        await await_until(lambda: site.counters().get("done") == 1)
+    assert ran == ["twin"]
+    state = site.check()
+    assert state.processing == [held]
+    assert state.claims == {"twin": ("another:1", held)}
+
+
+async def test_somebody_has_taken_it_and_it_is_told_to_end(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str | None] = []
+    moved = Consumer._moved
+
+    def taken(self: Consumer, k: Any, job: bytes, since: float | None) -> None:
+        assert site.redis.lrem(k.processing, 1, job) == 1
+        site.foreign -= 1
+        moved(self, k, job, since)
+
+    monkeypatch.setattr(Consumer, "_moved", taken)
+
+    @site.app.task
+    async def wait(ctx: Context) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(ctx.stop_reason)
+
+    async with site.consumer() as running:
+        await site.idle(running)
+        await wait.aenqueue()
+        await await_until(lambda: ended)
+    assert ended == ["lost"]
+    assert site.counters() == {"enqueued": 1}
+
+
+async def test_one_that_keeps_the_loop_to_itself_is_adopted_by_the_lease_keeper(
+    site: Site, proxy: Proxy, app: Headrace
+) -> None:
+    adopted: list[bytes] = []
+
+    @site.app.task
+    async def hog(ctx: Context) -> None:
+        claim = (site.k.claims, ctx.job_id)
+        wait_until(lambda: site.redis.hexists(*claim), 10)  # without giving the loop a chance
+        adopted.append(site.redis.hget(*claim) or b"")
+
+    async with site.consumer(app, lease=QUICK) as running:
+        await site.idle(running)
+        proxy.fail_next("cut", ADOPT)
+        await hog.aenqueue()
+        await site.drained()
+    assert [claim.partition(b":")[0] for claim in adopted] == [running.name.encode()]
+    assert site.counters() == {"enqueued": 1, "done": 1}
+
+
+async def test_a_script_that_the_server_has_forgotten_is_no_hindrance(site: Site) -> None:
+    adopted: list[bool] = []
+
+    @site.app.task(max_attempts=1)
+    async def hog(ctx: Context) -> None:
+        wait_until(lambda: site.redis.hexists(site.k.claims, ctx.job_id), 3)
+        adopted.append(True)
+
+    async with site.consumer() as running:  # its leases are extended every 5 s
+        await site.idle(running)
+        site.redis.script_flush()
+        await hog.aenqueue()
+        await site.drained()
+    assert adopted == [True]
+
+
+async def test_a_consumer_that_is_told_to_stop_waits_for_the_answer(
+    site: Site, proxy: Proxy, app: Headrace
+) -> None:
+    ran: list[int] = []
+
+    @site.app.task
+    async def note() -> None:
+        ran.append(1)
+
+    async with site.consumer(app) as running:
+        await site.idle(running)
+        proxy.fail_next("hold", ADOPT)
+        await note.aenqueue()
+        await await_until(lambda: ran)
+        running.stop()
+        site.redis.client_kill_filter(_type="normal", skipme=True)
+        await running.ended()
+    assert site.counters() == {"enqueued": 1, "done": 1}
