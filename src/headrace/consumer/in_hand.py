@@ -53,7 +53,7 @@ class JobsInHand:
         self._loop = asyncio.get_running_loop()
         self._cell = Cell(bench)
         self._runner = Runner(self._finished, self._take_back, slots.concurrency, self._cell.run)
-        self._starting = False
+        self._starting = self._filling = False
         self.outbox = Outbox()
         self.adoptions: dict[Claimed, None] = {}  # in order: the feed has to send them
         self._untold: dict[Claimed, Outcome] = {}  # they ended before Redis said that they are ours
@@ -183,14 +183,23 @@ class JobsInHand:
         self._fill()
 
     def _fill(self, ahead: int = 0) -> None:
-        while (claimed := self._slots.next(ahead)) is not None:
-            assert claimed.task is not None
-            assert claimed.call is not None
-            timeout_s = claimed.call.timeout or claimed.task.config.timeout_s
-            if timeout_s and timeout_s > 0:
-                claimed.deadline = monotonic() + timeout_s
-            claimed.alone = claimed.suspect
-            self._runner.start(claimed)
+        if self._filling:
+            return  # a job has ended while it was started: whoever did so goes on
+        self._filling = True
+        try:
+            while (claimed := self._slots.next(ahead)) is not None:
+                self._begin(claimed)
+        finally:
+            self._filling = False
+
+    def _begin(self, claimed: Claimed) -> None:
+        assert claimed.task is not None
+        assert claimed.call is not None
+        timeout_s = claimed.call.timeout or claimed.task.config.timeout_s
+        if timeout_s and timeout_s > 0:
+            claimed.deadline = monotonic() + timeout_s
+        claimed.alone = claimed.suspect
+        self._runner.start(claimed)
 
     def _finished(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
         if claimed not in self._slots.running:

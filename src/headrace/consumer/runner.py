@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -45,13 +46,18 @@ class Runner:
         self._base = contextvars.copy_context()
 
     def start(self, claimed: Claimed) -> None:
-        """Run a job; how it ends is told to ``finished``."""
+        """Run a job; how it ends is told to ``finished``, and may be before this returns."""
         task = claimed.task
         assert task is not None
         if task.is_async and not claimed.alone:
             # A context of its own: whoever calls this may itself run in another job's.
-            job = self._run_async(claimed)
-            claimed.runner = self._loop.create_task(job, context=self._base.copy())
+            job, context = self._run_async(claimed), self._base.copy()
+            if sys.version_info >= (3, 12):  # here and now, up to where it first waits
+                claimed.runner = asyncio.Task(
+                    job, loop=self._loop, context=context, eager_start=True
+                )
+            else:
+                claimed.runner = self._loop.create_task(job, context=context)
             return
         (self._alone if claimed.alone else self._threads).start(claimed)
 

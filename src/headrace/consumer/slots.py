@@ -16,7 +16,7 @@ from headrace.policy import LeasePolicy
 PREFETCH_S: Final = 0.020
 """Jobs claimed ahead are at most so much work: what a round trip takes on a bad day."""
 
-PREFETCH_MOST: Final = 128
+PREFETCH_MOST: Final = 256
 
 HELD_UP_S: Final = 0.100
 """Jobs claimed ahead that wait longer are handed back: something slow is in front of them."""
@@ -102,7 +102,9 @@ class Slots:
         """How many jobs to claim now."""
         if self.wary:
             return min(1, self.free)
-        wanted = self.free + self._prefetch()
+        free, prefetch = self.free, self._prefetch()
+        # Beyond the free slots, half at a time: to have something to do while the other half comes.
+        wanted = min(free + prefetch, max(free, (self.concurrency + prefetch) // 2))
         return (
             wanted
             if self.left is None
