@@ -27,7 +27,7 @@ from headrace.operations import Snapshot
 from tests.support.processes import ROOT, Process, clean_environment, processes
 from tests.support.wait import wait_until
 
-FILES = 120
+FILES = 360  # with fewer, all may be counted before a consumer could be killed
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 
@@ -36,8 +36,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with real files of Python's own library."""
     folder = tmp_path_factory.mktemp("files")
     library = Path(sysconfig.get_paths()["stdlib"])
-    for file in sorted(library.glob("*.py"))[:FILES]:
-        shutil.copy(file, folder)
+    files = [*library.glob("*.py"), *library.glob("[a-su-z]*/*.py")]  # without lib/test
+    for file in sorted(files)[:FILES]:
+        shutil.copy(file, folder / "-".join(file.relative_to(library).parts))
     return folder
 
 
