@@ -24,6 +24,7 @@ from headrace import Headrace
 
 OURS: Final = CONTESTANTS["headrace:async"]
 WATCHED: Final = 30_000  # jobs, of a backlog of any length
+DAY_S: Final = 86_400
 AT_A_TIME: Final = 10_000
 IN_FLIGHT_PER_S: Final = 4_000.0
 
@@ -89,6 +90,18 @@ def queues(arena: Arena, count: int) -> Point:
     return _watch(arena, 5_000, 30_000, queues=count)
 
 
+def known(arena: Arena, count: int) -> Point:
+    """So many queues are known, and maintained: one is worked off, a job waits for tomorrow in each other."""
+    _fill(arena, 60_000, lambda: ARGS, "nothing")
+    app = Headrace(arena.url)
+    for number in range(1, count):
+        app.enqueue_many(
+            [app.call_with("nothing", ARGS, {}, {"queue": f"k{number}", "delay": DAY_S})]
+        )
+    app.close()
+    return _watch(arena, 5_000, 60_000)
+
+
 def in_flight(arena: Arena, count: int) -> Point:
     """So many at once, of random durations: about 4,000 jobs a second whatever their number."""
     most_ms = 2_000 * count / IN_FLIGHT_PER_S
@@ -103,6 +116,7 @@ CURVES: Final[dict[str, tuple[Callable[[Arena, int], Point], tuple[int, ...], st
     "payload": (payload, (100, 1_000, 10_000, 100_000, 1_000_000), "bytes of arguments"),
     "processes": (processes, (1, 2, 4, 8), "processes, on this machine's processors"),
     "queues": (queues, (1, 2, 4, 8), "queues of one consumer"),
+    "known": (known, (1, 10, 100, 1_000), "queues that are known, of which one is worked off"),
     "in-flight": (in_flight, (10, 100, 1_000, 10_000), "jobs in flight, of random durations"),
 }
 
