@@ -116,7 +116,11 @@ CURVES: Final[dict[str, tuple[Callable[[Arena, int], Point], tuple[int, ...], st
     "payload": (payload, (100, 1_000, 10_000, 100_000, 1_000_000), "bytes of arguments"),
     "processes": (processes, (1, 2, 4, 8), "processes, on this machine's processors"),
     "queues": (queues, (1, 2, 4, 8), "queues of one consumer"),
-    "known-queues": (known, (1, 10, 100, 1_000), "queues that are known, of which one is worked off"),
+    "known-queues": (
+        known,
+        (1, 10, 100, 1_000),
+        "queues that are known, of which one is worked off",
+    ),
     "in-flight": (in_flight, (10, 100, 1_000, 10_000), "jobs in flight, of random durations"),
 }
 

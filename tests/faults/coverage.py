@@ -41,6 +41,7 @@ NOT_APPLICABLE: Final[Mapping[tuple[str, str], str]] = {
     ("sent twice", "claim"): _NOT_IDEMPOTENT,
     ("sent twice", "BLMOVE"): _NOT_IDEMPOTENT,
     ("refused NOSCRIPT", "BLMOVE"): "no script",
+    ("refused NOSCRIPT", "adopt"): "its script travels with it, if its task is to begin at once",
     **{("refused UNBLOCKED", name): "does not block" for name in SCRIPTS},
     **{("refused OOM", name): _ALLOW_OOM for name in SCRIPTS if name not in PRODUCING},
 }

@@ -202,7 +202,7 @@ class _Link:
         self._server, self._to_server = server
         self._fault: str | None = None
         self._replies = hiredis.Reader(notEnoughData=Ellipsis)
-        self._awaited = 0
+        self._asked = self._awaited = 0
         self._swallowed = b""
         self._refused = False
         self.under_way: list[str] = []  # transitions of the request that waits for its answer
@@ -244,7 +244,8 @@ class _Link:
                 self._proxy.done(fault, names)  # who hears it writes it down
                 self._to_client.write(await self._proxy.ask_elsewhere(fault, raw, count))
             else:
-                self._fault, self._awaited, self.under_way = fault, count, names
+                self._fault, self.under_way = fault, names
+                self._asked = self._awaited = count
                 self._to_server.write(raw)
                 await self._to_server.drain()
             raw, names, count = b"", [], 0
@@ -263,8 +264,11 @@ class _Link:
         self._swallowed += data
         self._replies.feed(data)
         while (reply := self._replies.gets()) is not Ellipsis:
+            # A move that brought nothing; behind it stands the answer to a look at the queue.
+            nothing = (
+                reply is None and self.under_way == ["BLMOVE"] and self._awaited == self._asked
+            )
             self._awaited -= 1
-            nothing = reply is None and self.under_way == ["BLMOVE"]
             self._refused |= nothing or isinstance(reply, hiredis.HiredisError)
         if self._awaited > 0:
             return False
