@@ -48,6 +48,11 @@ class LeasePolicy:
             )
 
     @property
+    def lease_ms(self) -> int:
+        """``lease_s`` as scripts take it."""
+        return round(self.lease_s * 1000)
+
+    @property
     def extend_every_s(self) -> float:
         """How often leases are extended: two can fail before one is lost."""
         return self.lease_s / 3

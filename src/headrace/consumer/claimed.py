@@ -129,7 +129,7 @@ def adoption(
     return op.adopt(
         claimed.k,
         token=f"{consumer}:{claimed.number}",
-        lease_ms=round(policy.lease_s * 1000),
+        lease_ms=policy.lease_ms,
         moved=claimed.moved,
         job_id=claimed.head.id,
         job=claimed.job,

@@ -26,7 +26,7 @@ from headrace.keys import Keys, keys_of
 from headrace.operations import Claimed as Claim
 from headrace.operations import Operation
 from headrace.policy import LeasePolicy
-from headrace.scripts import MAX_BYTES, MAX_ITEMS
+from headrace.scripts import MAX_BYTES, MAX_ITEMS, script
 from headrace.store import AsyncStore
 
 
@@ -97,7 +97,7 @@ class Feed:
         self._jobs.adoptions.clear()
         # An adoption must not fail because its script is unknown: when its task has begun, and keeps
         # the loop to itself, it cannot be sent again.
-        loads = [op.load("adopt")] if any(map(self._jobs.may_begin, adoptions)) else []
+        loads = [op.load(script("adopt"))] if any(map(self._jobs.may_begin, adoptions)) else []
         requests = [*loads, *map(self._settle, batches), *map(self._adopt, adoptions)]
         order, first = self._order(), self._holdings.numbers(wanted)
         if wanted:
@@ -187,13 +187,8 @@ class Feed:
     # — claim —
 
     def _claim(self, k: Keys, count: int, first: int) -> Operation[Claim]:
-        return op.claim(
-            k,
-            count,
-            lease_ms=round(self._lease.lease_s * 1000),
-            consumer=self._consumer,
-            first=first,
-        )
+        lease_ms = self._lease.lease_ms
+        return op.claim(k, count, lease_ms=lease_ms, consumer=self._consumer, first=first)
 
     async def _take_claims(
         self, order: list[Keys], wanted: int, first: int, answer: Claim | StoreError, sent_at: float

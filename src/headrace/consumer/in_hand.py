@@ -188,11 +188,11 @@ class JobsInHand:
         self._filling = True
         try:
             while (claimed := self._slots.next(ahead)) is not None:
-                self._begin(claimed)
+                self._launch(claimed)
         finally:
             self._filling = False
 
-    def _begin(self, claimed: Claimed) -> None:
+    def _launch(self, claimed: Claimed) -> None:
         assert claimed.task is not None
         assert claimed.call is not None
         timeout_s = claimed.call.timeout or claimed.task.config.timeout_s

@@ -92,10 +92,11 @@ class LeaseKeeper(threading.Thread):
         return True
 
     def _extend(self, queue: str, some: Sequence[Claimed]) -> bool:
-        lease_s = self._policy.lease_s
-        until = monotonic() + lease_s  # before it is sent: the lease lasts at least as long
+        until = (
+            monotonic() + self._policy.lease_s
+        )  # before it is sent: the lease lasts at least as long
         pairs = [(claimed.head.id, claimed.number) for claimed in some]
-        request = op.extend(keys_of(queue), self._consumer, pairs, lease_ms=round(lease_s * 1000))
+        request = op.extend(keys_of(queue), self._consumer, pairs, lease_ms=self._policy.lease_ms)
         try:
             answer = self._store.run(request)
         except StoreError as error:

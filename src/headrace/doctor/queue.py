@@ -110,7 +110,7 @@ def fits(k: Keys, policy: LeasePolicy, *, mend: bool) -> Flow[tuple[Fit, bool]]:
             cursor=cursor,
             offset=offset,
             limit=limit,
-            lease_ms=round(policy.lease_s * 1000),
+            lease_ms=policy.lease_ms,
         )
         steps += 1
         total = replace(

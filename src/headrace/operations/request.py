@@ -54,9 +54,9 @@ def command(*args: Argument, parse: Callable[[Any], R], wait_s: float = 0) -> Op
     return Operation(str(args[0]), None, (), args, parse, wait_s)
 
 
-def load(name: str) -> Operation[None]:
-    """Make a script known to the server; it hardly ever is not."""
-    return command("SCRIPT", "LOAD", script(name).source, parse=nothing)
+def load(unknown: Script) -> Operation[None]:
+    """Make a script known to the server."""
+    return command("SCRIPT", "LOAD", unknown.source, parse=nothing)
 
 
 def unfailed(answers: Iterable[R | StoreError]) -> list[R]:

@@ -24,7 +24,7 @@ from redis.exceptions import (
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from headrace.errors import ReplyLost, StoreError, StoreFull, StoreRefused, StoreUnavailable
-from headrace.operations import Argument, Operation
+from headrace.operations import Argument, Operation, load
 from headrace.settings import redacted, sentinels_of
 
 TIMEOUT_S: Final = 5.0
@@ -80,8 +80,8 @@ def is_demoted(replies: Sequence[Any]) -> bool:
 
 def loading(operations: Sequence[Operation[Any]]) -> list[tuple[Argument, ...]]:
     """Give the commands that make the scripts of these requests known."""
-    sources = {op.script.sha: op.script.source for op in operations if op.script is not None}
-    return [("SCRIPT", "LOAD", source) for source in sources.values()]
+    scripts = {op.script.sha: op.script for op in operations if op.script is not None}
+    return [load(script).command() for script in scripts.values()]
 
 
 def answer(operation: Operation[Any], reply: Any) -> Any:

@@ -14,9 +14,25 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from headrace import Headrace
 from headrace.embedded import EmbeddedServer
+from headrace.scripts import script
 from tests.support.consuming import Site
+from tests.support.proxy import Proxy, proxied
 from tests.support.servers import private_server
+
+SCRIPTS = [
+    "adopt",
+    "claim",
+    "enqueue",
+    "extend",
+    "lead",
+    "promote",
+    "push",
+    "reclaim",
+    "settle",
+    "sweep",
+]
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
@@ -33,6 +49,24 @@ async def site(url: str, redis: Redis, caplog: pytest.LogCaptureFixture) -> Asyn
     yield site
     await site.close()
     assert_quiet_loop(caplog)
+
+
+@pytest.fixture
+def proxy(site: Site) -> Iterator[Proxy]:
+    """Give a proxy before the session's server, which knows all scripts already."""
+    for name in SCRIPTS:
+        site.redis.script_load(script(name).source)
+    with proxied(site.url) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def app(site: Site, proxy: Proxy) -> Headrace:
+    """Give the application as its consumers behind the proxy know it."""
+    app = site.another_app()
+    distant = Headrace(proxy.url, queue=app.queue)
+    distant.tasks = site.app.tasks
+    return distant
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,25 +11,10 @@ from headrace import Backoff, Context, Headrace
 from headrace.consumer.consumer import Consumer
 from headrace.scripts import script
 from tests.support.consuming import QUICK, Site, hold_as
-from tests.support.proxy import Proxy, proxied
+from tests.support.proxy import Proxy
 from tests.support.wait import await_until, wait_until
 
 ADOPT = script("adopt").sha.encode()
-
-
-@pytest.fixture
-def proxy(site: Site) -> Iterator[Proxy]:
-    with proxied(site.url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def app(site: Site, proxy: Proxy) -> Headrace:
-    """Give the application as its consumers behind the proxy know it."""
-    app = site.another_app()
-    distant = Headrace(proxy.url, queue=app.queue)
-    distant.tasks = site.app.tasks
-    return distant
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])

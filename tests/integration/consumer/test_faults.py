@@ -6,7 +6,6 @@ import asyncio
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,47 +15,17 @@ from headrace import Backoff, Context, Headrace, ReplyLost, StoreError
 from headrace.embedded.server import free_port
 from headrace.scripts import script
 from tests.support.consuming import QUICK, Site
-from tests.support.proxy import Fault, Proxy, proxied
+from tests.support.proxy import Fault, Proxy
 from tests.support.servers import private_server
 from tests.support.wait import await_until
 
 # Not done and not answered; done and not answered.
 LOST = pytest.mark.parametrize("fault", ["cut", "swallow"])
-SCRIPTS = [
-    "adopt",
-    "claim",
-    "enqueue",
-    "extend",
-    "lead",
-    "promote",
-    "push",
-    "reclaim",
-    "settle",
-    "sweep",
-]
 
 
 def request(name: str) -> bytes:
     """Give what stands in the requests for a script."""
     return script(name).sha.encode()
-
-
-@pytest.fixture
-def proxy(site: Site) -> Iterator[Proxy]:
-    """Give a proxy before the session's server, which knows all scripts already."""
-    for name in SCRIPTS:
-        site.redis.script_load(script(name).source)
-    with proxied(site.url) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def app(site: Site, proxy: Proxy) -> Headrace:
-    """Give the application as its consumers behind the proxy know it."""
-    app = site.another_app()
-    distant = Headrace(proxy.url, queue=app.queue)
-    distant.tasks = site.app.tasks
-    return distant
 
 
 @pytest.fixture
