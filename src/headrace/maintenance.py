@@ -24,11 +24,15 @@ from headrace.store import AsyncStore
 log = logging.getLogger(__name__)
 
 _QUEUES_A_TRIP: Final = 50
+_LOOKS_A_TRIP: Final = 500  # one command each
 _LEAST_PAUSE_S: Final = 0.001
 
 # A list of who is connected costs Redis 2 us for each connection. However many there are, it is
 # asked for at most so much of the time: with 1,000 every second, with 10,000 about every 8 s.
 _LOOK_SHARE: Final = 1 / 300
+_IDLE_LOOK_EVERY_S: Final = (
+    5.0  # while all queues are at rest: to know who is there before it works
+)
 
 
 class Maintenance:
@@ -49,8 +53,10 @@ class Maintenance:
         self._walked_at = 0.0
         self._hurry = asyncio.Event()
         self._due_at: float | None = None
+        self._rested_ms: dict[str, int] = {}  # when a queue was last at rest, by Redis' clock
         self._presence = Presence(policy.gone_after_s)
         self._look_at = 0.0  # not before; infinite where CLIENT LIST is not allowed
+        self._idle_look_at = 0.0  # even if all queues are at rest
         self._leader = ""  # who led at the last look
         self._asks = False  # for the lead, and does not know yet whether it has it
         self._ask_at = 0.0  # when the lead of another runs out
@@ -122,8 +128,9 @@ class Maintenance:
             return False
         if before != self._name:
             await self._take_over(before)
-        queues = [queue for queue in await self._store.run(op.queues()) if is_name(queue)]
-        if monotonic() >= self._look_at:
+        time_ms, known = op.unfailed(await self._store.run_all([op.time_ms(), op.queues()]))
+        queues = await self._astir([queue for queue in known if is_name(queue)], int(time_ms))
+        if self._must_look(anything=bool(queues)):
             await self._look_for_the_gone(queues)
         walk = monotonic() - self._walked_at >= self._policy.lease_s
         if walk and not any(self._offsets.values()):
@@ -133,6 +140,32 @@ class Maintenance:
         for start in range(0, len(queues), _QUEUES_A_TRIP):
             busy |= await self._visit(queues[start : start + _QUEUES_A_TRIP], walk=walk)
         return busy
+
+    async def _astir(self, queues: list[str], time_ms: int) -> list[str]:
+        """Tell which queues have anything to maintain, with one command for each that has nothing.
+
+        Args:
+            queues: which to look at.
+            time_ms: Redis' clock before that.
+        """
+        astir = []
+        for start in range(0, len(queues), _LOOKS_A_TRIP):
+            some = queues[start : start + _LOOKS_A_TRIP]
+            looks = [op.is_at_rest(keys_of(queue)) for queue in some]
+            rests = op.unfailed(await self._store.run_all(looks))
+            for queue, rest in zip(some, rests, strict=True):
+                if rest:
+                    self._rested_ms[queue] = time_ms
+                    self._offsets.pop(queue, None)
+                else:
+                    astir.append(queue)
+        return astir
+
+    def _must_look(self, *, anything: bool) -> bool:
+        """Tell whether it is time to look who is connected: if nobody holds anything, less often."""
+        now, due_at = monotonic(), self._presence.due_at
+        due = due_at is not None and now >= due_at
+        return now >= self._look_at and (anything or due or now >= self._idle_look_at)
 
     async def _find_leader(self) -> str:
         """Keep the lead, or learn who has it, and for how long; take it when nobody has."""
@@ -162,7 +195,7 @@ class Maintenance:
             missing = {name: now - (time_ms - at) / 1000 for name, at in known.items() if at}
             missing[before] = now - LEADER_LEASE_S
         self._presence.learn(known, missing)
-        self._look_at = 0.0
+        self._look_at = self._idle_look_at = 0.0
 
     async def _look_for_the_gone(self, queues: list[str]) -> None:
         """End the leases of consumers without any connection: they need not run out."""
@@ -175,6 +208,7 @@ class Maintenance:
             return
         now = monotonic()
         self._look_at = now + (now - started) / _LOOK_SHARE
+        self._idle_look_at = now + _IDLE_LOOK_EVERY_S
         changes = self._presence.look(connected, now)
         if changes.came or changes.left:
             await self._store.run(op.attend(changes.came, changes.left))
@@ -238,7 +272,7 @@ class Maintenance:
                 offset=offset,
                 only_if_unequal=not walk and not offset,
             ),
-            reclaiming(k, policy, gap_s=3 * self._cycle_s),
+            reclaiming(k, policy, gap_s=3 * self._cycle_s, rested_ms=self._rested_ms.get(queue, 0)),
         ]
 
     async def _resign(self) -> None:
@@ -249,17 +283,21 @@ class Maintenance:
                 log.debug("the lead runs out by itself: %s", error)
 
 
-def reclaiming(k: Keys, policy: LeasePolicy, *, gap_s: float = 0.0) -> Operation[Reclaimed]:
+def reclaiming(
+    k: Keys, policy: LeasePolicy, *, gap_s: float = 0.0, rested_ms: int = 0
+) -> Operation[Reclaimed]:
     """Describe a look at expired leases under a policy.
 
     Args:
         k: the queue's keys.
         policy: how long claims last.
         gap_s: a time without sweeps that is usual here, if it is longer than the policy's.
+        rested_ms: when nothing was leased here, by Redis' clock; 0 unknown.
     """
     return op.reclaim(
         k,
         grace_ms=round(policy.grace_s * 1000),
         gap_ms=round(max(policy.gap_s, gap_s) * 1000),
         max_crashes=policy.max_crashes,
+        rested_ms=rested_ms,
     )

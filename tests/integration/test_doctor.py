@@ -415,13 +415,6 @@ def test_a_queue_in_order_gives_no_problem(ward: Ward) -> None:
     assert "leader" in {f.code for f in ward.examine().findings}
 
 
-def test_a_leader_that_does_not_sweep_is_wondered_about(ward: Ward) -> None:
-    ward.enqueue()
-    ward.lead()
-    ward.redis.hset(K.meta, "swept", 1_000)
-    assert ward.found()["not_swept"].why.startswith("leader leads")
-
-
 # The server
 
 

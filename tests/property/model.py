@@ -244,8 +244,11 @@ class Model:
                 given += 1
         return given
 
-    def reclaim(self, limit: int, grace: int, gap: int, max_crashes: int) -> op.Reclaimed:
-        if self.swept is None or self.now - self.swept > gap:
+    def reclaim(
+        self, limit: int, grace: int, gap: int, max_crashes: int, rested: int | None = None
+    ) -> op.Reclaimed:
+        swept = max([at for at in (self.swept, rested) if at is not None], default=None)
+        if swept is None or self.now - swept > gap or swept > self.now:
             self.quiet = self.now + grace
         self.swept = self.now
         past = ENDED if self.now < self.quiet else self.now

@@ -96,7 +96,7 @@ for i, key in ipairs(KEYS) do
   elseif kind == 'hash' then
     for _, name in ipairs({'swept', 'quiet'}) do
       local at = redis.call('HGET', key, name)
-      if at then redis.call('HSET', key, name, string.format('%.0f', rounded(at))) end
+      if at and at ~= '0' then redis.call('HSET', key, name, string.format('%.0f', rounded(at))) end
     end
     read[i] = redis.call('HGETALL', key)
   elseif kind == 'zset' then
@@ -124,7 +124,8 @@ for _, key in ipairs(redis.call('KEYS', '*')) do
     end
   elseif kind == 'hash' then
     for _, name in ipairs({'swept', 'quiet'}) do
-      if redis.call('HEXISTS', key, name) == 1 then redis.call('HINCRBY', key, name, 0 - ms) end
+      local at = redis.call('HGET', key, name)
+      if at and at ~= '0' then redis.call('HINCRBY', key, name, 0 - ms) end
     end
   end
   if ttl >= 0 and ttl <= ms then redis.call('DEL', key)
@@ -339,7 +340,7 @@ class Protocol(RuleBasedStateMachine):
             "stats": {name.decode(): int(count) for name, count in stats.items()},
             "paused": b"paused" in meta,
             "swept": self.instant(swept) if swept else None,
-            "quiet": self.instant(quiet) if quiet else 0,
+            "quiet": self.instant(quiet) if quiet and int(quiet) else 0,
         }
 
     def instant(self, at: bytes) -> int:
@@ -705,16 +706,29 @@ class Protocol(RuleBasedStateMachine):
 
     @when("leases")
     @rule(
-        limit=st.sampled_from([1, 2, 100]), grace=st.sampled_from([0, 0, GRACE]), gap=st.booleans()
+        limit=st.sampled_from([1, 2, 100]),
+        grace=st.sampled_from([0, 0, GRACE]),
+        gap=st.booleans(),
+        rested=st.sampled_from([None, None, 0, 2, 3]),
     )
-    def reclaim(self, limit: int, grace: int, gap: bool) -> None:
+    def reclaim(self, limit: int, grace: int, gap: bool, rested: int | None = None) -> None:
+        """Rested: so many hours ago nothing was leased here, as whoever sweeps says."""
         gap_ms = 5 * HOUR // 2 if gap else 1_000 * HOUR
+        rested_ms = 0
+        if rested is not None:
+            rested_ms = int(self.store.run(op.time_ms())) - rested * HOUR
+            rested = self.model.now - rested * HOUR
         operation = op.reclaim(
-            K, grace_ms=grace, gap_ms=gap_ms, max_crashes=MAX_CRASHES, limit=limit
+            K,
+            grace_ms=grace,
+            gap_ms=gap_ms,
+            max_crashes=MAX_CRASHES,
+            rested_ms=rested_ms,
+            limit=limit,
         )
         live = {n for n, lease in self.model.leases.items() if lease.deadline > self.model.now}
         letters = len(self.model.dead)
-        expected = self.model.reclaim(limit, grace, gap_ms, MAX_CRASHES)
+        expected = self.model.reclaim(limit, grace, gap_ms, MAX_CRASHES, rested)
         answer = self.store.run(operation)
         assert replace(answer, quiet_ms=round(answer.quiet_ms / HOUR) * HOUR) == expected
         assert {n for n in live if n[0] != "~"} <= set(self.model.leases), "a lease ended early"

@@ -165,6 +165,11 @@ class Checker:
                     job.redriven_at = self.world.now
         elif script == "adopt":
             self._bare.pop(args[2], None)
+        self.glance(queue)
+
+    def glance(self, queue: Queue) -> None:
+        """Look at the queue now and then."""
+        self._note_emptiness(queue)
         self._seen += 1
         if self._seen % LOOK_EVERY == 0:
             self.look(queue)
@@ -207,6 +212,7 @@ class Checker:
             self._charged[parts[0].id] += 1
         if node.name in self.consumers and queue.processing.count(item) == 1:
             self._bare[item] = (node, self.world.now)
+        self._note_emptiness(queue)
 
     def pushed(self, queue: Queue, count: int) -> None:
         self._foreign[self._name(queue)] += count
@@ -317,11 +323,16 @@ class Checker:
     def _has_consumers(self) -> bool:
         return any(not node.over for node in self.consumers.values())
 
+    def _note_emptiness(self, queue: Queue) -> bool:
+        empty = queue.paused or not (queue.pending or queue.priority)
+        if empty:
+            self._waits.pop(self._name(queue), None)
+        return empty
+
     def _check_sleepers(self, queue: Queue) -> None:
         """I11: no consumer sleeps beside work."""
         name, now = self._name(queue), self.world.now
-        if not (queue.pending or queue.priority) or queue.paused:
-            self._waits.pop(name, None)
+        if self._note_emptiness(queue):
             return
         since = self._waits.setdefault(name, now)
         for consumer, idle_since in self.idle.items():

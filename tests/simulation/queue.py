@@ -68,8 +68,8 @@ class Queue(Model):
     def run_sweep(self, offset: int, _limit: int, lease: int, which: str) -> Any:
         return [self.sweep(lease, offset, only_if_unequal=which == "if-unequal"), 0]
 
-    def run_reclaim(self, limit: int, grace: int, gap: int, max_crashes: int) -> Any:
-        done = self.reclaim(limit, grace, gap, max_crashes)
+    def run_reclaim(self, limit: int, grace: int, gap: int, max_crashes: int, rested: int) -> Any:
+        done = self.reclaim(limit, grace, gap, max_crashes, rested or None)
         return [done.quiet_ms, done.back, done.died]
 
     def run_pause(self, pause: int) -> Any:

@@ -215,6 +215,15 @@ class Server:
         queue, place = self.queue(key), key.partition(":")[2]
         return {"": queue.pending, "processing": queue.processing, "dlq": queue.dead}[place]
 
+    def _do_exists(self, _: Connection, __: int, *keys: str) -> int:
+        queue = self.queue(keys[0])
+        self.checker.glance(queue)
+        places: dict[str, Any] = {
+            "delayed": queue.delayed, "processing": queue.processing, "leases": queue.leases,
+            "priority": queue.priority,
+        }  # fmt: skip
+        return sum(bool(places[key.rpartition(":")[2]]) for key in keys)
+
     def _do_hget(self, _: Connection, __: int, key: str, field: str) -> Any:
         assert field == "paused", field
         return b"1" if self.queue(key).paused else None

@@ -143,15 +143,20 @@ class Intake:
 
     async def _await_nudges(self) -> None:
         patience = Patience("waiting for nudges")
-        nudges = [k.nudge for k in self._queues]
+        nudges, look = [k.nudge for k in self._queues], op.are_prioritised(self._queues)
         while True:
             await self._idle.wait()
             if self._closing:
                 return
+            hinted = True  # also, perhaps, when the answer is lost
             try:
-                await self._nudges.run(op.await_nudge(nudges, BLOCK_S))
+                nudge = op.await_nudge(nudges, BLOCK_S)
+                answer = await self._nudges.run_and_look(nudge, look)
                 patience.over()
+                nudged, prioritised = answer
+                hinted = nudged or prioritised is not False
             except StoreError as error:
                 await patience.wait(error)
-            # Also when none came: nudges are hints, and may be lost.
-            self._look()
+            # Nudges are hints, and may be lost: also the one that a paused queue goes on.
+            if hinted or not all(active.is_set() for active in self._active.values()):
+                self._look()

@@ -29,7 +29,6 @@ class QueueFacts:
         snapshot: its counts at one instant.
         fit: how claims, leases and items fit together, summed over all stretches.
         at_once: whether that was read at one instant.
-        swept_ago_s: seconds since somebody last looked for expired leases; None never.
         expired: leases that ran out and were not reclaimed.
         expired_s: for how long the first of them has.
         overdue: delayed jobs that are due and were not promoted.
@@ -42,7 +41,6 @@ class QueueFacts:
     snapshot: Snapshot
     fit: Fit
     at_once: bool
-    swept_ago_s: float | None
     expired: int
     expired_s: float
     overdue: int
@@ -74,21 +72,19 @@ def look(
     fit, at_once = yield from fits(k, policy, mend=False)
     now = snapshot.now_ms
     answers: list[Any] = yield [
-        op.command("HGET", k.meta, "swept", parse=_number),
         op.command("ZCOUNT", k.leases, "-inf", now - 1, parse=int),
         op.command("ZRANGE", k.leases, 0, 0, "WITHSCORES", parse=_score),
         op.command("ZCOUNT", k.delayed, "-inf", now - 1, parse=int),
         op.peek(k.dead, 0, 0),
         *(op.command("PTTL", key, parse=int) for key in (k.nudge, k.cancelled)),
     ]
-    swept, expired, first, overdue, letters, *ttls = op.unfailed(answers)
+    expired, first, overdue, letters, *ttls = op.unfailed(answers)
     never = [key for key, ttl_ms in zip((k.nudge, k.cancelled), ttls, strict=True) if ttl_ms == -1]
     owners: frozenset[str] = yield from _owners(k)
     return QueueFacts(
         snapshot=snapshot,
         fit=fit,
         at_once=at_once,
-        swept_ago_s=None if swept is None else (now - swept) / 1000,
         expired=expired,
         expired_s=0.0 if first is None else max(0.0, (now - first) / 1000),
         overdue=overdue,
@@ -133,10 +129,6 @@ def _owners(k: Keys) -> Flow[frozenset[str]]:
     values: list[bytes] = yield page
     tokens = {value.partition(b" ")[0].rpartition(b":")[0] for value in values}
     return frozenset(token.decode(errors="replace") for token in tokens if token)
-
-
-def _number(raw: bytes | None) -> int | None:
-    return int(raw) if raw is not None and raw.isdigit() else None
 
 
 def _score(raw: list[bytes]) -> float | None:

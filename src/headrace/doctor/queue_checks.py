@@ -119,14 +119,6 @@ def _time(facts: QueueFacts, leader: str) -> Iterator[Finding]:
             todo,
             mends=True,
         )
-    if leader and facts.swept_ago_s is not None and facts.swept_ago_s > PATIENCE_S:
-        yield Finding(
-            "warning",
-            "not_swept",
-            f"nobody has swept this queue for {span(facts.swept_ago_s)}",
-            f"{leader} leads, and should do so every second.",
-            "is the queue registered, and the leader stopped? Restart it",
-        )
 
 
 def _jobs(facts: QueueFacts) -> Iterator[Finding]:

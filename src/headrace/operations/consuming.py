@@ -142,6 +142,11 @@ def is_paused(k: Keys) -> Operation[bool]:
     return command("HGET", k.meta, "paused", parse=lambda raw: raw is not None)
 
 
+def are_prioritised(ks: Sequence[Keys]) -> Operation[bool]:
+    """Tell whether a prioritised job waits in any of these queues."""
+    return command("EXISTS", *(k.priority for k in ks), parse=bool)
+
+
 def await_nudge(nudges: Sequence[str], wait_s: float) -> Operation[bool]:
     """Wait for a hint that there may be work; answers whether one came."""
     return command("BLPOP", *nudges, wait_s, parse=lambda raw: raw is not None, wait_s=wait_s)

@@ -52,15 +52,36 @@ class Reclaimed:
     died: int = 0
 
 
+def is_at_rest(k: Keys) -> Operation[bool]:
+    """Tell whether there is nothing to maintain: no job is delayed, none is in processing or leased."""
+    return command("EXISTS", k.delayed, k.processing, k.leases, parse=lambda n: n == 0)
+
+
 def reclaim(
-    k: Keys, *, grace_ms: int, gap_ms: int, max_crashes: int, limit: int = RECLAIM_LIMIT
+    k: Keys,
+    *,
+    grace_ms: int,
+    gap_ms: int,
+    max_crashes: int,
+    rested_ms: int = 0,
+    limit: int = RECLAIM_LIMIT,
 ) -> Operation[Reclaimed]:
-    """Make jobs with an expired lease runnable again."""
+    """Make jobs with an expired lease runnable again.
+
+    Args:
+        k: the queue's keys.
+        grace_ms: how long nothing is reclaimed after a gap.
+        gap_ms: a time without sweeps after which there is a grace.
+        max_crashes: lost consumers after which a job is dead.
+        rested_ms: when nothing was leased here, by Redis' clock, which is as good as a sweep; 0 unknown.
+        limit: how many leases at most.
+    """
     used = (
         k.pending, k.processing, k.priority, k.dead, k.leases, k.claims, k.nudge, k.stats, k.meta,
         k.cancelled,
     )  # fmt: skip
-    return run("reclaim", used, (limit, grace_ms, gap_ms, max_crashes), lambda raw: Reclaimed(*raw))
+    args = (limit, grace_ms, gap_ms, max_crashes, rested_ms)
+    return run("reclaim", used, args, lambda raw: Reclaimed(*raw))
 
 
 @dataclass(frozen=True, slots=True)

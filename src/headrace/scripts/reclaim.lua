@@ -6,7 +6,8 @@
 -- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 dead (list) 5 leases (zset)
 --      6 claims (hash) 7 nudge (list) 8 stats (hash) 9 meta (hash) 10 cancelled (zset)
 -- ARGV 1 limit (leases, <= 1000) 2 grace (ms) 3 gap (ms): no sweep for longer begins a grace
---      4 max_crashes
+--      4 max_crashes 5 when nothing was leased here, as whoever sweeps has seen (ms; 0 unknown):
+--      as good as a sweep
 -- Returns {ms left of the grace, how many came back, how many died}
 -- include: sound
 -- include: now
@@ -16,11 +17,11 @@
 -- include: place
 local pending, processing, priority, dead, leases, claims, nudge, stats, meta, cancelled = unpack(KEYS)
 local limit, grace, gap, max_crashes = whole(ARGV[1]), whole(ARGV[2]), whole(ARGV[3]), whole(ARGV[4])
-local now = now_ms()
+local rested, now = whole(ARGV[5]), now_ms()
 
 local swept, quiet = unpack(redis.call('HMGET', meta, 'swept', 'quiet'))
-swept, quiet = tonumber(swept), tonumber(quiet) or 0
-if not swept or now - swept > gap or swept > now then quiet = now + grace end
+swept, quiet = math.max(tonumber(swept) or 0, rested), tonumber(quiet) or 0
+if now - swept > gap or swept > now then quiet = now + grace end
 local past = now < quiet and 0 or now
 local expired = redis.call('ZRANGE', leases, '-inf', past, 'BYSCORE', 'LIMIT', 0, limit)
 if #expired > 0 then

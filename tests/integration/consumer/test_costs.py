@@ -17,6 +17,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from headrace import maintenance
+from headrace.consumer import intake
+from headrace.keys import LEADER
 from headrace.store import AsyncStore
 from tests.support.consuming import Site
 from tests.support.wait import await_until
@@ -156,4 +159,22 @@ async def test_an_idle_consumer_that_leads_asks_for_few_commands(site: Site, red
             await await_until(
                 lambda: _calls(redis)["getex"] >= turns, 15, "six turns, one a second"
             )
-    assert bill.all_commands <= 6 * 17  # two of its own claims may fall into them
+    # Five a second for the lead, and what it asks as a consumer, as below.
+    assert bill.all_commands <= 6 * 5 + 10
+    assert "evalsha" not in bill.commands
+
+
+async def test_an_idle_consumer_that_does_not_lead_asks_for_fewer(
+    site: Site, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "BLOCK_S", 0.2)  # 5 s
+    monkeypatch.setattr(maintenance, "LEADER_LEASE_S", 600)  # 3 s; it asks twice in that time
+    redis.set(LEADER, "another", px=600_000)
+    asked = _calls(redis)["pttl"]
+    async with site.consumer():
+        await await_until(lambda: _calls(redis)["pttl"] > asked, what="it knows that another leads")
+        with billed(redis) as bill:
+            waits = _calls(redis)["blmove"] + 10
+            await await_until(lambda: _calls(redis)["blmove"] >= waits)
+    assert set(bill.commands) == {"blmove", "hget", "blpop", "exists"}
+    assert bill.all_commands <= 4 * 11

@@ -13,6 +13,7 @@ from redis import Redis
 
 from headrace import Backoff, Context, Headrace, ReplyLost, StoreError
 from headrace.embedded.server import free_port
+from headrace.policy import LeasePolicy
 from headrace.scripts import script
 from tests.support.consuming import QUICK, Site
 from tests.support.proxy import Fault, Proxy
@@ -145,12 +146,14 @@ class TestAnAnswerIsLost:
             finally:
                 ended.append(ctx.stop_reason)
 
-        async with site.consumer(app, lease=QUICK):
+        # Long enough that a busy machine makes a new connection before the lease is given up.
+        lease = LeasePolicy(lease_s=3.0)
+        async with site.consumer(app, lease=lease):
             job = await site.app.aenqueue("wait")
             await await_until(lambda: site.redis.zcard(site.k.leases))
             proxy.fail_next(fault, request("extend"))
             await await_until(lambda: proxy.failures == 1)
-            until = site.now_ms() + 2_000 * QUICK.lease_s
+            until = site.now_ms() + lease.lease_ms
             await await_until(lambda: ended or site.state().leases[job.id] > until)
             go.set()
             await site.drained()
@@ -182,7 +185,11 @@ class TestAnAnswerIsLost:
             await site.drained()
         assert proxy.failures == 1
 
-    @pytest.mark.parametrize("name", ["lead", "promote", "sweep", "reclaim"])
+    @pytest.mark.parametrize(
+        "part",
+        [request("lead"), b"TIME", b"EXISTS", *map(request, ("promote", "sweep", "reclaim"))],
+        ids=["lead", "clock", "rest", "promote", "sweep", "reclaim"],
+    )
     @LOST
     async def test_of_the_maintenance_it_goes_on(
         self,
@@ -190,14 +197,17 @@ class TestAnAnswerIsLost:
         proxy: Proxy,
         app: Headrace,
         runs: list[tuple[int, int, int]],
-        name: str,
+        part: bytes,
         fault: Fault,
     ) -> None:
+        later = site.app.tasks["note"].options(delay=3600)
         async with site.consumer(app, lease=QUICK):
-            proxy.fail_next(fault, request(name))
+            waits = await later.aenqueue(2)  # so that there is something to maintain
+            proxy.fail_next(fault, part)
             await await_until(lambda: proxy.failures == 1)
             await site.app.tasks["note"].options(delay=0.1).aenqueue(1)
             await await_until(lambda: runs)
+            await waits.acancel()
             await site.drained()
         assert runs == [(1, 0, 1)]
 

@@ -15,6 +15,7 @@ import pytest
 
 from headrace import Context
 from headrace.embedded import EmbeddedServer
+from headrace.keys import LEADER
 from headrace.policy import LeasePolicy
 from tests.support.consuming import QUICK, Site, hold_as, ids_of
 from tests.support.wait import await_until, wait_until
@@ -224,7 +225,7 @@ class TestDead:
 
         async with site.consumer(lease=QUICK, queues="elsewhere"):  # it sweeps for all queues
             await site.app.aenqueue("note")
-            await await_until(lambda: reclaims(site))
+            await await_until(lambda: site.redis.exists(LEADER))
             [job] = await hold_as(site, "vanished", 1, lease_ms=500)
             claimed_at = site.now_ms()
             await await_until(lambda: site.redis.llen(site.k.pending) == 1)
@@ -335,12 +336,6 @@ class TestDead:
             await await_until(lambda: ran)
             await site.drained()
         assert site.redis.lrem(site.k.processing, 1, job) == 0
-
-
-def reclaims(site: Site) -> bool:
-    """Tell whether sweeps go on, and the grace before them is over."""
-    swept, quiet = site.redis.hmget(site.k.meta, "swept", "quiet")
-    return swept is not None and int(quiet or 0) <= site.now_ms()
 
 
 class TestSickRedis:

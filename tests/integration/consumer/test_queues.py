@@ -12,6 +12,7 @@ import pytest
 
 from headrace import StoreRefused
 from headrace import operations as op
+from headrace.consumer import intake
 from tests.support.consuming import Site, a_store
 from tests.support.wait import await_until
 
@@ -343,6 +344,44 @@ class TestFull:
         with pytest.raises(StoreRefused):
             await site.app.aenqueue("note")
         assert not site.redis.exists(site.k.pending, site.k.stats)
+
+
+class TestLostNudge:
+    """Nudges are hints: without one, an idle consumer looks every BLOCK_S all the same."""
+
+    @pytest.fixture(autouse=True)
+    def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(intake, "BLOCK_S", 0.2)
+
+    async def test_a_prioritised_job_is_found(self, site: Site) -> None:
+        ran: list[int] = []
+
+        @site.app.task
+        async def note(n: int) -> None:
+            ran.append(n)
+
+        job = note.options(priority=3).call(1).job
+        async with site.consumer() as running:
+            await site.idle(running)
+            site.redis.zadd(site.k.priority, {job: -3})  # as enqueue does, but for the nudge
+            site.foreign += 1
+            await await_until(lambda: ran)
+            await site.drained()
+
+    async def test_a_queue_that_goes_on_is_found(self, site: Site) -> None:
+        ran: list[int] = []
+
+        @site.app.task
+        async def note(n: int) -> None:
+            ran.append(n)
+
+        await set_paused(site, paused=True)
+        async with site.consumer() as running:
+            await site.idle(running, queues=0)
+            await note.aenqueue(1)
+            site.redis.hdel(site.k.meta, "paused")  # as pause does, but for the nudge
+            await await_until(lambda: ran)
+            await site.drained()
 
 
 async def push_into_full(site: Site, name: str) -> None:

@@ -130,12 +130,10 @@ class Driver:
         )
 
     def reclaim(
-        self, *, grace_ms: int = 0, gap_ms: int = LONG_MS, max_crashes: int = 5, limit: int = 100
+        self, *, grace_ms: int = 0, gap_ms: int = LONG_MS, max_crashes: int = 5, **more: int
     ) -> op.Reclaimed:
         return self.store.run(
-            op.reclaim(
-                self.k, grace_ms=grace_ms, gap_ms=gap_ms, max_crashes=max_crashes, limit=limit
-            )
+            op.reclaim(self.k, grace_ms=grace_ms, gap_ms=gap_ms, max_crashes=max_crashes, **more)
         )
 
     def crash(self, *jobs: bytes, **options: Any) -> op.Reclaimed:

@@ -184,7 +184,23 @@ class TestGrace:
         assert queue.reclaim(grace_ms=10_000, gap_ms=20).quiet_ms > 0
         assert queue.reclaim(grace_ms=10_000, gap_ms=10_000).quiet_ms > 0
 
+    def test_a_rest_within_the_gap_is_as_good_as_a_sweep(self, queue: Driver) -> None:
+        assert queue.reclaim(grace_ms=10_000, rested_ms=queue.now_ms()).quiet_ms == 0
+
+    def test_a_rest_before_the_gap_makes_it_quiet(self, queue: Driver) -> None:
+        rested_ms = queue.now_ms() - 10_001
+        assert queue.reclaim(grace_ms=10_000, gap_ms=10_000, rested_ms=rested_ms).quiet_ms > 0
+
+    def test_a_rest_does_not_end_a_grace(self, queue: Driver) -> None:
+        assert queue.reclaim(grace_ms=10_000).quiet_ms > 0
+        assert queue.reclaim(grace_ms=10_000, rested_ms=queue.now_ms()).quiet_ms > 0
+
     def test_a_clock_that_was_set_back_makes_it_quiet(self, queue: Driver) -> None:
+        queue.reclaim(grace_ms=0)
+        rested_ms = queue.now_ms() + 100_000
+        assert queue.reclaim(grace_ms=10_000, rested_ms=rested_ms).quiet_ms > 0
+
+    def test_a_clock_that_was_set_back_since_a_sweep_makes_it_quiet(self, queue: Driver) -> None:
         queue.reclaim(grace_ms=0)
         queue.redis.hset(queue.k.meta, "swept", queue.now_ms() + 100_000)
         assert queue.reclaim(grace_ms=10_000).quiet_ms > 0
