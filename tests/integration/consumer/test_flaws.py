@@ -296,6 +296,7 @@ class TestForeign:
 
         @site.app.task
         async def look() -> None:
+            await await_until(lambda: site.state().leases, what="it is adopted")
             seen.extend(site.state().processing)
 
         async with fed(site, way, {"id": "e", "task": "look", "args": [], "error": error}):
