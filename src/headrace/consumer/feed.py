@@ -69,6 +69,7 @@ class Feed:
         self._bench = bench
         self._seen = seen
         self._doubtful: set[Keys] = set()  # queues of which a claim's answer was lost
+        self._empty: set[Keys] = set()  # queues that had nothing when they were asked last
         self._claimed: list[tuple[Keys, int, list[bytes], float]] = []  # and not in hand yet
 
     @property
@@ -99,9 +100,11 @@ class Feed:
         # the loop to itself, it cannot be sent again.
         loads = [op.load(script("adopt"))] if any(map(self._jobs.may_begin, adoptions)) else []
         requests = [*loads, *map(self._settle, batches), *map(self._adopt, adoptions)]
-        order, first = self._order(), self._holdings.numbers(wanted)
-        if wanted:
-            requests.append(self._claim(order[0], wanted, first))
+        order = self._order() if wanted else []
+        asked = [
+            (k, count, self._holdings.numbers(count)) for k, count in self._shares(order, wanted)
+        ]
+        requests += [self._claim(*one) for one in asked]
         if not requests:
             return True
         sent_at = monotonic()
@@ -117,14 +120,15 @@ class Feed:
             for batch in batches:
                 self._put_back(batch, error)
             self._jobs.adoptions.update(dict.fromkeys(adoptions))
-            if wanted and error.may_have_happened:
-                self._doubtful.add(order[0])
+            if error.may_have_happened:
+                self._doubtful.update(k for k, _, _ in asked)
             raise
         answers = answers[len(loads) :]
         settled, adopted = answers[: len(batches)], answers[len(batches) :][: len(adoptions)]
         self._take_settled(batches, settled)
         self._take_adopted(adoptions, adopted, sent_at + self._lease.lease_s)
-        short = not wanted or await self._take_claims(order, wanted, first, answers[-1], sent_at)
+        claims = answers[len(batches) + len(adoptions) :]
+        short = await self._take_claims(asked, claims, order[len(asked) :], sent_at)
         op.unfailed(answers)
         return short
 
@@ -190,15 +194,35 @@ class Feed:
         lease_ms = self._lease.lease_ms
         return op.claim(k, count, lease_ms=lease_ms, consumer=self._consumer, first=first)
 
+    def _shares(self, order: list[Keys], wanted: int) -> list[tuple[Keys, int]]:
+        """Divide what is wanted among the queues that are asked in one trip.
+
+        The first one that had jobs the last time, and those before it, which had none: to ask each
+        of them in a trip of its own would cost a trip for each. They are asked for one job.
+        """
+        if not wanted:
+            return []
+        empty = 0
+        while empty < min(len(order), wanted) - 1 and order[empty] in self._empty:
+            empty += 1
+        return [*((k, 1) for k in order[:empty]), (order[empty], wanted - empty)]
+
     async def _take_claims(
-        self, order: list[Keys], wanted: int, first: int, answer: Claim | StoreError, sent_at: float
+        self,
+        asked: list[tuple[Keys, int, int]],
+        answers: list[Claim | StoreError],
+        others: list[Keys],
+        sent_at: float,
     ) -> bool:
-        """Take what the first queue gave, and ask the others for the rest; whether all came short."""
-        if isinstance(answer, StoreError):
-            return False
-        more = self._take(order[0], wanted, first, answer, sent_at)
-        for k in order[1:]:
-            if more <= 0:
+        """Take what the queues gave, and ask the others for the rest; whether all came short."""
+        more, short = 0, True
+        for (k, count, first), answer in zip(asked, answers, strict=True):
+            left = 0
+            if not isinstance(answer, StoreError):
+                left = self._take(k, count, first, answer, sent_at)
+            more, short = more + left, short and left > 0
+        for k in others:
+            if more <= 0 or not short:
                 return False
             first, sent_at = self._holdings.numbers(more), monotonic()
             try:
@@ -208,10 +232,15 @@ class Feed:
                     self._doubtful.add(k)
                 raise
             more = self._take(k, more, first, claim, sent_at)
-        return more > 0
+            short = more > 0
+        return short
 
     def _take(self, k: Keys, wanted: int, first: int, claim: Claim, sent_at: float) -> int:
         """Take the jobs of one claim; gives how many are still wanted, 0 when it was cut for size."""
+        if claim.jobs:
+            self._empty.discard(k)
+        else:
+            self._empty.add(k)
         self._bench.clock_ahead_ms = claim.now_ms - now_ms()
         self._seen(k, claim)
         self._claimed.append((k, first, claim.jobs, sent_at + self._lease.lease_s))

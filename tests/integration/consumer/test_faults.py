@@ -13,6 +13,7 @@ from redis import Redis
 
 from headrace import Backoff, Context, Headrace, ReplyLost, StoreError
 from headrace.embedded.server import free_port
+from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
 from headrace.scripts import script
 from tests.support.consuming import QUICK, Site
@@ -115,6 +116,39 @@ class TestAnAnswerIsLost:
         assert site.counters() == {"enqueued": 5, "release": 5}
 
     @LOST
+    async def test_of_claims_of_two_queues_what_both_gave_is_released_and_claimed_again(
+        self,
+        site: Site,
+        proxy: Proxy,
+        app: Headrace,
+        runs: list[tuple[int, int, int]],
+        fault: Fault,
+    ) -> None:
+        go = asyncio.Event()
+
+        @site.app.task
+        async def wait() -> None:
+            await go.wait()
+
+        first = keys_of("first")
+        urgent = site.app.tasks["note"].options(priority=1)
+        async with site.consumer(app, queues="first,queue", concurrency=5) as running:
+            await wait.aenqueue()
+            await site.idle(running, queues=2)  # it has seen that both are empty
+            # As enqueue does, but for the nudge; and no move takes them.
+            site.redis.zadd(first.priority, {urgent.call(1).job: -1, urgent.call(2).job: -1})
+            site.redis.zadd(site.k.priority, {urgent.call(3).job: -1, urgent.call(4).job: -1})
+            site.foreign += 2
+            proxy.fail_next(fault, request("claim"))
+            go.set()
+            await await_until(lambda: len(runs) == 4)  # within a time that is shorter than a lease
+            await site.drained()
+        assert proxy.failures == 1
+        # The first one's turn is one job; the other's is the rest.
+        again = {1, 3, 4} if fault == "swallow" else set()
+        assert sorted(runs) == [(n, int(n in again), 1) for n in (1, 2, 3, 4)]
+
+    @LOST
     async def test_of_an_adoption_it_is_sent_again(
         self,
         site: Site,
@@ -187,8 +221,14 @@ class TestAnAnswerIsLost:
 
     @pytest.mark.parametrize(
         "part",
-        [request("lead"), b"TIME", b"EXISTS", *map(request, ("promote", "sweep", "reclaim"))],
-        ids=["lead", "clock", "rest", "promote", "sweep", "reclaim"],
+        [
+            request("lead"),
+            b"GETEX",
+            b"TIME",
+            b"EXISTS",
+            *map(request, ("promote", "sweep", "reclaim")),
+        ],
+        ids=["lead", "keep", "clock", "rest", "promote", "sweep", "reclaim"],
     )
     @LOST
     async def test_of_the_maintenance_it_goes_on(
@@ -201,9 +241,9 @@ class TestAnAnswerIsLost:
         fault: Fault,
     ) -> None:
         later = site.app.tasks["note"].options(delay=3600)
+        waits = await later.aenqueue(2)  # so that there is something to maintain
+        proxy.fail_next(fault, part)
         async with site.consumer(app, lease=QUICK):
-            waits = await later.aenqueue(2)  # so that there is something to maintain
-            proxy.fail_next(fault, part)
             await await_until(lambda: proxy.failures == 1)
             await site.app.tasks["note"].options(delay=0.1).aenqueue(1)
             await await_until(lambda: runs)
