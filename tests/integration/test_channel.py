@@ -39,7 +39,10 @@ def move(channel: Channel, wait_s: float = 30) -> asyncio.Task[bytes | None]:
 
 async def look_too(channel: Channel) -> tuple[bytes | None, bool | None]:
     """Run a blocking move, and see whether the queue is paused then."""
-    return await channel.run_and_look(op.blocking_move(K, 1), op.is_paused(K))
+    answers: list[tuple[bytes | None, bool | None]] = []
+    await channel.run_and_look(op.blocking_move(K, 1), op.is_paused(K), answers.append)
+    [answer] = answers
+    return answer
 
 
 async def blocked(redis: Redis) -> None:
@@ -238,6 +241,19 @@ class TestLook:
         await asyncio.gather(moving, return_exceptions=True)
         redis.lpush(K.pending, A)
         assert await channel.end() == A
+
+    async def test_what_comes_when_the_caller_is_gone_is_taken(
+        self, channel: Channel, redis: Redis
+    ) -> None:
+        answers: list[tuple[bytes | None, bool | None]] = []
+        asked = channel.run_and_look(op.blocking_move(K, 30), op.is_paused(K), answers.append)
+        moving = asyncio.create_task(asked)
+        await blocked(redis)
+        moving.cancel()
+        await asyncio.gather(moving, return_exceptions=True)
+        redis.lpush(K.pending, A)
+        await await_until(lambda: answers)
+        assert answers == [(A, False)]
 
     async def test_a_refused_request_leaves_nothing_to_be_read(
         self, channel: Channel, redis: Redis

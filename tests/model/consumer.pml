@@ -8,11 +8,12 @@
 #define JOB(c) WITH_ID(my_bytes[c], my_id[c])
 
 /* The slot is free again. */
-inline let_go(c) { slot[c] = EMPTY; my_bytes[c] = 0; my_id[c] = 0; my_token[c] = 0; outcome[c] = 0 }
+inline let_go(c) { slot[c] = EMPTY; my_bytes[c] = 0; my_id[c] = 0; my_token[c] = 0; outcome[c] = 0; kept[c] = 0 }
 
 inline end_trip(c) { trip[c] = NO; claims[c] = 0; gave[c] = NONE; said[c] = 0 }
 
-/* A job is in the slot: it runs if it has its lease, else it waits for its adoption. */
+/* A job is in the slot: it runs if it has its lease, else it is adopted first. That it may begin while its adoption
+ * travels changes nothing here: its outcome waits for the answer. */
 inline arrive(c, job, as) {
   my_bytes[c] = job; my_id[c] = ID(job); my_token[c] = TOKEN(c, my_number[c]); slot[c] = as;
   if
@@ -25,8 +26,9 @@ inline read_answers(c) {
   if
   :: slot[c] == ENDED -> let_go(c)                     /* settled, or lost: it is over for us */
   :: slot[c] == MOVED && said[c] == ok -> my_bytes[c] = JOB(c); slot[c] = RUNS
-  :: slot[c] == MOVED && said[c] == lost -> let_go(c)
-  :: slot[c] == MOVED && said[c] == duplicate -> new_id(id_); my_id[c] = id_    /* and ask again */
+  :: slot[c] == MOVED && (said[c] == lost || said[c] == duplicate) && KEPT(c) -> kept[c] = 2    /* ask again */
+  :: slot[c] == MOVED && said[c] == lost && !KEPT(c) -> let_go(c)
+  :: slot[c] == MOVED && said[c] == duplicate && !KEPT(c) -> new_id(id_); my_id[c] = id_    /* and ask again */
   :: else
   fi;
   if
@@ -142,6 +144,13 @@ end:
   /* The lease keeper. */
   :: step { OWN(c) && past[my_id[c]] && EXTENDS(my_id[c], my_token[c]) -> extend(my_id[c], my_token[c]) }
   :: step { slot[c] == RUNS && token[my_id[c]] != my_token[c] -> extend(my_id[c], my_token[c]); let_go(c) }
+#ifdef MOVES
+  /* It adopts, too, what has begun and keeps the loop to itself; what Redis answers, the loop hears later. */
+  :: step {
+      slot[c] == MOVED && !kept[c] ->
+      adopt(my_bytes[c], my_id[c], my_token[c]); kept[c] = (answer == ok -> 1 : 2)
+    }
+#endif
 
 #ifdef MOVES
   /* The blocking move. Its answer may be lost: then the sweep finds the item. */

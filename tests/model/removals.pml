@@ -50,6 +50,12 @@
 #define TAKES_OVER(id, item) (token[id] == SWEPT && claimed[id] == item)
 #endif
 
+#ifdef KEEPER_FORGOTTEN          /* the loop does not know that the lease keeper has adopted the job since */
+#define KEPT(c) false
+#else
+#define KEPT(c) (kept[c] == 1)
+#endif
+
 #ifdef CLAIM_ANY                 /* claim does not look whether its id is in use */
 #define IN_USE(id) false
 #else

@@ -66,6 +66,7 @@ inline check(bytes) {
 byte slot[2], my_bytes[2], my_id[2], my_token[2], my_number[2];
 mtype outcome[2];
 bit dead[2];
+byte kept[2];                    /* the lease keeper has asked, too, to adopt the job; 1: and was heard */
 
 /* The round trip: at most one is under way. Settle and claim travel together, but are two scripts. */
 #define NO 0

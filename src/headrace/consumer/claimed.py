@@ -37,6 +37,7 @@ class Claimed:
         leased_until: until when nobody else gets it, by this process' monotonic clock.
         owned: Redis knows it as ours. A job that came by a blocking move is not, until it is adopted.
         begun: it was let run before Redis had said that it is ours.
+        kept: the lease keeper has adopted it, meanwhile.
         flaw: why it cannot be run, or None.
         problem: what reading it raised.
         call: what to call, when it has no flaw.
@@ -65,6 +66,7 @@ class Claimed:
     task: Task[Any, Any] | None = field(default=None, init=False)
     context: Context | None = field(default=None, init=False)
     begun: bool = field(default=False, init=False)
+    kept: bool = field(default=False, init=False)
     started: float = field(default=0.0, init=False)
     deadline: float | None = field(default=None, init=False)
     runner: asyncio.Task[None] | None = field(default=None, init=False)

@@ -123,6 +123,11 @@ class JobsInHand:
 
     def adopted(self, claimed: Claimed, answer: AdoptAnswer, leased_until: float) -> None:
         """Take Redis' answer to an adoption."""
+        if answer != "ok" and claimed.kept:
+            # It may be older than the lease keeper's: that lease would be left to nobody.
+            claimed.kept = False
+            self.adoptions[claimed] = None
+            return
         if answer == "duplicate":
             self._rename(claimed)
             self.adoptions[claimed] = None

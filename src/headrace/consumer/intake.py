@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from headrace import operations as op
@@ -127,11 +128,8 @@ class Intake:
             asked_at = monotonic()
             try:
                 move, look = op.blocking_move(k, BLOCK_S), op.is_paused(k)
-                moved = await channel.run_and_look(move, look)
+                await channel.run_and_look(move, look, partial(self._take_moved, k, asked_at))
                 patience.over()
-                job, paused = moved
-                if job is not None:
-                    self._moved(k, job, asked_at if paused is False else None)
             except StoreRefused as error:
                 log.debug("queue %s: %s", k.queue, error)
                 await asyncio.sleep(_REFUSED_S)
@@ -141,6 +139,11 @@ class Intake:
             finally:
                 self._moving -= 1
 
+    def _take_moved(self, k: Keys, since: float, moved: tuple[bytes | None, bool | None]) -> None:
+        job, paused = moved
+        if job is not None:
+            self._moved(k, job, since if paused is False else None)
+
     async def _await_nudges(self) -> None:
         patience = Patience("waiting for nudges")
         nudges, look = [k.nudge for k in self._queues], op.are_prioritised(self._queues)
@@ -148,15 +151,17 @@ class Intake:
             await self._idle.wait()
             if self._closing:
                 return
-            hinted = True  # also, perhaps, when the answer is lost
             try:
                 nudge = op.await_nudge(nudges, BLOCK_S)
-                answer = await self._nudges.run_and_look(nudge, look)
+                await self._nudges.run_and_look(nudge, look, self._take_nudge)
                 patience.over()
-                nudged, prioritised = answer
-                hinted = nudged or prioritised is not False
             except StoreError as error:
                 await patience.wait(error)
-            # Nudges are hints, and may be lost: also the one that a paused queue goes on.
-            if hinted or not all(active.is_set() for active in self._active.values()):
-                self._look()
+                self._look()  # one may have come
+
+    def _take_nudge(self, answer: tuple[bool, bool | None]) -> None:
+        """Look for work if a nudge came; or should have: they are hints, and may be lost."""
+        nudged, prioritised = answer
+        paused = not all(active.is_set() for active in self._active.values())
+        if nudged or prioritised is not False or paused:
+            self._look()

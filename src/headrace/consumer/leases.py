@@ -123,7 +123,7 @@ class LeaseKeeper(threading.Thread):
         request = adoption(claimed, self._consumer, self._policy, begun=True)
         try:
             if self._store.run(request) == "ok":
-                claimed.leased_until = until
+                claimed.kept, claimed.leased_until = True, until
         except StoreError as error:
             self._failed_to_extend(claimed.k.queue, error)
             return False

@@ -8,6 +8,7 @@ it, again and again until the answer has been read: nothing, or the job that won
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from headrace.errors import StoreError
@@ -52,28 +53,42 @@ class Channel:
             StoreRefused: Redis answered with an error.
             RuntimeError: another request is under way; its caller was cancelled, and nobody ended it.
         """
-        result: R = (await self._begin(operation))[0]
+        result: R = await self._begin(operation)
         return result
 
-    async def run_and_look(self, operation: Operation[R], look: Operation[S]) -> tuple[R, S | None]:
+    async def run_and_look(
+        self,
+        operation: Operation[R],
+        look: Operation[S],
+        took: Callable[[tuple[R, S | None]], None],
+    ) -> None:
         """Run one request, and see how things stand in the moment when Redis answers it.
 
         Both travel together: Redis carries out what stands behind a blocked request as soon as that
-        is over. The look is None when its answer is an error, or does not come.
+        is over.
+
+        Args:
+            operation: the request.
+            look: what is asked behind it.
+            took: called with both answers as soon as they have been read, two turns of the loop
+                before the caller goes on, and however it was cancelled. The look's is None when it
+                is an error, or does not come.
 
         Raises:
             StoreError: the request failed, as in ``run``.
         """
-        answer, seen = await self._begin(operation, look)
-        return answer, seen
+        await self._begin(operation, look, took)
 
     async def _begin(
-        self, operation: Operation[Any], look: Operation[Any] | None = None
-    ) -> tuple[Any, Any]:
+        self,
+        operation: Operation[Any],
+        look: Operation[Any] | None = None,
+        took: Callable[[tuple[Any, Any]], None] | None = None,
+    ) -> Any:
         if self.busy:
             raise RuntimeError("a request is under way on this channel: end() it first")
-        self._running = asyncio.ensure_future(self._run(operation, look))
-        result: tuple[Any, Any] = await asyncio.shield(self._running)
+        self._running = asyncio.ensure_future(self._run(operation, look, took))
+        result = await asyncio.shield(self._running)
         self._running = None
         return result
 
@@ -93,7 +108,7 @@ class Channel:
         self._running = None
         if running is None or running.exception() is not None:
             return None
-        return running.result()[0]
+        return running.result()
 
     async def close(self) -> Any:
         """End what is under way, give its answer, and close the connection."""
@@ -101,7 +116,12 @@ class Channel:
         await self._connection.disconnect(nowait=True)
         return answer
 
-    async def _run(self, operation: Operation[Any], look: Operation[Any] | None) -> tuple[Any, Any]:
+    async def _run(
+        self,
+        operation: Operation[Any],
+        look: Operation[Any] | None,
+        took: Callable[[tuple[Any, Any]], None] | None,
+    ) -> Any:
         connection, sent = self._connection, False
         try:
             if not connection.is_connected:
@@ -120,11 +140,13 @@ class Channel:
             answer = exchange.answer(operation, replies[0])
             if isinstance(answer, StoreError):
                 raise answer
-            seen = exchange.answer(look, replies[1]) if look and len(replies) > 1 else None
-            return answer, None if isinstance(seen, StoreError) else seen
         except exchange.NETWORK_ERRORS as error:
             await connection.disconnect(nowait=True)
             raise exchange.lost(operation.name, self._store.url, error, sent=sent) from error
+        if took is not None:
+            seen = exchange.answer(look, replies[1]) if look and len(replies) > 1 else None
+            took((answer, None if isinstance(seen, StoreError) else seen))
+        return answer
 
     async def _replies(self, count: int, within_s: float) -> list[Any]:
         """Read the replies; the first must not get lost because another one does not come."""

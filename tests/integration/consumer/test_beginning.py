@@ -133,6 +133,39 @@ async def test_one_that_keeps_the_loop_to_itself_is_adopted_by_the_lease_keeper(
     assert site.counters() == {"enqueued": 1, "done": 1}
 
 
+async def test_an_answer_from_before_the_lease_keepers_adoption_leaves_no_lease_to_nobody(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model of the protocol found it: told that its item is gone, a run had an equal one."""
+    bare = b'{"task":"hog"}'
+    moved = Consumer._moved
+
+    def loads() -> int:
+        stats: dict[str, Any] = site.redis.info("commandstats")
+        return int(stats.get("cmdstat_script|load", {"calls": 0})["calls"])
+
+    def taken(self: Consumer, k: Any, job: bytes, since: float | None) -> None:
+        assert site.redis.lrem(k.processing, 1, job) == 1
+        before.append(loads())
+        moved(self, k, job, since)
+
+    monkeypatch.setattr(Consumer, "_moved", taken)
+    before: list[int] = []
+
+    @site.app.task
+    async def hog() -> None:
+        wait_until(lambda: loads() > before[0], 10)  # and the adoption, which came with it, is lost
+        site.redis.lpush(site.k.processing, bare)  # as if somebody had moved an equal job
+        wait_until(lambda: site.redis.exists(site.k.claims), 10)
+
+    lease = LeasePolicy(lease_s=1.5, bare_lease_s=15)
+    async with site.consumer(lease=lease) as running:
+        await site.idle(running)
+        site.push(bare)
+        await site.drained()
+    assert site.counters() == {"done": 1}
+
+
 async def test_a_script_that_the_server_has_forgotten_is_no_hindrance(site: Site) -> None:
     adopted: list[bool] = []
 
