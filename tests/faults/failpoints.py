@@ -222,12 +222,23 @@ def install(tap: Tap) -> None:
             tap.answered(again, run_all_sync(self, again), again_ns, repeat=True)
         return answers
 
-    async def tapped_channel(self: Channel, operation: Operation[Any], look: Any = None) -> Any:
+    async def tapped_channel(
+        self: Channel, operation: Operation[Any], look: Any, took: Callable[[Any], None] | None
+    ) -> Any:
+        def taking(answer: Any) -> None:
+            tap.answered([operation], [answer], sent_ns)
+            tap.passing("after", [operation])
+
+        def tapped_took(answers: Any) -> None:
+            taking(answers[0])
+            assert took is not None
+            took(answers)
+
         with tap.asking([operation]) as sent_ns:
-            answers = await run(self, operation, look)
-        tap.answered([operation], [answers[0]], sent_ns)
-        tap.passing("after", [operation])
-        return answers
+            answer = await run(self, operation, look, tapped_took if took is not None else None)
+        if took is None:
+            taking(answer)
+        return answer
 
     loading = exchange.loading
 

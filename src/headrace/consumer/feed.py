@@ -88,12 +88,7 @@ class Feed:
         wanted = min(wanted, MAX_ITEMS)
         if self._doubtful or not wanted:
             self.unpack()  # what has to go back goes together, the oldest to the front
-        while self._doubtful:
-            k = next(iter(self._doubtful))
-            # By number as well: one whose outcome was lost may have been claimed again by that trip.
-            known = {(job_id, c.number) for job_id, c in self._holdings.of(k.queue).items()}
-            await self._store.follow(flows.disown(k, self._consumer, known))
-            self._doubtful.discard(k)
+        await self._disown_the_doubtful()
         batches, adoptions = self._jobs.outbox.take(), list(self._jobs.adoptions)
         self._jobs.adoptions.clear()
         # An adoption must not fail because its script is unknown: when its task has begun, and keeps
@@ -101,10 +96,8 @@ class Feed:
         loads = [op.load(script("adopt"))] if any(map(self._jobs.may_begin, adoptions)) else []
         requests = [*loads, *map(self._settle, batches), *map(self._adopt, adoptions)]
         order = self._order() if wanted else []
-        asked = [
-            (k, count, self._holdings.numbers(count)) for k, count in self._shares(order, wanted)
-        ]
-        requests += [self._claim(*one) for one in asked]
+        asked = self._shares(order, wanted)
+        requests += [self._claim(*share) for share in asked]
         if not requests:
             return True
         sent_at = monotonic()
@@ -139,6 +132,14 @@ class Feed:
             for number, job in enumerate(jobs, first):
                 self._jobs.arrive(job, k, number, until, moved=False)
         self._slots.coming = 0
+
+    async def _disown_the_doubtful(self) -> None:
+        while self._doubtful:
+            k = next(iter(self._doubtful))
+            # By number as well: one whose outcome was lost may have been claimed again by that trip.
+            known = {(job_id, c.number) for job_id, c in self._holdings.of(k.queue).items()}
+            await self._store.follow(flows.disown(k, self._consumer, known))
+            self._doubtful.discard(k)
 
     def _order(self) -> list[Keys]:
         """Give the queues in the order of this turn: as named, or by weight at random."""
@@ -194,8 +195,8 @@ class Feed:
         lease_ms = self._lease.lease_ms
         return op.claim(k, count, lease_ms=lease_ms, consumer=self._consumer, first=first)
 
-    def _shares(self, order: list[Keys], wanted: int) -> list[tuple[Keys, int]]:
-        """Divide what is wanted among the queues that are asked in one trip.
+    def _shares(self, order: list[Keys], wanted: int) -> list[tuple[Keys, int, int]]:
+        """Divide what is wanted among the queues that are asked in one trip; with their first numbers.
 
         The first one that had jobs the last time, and those before it, which had none: to ask each
         of them in a trip of its own would cost a trip for each. They are asked for one job.
@@ -205,7 +206,8 @@ class Feed:
         empty = 0
         while empty < min(len(order), wanted) - 1 and order[empty] in self._empty:
             empty += 1
-        return [*((k, 1) for k in order[:empty]), (order[empty], wanted - empty)]
+        shares = [*((k, 1) for k in order[:empty]), (order[empty], wanted - empty)]
+        return [(k, count, self._holdings.numbers(count)) for k, count in shares]
 
     async def _take_claims(
         self,
