@@ -17,10 +17,13 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.arena import Arena
+from benchmarks.arena import Arena, Reading
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.contestants.tasks import ARGS
 from headrace import Headrace
+from headrace import operations as op
+from headrace.keys import keys_of
+from headrace.settings import DEFAULT_QUEUE
 
 OURS: Final = CONTESTANTS["headrace:async"]
 WATCHED: Final = 30_000  # jobs, of a backlog of any length
@@ -60,18 +63,51 @@ def _watch(
         before, started = worker.read(), time.monotonic()
         worker.until(last)
         after, seconds = worker.read(), time.monotonic() - started
+    return _point(before, after, seconds)
+
+
+def _point(before: Reading, after: Reading, seconds: float, left_out_s: float = 0.0) -> Point:
+    """Give the cost of a job between two readings; ``left_out_s`` of the server's time was for else."""
     jobs = after.jobs - before.jobs
     return {
         "per_s": jobs / seconds,
         "cpu_us": (after.cpu_s - before.cpu_s) / jobs * 1e6,
-        "server_us": (after.server_s - before.server_s) / jobs * 1e6,
+        "server_us": (after.server_s - before.server_s - left_out_s) / jobs * 1e6,
     }
 
 
 def backlog(arena: Arena, jobs: int) -> Point:
+    if jobs < WATCHED:
+        return _bursts(arena, jobs)
     _fill(arena, jobs, lambda: ARGS, "nothing")
-    # Fewer are gone before the processors' clocks, which tick every 10 ms, have seen them.
-    return _watch(arena, jobs // 10 if jobs < WATCHED else 5_000, min(jobs, WATCHED))
+    return _watch(arena, 5_000, WATCHED)
+
+
+def _bursts(arena: Arena, jobs: int) -> Point:
+    """Measure a backlog that is gone before the processors' clocks, which tick every 10 ms, have seen it.
+
+    It is brought again and again, while the queue is paused; what that costs the server is left out.
+    """
+    arena.empty()
+    app, bursts = Headrace(arena.url), WATCHED // jobs + 1
+    args = [app.call_with("nothing", ARGS, {}, {}) for _ in range(jobs)]
+    store, k = app.producer().store, keys_of(DEFAULT_QUEUE)
+    bringing_s = seconds = 0.0
+    with arena.working(OURS, 100) as worker:
+        for burst in range(bursts):
+            store.run(op.pause(k, paused=True))
+            started_s = arena.server_cpu_s()
+            app.enqueue_many(args)
+            bringing_s += arena.server_cpu_s() - started_s
+            if burst == 1:  # the first one warms it up
+                before, bringing_s, seconds = worker.read(), 0.0, 0.0
+            started = time.monotonic()
+            store.run(op.pause(k, paused=False))
+            worker.until((burst + 1) * jobs)
+            seconds += time.monotonic() - started
+        after = worker.read()
+    app.close()
+    return _point(before, after, seconds, bringing_s)
 
 
 def payload(arena: Arena, size: int) -> Point:
@@ -88,6 +124,19 @@ def processes(arena: Arena, count: int) -> Point:
 def queues(arena: Arena, count: int) -> Point:
     _fill(arena, 30_000, lambda: ARGS, "nothing", queues=count)
     return _watch(arena, 5_000, 30_000, queues=count)
+
+
+def spread(arena: Arena, count: int) -> Point:
+    """So many queues with jobs, spread over consumers of at most 8 each, all of them in one process."""
+    _fill(arena, 60_000, lambda: ARGS, "nothing", queues=count)
+    names = [_queue(number) for number in range(count)]
+    shares = [",".join(names[start : start + 8]) for start in range(0, count, 8)]
+    with arena.working(replace(OURS, name=f"headrace:async+{';'.join(shares)}"), 100) as worker:
+        worker.until(15_000)
+        before, started = worker.read(), time.monotonic()
+        worker.until(60_000)
+        after, seconds = worker.read(), time.monotonic() - started
+    return _point(before, after, seconds)
 
 
 def known(arena: Arena, count: int) -> Point:
@@ -112,10 +161,11 @@ def in_flight(arena: Arena, count: int) -> Point:
 
 
 CURVES: Final[dict[str, tuple[Callable[[Arena, int], Point], tuple[int, ...], str]]] = {
-    "backlog": (backlog, (10_000, 100_000, 1_000_000), "jobs waiting"),
+    "backlog": (backlog, (1_000, 10_000, 100_000, 1_000_000), "jobs waiting"),
     "payload": (payload, (100, 1_000, 10_000, 100_000, 1_000_000), "bytes of arguments"),
     "processes": (processes, (1, 2, 4, 8), "processes, on this machine's processors"),
     "queues": (queues, (1, 2, 4, 8), "queues of one consumer"),
+    "spread-queues": (spread, (8, 64, 256, 1_000), "queues, with a consumer for every 8"),
     "known-queues": (
         known,
         (1, 10, 100, 1_000),

@@ -1,15 +1,19 @@
 """Headrace, as its README says. The variant tells which form of the tasks runs, async or
-sync, and from which queues: ``async+a,b``.
+sync, and from which queues: ``async+a,b``; ``async+a,b;c`` is two consumers in one process.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
+from benchmarks.contestants.run import run_async
 from benchmarks.contestants.tasks import ASYNC, SYNC
 from headrace import Headrace
 from headrace import operations as op
+from headrace.consumer import ConsumerOptions, parse_queues
+from headrace.consumer.consumer import Consumer
 
 VARIANT, _, QUEUES = os.environ.get("BENCH_VARIANT", "sync").partition("+")
 TASKS = ASYNC if VARIANT == "async" else SYNC
@@ -20,11 +24,21 @@ for _name, _function in TASKS.items():
 
 
 def work(url: str, concurrency: int, processes: int) -> None:
+    if ";" in QUEUES:
+        run_async(_consume(QUEUES.split(";"), concurrency))
+        return
     command = ["headrace", "consume", "benchmarks.contestants.headrace:app", "--url", url]
     command += ["--concurrency", str(concurrency), "--workers", str(processes)]
     if QUEUES:
         command += ["--queues", QUEUES]
     os.execvp(command[0], command)
+
+
+async def _consume(shares: list[str], concurrency: int) -> None:
+    options = [
+        ConsumerOptions(queues=parse_queues(names), concurrency=concurrency) for names in shares
+    ]
+    await asyncio.gather(*(Consumer(app, one).run() for one in options))
 
 
 class Producer:
