@@ -21,8 +21,6 @@ from benchmarks.arena import Arena, Reading
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.contestants.tasks import ARGS
 from headrace import Headrace
-from headrace import operations as op
-from headrace.keys import keys_of
 from headrace.settings import DEFAULT_QUEUE
 
 OURS: Final = CONTESTANTS["headrace:async"]
@@ -86,24 +84,24 @@ def backlog(arena: Arena, jobs: int) -> Point:
 def _bursts(arena: Arena, jobs: int) -> Point:
     """Measure a backlog that is gone before the processors' clocks, which tick every 10 ms, have seen it.
 
-    It is brought again and again, while the queue is paused; what that costs the server is left out.
+    It is brought again and again. What that costs the server is measured before, and left out.
     """
     arena.empty()
-    app, bursts = Headrace(arena.url), WATCHED // jobs + 1
-    args = [app.call_with("nothing", ARGS, {}, {}) for _ in range(jobs)]
-    store, k = app.producer().store, keys_of(DEFAULT_QUEUE)
-    bringing_s = seconds = 0.0
+    app, bursts = Headrace(arena.url), WATCHED // jobs
+    calls = [app.call_with("nothing", ARGS, {}, {}) for _ in range(jobs)]
+    started_s = arena.server_cpu_s()
+    for _ in range(bursts):
+        app.enqueue_many(calls)
+    bringing_s = arena.server_cpu_s() - started_s
+    arena.empty()
     with arena.working(OURS, 100) as worker:
+        app.enqueue_many(calls)
+        worker.until(jobs)  # it is warm
+        before, seconds = worker.read(), 0.0
         for burst in range(bursts):
-            store.run(op.pause(k, paused=True))
-            started_s = arena.server_cpu_s()
-            app.enqueue_many(args)
-            bringing_s += arena.server_cpu_s() - started_s
-            if burst == 1:  # the first one warms it up
-                before, bringing_s, seconds = worker.read(), 0.0, 0.0
             started = time.monotonic()
-            store.run(op.pause(k, paused=False))
-            worker.until((burst + 1) * jobs)
+            app.enqueue_many(calls)
+            worker.until((burst + 2) * jobs)
             seconds += time.monotonic() - started
         after = worker.read()
     app.close()
@@ -128,13 +126,23 @@ def queues(arena: Arena, count: int) -> Point:
 
 def spread(arena: Arena, count: int) -> Point:
     """So many queues with jobs, spread over consumers of at most 8 each, all of them in one process."""
-    _fill(arena, 60_000, lambda: ARGS, "nothing", queues=count)
     names = [_queue(number) for number in range(count)]
     shares = [",".join(names[start : start + 8]) for start in range(0, count, 8)]
+    return _together(arena, shares, count)
+
+
+def consumers(arena: Arena, count: int) -> Point:
+    """So many consumers of one queue, all of them in one process: to compare ``spread`` with."""
+    return _together(arena, [DEFAULT_QUEUE] * count, 1)
+
+
+def _together(arena: Arena, shares: list[str], count: int) -> Point:
+    jobs = max(60_000, 3_200 * len(shares))  # enough for all to be at it meanwhile
+    _fill(arena, jobs, lambda: ARGS, "nothing", queues=count)
     with arena.working(replace(OURS, name=f"headrace:async+{';'.join(shares)}"), 100) as worker:
-        worker.until(15_000)
+        worker.until(jobs // 4)
         before, started = worker.read(), time.monotonic()
-        worker.until(60_000)
+        worker.until(jobs * 3 // 4)
         after, seconds = worker.read(), time.monotonic() - started
     return _point(before, after, seconds)
 
@@ -165,7 +173,12 @@ CURVES: Final[dict[str, tuple[Callable[[Arena, int], Point], tuple[int, ...], st
     "payload": (payload, (100, 1_000, 10_000, 100_000, 1_000_000), "bytes of arguments"),
     "processes": (processes, (1, 2, 4, 8), "processes, on this machine's processors"),
     "queues": (queues, (1, 2, 4, 8), "queues of one consumer"),
-    "spread-queues": (spread, (8, 64, 256, 1_000), "queues, with a consumer for every 8"),
+    "spread-queues": (
+        spread,
+        (8, 64, 256, 1_000),
+        "queues, with a consumer in one process for every 8",
+    ),
+    "consumers": (consumers, (1, 8, 32, 125), "consumers of one queue, in one process"),
     "known-queues": (
         known,
         (1, 10, 100, 1_000),
