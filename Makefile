@@ -45,9 +45,10 @@ check: lint test ## Lint, then test: before every commit
 bench: $(READY) ## Measure Headrace beside what can be written by hand, in minutes
 	@$(RUN) benchmarks $(ARGS)
 
-bench-full: $(READY) ## Compare it with twelve peers, and see how it grows: an hour and a half
+bench-full: $(READY) ## Compare it with twelve peers, and with redis-benchmark, and see how it grows: two hours
 	@$(RUN) benchmarks --full --json .cache/bench/comparison.json $(ARGS)
 	@$(RUN) benchmarks.growth --json .cache/bench/growth.json
+	@$(RUN) benchmarks.limits --json .cache/bench/limits.json
 	@$(RUN) benchmarks.plots .cache/bench/comparison.json .cache/bench/growth.json docs/images
 	@$(RUN) benchmarks.report .cache/bench/comparison.json > .cache/bench/tables.md
 

@@ -178,7 +178,7 @@ CURVES: Final[dict[str, tuple[Callable[[Arena, int], Point], tuple[int, ...], st
         (8, 64, 256, 1_000),
         "queues, with a consumer in one process for every 8",
     ),
-    "consumers": (consumers, (1, 8, 32, 125), "consumers of one queue, in one process"),
+    "consumers": (consumers, (1, 8, 32), "consumers of one queue, in one process"),
     "known-queues": (
         known,
         (1, 10, 100, 1_000),
