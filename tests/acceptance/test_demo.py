@@ -28,6 +28,7 @@ from tests.support.processes import ROOT, Process, clean_environment, processes
 from tests.support.wait import wait_until
 
 FILES = 360  # with fewer, all may be counted before a consumer could be killed
+LIBRARY = Path(sysconfig.get_paths()["stdlib"])  # for what must not be over too soon
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 
@@ -35,10 +36,9 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks i
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a folder with real files of Python's own library."""
     folder = tmp_path_factory.mktemp("files")
-    library = Path(sysconfig.get_paths()["stdlib"])
-    files = [*library.glob("*.py"), *library.glob("[a-su-z]*/*.py")]  # without lib/test
+    files = [*LIBRARY.glob("*.py"), *LIBRARY.glob("[a-su-z]*/*.py")]  # without lib/test
     for file in sorted(files)[:FILES]:
-        shutil.copy(file, folder / "-".join(file.relative_to(library).parts))
+        shutil.copy(file, folder / "-".join(file.relative_to(LIBRARY).parts))
     return folder
 
 
@@ -112,9 +112,7 @@ def all_gone(pids: Iterator[int] | dict[int, str]) -> bool:
 
 @linux
 def test_ctrl_c_ends_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    # All of the library: with a few files it may be over before the signal comes.
-    library = Path(sysconfig.get_paths()["stdlib"])
-    with running(library, tmp_path, "jobs accepted") as (process, children):
+    with running(LIBRARY, tmp_path, "jobs accepted") as (process, children):
         assert len(children) == 5, children  # Redis, the server, three consumers
         process.popen.send_signal(signal.SIGINT)
         assert process.popen.wait(20) == 130
@@ -131,10 +129,8 @@ def test_a_demo_that_is_killed_takes_its_processes_with_it(folder: Path, tmp_pat
 
 
 @linux
-def test_a_consumer_that_is_lost_unasked_is_told_with_its_last_words(
-    folder: Path, tmp_path: Path
-) -> None:
-    with running(folder, tmp_path, "kill -9") as (process, children):
+def test_a_consumer_that_is_lost_unasked_is_told_with_its_last_words(tmp_path: Path) -> None:
+    with running(LIBRARY, tmp_path, "kill -9") as (process, children):
         names = re.compile(r"--name (demo-\d) ")
         pid, name = next((pid, m[1]) for pid, text in children.items() if (m := names.search(text)))
         os.kill(pid, signal.SIGKILL)
