@@ -47,15 +47,22 @@ def _fill(
 
 
 def _queue(number: int) -> str:
-    return f"queue{number}" if number else "queue"
+    return f"queue{number}" if number else DEFAULT_QUEUE
 
 
 def _watch(
-    arena: Arena, first: int, last: int, slots: int = 100, processes: int = 1, queues: int = 1
+    arena: Arena,
+    first: int,
+    last: int,
+    slots: int = 100,
+    processes: int = 1,
+    shares: Sequence[str] = (DEFAULT_QUEUE,),
 ) -> Point:
-    """Let a worker run, and measure it between two numbers of jobs."""
-    names = ",".join(_queue(number) for number in range(queues))
-    who = replace(OURS, name=f"headrace:async+{names}") if queues > 1 else OURS
+    """Let a worker run, and measure it between two numbers of jobs.
+
+    Each of ``shares`` names the queues of one consumer, all of them in one process.
+    """
+    who = replace(OURS, name=f"{OURS.name}+{';'.join(shares)}")
     with arena.working(who, slots, processes) as worker:
         worker.until(first)
         before, started = worker.read(), time.monotonic()
@@ -97,13 +104,11 @@ def _bursts(arena: Arena, jobs: int) -> Point:
     with arena.working(OURS, 100) as worker:
         app.enqueue_many(calls)
         worker.until(jobs)  # it is warm
-        before, seconds = worker.read(), 0.0
+        before, started = worker.read(), time.monotonic()
         for burst in range(bursts):
-            started = time.monotonic()
             app.enqueue_many(calls)
             worker.until((burst + 2) * jobs)
-            seconds += time.monotonic() - started
-        after = worker.read()
+        after, seconds = worker.read(), time.monotonic() - started
     app.close()
     return _point(before, after, seconds, bringing_s)
 
@@ -121,12 +126,12 @@ def processes(arena: Arena, count: int) -> Point:
 
 def queues(arena: Arena, count: int) -> Point:
     _fill(arena, 30_000, lambda: ARGS, "nothing", queues=count)
-    return _watch(arena, 5_000, 30_000, queues=count)
+    return _watch(arena, 5_000, 30_000, shares=[",".join(map(_queue, range(count)))])
 
 
 def spread(arena: Arena, count: int) -> Point:
     """So many queues with jobs, spread over consumers of at most 8 each, all of them in one process."""
-    names = [_queue(number) for number in range(count)]
+    names = list(map(_queue, range(count)))
     shares = [",".join(names[start : start + 8]) for start in range(0, count, 8)]
     return _together(arena, shares, count)
 
@@ -139,12 +144,7 @@ def consumers(arena: Arena, count: int) -> Point:
 def _together(arena: Arena, shares: list[str], count: int) -> Point:
     jobs = max(60_000, 3_200 * len(shares))  # enough for all to be at it meanwhile
     _fill(arena, jobs, lambda: ARGS, "nothing", queues=count)
-    with arena.working(replace(OURS, name=f"headrace:async+{';'.join(shares)}"), 100) as worker:
-        worker.until(jobs // 4)
-        before, started = worker.read(), time.monotonic()
-        worker.until(jobs * 3 // 4)
-        after, seconds = worker.read(), time.monotonic() - started
-    return _point(before, after, seconds)
+    return _watch(arena, jobs // 4, jobs * 3 // 4, shares=shares)
 
 
 def known(arena: Arena, count: int) -> Point:

@@ -30,9 +30,8 @@ _LEAST_PAUSE_S: Final = 0.001
 # A list of who is connected costs Redis 2 us for each connection. However many there are, it is
 # asked for at most so much of the time: with 1,000 every second, with 10,000 about every 8 s.
 _LOOK_SHARE: Final = 1 / 300
-_IDLE_LOOK_EVERY_S: Final = (
-    5.0  # while all queues are at rest: to know who is there before it works
-)
+# While all queues are at rest: to know who is there before it works.
+_IDLE_LOOK_EVERY_S: Final = 5.0
 
 
 class Maintenance:

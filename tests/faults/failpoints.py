@@ -225,20 +225,14 @@ def install(tap: Tap) -> None:
     async def tapped_channel(
         self: Channel, operation: Operation[Any], look: Any, took: Callable[[Any], None] | None
     ) -> Any:
-        def taking(answer: Any) -> None:
-            tap.answered([operation], [answer], sent_ns)
-            tap.passing("after", [operation])
-
         def tapped_took(answers: Any) -> None:
-            taking(answers[0])
-            assert took is not None
-            took(answers)
+            tap.answered([operation], [answers[0]], sent_ns)
+            tap.passing("after", [operation])
+            if took is not None:
+                took(answers)
 
         with tap.asking([operation]) as sent_ns:
-            answer = await run(self, operation, look, tapped_took if took is not None else None)
-        if took is None:
-            taking(answer)
-        return answer
+            return await run(self, operation, look, tapped_took)
 
     loading = exchange.loading
 

@@ -224,7 +224,7 @@ class Feed:
                 left = self._take(k, count, first, answer, sent_at)
             more, short = more + left, short and left > 0
         for k in others:
-            if more <= 0 or not short:
+            if not short:
                 return False
             first, sent_at = self._holdings.numbers(more), monotonic()
             try:

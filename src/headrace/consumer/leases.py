@@ -92,9 +92,8 @@ class LeaseKeeper(threading.Thread):
         return True
 
     def _extend(self, queue: str, some: Sequence[Claimed]) -> bool:
-        until = (
-            monotonic() + self._policy.lease_s
-        )  # before it is sent: the lease lasts at least as long
+        # Before it is sent: the lease lasts at least as long.
+        until = monotonic() + self._policy.lease_s
         pairs = [(claimed.head.id, claimed.number) for claimed in some]
         request = op.extend(keys_of(queue), self._consumer, pairs, lease_ms=self._policy.lease_ms)
         try:
