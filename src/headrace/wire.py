@@ -241,8 +241,9 @@ def canonical(job: bytes) -> tuple[Head, bytes]:
 def _usable_id(raw: msgspec.Raw | None, fields: dict[str, msgspec.Raw]) -> str:
     if raw is None:
         return new_id()
-    value = msgspec.json.decode(raw)
-    if isinstance(value, str) and _BARE_ID.fullmatch(value):
+    # Nothing but a string is read: a number may be out of every range, and is kept all the same.
+    value = msgspec.json.decode(raw, type=str) if bytes(raw).startswith(b'"') else ""
+    if _BARE_ID.fullmatch(value):
         return value
     fields["foreign_id"] = raw
     return new_id()
