@@ -213,7 +213,18 @@ class TestCanonical:
 
     @pytest.mark.parametrize(
         "raw",
-        [b"7", b"1e400", b"[1e400]", b"null", b'""', b'"a b"', rb'"a\"b"', b'["a"]', b'"~a"', b'"%b"' % (b"i" * 129)],
+        [
+            b"7",
+            b"1e400",
+            b"[1e400]",
+            b"null",
+            b'""',
+            b'"a b"',
+            rb'"a\"b"',
+            b'["a"]',
+            b'"~a"',
+            b'"%b"' % (b"i" * 129),
+        ],
     )
     def test_another_one_is_kept_beside_a_new_one(self, raw: bytes) -> None:
         head, body = wire.canonical(b'{"id":%b,"task":"t"}' % raw)
