@@ -1,6 +1,8 @@
-"""Launchers for a checkout; installed, the same commands are ``headrace consume`` and ``headrace produce``."""
+"""Launchers for a checkout: ``headrace consume`` and ``headrace produce``, by default with the demo's tasks."""
 
+import os
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))  # a checkout runs its own code
+os.environ["HEADRACE_APP"] = os.environ.get("HEADRACE_APP") or "headrace.demo.tasks"

@@ -18,14 +18,14 @@ import msgspec
 import pytest
 from redis import Redis
 
+from headrace import __version__, wire
 from headrace import operations as op
-from headrace import wire
 from headrace.cli import main
 from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.store import Store
 from tests.support.commands import NOBODY, Ran, environment, run
-from tests.support.processes import Process
+from tests.support.processes import ROOT, Process
 from tests.support.wait import wait_until
 
 SHOP = """\
@@ -161,17 +161,22 @@ def test_the_version_is_one_line() -> None:
         ("pause", "headrace pause needs QUEUE."),
         ("dlq show", "headrace dlq show needs ID."),
         ("consume a b", "headrace consume does not take 'b'."),
-        ("consume -c many", 'Invalid value for -c: unable to convert "many" into int.'),
-        ("consume -c 0", "concurrency=0 must be from 1 to 10000"),
-        ("consume -Q a:x", "the weight must be a whole number"),
-        ("consume -Q a:1,b", "give every queue a weight, or none"),
-        ("consume --lease 0", "leases must last 0.1 s or more"),
-        ("consume -w 0", 'Invalid value "0" for -w. Must be >= 1.'),
+        (
+            "consume headrace.demo.tasks -c many",
+            'Invalid value for -c: unable to convert "many" into int.',
+        ),
+        ("consume headrace.demo.tasks -c 0", "concurrency=0 must be from 1 to 10000"),
+        ("consume headrace.demo.tasks -Q a:x", "the weight must be a whole number"),
+        ("consume headrace.demo.tasks -Q a:1,b", "give every queue a weight, or none"),
+        ("consume headrace.demo.tasks --lease 0", "leases must last 0.1 s or more"),
+        ("consume headrace.demo.tasks -w 0", 'Invalid value "0" for -w. Must be >= 1.'),
+        ("consume", "name your application, here or in HEADRACE_APP, as in headrace consume shop"),
+        ("produce", "name a task: as in headrace produce add 1 2"),
         ("consume nowhere.tasks:app", "there is no module 'nowhere'"),
-        ("consume -l loud", "Choose from:"),
+        ("consume headrace.demo.tasks -l loud", "Choose from:"),
         ("info a:b", "cannot be a queue's name"),
         ("info --url http://host", "must begin with redis://"),
-        ("produce add 1", "missing a required argument: 'b'"),
+        ("produce add 1 --app headrace.demo.tasks", "missing a required argument: 'b'"),
         ("produce echo -k novalue", "-k 'novalue' must be NAME=VALUE"),
         ("produce echo --priority 101", "priority=101 must be a whole number from -100 to 100"),
         ("produce echo --at tomorrow", "--at 'tomorrow' must be a time as"),
@@ -180,7 +185,6 @@ def test_the_version_is_one_line() -> None:
         ("produce echo --count 0", "Must be >= 1"),
         ("produce echo --queue a:b", "cannot be a queue's name"),
         ("produce nope --app headrace.demo.tasks", "the tasks are: add, count_file, echo"),
-        ("produce --app headrace.demo.tasks", "name a task: add, count_file, echo"),
         ("dlq redrive", "say which dead letters: their ids, or --reason REASON, or --all"),
         ("dlq redrive --all abc", "say which dead letters"),
         ("dlq purge --reason x --all --yes", "say which dead letters"),
@@ -197,7 +201,7 @@ def test_what_makes_no_sense_is_refused_in_one_line(line: str, said: str, here: 
 
 @pytest.mark.parametrize(
     "line",
-    ["produce", "info", "dlq list", "dlq show x", "dlq redrive --all", "dlq purge x --yes"]
+    ["produce echo", "info", "dlq list", "dlq show x", "dlq redrive --all", "dlq purge x --yes"]
     + ["pause emails", "resume emails", "serve", "info --watch"],
 )
 def test_without_redis_it_says_how_to_start_one(line: str) -> None:
@@ -209,7 +213,7 @@ def test_without_redis_it_says_how_to_start_one(line: str) -> None:
 
 
 def test_the_log_level_debug_adds_the_traceback() -> None:
-    ran = run("produce", "-l", "debug", url=NOBODY)
+    ran = run("produce", "echo", "-l", "debug", url=NOBODY)
     assert "Traceback (most recent call last):" in ran.err
     assert ran.err.splitlines()[-1].startswith("headrace: no Redis at")
 
@@ -225,7 +229,7 @@ def test_a_lost_answer_says_that_the_job_may_be_in(tmp_path: Path) -> None:
 
         thread = threading.Thread(target=listen_and_hang_up)
         thread.start()
-        ran = run("produce", url=f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        ran = run("produce", "echo", url=f"redis://127.0.0.1:{listener.getsockname()[1]}")
         thread.join(5)
     assert "may have been accepted" in ran.complaint
     assert (ran.code, ran.out) == (1, "")
@@ -258,17 +262,19 @@ def test_a_reader_that_leaves_is_no_error(url: str) -> None:
 
 
 def test_an_option_can_be_a_variable(headrace: Headrace, redis: Redis) -> None:
-    headrace("produce", HEADRACE_PRODUCE_QUEUE="emails", HEADRACE_PRODUCE_MAX_ATTEMPTS="7")
+    headrace("produce", "echo", HEADRACE_PRODUCE_QUEUE="emails", HEADRACE_PRODUCE_MAX_ATTEMPTS="7")
     assert jobs(redis, "emails")[0]["max_attempts"] == 7
 
 
 def test_the_command_line_comes_before_the_variable(headrace: Headrace, redis: Redis) -> None:
-    headrace("produce", "-q", "bulk", HEADRACE_PRODUCE_QUEUE="emails")
+    headrace("produce", "echo", "-q", "bulk", HEADRACE_PRODUCE_QUEUE="emails")
     assert (redis.llen("bulk"), redis.llen("emails")) == (1, 0)
 
 
 def test_an_empty_variable_says_nothing(headrace: Headrace, redis: Redis) -> None:
-    ran = headrace("produce", HEADRACE_PRODUCE_QUEUE="", HEADRACE_PRODUCE_DELAY="", HEADRACE_APP="")
+    ran = headrace(
+        "produce", "echo", HEADRACE_PRODUCE_QUEUE="", HEADRACE_PRODUCE_DELAY="", HEADRACE_APP=""
+    )
     assert (ran.code, redis.llen("queue")) == (0, 1)
 
 
@@ -294,25 +300,35 @@ def test_a_bad_variable_is_named(command: str, name: str, value: str) -> None:
 
 
 def test_redis_url_will_do(url: str, redis: Redis) -> None:
-    assert run("produce", url=None, REDIS_URL=url).code == 0
+    assert run("produce", "echo", url=None, REDIS_URL=url).code == 0
     assert redis.llen("queue") == 1
 
 
 def test_the_url_of_the_command_line_comes_first(url: str, redis: Redis) -> None:
-    assert run("produce", "--url", url, url=NOBODY).code == 0
+    assert run("produce", "echo", "--url", url, url=NOBODY).code == 0
     assert redis.llen("queue") == 1
 
 
 # produce
 
 
-def test_without_arguments_it_enqueues_one_job_and_prints_its_id_alone(
-    headrace: Headrace, redis: Redis
-) -> None:
-    ran = headrace("produce")
+def test_it_enqueues_one_job_and_prints_its_id_alone(headrace: Headrace, redis: Redis) -> None:
+    ran = headrace("produce", "echo")
     (job,) = jobs(redis)
     assert (ran.code, ran.out, ran.err) == (0, f"{job['id']}\n", "")
-    assert (job["task"], job["args"]) == ("echo", ["hello"])
+    assert job == {"id": job["id"], "task": "echo"}
+
+
+def test_without_an_application_no_task_of_the_demo_is_known(
+    headrace: Headrace, redis: Redis
+) -> None:
+    assert headrace("produce", "add", "just one").code == 0
+    assert jobs(redis)[0]["args"] == ["just one"]
+
+
+def test_the_demos_application_has_a_job_to_try_it(headrace: Headrace, redis: Redis) -> None:
+    assert headrace("produce", "--app", "headrace.demo.tasks").code == 0
+    assert (jobs(redis)[0]["task"], jobs(redis)[0]["args"]) == ("echo", ["hello"])
 
 
 def test_arguments_are_json_where_they_can_be(headrace: Headrace, redis: Redis) -> None:
@@ -375,7 +391,7 @@ def test_as_json_it_prints_an_object_a_job(headrace: Headrace, redis: Redis) -> 
 
 
 def test_it_waits_for_results(headrace: Headrace, url: str, tmp_path: Path) -> None:
-    consumer = starting(tmp_path, "consume", url=url)
+    consumer = starting(tmp_path, "consume", "headrace.demo.tasks", url=url)
     try:
         ran = headrace("produce", "add", "1", "2", "--wait")
         assert (ran.code, ran.lines, ran.err) == (0, ["3"], "")
@@ -400,7 +416,7 @@ def test_a_result_that_does_not_come_is_a_failure(headrace: Headrace, redis: Red
 
 def test_a_burst_runs_what_there_is_and_ends(headrace: Headrace, redis: Redis) -> None:
     headrace("produce", "echo", "-n", "50")
-    ran = headrace("consume", "--burst", "-c", "4")
+    ran = headrace("consume", "headrace.demo.tasks", "--burst", "-c", "4")
     assert ran.code == 0
     assert (redis.llen("queue"), redis.hget("queue:stats", "done")) == (0, b"50")
 
@@ -414,6 +430,38 @@ def test_it_consumes_the_queues_of_the_application(
     assert redis.hget("mail:stats", "done") == b"1"
 
 
+def test_the_first_line_says_what_runs_where(url: str, shop: Path) -> None:
+    secret = url.replace("redis://", "redis://:hunter2@")
+    ran = run("consume", "shop", "-b", "-c", "3", "-Q", "mail,bulk", url=url, cwd=shop)
+    first = ran.err.splitlines()[0]
+    assert f"headrace {__version__} runs shop at {url}" in first
+    assert first.endswith("tasks: send, tidy; queues: mail, bulk; 3 slots")
+    process = starting(shop, "consume", "shop", url=secret, PYTHONPATH=f"{ROOT / 'src'}:{shop}")
+    wait_until(lambda: "runs shop at" in process.output, what="its first line")
+    assert "hunter2" not in process.output
+    process.end()
+
+
+def test_of_many_tasks_the_first_line_names_some(url: str, tmp_path: Path) -> None:
+    lines = ["from headrace import Headrace", "app = Headrace()"]
+    lines += [f"app.task(name='task{n:02}')(print)" for n in range(30)]
+    (tmp_path / "shop.py").write_text("\n".join(lines))
+    first = run("consume", "shop", "-b", url=url, cwd=tmp_path).err.splitlines()[0]
+    assert "task00, task01," in first
+    assert "task19, 10 more; queues" in first
+
+
+def test_an_application_without_tasks_is_warned_of(url: str, tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("from headrace import Headrace\napp = Headrace()\n")
+    ran = run("consume", "shop", "-b", url=url, cwd=tmp_path)
+    assert "tasks: none;" in ran.err
+    assert "WARNING headrace.consumer: shop has no tasks" in ran.err
+
+
+def test_the_demos_tasks_say_that_they_are_none_of_the_users(headrace: Headrace) -> None:
+    assert "these are the demo's tasks" in headrace("consume", "headrace.demo.tasks", "-b").err
+
+
 def test_several_processes_share_the_work(headrace: Headrace, redis: Redis, shop: Path) -> None:
     headrace("produce", "send", "me", "-n", "40", "--app", "shop", cwd=shop)
     ran = headrace("consume", "shop", "-b", "-w", "2", "-l", "info", "--log-format=json", cwd=shop)
@@ -424,7 +472,7 @@ def test_several_processes_share_the_work(headrace: Headrace, redis: Redis, shop
 
 
 def test_without_redis_it_waits_and_says_so(tmp_path: Path) -> None:
-    process = starting(tmp_path, "consume", url=NOBODY)
+    process = starting(tmp_path, "consume", "headrace.demo.tasks", url=NOBODY)
     wait_until(lambda: "no Redis at redis://127.0.0.1:1/0" in process.output, what="it says so")
     assert process.alive()
     assert process.end() == 0

@@ -110,17 +110,9 @@ def test_progress_is_drawn_and_many_ids_are_summed_up(
 
 
 def test_one_id_is_printed_alone(on_terminal: OnTerminal, redis: Redis) -> None:
-    terminal = on_terminal("produce")
+    terminal = on_terminal("produce", "echo")
     assert terminal.end() == 0
     assert re.fullmatch(r"[0-9a-v]{26}\r\n", terminal.shown)
-
-
-def test_a_task_that_the_demo_does_not_know_is_wondered_about(
-    on_terminal: OnTerminal, redis: Redis
-) -> None:
-    terminal = on_terminal("produce", "ehco")
-    assert terminal.end() == 0
-    assert "ehco is no demo task" in terminal.text
 
 
 def test_info_is_a_table_with_colours_and_commas(on_terminal: OnTerminal, redis: Redis) -> None:

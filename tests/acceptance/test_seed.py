@@ -121,6 +121,9 @@ def test_the_five_commands_work_together(environment: dict[str, str], tmp_path: 
         for program in (*consumers, server):
             assert program.end() == 0, program.output
             assert "Traceback" not in program.output
+        for consumer in consumers:
+            assert "runs headrace.demo.tasks at redis://127.0.0.1:6379/0" in consumer.output
+            assert "these are the demo's tasks" in consumer.output
 
 
 @alone_on_port(PORT)
@@ -152,6 +155,16 @@ def test_without_any_redis_the_producer_says_what_to_do(
     assert ended.stdout == ""
     assert "redis-server" in ended.stderr and "headrace serve" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_launchers_take_an_application_too(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("from headrace import Headrace\napp = Headrace()\n")
+    path = environment | {"PYTHONPATH": str(tmp_path)}
+    for args, env in (["shop"], path), ([], path | {"HEADRACE_APP": "shop"}):
+        command = ["python3", "-m", "client.consumer", *args, "--url", "redis://127.0.0.1:1/0"]
+        with processes(tmp_path) as start:
+            consumer = start(*command, env=env)
+            wait_until(lambda: "runs shop at" in consumer.output, what="its first line")
 
 
 @alone_on_port(PORT)

@@ -245,7 +245,7 @@ def test_the_command_line_works_behind_sentinels(group: SentinelGroup, tmp_path:
     with processes(tmp_path) as start:
         server = start(sys.executable, "-m", "headrace", "serve", "--port", "0", env=environment)
         headrace("produce", "echo", "hi")
-        headrace("consume", "--burst")
+        headrace("consume", "headrace.demo.tasks", "--burst")
         with group.client() as client:
             assert client.hget(K.stats, "done") == "1"
         assert str(group.primary.engine) in headrace("info")

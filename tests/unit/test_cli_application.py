@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from headrace import Headrace, InvalidSetting
-from headrace.cli.application import load
+from headrace.cli.application import DEMO, is_demo, load
 from headrace.demo import tasks
 
 ONE = "from headrace import Headrace\napp = Headrace()\nthe_same = app\nqueue = 'app'\n"
@@ -41,8 +41,9 @@ def refusal(spec: str) -> str:
     return str(caught.value)
 
 
-def test_without_a_name_it_is_the_demo() -> None:
-    assert load(None) is tasks.app
+def test_the_demos_application_has_the_tasks_of_the_tour() -> None:
+    assert load(DEMO) is tasks.app
+    assert is_demo(DEMO) and is_demo(f"{DEMO}:app") and not is_demo("shop") and not is_demo(None)
     assert {"echo", "add", "sleep", "fail", "flaky", "count_file"} == set(tasks.app.tasks)
 
 

@@ -49,10 +49,10 @@ READER_GONE: Final = 141  # as a shell shows SIGPIPE
 
 _HELP: Final = """A job queue on Redis: many producers, many consumers, one list. Nothing is lost.
 
-$ headrace serve                # a Redis if there is none, and the page
-$ headrace consume              # run jobs: the demo's, or your module's
-$ headrace produce echo hello   # enqueue a job
-$ headrace info                 # see where jobs are
+$ headrace serve             # a Redis if there is none, and the page
+$ headrace consume shop      # run the jobs of the tasks in shop.py
+$ headrace produce add 1 2   # enqueue a job
+$ headrace info              # see where jobs are
 """
 
 _EPILOGUE: Final = (

@@ -13,20 +13,21 @@ from headrace.app import Headrace
 from headrace.errors import HeadraceError, InvalidSetting
 from headrace.logs import one_line
 
-DEMO: Final = "headrace.demo.tasks:app"
+DEMO: Final = "headrace.demo.tasks"
+"""The module of the demo's application."""
 
 
-def load(spec: str | None, url: str | None = None) -> Headrace:
+def load(spec: str, url: str | None = None) -> Headrace:
     """Import an application; modules in the current directory are found, too.
 
     Args:
-        spec: ``module:object``, or ``module`` when it holds one application; None the demo's.
+        spec: ``module:object``, or ``module`` when it holds one application.
         url: where Redis is, if the command line says so; None leaves that to the application.
 
     Raises:
         InvalidSetting: it cannot be imported, or is no application; the message says which and why.
     """
-    module_name, colon, path = (spec or DEMO).partition(":")
+    module_name, colon, path = spec.partition(":")
     if module_name.endswith(".py") or "/" in module_name:
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
         raise InvalidSetting(f"{spec!r} is a file: give the module, as in {dotted}{colon}{path}")
@@ -35,6 +36,11 @@ def load(spec: str | None, url: str | None = None) -> Headrace:
     if url is not None:
         application.use(url)
     return application
+
+
+def is_demo(spec: str | None) -> bool:
+    """Whether a command line names the demo's application."""
+    return spec is not None and spec.partition(":")[0] == DEMO
 
 
 def _imported(name: str) -> ModuleType:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from headrace import logs
+from headrace import __version__, logs
 from headrace.app import Headrace
-from headrace.cli.application import load
+from headrace.cli.application import DEMO, is_demo, load
 from headrace.cli.flags import (
     POLICY,
     BareLease,
@@ -21,17 +22,19 @@ from headrace.cli.flags import (
     Url,
     help_page,
 )
+from headrace.errors import InvalidSetting
 from headrace.policy import LeasePolicy
 
 if TYPE_CHECKING:
     from headrace.consumer import ConsumerOptions
 
+log = logging.getLogger("headrace.consumer")
+
+_FEW: Final = 20  # tasks that the first line names
+
 AppName: TypeAlias = Annotated[
     str | None,
-    Parameter(
-        env_var="HEADRACE_APP",
-        help="Your application: module:object, or module alone. Without one, the demo tasks.",
-    ),
+    Parameter(env_var="HEADRACE_APP", help="Your application: module:object, or module alone."),
 ]
 Queues: TypeAlias = Annotated[
     str | None,
@@ -96,9 +99,9 @@ def consume(
 ) -> int:
     """Run jobs until it is told to end.
 
-    $ headrace consume                                    # the demo tasks
-    $ headrace consume shop.tasks                         # those in shop/tasks.py
+    $ headrace consume shop                               # the tasks in shop.py
     $ headrace consume shop.tasks:app -Q mail,bulk -c 50 -w 4
+    $ headrace consume headrace.demo.tasks                # the demo's, to try it
 
     Start as many as you like, on as many machines as you like. Ctrl-C or SIGTERM ends it: it claims
     nothing more, lets jobs finish, and gives the rest back; a second one gives them back at once.
@@ -107,6 +110,11 @@ def consume(
     logs.configure(log_level, json=log_format == "json")
     from headrace import consumer
 
+    if app is None:
+        raise InvalidSetting(
+            "name your application, here or in HEADRACE_APP, as in headrace consume shop when "
+            f"shop.py has app = Headrace(); to try the demo's: headrace consume {DEMO}"
+        )
     application = load(app, url)
     options = consumer.ConsumerOptions(
         queues=consumer.parse_queues(queues or ",".join(_queues_of(application))),
@@ -120,17 +128,40 @@ def consume(
     if workers > 1:
         program = partial(_one_of_several, app, url, log_level, log_format)
         return consumer.supervise(program, options, workers, application.redis_url.url)
-    return consumer.run(application, options)
+    return _run(application, app, options)
 
 
 def _one_of_several(
-    app: str | None, url: str | None, log_level: str, log_format: str, options: ConsumerOptions
+    app: str, url: str | None, log_level: str, log_format: str, options: ConsumerOptions
 ) -> int:
     """Run one consumer in a process of its own, which starts from nothing."""
     logs.configure(log_level, json=log_format == "json")
+    return _run(load(app, url), app, options)
+
+
+def _run(application: Headrace, app: str, options: ConsumerOptions) -> int:
+    """Say what is about to run, and run it."""
     from headrace import consumer
 
-    return consumer.run(load(app, url), options)
+    names = sorted(application.tasks)
+    tasks = ", ".join([*names[:_FEW], *([f"{len(names) - _FEW} more"] if names[_FEW:] else [])])
+    log.info(
+        "headrace %s runs %s at %s; tasks: %s; queues: %s; %d slots",
+        __version__,
+        app,
+        application.redis_url,
+        tasks or "none",
+        ", ".join(queue.name for queue in options.queues),
+        options.concurrency or consumer.default_concurrency(application),
+    )
+    if is_demo(app):
+        log.info("these are the demo's tasks; for your own: headrace consume MODULE")
+    if not names:
+        log.warning(
+            "%s has no tasks: jobs that come here are parked; is a module of tasks not imported?",
+            app,
+        )
+    return consumer.run(application, options)
 
 
 def _queues_of(application: Headrace) -> list[str]:

@@ -56,7 +56,7 @@ AppName: TypeAlias = Annotated[
         "--app",
         env_var="HEADRACE_APP",
         metavar="MODULE:OBJECT",
-        help="Your application; without one, the demo tasks.",
+        help="Your application: then the call is checked, and its options are the task's.",
     ),
 ]
 Queue: TypeAlias = Annotated[

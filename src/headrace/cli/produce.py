@@ -17,7 +17,7 @@ from cyclopts.validators import Number
 from headrace import logs
 from headrace.app import Headrace
 from headrace.cli import output
-from headrace.cli.application import load
+from headrace.cli.application import is_demo, load
 from headrace.cli.flags import AppName, Json, LogLevel, Url, help_page
 from headrace.errors import InvalidJob, QueueFull, ReplyLost, StoreError
 from headrace.job import Job
@@ -107,22 +107,24 @@ def produce(
 ) -> int:
     """Enqueue a job, and print its id.
 
-    $ headrace produce                             # one of the demo's: echo hello
-    $ headrace produce echo hi '{"any": "json"}'
-    $ headrace produce add 1 2 --wait
+    $ headrace produce add 1 2
     $ headrace produce send_email 42 -k subject=Hi --app shop.tasks --delay 60
+    $ headrace produce add 1 2 --app shop --wait
     $ ls *.py | headrace produce count_file --stdin
 
-    Your application checks the call before it is enqueued; without one, any name will do. What
-    begins with a hyphen and is no option comes after --.
+    With --app, the call is checked before it is enqueued, and goes to its task's queue. Without it,
+    any name will do, and the job goes to --queue, else to the queue called queue. What begins with
+    a hyphen and is no option comes after --.
     """
     logs.configure(log_level)
-    application = load(app, url)
+    application = Headrace(url) if app is None else load(app, url)
     if task is None:
-        if app is not None or args:
-            raise InvalidJob(f"name a task: {', '.join(sorted(application.tasks))}")
+        if not is_demo(app):
+            known = ", ".join(sorted(application.tasks)) or "as in headrace produce add 1 2"
+            raise InvalidJob(f"name a task: {known}")
         task, args = "echo", ("hello",)
-    _check_name(application, task, strict=app is not None)
+    if app is not None:
+        application.find_task(task)  # else the name would be found to be wrong a day later
     options: dict[str, Any] = {
         "queue": queue, "delay": delay, "at": _instant(at), "key": key, "timeout": timeout,
         "max_attempts": max_attempts, "result_ttl": result_ttl, "priority": priority or None,
@@ -164,16 +166,6 @@ class _Request:
     def _call(self, *more: Any) -> Call[Any]:
         chosen: Any = {name: value for name, value in self.options.items() if value is not None}
         return self.application.call_with(self.task, (*self.args, *more), self.kwargs, chosen)
-
-
-def _check_name(application: Headrace, task: str, *, strict: bool) -> None:
-    """Refuse a name that the user's application lacks; wonder about one that the demo lacks."""
-    if strict:
-        application.find_task(task)
-    elif task not in application.tasks and sys.stderr.isatty():
-        output.note(
-            f"({task} is no demo task: some consumer has to know it, or it ends as a dead letter)"
-        )
 
 
 def _enqueue(
