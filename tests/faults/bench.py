@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -107,8 +108,8 @@ class Bench:
 
     def start(self, role: type[Role], **options: Any) -> int:
         """Start a process."""
-        options = {"url": self.url, "history": self.history} | options
-        return self.nursery.start(role(**options))
+        given: dict[str, Any] = {"url": self.url, "history": self.history} | options
+        return self.nursery.start(role(**given))
 
     def consumer(self, points: tuple[Failpoint, ...] = (), **options: Any) -> str:
         """Start a consumer; gives its name."""
@@ -268,7 +269,7 @@ class Bench:
                 (("nap", 1),), count, _FIRST_PROBE, batch=count, seconds=(_PROBE_S, _PROBE_S)
             ),
         )
-        wait_until(lambda: self.nursery.look() or pid not in self.nursery.alive, 20, "probe")
+        wait_until(lambda: pid not in self.nursery.still_alive(), 20, "probe")
 
     def _end_processes(self) -> None:
         """End those who talk, and then those through whom they talk."""
@@ -277,10 +278,13 @@ class Bench:
             for pid in self.nursery.alive - left:
                 self.nursery.signal(pid, signal.SIGTERM)
             wait_until(
-                lambda left=left: self.nursery.look() or self.nursery.alive <= left,
+                partial(self._only_left, left),
                 60,
                 "laboratory processes end",
             )
+
+    def _only_left(self, left: set[int]) -> bool:
+        return self.nursery.still_alive() <= left
 
     def _final(self, probed_at: float) -> Final:
         with self.redis() as redis:

@@ -146,7 +146,7 @@ class Tap:
 
     def _refused(self, op: Operation[Any], answer: StoreRefused) -> None:
         text = str(answer)
-        word = _ANSWERS.get(type(answer.__cause__), "")
+        word = _ANSWERS.get(type(answer.__cause__), "")  # type: ignore[arg-type]  # None has no word
         if isinstance(answer, StoreFull):
             word = "OOM"
         elif not word and "UNBLOCKED" in text:
@@ -244,7 +244,7 @@ def install(tap: Tap) -> None:
     exchange.loading = tapped_loading
     AsyncStore.run_all = tapped  # type: ignore[method-assign]
     Store.run_all = tapped_sync  # type: ignore[method-assign]
-    Channel._run = tapped_channel  # type: ignore[method-assign,assignment]
+    Channel._run = tapped_channel  # type: ignore[method-assign]
 
 
 def shorten_timeouts(timeout_s: float) -> None:
@@ -266,7 +266,7 @@ def leave_maintenance_to_others() -> None:
 
 def suspect_nobody() -> None:
     """Let no job be suspected of having killed its consumers: here it was the laboratory, each time."""
-    claimed.SUSPECT_CRASHES = sys.maxsize  # type: ignore[misc]
+    vars(claimed)["SUSPECT_CRASHES"] = sys.maxsize
 
 
 def set_clock_off(by_s: float) -> None:

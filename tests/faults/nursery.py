@@ -169,6 +169,11 @@ class Nursery:
             kind, pid, _ = self._pipe.recv()
             self._take(kind, pid)
 
+    def still_alive(self) -> set[int]:
+        """Find out who has died, and give who has not."""
+        self.look()
+        return self.alive
+
     def _take(self, kind: str, pid: int) -> None:
         if kind == "stopped":
             self.stopped.add(pid)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,14 +30,14 @@ from tests.support.invariants import State
 PID, OTHER = 101, 102
 
 
-def job(number: int, *, head: str = "", **fields: object) -> bytes:
+def job(number: int, *, head: str = "", **fields: Any) -> bytes:
     body = json.dumps({"task": "quick", "args": [number, canary(number)], **fields})
     return (
         f'{{"id":"job-{number}"{head},{body[1:]}'.replace('": ', '":').replace(", ", ",").encode()
     )
 
 
-def letter(number: int, reason: str = "max_attempts", **fields: object) -> bytes:
+def letter(number: int, reason: str = "max_attempts", **fields: Any) -> bytes:
     return job(number, **fields, error={"reason": reason, "failed_at": 1})
 
 

@@ -177,7 +177,7 @@ class Stage:
         self.reset()
         write = {"string": "SET", "list": "RPUSH", "zset": "ZADD", "hash": "HSET"}[kind]
         value = {"string": ["x"], "list": ["x"], "zset": ["1", "x"], "hash": ["x", "y"]}[kind]
-        self.redis.execute_command(write, key, *value)
+        self.redis.execute_command(write, key, *value)  # type: ignore[no-untyped-call]
         self.state, self._saved = self.look(), self.state
 
     def calm(self) -> None:
@@ -189,7 +189,7 @@ class Stage:
         if script.sha not in self._loaded:
             self.redis.script_load(script.source)
             self._loaded.add(script.sha)
-        return self.redis.evalsha(script.sha, len(keys), *keys, *args)  # type: ignore[arg-type]
+        return self.redis.evalsha(script.sha, len(keys), *keys, *args)
 
     def fault(self) -> str:
         """Say which invariant does not hold, or ''."""

@@ -120,7 +120,7 @@ class TestLuaAndPython:
         raw = b'{"id":"a","%b":0000000000001}' % field.encode()
         parts = wire.split(raw)
         assert parts is not None
-        ((_, priority, released, _),) = redis.eval(HEADS, 0, raw)  # type: ignore[misc]
+        ((_, priority, released, _),) = redis.eval(HEADS, 0, raw)
         assert (int(priority), wire.split(released)) == (
             parts[0].priority,
             (Head("a", delivery=1), parts[1]),

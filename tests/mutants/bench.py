@@ -75,8 +75,8 @@ class Bench:
         os.close(writes)
         with os.fdopen(reads) as pipe:
             for line in pipe:
-                number, _, killer = line.rstrip("\n").partition(" ")
-                yield int(number), killer
+                judged, _, killer = line.rstrip("\n").partition(" ")
+                yield int(judged), killer
         for pid in children:
             os.waitpid(pid, 0)
 
@@ -150,7 +150,7 @@ def use(mutant: Mutant) -> None:
             source = source.replace(right, mutant.source)
         return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
-    request.script = mutated
+    request.script = mutated  # type: ignore[attr-defined,assignment]
 
 
 def _text(script: str) -> str:

@@ -65,7 +65,8 @@ def results() -> Iterator[Judged]:
         meta = json.loads(Path(f"mutants/src/headrace/{module}.meta").read_text("utf-8"))
         for name, code in meta["exit_code_by_key"].items():
             assert code is not None, f"{name} was not judged"
-            right, wrong = [], []
+            right: list[str] = []
+            wrong: list[str] = []
             for line in get_diff_for_mutant(name).splitlines()[2:]:
                 if line.startswith(("-", "+")):
                     (right if line[0] == "-" else wrong).append(" ".join(line[1:].split()))

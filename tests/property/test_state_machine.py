@@ -607,8 +607,9 @@ class Protocol(RuleBasedStateMachine):
         if id_of(held.job) is None:
             return
         outcomes = [self.outcome(held, verb, 0, oldest=False)]
-        lease, before = self.model.leases.get(held.job_id), self.model.state()
-        current = lease is not None and lease.owner == f"{consumer.name}:{held.number}"
+        its_lease = self.model.leases.get(held.job_id)
+        before = self.model.state()
+        current = its_lease is not None and its_lease.owner == f"{consumer.name}:{held.number}"
         answer = self.model.settle(consumer.name, outcomes)
         self.both(op.settle(K, consumer.name, outcomes), answer)
         if not current:

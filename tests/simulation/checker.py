@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -152,7 +153,7 @@ class Checker:
         return None
 
     def after(
-        self, script: str, queue: Queue, before: Any, args: tuple[Any, ...], reply: Any, node: Node
+        self, script: str, queue: Queue, before: Any, args: Sequence[Any], reply: Any, node: Node
     ) -> None:
         if script == "settle":
             self._check_settle(before, args, reply)
@@ -174,13 +175,13 @@ class Checker:
         if self._seen % LOOK_EVERY == 0:
             self.look(queue)
 
-    def claimed_too_late(self, args: tuple[Any, ...], reply: Any) -> None:
+    def claimed_too_late(self, args: Sequence[Any], reply: Any) -> None:
         """Note claims that their consumer had given up: nobody has them, and a lease ends them."""
         _, _, _, *jobs = reply  # the word, now, when the next one is due
         self._unheard |= {f"{args[2]}:{number}" for number, _ in enumerate(jobs, args[3])}
         self._charged.update(parts[0].id for parts in map(wire.split, jobs) if parts)
 
-    def _check_settle(self, before: dict[str, Any], args: tuple[Any, ...], reply: Any) -> None:
+    def _check_settle(self, before: dict[str, Any], args: Sequence[Any], reply: Any) -> None:
         seen = set()
         for outcome in outcomes_of(args[1:]):
             job_id = outcome.job_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,6 @@ class Queue(Model):
         return self.redrive(list(zip(args[::2], args[1::2], strict=True)))
 
 
-def outcomes_of(args: tuple[Any, ...]) -> list[op.Outcome]:
+def outcomes_of(args: Sequence[Any]) -> list[op.Outcome]:
     """Read the ARGV of ``settle`` behind the consumer's name."""
     return [op.Outcome(*args[i : i + 7]) for i in range(0, len(args), 7)]

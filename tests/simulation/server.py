@@ -280,8 +280,7 @@ class Server:
     def _get(self, waiting: Blocked) -> Any:
         for key in waiting.queues:
             queue = self.queue(key)
-            if waiting.verb == "BLMOVE" and queue.pending:
-                job = queue.move()
+            if waiting.verb == "BLMOVE" and (job := queue.move()) is not None:
                 self.checker.moved(queue, job, waiting.connection.node)
                 return job
             if waiting.verb == "BLPOP" and queue.nudges:

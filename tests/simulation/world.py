@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import heapq
 from asyncio import events
+from collections import deque
 from collections.abc import Callable, Coroutine
+from functools import partial
 from itertools import count
 from random import Random
 from typing import Any
@@ -101,6 +103,11 @@ class _NoSelector:
 
 class NodeLoop(asyncio.BaseEventLoop):
     """An event loop whose time is the world's, and which is told when to go on."""
+
+    # What asyncio keeps there and has no public name for.
+    _ready: deque[Any]
+    _scheduled: list[Any]
+    _timer_cancelled_count: int
 
     def __init__(self, node: Node) -> None:
         super().__init__()
@@ -238,9 +245,8 @@ class Node:
             fiber.kill()
         events._set_running_loop(self.loop)  # what they begin in a ``finally`` is buried as well
         try:
-            while tasks := [
-                task for task in asyncio.all_tasks(self.loop) if task._log_destroy_pending
-            ]:
+            everybody: Callable[[], set[Any]] = partial(asyncio.all_tasks, self.loop)
+            while tasks := [task for task in everybody() if task._log_destroy_pending]:
                 for task in tasks:
                     task._log_destroy_pending = False
                     _unwind(task.get_coro())

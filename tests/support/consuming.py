@@ -119,7 +119,8 @@ class Site:
         return [json.loads(letter) for letter in self.raw_letters()]
 
     def raw_letters(self) -> list[bytes]:
-        return list(reversed(self.redis.lrange(self.k.dead, 0, -1)))
+        letters: list[Any] = self.redis.lrange(self.k.dead, 0, -1)
+        return letters[::-1]
 
     async def died(self, count: int = 1, timeout_s: float = 10.0) -> list[dict[str, Any]]:
         """Wait for so many dead letters."""
@@ -139,7 +140,8 @@ class Site:
 
     def counters(self) -> dict[str, int]:
         # Not of state(): a full Redis 7.0 lets nothing into a MULTI.
-        return {name.decode(): int(n) for name, n in self.redis.hgetall(self.k.stats).items()}
+        stats: dict[Any, Any] = self.redis.hgetall(self.k.stats)
+        return {name.decode(): int(n) for name, n in stats.items()}
 
     def now_ms(self) -> int:
         """Tell the time by Redis' clock."""
@@ -168,8 +170,8 @@ class Site:
         await await_until(blocked, what="the consumers wait for work")
 
     def check(self, **expected: Any) -> invariants.State:
-        expected = {"foreign": self.foreign, "twins": self.twins} | expected
-        return invariants.check(self.redis, self.k.queue, **expected)
+        known: dict[str, Any] = {"foreign": self.foreign, "twins": self.twins}
+        return invariants.check(self.redis, self.k.queue, **(known | expected))
 
     async def check_nothing_is_left(self) -> None:
         await await_until(lambda: not _own_tasks(), 2.0, f"tasks end: {_own_tasks()}")

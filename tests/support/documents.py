@@ -92,7 +92,8 @@ def _run_python(code: str, folder: Path, names: dict[str, object], where: str) -
 
 
 def _commands(code: str) -> Iterator[tuple[str, list[str]]]:
-    command, output = "", []
+    command = ""
+    output: list[str] = []
     for line in code.splitlines():
         if line.startswith("$ "):
             if command:

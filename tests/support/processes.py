@@ -60,7 +60,7 @@ class Process:
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(
-                f"{self.popen.args} did not end on SIGTERM:\n{self.output}"
+                f"{self.popen.args!r} did not end on SIGTERM:\n{self.output}"
             ) from None
 
 

@@ -44,7 +44,11 @@ class TestTask:
             return a + b
 
         assert add(1, 2) == 3
-        assert (add.__name__, add.__doc__, repr(add)) == ("add", "Add.", "Task('add')")
+        assert (getattr(add, "__name__", ""), add.__doc__, repr(add)) == (
+            "add",
+            "Add.",
+            "Task('add')",
+        )
 
     async def test_so_is_an_async_one(self, app: Headrace) -> None:
         @app.task
@@ -60,7 +64,7 @@ class TestTask:
         assert work.context_parameter == "ctx"
 
     def test_an_annotation_that_leads_nowhere_is_not_looked_into(self, app: Headrace) -> None:
-        def work(x, ctx, y): ...
+        def work(x, ctx, y): ...  # type: ignore[no-untyped-def]
 
         work.__annotations__ = {"x": "Nowhere", "ctx": "Context", "return": "Context"}
         assert app.task(work).context_parameter == "ctx"

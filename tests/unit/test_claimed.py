@@ -114,7 +114,8 @@ class TestBare:
         assert claimed.job.startswith(b'{"id":"%b",' % claimed.head.id.encode())
         assert wire.read_error(claimed.job) == Error(
             "malformed",
-            **({"payload": raw.decode()} if raw != b"\xff\x00" else {"payload_base64": "/wA="}),
+            payload=raw.decode() if raw != b"\xff\x00" else None,
+            payload_base64="/wA=" if raw == b"\xff\x00" else None,
         )
         assert (claimed.call, claimed.task, claimed.context) == (None, None, None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 
@@ -64,7 +64,7 @@ class Floor:
 
 
 @pytest.fixture
-async def floor() -> Iterator[Floor]:
+async def floor() -> AsyncIterator[Floor]:
     floor = Floor(most=3)
     yield floor
     floor.gate.set()

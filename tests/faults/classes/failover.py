@@ -54,7 +54,8 @@ class Group:
         self._bench = bench
         self.primary = bench.serve_redis(**options)
         self.replica = private_server(bench.folder / "other", **options)
-        bench.closing.callback(lambda: (self.primary.kill(), self.replica.kill()))
+        bench.closing.callback(lambda: self.primary.kill())
+        bench.closing.callback(lambda: self.replica.kill())
         self._follow(self.replica, self.primary)
         self._ports = [free_port() for _ in range(3)]
         for port in self._ports:

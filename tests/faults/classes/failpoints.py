@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeAlias
 
 from redis.exceptions import RedisError
 
@@ -47,7 +47,7 @@ def stopped_at_points(bench: Bench) -> Verdict:
     return bench.finish(Terms(stranded_s=_STRANDED_S))
 
 
-Cell = tuple[str, str]
+Cell: TypeAlias = tuple[str, str]
 """A point: before or after, and the name of an operation."""
 
 
@@ -80,10 +80,6 @@ def _fail(
         points.fill(at_once)
         bench.pause(0.005, 0.02)
     points.end()
-
-
-Cell = tuple[str, str]
-"""A point: before or after, and the name of an operation."""
 
 
 class _Points:
@@ -127,7 +123,7 @@ class _Points:
         nursery, pids = self._bench.nursery, {*self.running, *self._late}
         for pid in pids:
             nursery.signal(pid, signal.SIGTERM)
-        wait_until(lambda: nursery.look() or not pids & nursery.alive, 60, "they end")
+        wait_until(lambda: not pids & nursery.still_alive(), 60, "they end")
 
     def _count(self, cell: Cell) -> None:
         """Count a point that has failed, and those of the requests that travel with it."""
@@ -152,7 +148,7 @@ class _Points:
             "stop_s": bench.lease.lease_s * bench.rng.uniform(1.2, 2.0),
         }
         if name in PRODUCING:
-            often = {"role": role, "pause_s": 0.02, "batch": 2, "delayed": 0.5}
+            often: dict[str, Any] = {"role": role, "pause_s": 0.02, "batch": 2, "delayed": 0.5}
             return bench.producer(round(9_000 / bench.scale), **often)
         if name in OPERATING:
             return bench.operator(moves=(name,), pause_s=0.02, **role)

@@ -158,7 +158,7 @@ class Driver:
 
     def raw(self, operation: Operation[Any], *args: Argument) -> Any:
         """Run a script, perhaps with other arguments, and give its answer as it comes."""
-        changed = {"args": args} if args else {}
+        changed: dict[str, Any] = {"args": args} if args else {}
         return self.store.run(operation._replace(parse=lambda answer: answer, **changed))
 
     # What plain clients do.

@@ -175,7 +175,7 @@ class TestGrace:
         look = op.reclaim(queue.k, grace_ms=10_000, gap_ms=10_000, max_crashes=5, limit=1)
         with queue.redis.pipeline(transaction=True) as pipe:
             for _ in range(50):
-                pipe.execute_command(*look.command())
+                pipe.execute_command(*look.command())  # type: ignore[no-untyped-call]
             assert {answer[0] for answer in pipe.execute()} == {0}
 
     def test_a_gap_makes_it_quiet(self, queue: Driver) -> None:
