@@ -15,7 +15,7 @@ from headrace import flows
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.errors import StoreError, StoreRefused
-from headrace.keys import Keys, is_name, keys_of
+from headrace.keys import Keys, keys_of
 from headrace.operations import Operation, Promoted, Reclaimed, Swept
 from headrace.policy import LEADER_LEASE_S, LeasePolicy, Patience
 from headrace.presence import Presence
@@ -128,7 +128,7 @@ class Maintenance:
         if before != self._name:
             await self._take_over(before)
         time_ms, known = op.unfailed(await self._store.run_all([op.time_ms(), op.queues()]))
-        queues = await self._astir([queue for queue in known if is_name(queue)], int(time_ms))
+        queues = await self._astir(known, int(time_ms))
         if self._must_look(anything=bool(queues)):
             await self._look_for_the_gone(queues)
         walk = monotonic() - self._walked_at >= self._policy.lease_s

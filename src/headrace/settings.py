@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from headrace.errors import InvalidSetting
 
@@ -31,8 +32,12 @@ class RedisUrl:
     given: bool
 
     def __str__(self) -> str:
-        """Give the URL as it may be shown: without its password."""
+        """Give the URL as it may be shown: see ``redacted``."""
         return redacted(self.url)
+
+    def __repr__(self) -> str:
+        """Give it without secrets: a traceback, a log or a dead letter may quote this."""
+        return f"RedisUrl({redacted(self.url)!r}, given={self.given})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Sentinels:
 
     hosts: tuple[tuple[str, int], ...]
     service: str
-    server_url: str
+    server_url: str = field(repr=False)  # with user and password
 
 
 def redis_url(explicit: str | None = None) -> RedisUrl:
@@ -98,27 +103,55 @@ def _host(text: str) -> tuple[str, int]:
 
 
 def _check_url(source: str, url: str) -> None:
+    # Neither the URL nor a reason that quotes it: what stands at the wrong place may be a password.
+    parts = _split(url)
+    if parts is None:
+        raise InvalidSetting(
+            f"{source} is not a URL: a password (or an option) that holds / # ? @ or : must be "
+            f"percent-encoded, and the port is a number, as in {DEFAULT_URL}"
+        )
+    if parts.scheme not in SCHEMES:
+        raise InvalidSetting(
+            f"{source} must begin with redis://, rediss:// (TLS), unix:// or redis+sentinel://, "
+            f"for example {DEFAULT_URL}"
+        )
+    sentinels_of(url)
+
+
+def _split(url: str) -> SplitResult | None:
+    """Take a URL apart; None when it is not certain where its user and password end."""
     try:
         parts = urlsplit(url)
         if "+" not in parts.scheme:
             parts.port  # noqa: B018  raises when it is no number
     except ValueError:
-        # Not the reason that it gives: that quotes what stands where the port should, perhaps a
-        # part of a password.
-        raise InvalidSetting(
-            f"{source} is not a URL: a password that holds / # ? @ or : must be percent-encoded, "
-            f"and the port is a number, as in {DEFAULT_URL}"
-        ) from None
-    if parts.scheme not in SCHEMES:
-        raise InvalidSetting(
-            f"{source}={redacted(url)!r} must begin with redis://, rediss:// (TLS), unix:// or "
-            f"redis+sentinel://, for example {DEFAULT_URL}"
-        )
-    sentinels_of(url)
+        return None
+    return None if "@" in parts.path + parts.query + parts.fragment else parts
+
+
+NOT_SHOWN: Final = "the given URL"
+_SERVICE: Final = re.compile(r"/[\w.-]+(?=/|$)")
 
 
 def redacted(url: str) -> str:
-    """Give the URL without its passwords: for logs and messages."""
-    # The options first: an @ in one of them is not the end of a user and password.
-    url = re.sub(r"(?i)([?&](?:sentinel_)?password=)[^&#]*", r"\1***", url)
-    return re.sub(r"(//[^/@]*?:)(.*)@", r"\1***@", url, count=1)
+    """Give what may be shown of a URL: scheme, hosts, ports, the path to a server, the database.
+
+    No user either, for a token may stand there, and none of the options. Where it is not certain
+    what is what, nothing of it is shown.
+    """
+    parts = _split(url)
+    if parts is None or parts.scheme not in SCHEMES:
+        return NOT_SHOWN
+    hosts = parts.netloc.rpartition("@")[2]
+    try:
+        for host in hosts.split(","):
+            _host(host)
+    except ValueError:
+        return NOT_SHOWN
+    option = next(iter(parse_qs(parts.query).get("db", ())), "")
+    if parts.scheme == "unix":
+        return f"unix://{hosts}{parts.path}" + (f"?db={option}" if option.isdecimal() else "")
+    service = _SERVICE.match(parts.path) if parts.scheme.endswith("+sentinel") else None
+    shown = f"{parts.scheme}://{hosts}{service[0] if service else ''}"
+    database = option or parts.path.rpartition("/")[2]
+    return f"{shown}/{database}" if database.isdecimal() else shown

@@ -352,7 +352,7 @@ LEFT = {
     "claim_unreadable name": (write_a_claim_under_another_name, "1 claim cannot be read"),
     "wrong_type": (take_its_name, "the key queue:stats is a string, and should be a hash"),
     "wrong_type registry": (take_the_registry, "headrace:queues is a string, and should be a set"),
-    "registry": (register_what_is_no_name, "1 name in the registry cannot be a queue's: a:b"),
+    "registry": (register_what_is_no_name, "1 name in the registry cannot be a queue's: 'a:b'"),
     "strangers": (keep_other_things_under_such_a_name, "orders:processing"),
     "no_consumer": (enqueue_one, "1 job waits, the oldest for 0 s, and no consumer is connected"),
     "foreign": (push_one, "plain clients brought 1 job more than they took"),

@@ -162,9 +162,10 @@ def test_a_database_that_is_not_there_is_refused(url: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["db=x", "no_such_option=1"])
-def test_an_option_without_meaning_is_named(free_url: str, option: str) -> None:
-    with pytest.raises(InvalidSetting, match=option):
+def test_an_option_without_meaning_is_refused_and_not_shown(free_url: str, option: str) -> None:
+    with pytest.raises(InvalidSetting, match="is not understood.*options") as caught:
         probe(f"{free_url}?{option}")
+    assert option not in str(caught.value)
 
 
 def test_a_password_that_breaks_the_url_is_not_shown() -> None:

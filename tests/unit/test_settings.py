@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
+from urllib.parse import quote
 
-from headrace.errors import InvalidSetting
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headrace import Headrace
+from headrace.errors import HeadraceError, InvalidSetting
 from headrace.settings import DEFAULT_URL, RedisUrl, Sentinels, redacted, redis_url, sentinels_of
+from headrace.store import AsyncStore
+from headrace.store.exchange import lost
 
 PASSWORD = "s3cret"
 
@@ -66,7 +73,7 @@ def test_a_port_that_is_none_is_refused(port: str) -> None:
 
 def test_a_refusal_names_the_variable_at_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "mysql://host")
-    with pytest.raises(InvalidSetting, match="^REDIS_URL="):
+    with pytest.raises(InvalidSetting, match="^REDIS_URL "):
         redis_url()
 
 
@@ -81,24 +88,102 @@ def test_a_refusal_does_not_show_the_password(url: str) -> None:
     ("url", "shown"),
     [
         ("redis://host:6379/0", "redis://host:6379/0"),
-        (f"redis://:{PASSWORD}@host:6379/0", "redis://:***@host:6379/0"),
-        (f"rediss://user:{PASSWORD}@host/3", "rediss://user:***@host/3"),
-        (f"redis://user:a@{PASSWORD}@host", "redis://user:***@host"),
-        (f"redis://user:a:{PASSWORD}@host", "redis://user:***@host"),
-        (f"unix://user:{PASSWORD}@/run/redis.sock", "unix://user:***@/run/redis.sock"),
-        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
-        (f"redis://host/0?password={PASSWORD}&db=1", "redis://host/0?password=***&db=1"),
-        (f"redis://host:1/0?password=a@{PASSWORD}", "redis://host:1/0?password=***"),
-        (f"redis+sentinel://u:{PASSWORD}@a:1,b:2/s/0", "redis+sentinel://u:***@a:1,b:2/s/0"),
-        (
-            f"redis+sentinel://a:1,b:2/s?sentinel_username=u&sentinel_password=x@{PASSWORD}",
-            "redis+sentinel://a:1,b:2/s?sentinel_username=u&sentinel_password=***",
-        ),
+        ("redis://[::1]:6379", "redis://[::1]:6379"),
+        ("redis://host?db=4", "redis://host/4"),
+        (f"redis://:{PASSWORD}@host:6379/0", "redis://host:6379/0"),
+        (f"rediss://{PASSWORD}:{PASSWORD}@host/3", "rediss://host/3"),
+        (f"redis://user:a@{PASSWORD}@host", "redis://host"),
+        (f"redis://user:a:{PASSWORD}@host", "redis://host"),
+        (f"rediss://host/0?ssl_password={PASSWORD}&db=1", "rediss://host/1"),
+        (f"redis://host/0?passwrd={PASSWORD}", "redis://host/0"),
+        (f"redis://host/0?p%61ssword={PASSWORD}", "redis://host/0"),
+        (f"redis://host/0#{PASSWORD}", "redis://host/0"),
+        (f"redis://host/{PASSWORD}", "redis://host"),
+        (f"unix://user:{PASSWORD}@/run/redis.sock", "unix:///run/redis.sock"),
+        (f"unix:///run/redis.sock?db=1&x={PASSWORD}", "unix:///run/redis.sock?db=1"),
+        (f"redis+sentinel://u:{PASSWORD}@a:1,b:2/s/0", "redis+sentinel://a:1,b:2/s/0"),
+        (f"redis+sentinel://a,b/s?sentinel_password={PASSWORD}", "redis+sentinel://a,b/s"),
     ],
 )
-def test_a_url_is_shown_without_its_password(url: str, shown: str) -> None:
+def test_a_url_is_shown_without_user_password_and_options(url: str, shown: str) -> None:
     assert redacted(url) == shown
     assert str(RedisUrl(url, given=True)) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"user:{PASSWORD}@db:6379/0",  # the scheme is forgotten
+        f":{PASSWORD}@db:6379",
+        f"http://{PASSWORD}@db",
+        f"redis://user:{PASSWORD}/x@db",  # what a password holds is not encoded
+        f"redis://user:12/{PASSWORD}@db",
+        f"redis://user:12?{PASSWORD}@db",
+        f"redis://user:12#{PASSWORD}@db",
+        f"redis://:x:{PASSWORD}:6379",
+        f"redis+sentinel://a:{PASSWORD},b/s",
+    ],
+)
+def test_of_a_url_that_is_not_understood_nothing_is_shown(url: str) -> None:
+    assert redacted(url) == "the given URL"
+    with pytest.raises(InvalidSetting) as caught:
+        redis_url(url)
+    assert PASSWORD not in str(caught.value)
+
+
+CORE = "hunter2"
+"""Stands in each generated secret, so that also a part of it is found where it should not be."""
+
+SECRETS = st.builds(
+    lambda before, after, raw: (before + CORE + after) if raw else quote(before + CORE + after, ""),
+    st.text("az09@:/#?%&= +é", max_size=4),
+    st.text("az09@:/#?%&= +é", max_size=4),
+    st.booleans(),
+)
+SHAPES = st.sampled_from(
+    [
+        "{scheme}{secret}:x@host:6379/0",
+        "{scheme}user:{secret}@host:6379/0",
+        "{scheme}:{secret}@host",
+        "{scheme}{secret}@host/3",
+        "{scheme}host:6379/0?password={secret}",
+        "{scheme}host:6379/0?passwrd={secret}&db=2",
+        "{scheme}host:6379?{secret}=1",
+        "{scheme}host:6379?db={secret}",
+        "{scheme}u:p@host:6379/0#{secret}",
+        "{scheme}u:p@a:1,b:2/service/0?sentinel_password={secret}",
+        "{scheme}u:{secret}@a:1,b:2/service/0",
+        "{scheme}u:{secret}@/run/redis.sock",
+    ]
+)
+SCHEMES = st.sampled_from(
+    ["redis://", "rediss://", "unix://", "redis+sentinel://", "http://", "", "//", "redis:"]
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(shape=SHAPES, scheme=SCHEMES, secret=SECRETS)
+def test_no_message_and_no_repr_holds_a_part_of_a_secret(
+    shape: str, scheme: str, secret: str
+) -> None:
+    url = shape.format(scheme=scheme, secret=secret)
+    told: list[object] = [redacted(url), RedisUrl(url, given=True)]
+    try:
+        told.append(sentinels_of(url))
+    except InvalidSetting as error:
+        told.append(error)
+    try:
+        app = Headrace(url)
+        told += [app, vars(app), app.redis_url]
+        told += [app.producer(), app.producer().store, AsyncStore(url)]
+        told += [
+            lost("GET", url, ConnectionRefusedError("no"), sent=sent) for sent in (False, True)
+        ]
+    except HeadraceError as error:
+        told += [error, error.__cause__]
+        assert error.__suppress_context__ or error.__context__ is None
+    shown = " ".join(f"{one} {one!r}" for one in told)
+    assert CORE not in shown
 
 
 @pytest.mark.parametrize(

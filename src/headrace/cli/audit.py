@@ -16,7 +16,7 @@ from headrace.cli.flags import Json, LogLevel, Url, help_page
 from headrace.cli.prose import say_paragraph, say_styled
 from headrace.doctor import Sum, equation, sum_of, total
 from headrace.errors import StoreError
-from headrace.keys import is_name, keys_of
+from headrace.keys import keys_of
 
 QueueNames: TypeAlias = Annotated[
     str, Parameter(name="QUEUE", help="Only these queues; without one, all.")
@@ -50,7 +50,7 @@ def audit(
     logs.configure(log_level)
     with connected(url) as store:
         names = known_queues(store, [keys_of(queue).queue for queue in queues])
-        found = store.run_all([op.snapshot(keys_of(name)) for name in names if is_name(name)])
+        found = store.run_all([op.snapshot(keys_of(name)) for name in names])
     snapshots = [answer for answer in found if not isinstance(answer, StoreError)]
     for answer in found:
         if isinstance(answer, StoreError):  # one queue's keys may be another program's

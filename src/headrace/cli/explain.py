@@ -15,7 +15,7 @@ from headrace.cli.flags import POLICY, BareLease, Json, Lease, LogLevel, Queue, 
 from headrace.cli.prose import say_paragraph, say_styled
 from headrace.doctor import Explanation
 from headrace.errors import StoreRefused
-from headrace.keys import is_name, keys_of
+from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
 from headrace.store import Store
 
@@ -64,9 +64,7 @@ def explain(
     with connected(url) as store:
         names = known_queues(store, [keys_of(queue).queue] if queue else [])
         everywhere = [
-            one
-            for name in names
-            if is_name(name) and (one := _one(store, name, job_id, policy, search or _ALL))
+            one for name in names if (one := _one(store, name, job_id, policy, search or _ALL))
         ]
     found = [one for one in everywhere if one.state != "unknown"]
     shown = found or everywhere

@@ -17,7 +17,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final, NoReturn
 
@@ -57,7 +57,7 @@ class Errand:
 
     module: str
     path: str
-    url: str
+    url: str = field(repr=False)  # with user and password
     queue: str
     number: int
     job: bytes

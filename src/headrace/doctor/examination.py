@@ -64,7 +64,7 @@ def examine(named: Sequence[str], policy: LeasePolicy, *, sample: int) -> Flow[E
     space = Keyspace(0, 0, (), (), {})
     try:
         if not wrong:
-            registered = yield op.queues()
+            registered = yield op.registered()
         space = yield from keyspace.look(frozenset(registered))
     except StoreRefused as error:
         text = f"which queues and keys there are is not known: {error}"
@@ -128,7 +128,7 @@ def _of_keyspace(space: Keyspace, registered: Sequence[str]) -> Iterator[Finding
         yield Finding(
             "warning",
             "registry",
-            f"{counted(len(bad), 'name')} in the registry cannot be a queue's: {', '.join(bad[:3])}",
+            f"{counted(len(bad), 'name')} in the registry cannot be a queue's: {', '.join(map(repr, bad[:3]))}",
             "It is passed over.",
             f"redis-cli SREM {keys.QUEUES} NAME",
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,8 @@ from headrace.operations.request import (
     run,
     text,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Enqueued(NamedTuple):
@@ -98,12 +101,39 @@ def register(queue: str) -> Operation[None]:
     return run("register", (keys.QUEUES,), (queue,), nothing)
 
 
+_passed_over: Final[set[bytes]] = set()  # names that were told of in this process
+
+
 def _names(raw: Any) -> list[str]:
-    """Read names; what is no text is no queue's, though anybody may have put it there."""
-    names = {name.decode(errors="replace"): name for name in raw}
-    return sorted(name for name, raw_name in names.items() if name.encode() == raw_name)
+    """Read the names of queues. Anybody may have put there what can be none: it is passed over."""
+    bad = {name for name in raw if not _is_name(name)}
+    for name in sorted(bad - _passed_over):
+        shown = name.decode(errors="backslashreplace")
+        log.warning(
+            "%s lists %r, which cannot be a queue's name: it is passed over (headrace doctor)",
+            keys.QUEUES,
+            shown[:100],
+        )
+    _passed_over.update(bad)
+    return sorted(text(name) for name in raw if name not in bad)
+
+
+def _is_name(raw: bytes) -> bool:
+    try:
+        return keys.is_name(raw.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def queues() -> Operation[list[str]]:
-    """List the queues that producers and consumers have used."""
+    """List the queues that producers and consumers have used, and tell of names that are none."""
     return command("SMEMBERS", keys.QUEUES, parse=_names)
+
+
+def registered() -> Operation[list[str]]:
+    """List what stands in the registry of queues, whether it can be a queue's name or not."""
+    return command(
+        "SMEMBERS",
+        keys.QUEUES,
+        parse=lambda raw: sorted(name.decode(errors="backslashreplace") for name in raw),
+    )

@@ -14,9 +14,10 @@ from redis import connection as sync
 from redis.asyncio.connection import parse_url as async_parse_url
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from headrace.errors import StoreError, StoreRefused, StoreUnavailable
+from headrace.errors import InvalidSetting, StoreError, StoreRefused, StoreUnavailable
 from headrace.settings import redacted, sentinels_of
 from headrace.store import exchange
 
@@ -36,7 +37,7 @@ class _Address(Generic[C]):
         timeout_s: how long to wait for a connection or an answer, seconds.
 
     Raises:
-        InvalidSetting: the URL of Sentinels has no meaning.
+        InvalidSetting: the URL, or an option in it, has no meaning.
     """
 
     _parse: Any
@@ -46,6 +47,17 @@ class _Address(Generic[C]):
     def __init__(self, url: str, name: str | None, timeout_s: float) -> None:
         self._sentinels = sentinels_of(url)
         self._shown = redacted(url)
+        try:
+            self._read(url, name, timeout_s)
+            self.connection()
+        except (TypeError, ValueError, RedisError):
+            # What they say may quote a password (which a "/" in it makes the port), so it ends here.
+            raise InvalidSetting(
+                f"{self._shown} is not understood: check its port and its ?options, and write "
+                "/ ? # @ in a password as %2F %3F %23 %40."
+            ) from None
+
+    def _read(self, url: str, name: str | None, timeout_s: float) -> None:
         given: dict[str, Any] = self._parse(self._sentinels.server_url if self._sentinels else url)
         self._class = given.pop("connection_class", self._class)
         theirs = {word: given.pop(f"sentinel_{word}", None) for word in ("username", "password")}

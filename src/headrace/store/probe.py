@@ -21,7 +21,6 @@ from redis.exceptions import (
 )
 
 from headrace.errors import (
-    InvalidSetting,
     StoreError,
     StoreRefused,
     StoreUnavailable,
@@ -98,14 +97,6 @@ def probe(url: str, timeout_s: float = 1.0) -> ServerInfo | None:
                 raise exchange.lost("INFO", url, error, sent=False) from error
             return None
         raise _as_ours(error, redacted(url), timeout_s) from error
-    except InvalidSetting:
-        raise
-    except (TypeError, ValueError):
-        # What they say may quote the password (which a "/" in it makes the port), so it ends here.
-        raise InvalidSetting(
-            f"{redacted(url)} is not understood: check its port and its ?options, and write "
-            "/ ? # @ in a password as %2F %3F %23 %40."
-        ) from None
 
 
 def dotted(version: Version) -> str:

@@ -7,7 +7,7 @@ from typing import Any, Final, get_args
 
 from headrace import operations as op
 from headrace.app import Headrace
-from headrace.keys import Keys, is_name, keys_of
+from headrace.keys import Keys, keys_of
 from headrace.operations import Operation, Snapshot
 from headrace.store import AsyncStore
 from headrace.web.shapes import Place
@@ -50,8 +50,7 @@ class Reader:
     async def names(self) -> list[str]:
         """List the queues: those that were used, and those of the application."""
         own = {self._headrace.queue, *(t.config.queue for t in self._headrace.tasks.values())}
-        used = [name for name in await self._store.run(op.queues()) if is_name(name)]
-        return sorted({*own, *used})
+        return sorted({*own, *await self._store.run(op.queues())})
 
     async def read(
         self, also: Collection[str] = (), peeks: Sequence[Operation[list[bytes]]] = ()
