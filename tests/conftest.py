@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from redis import Redis
 
 from headrace.embedded import EmbeddedServer
 from tests.support.servers import private_server
-from tests.support.wait import wait_until
+from tests.support.wait import PATIENCE, PATIENCE_VARIABLE, bound, wait_until
 
 ADMIN = "tests-admin"
 
 # A shell starts what runs in its background with SIGINT ignored, and so would our child processes
 # be: what is ignored stays ignored, what is caught begins anew.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# An example may take as long as it takes: the machine may be busy.
+hypothesis.settings.register_profile("headrace", parent=hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("headrace")
+
+
+def pytest_configure() -> None:
+    """Hand the patience down to the processes of xdist, so that it is measured once."""
+    os.environ.setdefault(PATIENCE_VARIABLE, f"{PATIENCE:.1f}")
+
+
+def pytest_report_header() -> str:
+    return f"patience: {PATIENCE:.1f} (bounds are so much longer than on a quiet machine)"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give every test a time limit for this machine: its own one, or the one in pyproject.toml."""
+    usual_s = float(config.getini("timeout"))
+    for item in items:
+        own = item.get_closest_marker("timeout")
+        quiet_s = float(own.args[0]) if own else usual_s
+        item.add_marker(pytest.mark.timeout(bound(quiet_s)), append=False)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +66,7 @@ def url(server: EmbeddedServer, admin: Redis) -> Iterator[str]:
         return [str(client) for client in clients if client["name"] != ADMIN]
 
     try:
-        wait_until(lambda: not left_open(), 5.0, "the test's connections are closed")
+        wait_until(lambda: not left_open(), "the test's connections are closed")
     except AssertionError:
         leaks = left_open()
         admin.client_kill_filter(skipme=True)  # they are not the next test's fault

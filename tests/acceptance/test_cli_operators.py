@@ -329,7 +329,7 @@ def test_a_terminal_gets_colours_and_its_own_width(url: str, store: Store, redis
                     shown += chunk
             return done
 
-        wait_until(ended, 20, "its end")
+        wait_until(ended, "its end")
     os.close(ours)
     text = shown.decode()
     assert process.returncode == 1

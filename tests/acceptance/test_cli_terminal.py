@@ -62,14 +62,14 @@ class Terminal:
         return _STYLES.sub("", self.read()).replace("\r", "")
 
     def until(self, text: str) -> None:
-        wait_until(lambda: text in self.text, 20, f"{text!r} in {self.shown!r}")
+        wait_until(lambda: text in self.text, f"{text!r} in {self.shown!r}")
 
     def type(self, text: str) -> None:
         os.write(self._fd, text.encode())
 
     def end(self) -> int:
         """Wait for its end, and give the exit code."""
-        wait_until(lambda: self.read() is None or self._process.poll() is not None, 20, "its end")
+        wait_until(lambda: self.read() is None or self._process.poll() is not None, "its end")
         self.read()
         os.close(self._fd)
         return self._process.wait()
@@ -133,7 +133,7 @@ def test_info_watches_in_place_until_ctrl_c(on_terminal: OnTerminal, redis: Redi
     terminal = on_terminal("info", "--watch", "--interval", "0.1")
     terminal.until("Done/s")
     redis.lpush("queue", *[b'{"task":"echo"}'] * 7)
-    wait_until(lambda: re.search(r"^queue +7 ", terminal.text, re.MULTILINE), 20, "the change")
+    wait_until(lambda: re.search(r"^queue +7 ", terminal.text, re.MULTILINE), "the change")
     terminal.type("\x03")
     assert terminal.end() == 130
     assert "Traceback" not in terminal.shown

@@ -50,17 +50,17 @@ def test_20_jobs_of_a_killed_consumer_are_done_by_another_within_20_s(
     env = environment(url, journal)
     with processes(tmp_path) as start:
         victim = start(*CONSUME, "-c", "15", env=env)
-        wait_until(lambda: consumes(victim), 20, "the victim consumes")
+        wait_until(lambda: consumes(victim), "the victim consumes")
         # Fifteen run; five more are made to be in its hands, as prefetched ones are.
         app.enqueue_many(app.call("nap", i, 0.001) for i in range(1000, 1200))
-        wait_until(lambda: redis.hget(K.stats, "done") == b"200", 20, "it has become quick")
+        wait_until(lambda: redis.hget(K.stats, "done") == b"200", "it has become quick")
         app.enqueue_many(app.call("nap", i, 3.0) for i in range(20))
         wait_until(lambda: redis.hlen(K.claims) == 20, what="it holds 20 jobs")
         wait_until(lambda: len(journal.of("start") & Counter(range(20))) == 15, what="15 run")
         victim.kill()
         killed_at = monotonic()
         heir = start(*CONSUME, "-c", "20", env=env)
-        wait_until(lambda: len(journal.of("end") & Counter(range(20))) == 20, 30, "all are done")
+        wait_until(lambda: len(journal.of("end") & Counter(range(20))) == 20, "all are done")
         took_s = monotonic() - killed_at
         wait_until(lambda: redis.llen(K.processing) == 0, what="all are settled")
         assert heir.end() == 0, heir.output
@@ -96,15 +96,15 @@ def test_every_acknowledged_job_is_done_when_redis_is_killed_under_load(tmp_path
     with private_server(tmp_path / "data") as server, processes(tmp_path) as start:
         env = environment(server.url, journal)
         consumers = [start(*CONSUME, env=env) for _ in range(2)]
-        wait_until(lambda: all(map(consumes, consumers)), 20, "both consume")
+        wait_until(lambda: all(map(consumes, consumers)), "both consume")
         producer = threading.Thread(target=produce, args=(server.url,))
         producer.start()
         for round_ in range(1, 3):
-            wait_until(lambda: len(accepted) > 300 * round_, 30, "there is load")
+            wait_until(lambda: len(accepted) > 300 * round_, "there is load")
             server.kill()
             server.restart()
         count = len(accepted)
-        wait_until(lambda: len(accepted) > count + 300, 30, "the producer came back by itself")
+        wait_until(lambda: len(accepted) > count + 300, "the producer came back by itself")
         stop.set()
         producer.join()
         with Redis.from_url(server.url) as redis:
@@ -112,7 +112,6 @@ def test_every_acknowledged_job_is_done_when_redis_is_killed_under_load(tmp_path
                 lambda: (
                     redis.llen(K.pending) + redis.hlen(K.claims) + redis.llen(K.processing) == 0
                 ),
-                30,
                 "the backlog drains",
             )
             missing = set(accepted) - set(journal.of("end"))

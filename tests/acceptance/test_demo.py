@@ -91,7 +91,7 @@ def running(folder: Path, logs: Path, until: str) -> Iterator[tuple[Process, dic
     command = [sys.executable, "-m", "headrace", "demo", "--files", str(folder)]
     with processes(logs) as start:
         process = start(*command, env=clean_environment(TMPDIR=str(logs)))
-        wait_until(lambda: until in process.output, 30, f"{until!r}")
+        wait_until(lambda: until in process.output, f"{until!r}")
         yield process, children_of(process.pid)
 
 
@@ -125,7 +125,7 @@ def test_ctrl_c_ends_everything_and_leaves_nothing(tmp_path: Path) -> None:
 def test_a_demo_that_is_killed_takes_its_processes_with_it(folder: Path, tmp_path: Path) -> None:
     with running(folder, tmp_path, "jobs accepted") as (process, children):
         process.kill()
-        wait_until(lambda: all_gone(children), 10, f"the end of {children}")
+        wait_until(lambda: all_gone(children), f"the end of {children}")
 
 
 @linux

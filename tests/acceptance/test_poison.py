@@ -145,10 +145,10 @@ def test_a_suspect_dies_with_its_consumer(url: str, redis: Redis, tmp_path: Path
     env = clean_environment(HEADRACE_URL=url, HEADRACE_TEST_JOURNAL=str(journal))
     with processes(tmp_path) as start:
         consumer = start(*CONSUME, *SHORT, env=env)
-        wait_until(lambda: journal.read_text(), 30, "it runs")
+        wait_until(lambda: journal.read_text(), "it runs")
         pid = int(journal.read_text().split()[3])
         assert pid != consumer.pid
         # It logs as its consumer does, with the job on the line.
-        wait_until(lambda: re.search(r"poison: waits .*job=\w{26} ", consumer.output), 10)
+        wait_until(lambda: re.search(r"poison: waits .*job=\w{26} ", consumer.output))
         consumer.kill()
-        wait_until(lambda: not Path(f"/proc/{pid}").exists(), 10, "it is gone")
+        wait_until(lambda: not Path(f"/proc/{pid}").exists(), "it is gone")

@@ -107,7 +107,7 @@ def test_the_five_commands_work_together(environment: dict[str, str], tmp_path: 
         early = produce(environment)
         assert len(early) == 26 and early in redis.lrange("queue", 0, -1)[0]
         consumers = [start("python3", "-m", "client.consumer", env=environment) for _ in range(2)]
-        wait_until(lambda: done(redis, 1, *consumers), 20, "the early job is done")
+        wait_until(lambda: done(redis, 1, *consumers), "the early job is done")
         late = produce(environment)
         assert late > early
         wait_until(lambda: done(redis, 2, *consumers), what="the late job is done")
@@ -132,11 +132,11 @@ def test_without_a_redis_the_server_brings_one(environment: dict[str, str], tmp_
         consumer = start("python3", "-m", "client.consumer", env=environment)
         data = tmp_path / "data"
         server = start("python3", "-m", "server.server", "--data-dir", str(data), env=environment)
-        wait_until(lambda: answers(redis), 20, "the embedded server answers")
+        wait_until(lambda: answers(redis), "the embedded server answers")
         assert redis.config_get("appendonly")["appendonly"] == "yes"
         assert redis.config_get("bind")["bind"] == "127.0.0.1"
         produce(environment)
-        wait_until(lambda: done(redis, 1, consumer), 20, "the job is done")
+        wait_until(lambda: done(redis, 1, consumer), "the job is done")
         assert consumer.end() == 0, consumer.output
         assert server.end() == 0, server.output
         wait_until(lambda: not answers(redis), what="the embedded server has ended with it")
@@ -174,5 +174,5 @@ def test_a_plain_lpush_is_run(environment: dict[str, str], tmp_path: Path) -> No
         wait_until(lambda: answers(redis), what="redis-server answers")
         consumer = start("python3", "-m", "client.consumer", env=environment)
         redis.lpush("queue", '{"task":"echo","args":["hi"]}')
-        wait_until(lambda: done(redis, 1, consumer), 20, "the job is done")
+        wait_until(lambda: done(redis, 1, consumer), "the job is done")
         assert (redis.llen("queue"), redis.llen("queue:processing")) == (0, 0)

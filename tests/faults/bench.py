@@ -42,7 +42,7 @@ from tests.faults.roles import (
 from tests.faults.sampler import Sampler
 from tests.support import invariants
 from tests.support.servers import private_server
-from tests.support.wait import wait_until
+from tests.support.wait import bound, wait_until
 
 SHORT = LeasePolicy(lease_s=1.5, bare_lease_s=1.5, max_crashes=50)
 """Leases short enough to wait for many of them; and nobody dies of being killed so often."""
@@ -211,8 +211,8 @@ class Bench:
         for pid in self.producers:
             self.nursery.signal(pid, signal.SIGTERM)
 
-    def until_produced(self, timeout_s: float = 120) -> None:
-        wait_until(lambda: not self.producing(), timeout_s, "producers end")
+    def until_produced(self) -> None:
+        wait_until(lambda: not self.producing(), "producers end", within_s=bound(120))
 
     def waiting(self) -> int:
         """Count the jobs that have not ended."""
@@ -269,7 +269,7 @@ class Bench:
                 (("nap", 1),), count, _FIRST_PROBE, batch=count, seconds=(_PROBE_S, _PROBE_S)
             ),
         )
-        wait_until(lambda: pid not in self.nursery.still_alive(), 20, "probe")
+        wait_until(lambda: pid not in self.nursery.still_alive(), "probe")
 
     def _end_processes(self) -> None:
         """End those who talk, and then those through whom they talk."""
@@ -279,7 +279,6 @@ class Bench:
                 self.nursery.signal(pid, signal.SIGTERM)
             wait_until(
                 partial(self._only_left, left),
-                60,
                 "laboratory processes end",
             )
 

@@ -85,7 +85,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                     return httpx.get(f"{base}/readyz").is_success
                 return False
 
-            wait_until(answers, 30, "the server answers")
+            wait_until(answers, "the server answers")
             yield base
             assert program.alive(), program.output
             assert httpx.get(f"{base}/healthz").is_success

@@ -372,7 +372,7 @@ class Stream:
     async def more(self, count: int = 20) -> None:
         """Wait until so many more have been acknowledged."""
         until = self.acknowledged + count
-        await await_until(lambda: self.acknowledged >= until, 20, f"goes on: {self.errors[-3:]}")
+        await await_until(lambda: self.acknowledged >= until, f"goes on: {self.errors[-3:]}")
 
     async def end(self) -> None:
         self._ending = True
@@ -403,5 +403,5 @@ async def test_consumers_and_producers_go_on_after_a_failover(
         await stream.more()
         await stream.end()
         wanted = set(range(stream.acknowledged))
-        await await_until(lambda: ran >= wanted, 15, "all ran that was acknowledged")
+        await await_until(lambda: ran >= wanted, "all ran that was acknowledged")
     assert group.primary is not old

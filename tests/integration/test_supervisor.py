@@ -17,13 +17,10 @@ from headrace import Headrace
 from headrace.keys import keys_of
 from tests.support import invariants
 from tests.support.processes import Process, clean_environment, processes
-from tests.support.wait import wait_until
+from tests.support.wait import WAIT_S, wait_until
 
 K = keys_of("queue")
 LEASE_S = 600  # far beyond the tests: nothing here waits for a lease
-WAIT_S = 60  # the start of three Pythons takes a second, and on a machine under load a minute
-
-pytestmark = pytest.mark.timeout(200)
 
 
 class Line(NamedTuple):
@@ -70,7 +67,7 @@ class Scene:
             try:
                 yield process
             finally:
-                process.end(WAIT_S)
+                process.end()
                 for line in self.lines("start"):  # orphans, when the test has failed
                     if not is_gone(line.pid):
                         with suppress(ProcessLookupError):
@@ -83,7 +80,7 @@ class Scene:
     def both_nap(self, process: Process) -> list[Line]:
         """Wait until each of the two runs a long job, and give the beginnings."""
         self.app.enqueue_many(self.app.call("nap", n, 60) for n in range(2))
-        wait_until(lambda: len(self.lines("start")) == 2, WAIT_S, "both run a job")
+        wait_until(lambda: len(self.lines("start")) == 2, "both run a job")
         assert process.alive(), process.output
         naps = self.lines("start")
         assert len({nap.pid for nap in naps}) == 2
@@ -115,7 +112,7 @@ def test_the_job_of_a_killed_child_runs_again_at_once_in_the_one_that_replaces_i
     with scene.supervisor(tmp_path) as process:
         victim, other = scene.both_nap(process)
         os.kill(victim.pid, signal.SIGKILL)
-        wait_until(lambda: len(scene.lines("start")) == 3, WAIT_S, "the job runs again")
+        wait_until(lambda: len(scene.lines("start")) == 3, "the job runs again")
         again = scene.lines("start")[2]
         assert (again.number, again.delivery) == (victim.number, 1)
         assert again.pid not in {victim.pid, other.pid}
@@ -123,7 +120,7 @@ def test_the_job_of_a_killed_child_runs_again_at_once_in_the_one_that_replaces_i
         # It may have been the job that killed it.
         assert [b'"crashes":1' in job for job in scene.claims()].count(True) == 1
         assert "died (exit code -9)" in process.output
-        assert process.end(WAIT_S) == 0, process.output
+        assert process.end() == 0, process.output
     invariants.check(scene.redis)
 
 
@@ -135,17 +132,17 @@ def test_a_child_that_is_killed_again_and_again_is_replaced_again_and_again(
         for round_ in range(2):
             os.kill(naps[-1].pid, signal.SIGKILL)
             count = 3 + round_
-            wait_until(lambda n=count: len(scene.lines("start")) == n, WAIT_S, "replaced")  # type: ignore[misc]
+            wait_until(lambda n=count: len(scene.lines("start")) == n, "replaced")  # type: ignore[misc]
             naps = scene.lines("start")
         assert naps[-1].delivery == 2
-        assert process.end(WAIT_S) == 0, process.output
+        assert process.end() == 0, process.output
     assert not scene.redis.llen(K.dead)
 
 
 def test_sigterm_ends_all_and_gives_back_what_runs(scene: Scene, tmp_path: Path) -> None:
     with scene.supervisor(tmp_path) as process:
         naps = scene.both_nap(process)
-        assert process.end(WAIT_S) == 0, process.output
+        assert process.end() == 0, process.output
         assert all(is_gone(nap.pid) for nap in naps)
     state = invariants.check(scene.redis)
     assert len(state.pending) == 2
@@ -155,8 +152,8 @@ def test_sigterm_ends_all_and_gives_back_what_runs(scene: Scene, tmp_path: Path)
 def test_sigterm_lets_short_jobs_finish(scene: Scene, tmp_path: Path) -> None:
     with scene.supervisor(tmp_path, grace_s=20) as process:
         scene.app.enqueue_many(scene.app.call("nap", n, 0.5) for n in range(2))
-        wait_until(lambda: len(scene.lines("start")) == 2, WAIT_S, "both run a job")
-        assert process.end(WAIT_S) == 0, process.output
+        wait_until(lambda: len(scene.lines("start")) == 2, "both run a job")
+        assert process.end() == 0, process.output
     assert len(scene.lines("end")) == 2
     assert invariants.check(scene.redis).counters == {"enqueued": 2, "done": 2}
 
@@ -167,7 +164,7 @@ def test_children_end_by_themselves_when_their_supervisor_is_killed(
     with scene.supervisor(tmp_path) as process:
         naps = scene.both_nap(process)
         process.kill()
-        wait_until(lambda: all(is_gone(nap.pid) for nap in naps), WAIT_S, "the children end")
+        wait_until(lambda: all(is_gone(nap.pid) for nap in naps), "the children end")
     state = invariants.check(scene.redis)
     assert state.counters == {"enqueued": 2, "release": 2}
 
@@ -175,7 +172,7 @@ def test_children_end_by_themselves_when_their_supervisor_is_killed(
 @pytest.mark.parametrize("children", [0, 2])
 def test_sigterm_while_it_starts_ends_it_too(scene: Scene, tmp_path: Path, children: int) -> None:
     with scene.supervisor(tmp_path, workers=4) as process:
-        wait_until(lambda: len(children_of(process.pid)) > children, WAIT_S, "it starts")
+        wait_until(lambda: len(children_of(process.pid)) > children, "it starts")
         os.kill(process.pid, signal.SIGTERM)
         assert process.popen.wait(WAIT_S) == 0, process.output
     assert "died" not in process.output
@@ -195,8 +192,8 @@ def test_tasks_that_do_not_end_do_not_keep_it_from_ending(scene: Scene, tmp_path
     with scene.supervisor(tmp_path, app="integration.consumer.stubborn", workers=3) as process:
         for n, task in enumerate(("swallow", "hang_in_a_thread", "hang")):
             scene.app.enqueue(task, n)
-        wait_until(lambda: len(scene.lines("start")) == 3, WAIT_S, "all run")
-        assert process.end(WAIT_S) == 0, process.output
+        wait_until(lambda: len(scene.lines("start")) == 3, "all run")
+        assert process.end() == 0, process.output
         assert all(is_gone(line.pid) for line in scene.lines("start"))
     assert invariants.check(scene.redis).counters == {"enqueued": 3, "release": 3}
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.support.processes import ROOT, clean_environment
+from tests.support.wait import WAIT_S
 
 NOBODY = "redis://127.0.0.1:1/0"  # nothing listens there
 
@@ -56,7 +57,7 @@ def run(*args: str, url: str | None, stdin: str = "", cwd: Path | None = None, *
         text=True,
     ) as process:
         try:
-            out, err = process.communicate(stdin, timeout=30)
+            out, err = process.communicate(stdin, timeout=WAIT_S)
         except subprocess.TimeoutExpired:
             process.terminate()  # so that it ends its own children
             pytest.fail(f"headrace {' '.join(args)} does not end: {process.communicate()}")

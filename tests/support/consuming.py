@@ -5,25 +5,42 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from headrace import Headrace, wire
 from headrace import operations as op
-from headrace.consumer import Consumer, ConsumerOptions, parse_queues
+from headrace.consumer import Consumer, ConsumerOptions, parse_queues, slots
 from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 from tests.support import invariants
-from tests.support.wait import await_until
+from tests.support.wait import WAIT_S, await_until
 
-QUICK = LeasePolicy(lease_s=0.5, bare_lease_s=0.5)
-"""Leases short enough to wait for: extended every 0.17 s, swept every 0.05 s."""
+LONG_S = 600.0  # a lease that no test outlives
 
-END_S = 15.0  # a consumer that has been told to stop ends long before
+
+@dataclass(frozen=True)
+class Quick(LeasePolicy):
+    """Leases that never run out by themselves, although all is looked after as if they soon did.
+
+    So how fast a test runs decides nothing. For what happens when a lease is past there is
+    ``Site.leases_run_out``.
+    """
+
+    lease_s: float = LONG_S
+    bare_lease_s: float = LONG_S
+    extend_every_s: float = 0.3
+    sweep_every_s: float = 0.05
+    gone_after_s: float = LONG_S
+
+
+QUICK = Quick()
 
 
 class Running:
@@ -37,14 +54,20 @@ class Running:
     def stop(self) -> None:
         self.consumer.stop()
 
-    async def ended(self, timeout_s: float = END_S) -> None:
+    async def ended(self) -> None:
         """Wait until it has ended by itself, and raise what it raised."""
-        done, _ = await asyncio.wait([self.task], timeout=timeout_s)
+        done, _ = await asyncio.wait([self.task], timeout=WAIT_S)
         if not done:
             self.task.cancel()
-            await asyncio.wait([self.task], timeout=5)
-            raise AssertionError(f"{self.name} did not end within {timeout_s:g} s")
+            await asyncio.wait([self.task], timeout=WAIT_S)
+            raise AssertionError(f"{self.name} did not end within {WAIT_S:.0f} s")
         self.task.result()
+
+
+def claim_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let consumers claim ahead, and keep what they claimed, however slow the machine makes jobs."""
+    monkeypatch.setattr(slots, "PREFETCH_S", LONG_S)
+    monkeypatch.setattr(slots, "HELD_UP_S", LONG_S)
 
 
 @asynccontextmanager
@@ -112,6 +135,13 @@ class Site:
         self.redis.lpush(self.k.pending, *encoded)
         self.foreign += len(encoded)
 
+    def leases_run_out(self, token: str = "") -> None:
+        """Let leases be past, as time does, without waiting for it: all, or those of one token."""
+        claims = self.state().claims.items()
+        names = [name for name, (whose, _) in claims if token in ("", whose)]
+        if names:
+            self.redis.zadd(self.k.leases, dict.fromkeys(names, 1), xx=True)
+
     # What it looks like.
 
     def letters(self) -> list[dict[str, Any]]:
@@ -122,17 +152,27 @@ class Site:
         letters: list[Any] = self.redis.lrange(self.k.dead, 0, -1)
         return letters[::-1]
 
-    async def died(self, count: int = 1, timeout_s: float = 10.0) -> list[dict[str, Any]]:
+    async def died(self, count: int = 1) -> list[dict[str, Any]]:
         """Wait for so many dead letters."""
         await await_until(
-            lambda: self.redis.llen(self.k.dead) >= count, timeout_s, f"{count} dead letters"
+            lambda: self.redis.llen(self.k.dead) >= count, what=f"{count} dead letters"
         )
         return self.letters()
 
-    async def drained(self, timeout_s: float = 10.0) -> invariants.State:
-        """Wait until nothing waits and nothing is in processing."""
+    async def drained(self, *, without_strays: Sequence[Running] = ()) -> invariants.State:
+        """Wait until nothing waits and nothing is in processing.
+
+        Args:
+            without_strays: consumers whose connections fail: ``strays_run_out`` meanwhile.
+        """
         keys = self.k.pending, self.k.processing, self.k.priority, self.k.delayed
-        await await_until(lambda: not self.redis.exists(*keys), timeout_s, "the queue is drained")
+
+        def drained() -> bool:
+            if without_strays:
+                self.strays_run_out(*without_strays)
+            return not self.redis.exists(*keys)
+
+        await await_until(drained, what="the queue is drained")
         return self.state()
 
     def state(self) -> invariants.State:
@@ -154,28 +194,40 @@ class Site:
 
     async def idle(self, *consumers: Running, queues: int = 1) -> None:
         """Wait until consumers do nothing but block for work."""
+        await await_until(
+            lambda: self.are_idle(*consumers, queues=queues), what="the consumers wait for work"
+        )
 
-        def blocked() -> bool:
-            listing = self.redis.client_list()
-            for running in consumers:
-                mine = [
-                    client["cmd"]
-                    for client in listing
-                    if client["name"] == f"headrace:{running.name}" and "b" in client["flags"]
-                ]
-                if mine.count("blmove") < queues or mine.count("blpop") < 1:
-                    return False
-            return True
+    def are_idle(self, *consumers: Running, queues: int = 1) -> bool:
+        """Whether consumers do nothing but block for work."""
+        listing = self.redis.client_list()
+        for running in consumers:
+            mine = [
+                client["cmd"]
+                for client in listing
+                if client["name"] == f"headrace:{running.name}" and "b" in client["flags"]
+            ]
+            if mine.count("blmove") < queues or mine.count("blpop") < 1:
+                return False
+        return True
 
-        await await_until(blocked, what="the consumers wait for work")
+    def strays_run_out(self, *consumers: Running) -> None:
+        """Let the leases be past of what was moved for nobody: its reply was lost.
+
+        Only while the consumers have nothing in hand: what they have just been given may have such
+        a lease as well, until they adopt it.
+        """
+        in_hand = any(running.consumer._slots.in_hand for running in consumers)
+        if not in_hand and self.are_idle(*consumers):
+            self.leases_run_out("-")
 
     def check(self, **expected: Any) -> invariants.State:
         known: dict[str, Any] = {"foreign": self.foreign, "twins": self.twins}
         return invariants.check(self.redis, self.k.queue, **(known | expected))
 
     async def check_nothing_is_left(self) -> None:
-        await await_until(lambda: not _own_tasks(), 2.0, f"tasks end: {_own_tasks()}")
-        await await_until(lambda: not _own_threads(), 2.0, f"threads end: {_own_threads()}")
+        await await_until(lambda: not _own_tasks(), what=f"tasks end: {_own_tasks()}")
+        await await_until(lambda: not _own_threads(), what=f"threads end: {_own_threads()}")
 
     async def close(self) -> None:
         for app in self._apps:

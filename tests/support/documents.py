@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.processes import Process, processes
-from tests.support.wait import wait_until
+from tests.support.wait import WAIT_S, wait_until
 
 _BLOCK = re.compile(
     r"^```(?P<language>\w*)\n(?P<code>.*?)^```$|^<!-- setup\n(?P<setup>.*?)^-->$",
@@ -122,7 +122,7 @@ def _run(command: str, expected: list[str], folder: Path, env: dict[str, str], w
         env=env,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=WAIT_S,
         check=False,
     )
     assert ended.returncode == 0, f"{where}: {command}\n{ended.stdout}{ended.stderr}"
@@ -136,4 +136,4 @@ def _run_behind(process: Process, expected: list[str], where: str) -> None:
         assert process.alive(), f"{where}: {process.output}"
         return _matches(expected, process.output)
 
-    wait_until(shown, 20, f"{where} prints {expected}")
+    wait_until(shown, f"{where} prints {expected}")

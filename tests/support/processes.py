@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.support.wait import WAIT_S
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -47,16 +49,16 @@ class Process:
     def kill(self) -> None:
         """SIGKILL, and wait."""
         self.popen.kill()
-        self.popen.wait(10)
+        self.popen.wait(WAIT_S)
 
-    def end(self, timeout_s: float = 10) -> int:
+    def end(self) -> int:
         """SIGTERM, and give the exit code; SIGKILL when that does not help."""
         if self.alive():
             with contextlib.suppress(ProcessLookupError):
                 self.popen.send_signal(signal.SIGCONT)
                 self.popen.terminate()
         try:
-            return self.popen.wait(timeout_s)
+            return self.popen.wait(WAIT_S)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(

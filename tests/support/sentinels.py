@@ -18,12 +18,11 @@ from redis.retry import Retry
 from headrace.embedded import EmbeddedServer
 from headrace.embedded.server import _DIE_WITH_PARENT, HOST, free_port
 from tests.support.servers import engine_under_test, private_server
-from tests.support.wait import wait_until
+from tests.support.wait import WAIT_S, bound, wait_until
 
 T = TypeVar("T")
 
 SERVICE = "headrace"
-START_S = 30.0  # a change takes 3 s; a machine under load may take ten times that
 
 # A replica that connects is served at once, and not after 5 s in case there come others.
 _QUICK_REPLICATION = ("--repl-diskless-sync-delay", "0", "--repl-timeout", "10")
@@ -42,7 +41,11 @@ _QUICK_SENTINELS = {
 
 def _client(port: int) -> Redis:
     return Redis(
-        port=port, decode_responses=True, retry=Retry(NoBackoff(), 0), socket_timeout=5, protocol=2
+        port=port,
+        decode_responses=True,
+        retry=Retry(NoBackoff(), 0),
+        socket_timeout=bound(5),
+        protocol=2,
     )
 
 
@@ -84,7 +87,7 @@ class Sentinel:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        wait_until(self._hurried, START_S, f"Sentinel on {self.port} answers: {self.said()}")
+        wait_until(self._hurried, f"Sentinel on {self.port} answers: {self.said()}")
 
     def _hurried(self) -> bool:
         with suppress(redis.ConnectionError):
@@ -110,7 +113,7 @@ class Sentinel:
         """SIGKILL, and wait."""
         if self.process.poll() is None:
             self.process.kill()
-        self.process.wait(10)
+        self.process.wait(WAIT_S)
 
     def restart(self) -> None:
         """Start it again, on what it has written into its configuration."""
@@ -158,13 +161,12 @@ class SentinelGroup:
             return str(client.execute_command("ROLE")[0])
         return ""
 
-    def failover(self, timeout_s: float = START_S, *, coordinated: bool = False) -> EmbeddedServer:
+    def failover(self, *, coordinated: bool = False) -> EmbeddedServer:
         """Have the Sentinels change the primary, as an operator would; give the new one.
 
         The old one has been demoted when this returns, and follows the new one.
 
         Args:
-            timeout_s: how long each step may take, seconds.
             coordinated: the primary hands over when its replica has everything. Valkey >= 9.
         """
         old = self.primary
@@ -175,13 +177,13 @@ class SentinelGroup:
                 return bool(self.sentinels[0].ask(*words))
             return False
 
-        self._wait(asked, timeout_s, "a failover can begin")
-        new = self.await_new_primary(old, timeout_s)
-        self._wait(lambda: self.role(old) == "slave", timeout_s, "the old primary is demoted")
-        self.await_healthy(timeout_s)
+        self._wait(asked, "a failover can begin")
+        new = self.await_new_primary(old)
+        self._wait(lambda: self.role(old) == "slave", "the old primary is demoted")
+        self.await_healthy()
         return new
 
-    def await_new_primary(self, old: EmbeddedServer, timeout_s: float = START_S) -> EmbeddedServer:
+    def await_new_primary(self, old: EmbeddedServer) -> EmbeddedServer:
         """Wait until all Sentinels name another primary, and it takes itself for one."""
 
         def named() -> EmbeddedServer | None:
@@ -194,7 +196,7 @@ class SentinelGroup:
             agreed = ports == {new.port} and new is not old
             return new if agreed and self.role(new) == "master" else None
 
-        new = self._wait(named, timeout_s, "there is a new primary")
+        new = self._wait(named, "there is a new primary")
         assert new is not None
         return new
 
@@ -208,7 +210,7 @@ class SentinelGroup:
             server._args = _replica_args(server._args, primary.port)
         server.restart()
 
-    def await_healthy(self, timeout_s: float = START_S) -> None:
+    def await_healthy(self) -> None:
         """Wait until every server that runs follows the primary, and all Sentinels see it so."""
         running = [server for server in self.servers if server.running]
         alive = [sentinel for sentinel in self.sentinels if sentinel.process.poll() is None]
@@ -232,11 +234,11 @@ class SentinelGroup:
                 )
             return False
 
-        self._wait(healthy, timeout_s, "the group is whole")
+        self._wait(healthy, "the group is whole")
 
-    def _wait(self, predicate: Callable[[], T], timeout_s: float, what: str) -> T:
+    def _wait(self, predicate: Callable[[], T], what: str) -> T:
         try:
-            return wait_until(predicate, timeout_s, what)
+            return wait_until(predicate)
         except AssertionError as error:
             logs = "\n".join(sentinel.said() for sentinel in self.sentinels)
             raise AssertionError(f"{error}. What the Sentinels said last:\n{logs}") from None

@@ -1,38 +1,107 @@
-"""Wait for a condition, never for a duration."""
+"""The tests' one answer to time: wait for a condition, with bounds that fit the machine.
+
+A bound costs time only when a test fails, so each is generous, and none is tuned: all are multiplied
+by one factor, ``PATIENCE``, which is measured once when the tests start. HEADRACE_TEST_PATIENCE sets
+it instead: 1 for bounds as they are on a quiet machine, less to see failures sooner.
+
+What is claimed of durations is claimed by the simulation, which has a clock of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import linecache
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE_VARIABLE = "HEADRACE_TEST_PATIENCE"
 POLL_S = 0.005
 
+# At least so much more than on a quiet machine: others may come while the tests run. And at most so
+# much: a test that fails is to end.
+_LEAST, _MOST = 3.0, 15.0
+# What `_work` takes on a quiet machine with cores of 2.5 GHz.
+_REFERENCE_S = 0.05
 
-def wait_until(predicate: Callable[[], T], timeout_s: float = 10.0, what: str = "") -> T:
-    """Poll until the predicate gives something true, and give that; fail, saying ``what``."""
-    deadline = time.monotonic() + timeout_s
+
+def _work() -> int:
+    return sum(i * i % 7 for i in range(700_000))
+
+
+def _measure() -> float:
+    """Measure how much slower this machine is than the reference, by its speed and by its load."""
+    since = time.perf_counter()
+    _work()
+    slowness = (time.perf_counter() - since) / _REFERENCE_S
+    load = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return min(_MOST, _LEAST * max(1.0, slowness, load))
+
+
+PATIENCE = float(os.environ.get(PATIENCE_VARIABLE) or _measure())
+
+
+def bound(quiet_s: float) -> float:
+    """Return a bound for this machine, of one for a quiet machine; seconds."""
+    return quiet_s * PATIENCE
+
+
+WAIT_S = bound(20.0)
+"""How long anything that a test waits for may take: the longest takes 10 s on a quiet machine."""
+
+
+def wait_until(
+    predicate: Callable[[], T],
+    timeout_s: float | str | None = None,
+    what: str = "",
+    *,
+    within_s: float = WAIT_S,
+) -> T:
+    """Poll until the predicate returns something true, and return that.
+
+    Args:
+        predicate: the condition.
+        timeout_s: not used any more: all waits have the same bound.
+        what: what is waited for; by default the predicate's own source.
+        within_s: a longer bound, for what is long: see ``bound``.
+    """
+    what = what or _told(predicate, timeout_s)
+    deadline = time.monotonic() + within_s
     while not (value := predicate()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what or predicate}")
+            raise AssertionError(f"not within {within_s:.0f} s: {what}")
         time.sleep(POLL_S)
     return value
 
 
 async def await_until(
-    predicate: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, what: str = ""
+    predicate: Callable[[], T | Awaitable[T]],
+    timeout_s: float | str | None = None,
+    what: str = "",
+    *,
+    within_s: float = WAIT_S,
 ) -> T:
     """Do as ``wait_until`` does, without blocking the loop; the predicate may be async."""
-    deadline = time.monotonic() + timeout_s
+    what = what or _told(predicate, timeout_s)
+    deadline = time.monotonic() + within_s
     while True:
         answer = predicate()
         value: T = await answer if inspect.isawaitable(answer) else answer
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s:g} s: {what or predicate}")
+            raise AssertionError(f"not within {within_s:.0f} s: {what}")
         await asyncio.sleep(POLL_S)
+
+
+def _told(predicate: Callable[[], object], said: float | str | None) -> str:
+    if isinstance(said, str):
+        return said
+    code = getattr(predicate, "__code__", None)
+    if code is None:
+        return repr(predicate)
+    return linecache.getline(code.co_filename, code.co_firstlineno).strip() or repr(predicate)

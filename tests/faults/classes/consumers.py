@@ -128,7 +128,7 @@ def child_killed(bench: Bench) -> Verdict:
     bench.serve_redis()
     bench.sample()
     supervisor = bench.start(SupervisorRole, name=bench.name("v"), lease=bench.lease, suspects=True)
-    wait_until(lambda: bench.connected("v1-") >= 3, 60, "the children consume")
+    wait_until(lambda: bench.connected("v1-") >= 3, "the children consume")
     bench.producer(4_000, mix=(("nap", 2), ("work", 1)), batch=4, pause_s=0.07, seconds=(0.1, 0.6))
     while bench.producing():
         bench.pause(1.5, 3.5)

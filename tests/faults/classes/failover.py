@@ -64,7 +64,7 @@ class Group:
             bench.infrastructure.append(pid)
         hosts = ",".join(f"127.0.0.1:{port}" for port in self._ports)
         bench.url = f"redis+sentinel://{hosts}/{_SERVICE}/0"
-        wait_until(self._all_see_all, 30, "the Sentinels see the replica and each other")
+        wait_until(self._all_see_all, "the Sentinels see the replica and each other")
 
     def fail_over(self) -> None:
         """Kill the primary, wait for the other one to be promoted, and bring it back as a replica."""
@@ -74,7 +74,7 @@ class Group:
         self.primary.kill()
         self._bench.forgot()
         os.kill(self.replica.pid, signal.SIGCONT)
-        wait_until(lambda: self._named() == self.replica.port, 60, "the replica is promoted")
+        wait_until(lambda: self._named() == self.replica.port, "the replica is promoted")
         self._bench.healed()
         self.primary, self.replica = self.replica, self.primary
         self._bench.server = self.primary
@@ -94,7 +94,6 @@ class Group:
             redis.replicaof("127.0.0.1", primary.port)
             wait_until(
                 lambda: redis.info("replication").get("master_link_status") == "up",
-                60,
                 "the replica is in step",
             )
 

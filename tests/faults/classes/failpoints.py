@@ -123,7 +123,7 @@ class _Points:
         nursery, pids = self._bench.nursery, {*self.running, *self._late}
         for pid in pids:
             nursery.signal(pid, signal.SIGTERM)
-        wait_until(lambda: not pids & nursery.still_alive(), 60, "they end")
+        wait_until(lambda: not pids & nursery.still_alive(), "they end")
 
     def _count(self, cell: Cell) -> None:
         """Count a point that has failed, and those of the requests that travel with it."""

@@ -46,7 +46,7 @@ def _proxied(
             **options,
         )
     )
-    wait_until(control.exists, 30, "the proxy listens")
+    wait_until(control.exists, "the proxy listens")
     return f"redis://127.0.0.1:{port}/0", control
 
 
@@ -128,7 +128,7 @@ def _loading(bench: Bench) -> Iterator[EmbeddedServer]:
 
         loading = threading.Thread(target=load)
         loading.start()
-        wait_until(lambda: (info := probe(server.url)) is not None and info.loading, 10, "it loads")
+        wait_until(lambda: (info := probe(server.url)) is not None and info.loading, "it loads")
         try:
             yield server
         finally:

@@ -22,9 +22,9 @@ def _is_in_step(redis: Redis) -> bool:
 def _hand_over(main: EmbeddedServer, other: EmbeddedServer) -> None:
     """Make ``other`` the primary, without losing a write: FAILOVER waits until it is in step."""
     with Redis.from_url(main.url) as redis, Redis.from_url(other.url) as heir:
-        wait_until(lambda: _is_in_step(heir), 10, "the replica is in step")
+        wait_until(lambda: _is_in_step(heir), "the replica is in step")
         redis.execute_command("FAILOVER", "TO", "127.0.0.1", other.port)
-        wait_until(lambda: _is_in_step(redis), 10, "the roles have changed")
+        wait_until(lambda: _is_in_step(redis), "the roles have changed")
 
 
 @fault_class("roles change (READONLY, UNBLOCKED)", cost_s=60, short=0.1)

@@ -119,7 +119,7 @@ async def test_one_that_keeps_the_loop_to_itself_is_adopted_by_the_lease_keeper(
     @site.app.task
     async def hog(ctx: Context) -> None:
         claim = (site.k.claims, ctx.job_id)
-        wait_until(lambda: site.redis.hexists(*claim), 10)  # without giving the loop a chance
+        wait_until(lambda: site.redis.hexists(*claim))  # without giving the loop a chance
         adopted.append(site.redis.hget(*claim) or b"")
 
     # The keeper comes soon, and a busy machine does not let the bare item run out before.
@@ -154,9 +154,9 @@ async def test_an_answer_from_before_the_lease_keepers_adoption_leaves_no_lease_
 
     @site.app.task
     async def hog() -> None:
-        wait_until(lambda: loads() > before[0], 10)  # and the adoption, which came with it, is lost
+        wait_until(lambda: loads() > before[0])  # and the adoption, which came with it, is lost
         site.redis.lpush(site.k.processing, bare)  # as if somebody had moved an equal job
-        wait_until(lambda: site.redis.exists(site.k.claims), 10)
+        wait_until(lambda: site.redis.exists(site.k.claims))
 
     lease = LeasePolicy(lease_s=1.5, bare_lease_s=15)
     async with site.consumer(lease=lease) as running:
@@ -171,7 +171,7 @@ async def test_a_script_that_the_server_has_forgotten_is_no_hindrance(site: Site
 
     @site.app.task(max_attempts=1)
     async def hog(ctx: Context) -> None:
-        wait_until(lambda: site.redis.hexists(site.k.claims, ctx.job_id), 3)
+        wait_until(lambda: site.redis.hexists(site.k.claims, ctx.job_id))
         adopted.append(True)
 
     async with site.consumer() as running:  # its leases are extended every 5 s

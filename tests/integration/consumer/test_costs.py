@@ -176,9 +176,7 @@ async def test_an_idle_consumer_that_leads_asks_for_few_commands(site: Site, red
         await await_until(lambda: _calls(redis)["getex"] > 2, what="it leads")
         with billed(redis) as bill:
             turns = _calls(redis)["getex"] + 6
-            await await_until(
-                lambda: _calls(redis)["getex"] >= turns, 15, "six turns, one a second"
-            )
+            await await_until(lambda: _calls(redis)["getex"] >= turns, "six turns, one a second")
     # Five a second for the lead, and what it asks as a consumer, as below.
     assert bill.all_commands <= 6 * 5 + 10
     assert "evalsha" not in bill.commands

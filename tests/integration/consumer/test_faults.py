@@ -14,7 +14,6 @@ from redis import Redis
 from headrace import Backoff, Context, Headrace, ReplyLost, StoreError
 from headrace.embedded.server import free_port
 from headrace.keys import keys_of
-from headrace.policy import LeasePolicy
 from headrace.scripts import script
 from tests.support.consuming import QUICK, Site
 from tests.support.proxy import Fault, Proxy
@@ -180,14 +179,12 @@ class TestAnAnswerIsLost:
             finally:
                 ended.append(ctx.stop_reason)
 
-        # Long enough that a busy machine makes a new connection before the lease is given up.
-        lease = LeasePolicy(lease_s=3.0)
-        async with site.consumer(app, lease=lease):
+        async with site.consumer(app, lease=QUICK):
             job = await site.app.aenqueue("wait")
             await await_until(lambda: site.redis.zcard(site.k.leases))
             proxy.fail_next(fault, request("extend"))
             await await_until(lambda: proxy.failures == 1)
-            until = site.now_ms() + lease.lease_ms
+            until = site.now_ms() + QUICK.lease_ms
             await await_until(lambda: ended or site.state().leases[job.id] > until)
             go.set()
             await site.drained()
@@ -201,7 +198,10 @@ class TestAnAnswerIsLost:
         async with site.consumer(app, lease=QUICK) as running:
             await site.idle(running)
             await site.app.aenqueue("note", 1)
+            await await_until(lambda: site.redis.zcard(site.k.leases) == 1)
             await site.app.aenqueue("note", 2)
+            await await_until(lambda: len(runs) == 1)
+            site.leases_run_out("-")
             await site.drained()
             await site.idle(running)
         assert proxy.failures == 1
@@ -215,7 +215,7 @@ class TestAnAnswerIsLost:
         async with site.consumer(app) as running:
             await site.idle(running)
             await site.app.tasks["note"].options(priority=3).aenqueue(1)
-            await await_until(lambda: runs, 2.0)
+            await await_until(lambda: runs)
             await site.drained()
         assert proxy.failures == 1
 
@@ -264,17 +264,22 @@ class TestAnAnswerIsLost:
         parts = [b"BLMOVE", b"BLPOP", *map(request, ("adopt", "claim", "settle", "extend"))]
         faults: list[Fault] = ["cut", "swallow"]
         count = 0
-        async with site.consumer(app, lease=QUICK, concurrency=10):
+        async with site.consumer(app, lease=QUICK, concurrency=10) as running:
+
+            def half_ran() -> bool:
+                site.strays_run_out(running)
+                return len(runs) > count // 2
+
             while proxy.failures < 8:
                 if count % 10 == 0:
                     proxy.fail_next(chance.choice(faults), chance.choice(parts))
                 if chance.random() < 0.3:
                     site.push({"task": "note", "args": [count]})
-                    await await_until(lambda: len(runs) > count // 2)
+                    await await_until(half_ran)
                 else:
                     await site.app.aenqueue("note", count)
                 count += 1
-            await site.drained()
+            await site.drained(without_strays=[running])
         ran = Counter(n for n, _, _ in runs)
         assert ran.keys() == set(range(count))
         assert max(ran.values()) == 1  # nothing that ran was given to anybody else
@@ -309,7 +314,7 @@ class TestUnderLoad:
                     accepted.append(n)
                 except ReplyLost:
                     unsure.append(n)
-            await site.drained()
+            await site.drained(without_strays=[one, other])
             await site.idle(one, other)
         ran = Counter(n for n, _, _ in runs)
         assert set(accepted) <= ran.keys() <= {*accepted, *unsure}
@@ -392,7 +397,7 @@ class TestABug:
                 await site.idle(running)
                 monkeypatch.setattr(part, fails)
                 await long.aenqueue()
-                await running.ended(8)
+                await running.ended()
         monkeypatch.undo()
         await site.check_nothing_is_left()
 

@@ -16,7 +16,7 @@ from headrace.consumer import Consumer, ConsumerOptions, parse_queues
 from headrace.web import create_app
 from tests.support.consuming import QUICK, Site, a_store, ids_of
 from tests.support.processes import clean_environment, processes
-from tests.support.wait import await_until
+from tests.support.wait import WAIT_S, await_until
 
 BLOB = "x" * 20_000
 
@@ -115,10 +115,11 @@ class TestBoundedQueue:
         with processes(tmp_path) as start:
             for _ in range(2):
                 assert (
-                    await asyncio.to_thread(start(*produce, "pebble", env=env).popen.wait, 30) == 0
+                    await asyncio.to_thread(start(*produce, "pebble", env=env).popen.wait, WAIT_S)
+                    == 0
                 )
             refused = start(*produce, "pebble", env=env)
-            assert await asyncio.to_thread(refused.popen.wait, 30) not in (0, 2)
+            assert await asyncio.to_thread(refused.popen.wait, WAIT_S) not in (0, 2)
         assert "2 jobs waiting, which is its bound" in refused.output
         assert "Traceback" not in refused.output
         assert site.redis.llen(site.k.pending) == 2
@@ -159,17 +160,17 @@ class TestFullRedis:
         fill(site)
         assert refuses_writes(site)
         async with site.consumer(concurrency=4, lease=QUICK):
-            await site.drained(20)
+            await site.drained()
             assert refuses_writes(site)
             assert site.redis.exists(*(site.k.result(job.id) for job in jobs)) == len(jobs)
             assert len(site.letters()) == 10
             with pytest.raises(StoreFull, match="maxmemory"):
                 await good.aenqueue("refused")
             for job in jobs[:90]:  # what is there is given, although nobody may block for it
-                assert await job.aresult(timeout=5)
+                assert await job.aresult(timeout=WAIT_S)
             for job in jobs[90:]:
                 with pytest.raises(JobFailed, match="max_attempts"):
-                    await job.aresult(timeout=5)
+                    await job.aresult(timeout=WAIT_S)
             # Who begins now is known all the same, and so maintained.
             names = {name.decode() for name in site.redis.hkeys("headrace:consumers")}
             assert len(names) == 1
@@ -201,7 +202,7 @@ class TestFullRedis:
                 await store.run(op.enqueue(site.k, jobs, due="+700"))
             fill(site)
             assert refuses_writes(site)
-            await await_until(lambda: len(ran) == 3, 10, "they have run")
+            await await_until(lambda: len(ran) == 3, "they have run")
             await site.drained()
             assert refuses_writes(site)
             unfill(site)
@@ -221,7 +222,7 @@ class TestFullRedis:
             await store.run(op.claim(site.k, 10, lease_ms=300, consumer="lost", first=1))
         fill(site)
         async with site.consumer(lease=QUICK):
-            await site.drained(20)
+            await site.drained()
             assert refuses_writes(site)
             unfill(site)
         assert sorted(ran) == list(range(10))
@@ -258,7 +259,7 @@ class TestFullRedis:
         assert site.redis.llen(site.k.pending) == len(accepted) > 50
         async with site.consumer(concurrency=4):
             refused = await produce(range(400, 1_000))
-            await site.drained(30)
+            await site.drained()
             await note.aenqueue(1_000, BLOB)  # there is room again
             await await_until(lambda: 1_000 in ran)
             await site.drained()
@@ -294,7 +295,7 @@ class TestFullRedis:
         consumer = Consumer(
             site.app, ConsumerOptions(parse_queues("queue"), burst=True, concurrency=4)
         )
-        await asyncio.wait_for(consumer.run(), 30)
+        await asyncio.wait_for(consumer.run(), WAIT_S)
         assert refuses_writes(site)
         unfill(site)
         assert sorted(ran) == list(range(50))

@@ -232,7 +232,7 @@ class TestConsumer:
         await site.app.aenqueue_many(job.call(n) for n in range(200 + 50 + 40))
         async with site.consumer(concurrency=50):
             await await_until(lambda: len(begun) == 250)
-            await await_until(lambda: site.redis.llen(site.k.processing) == 50, 2.0)
+            await await_until(lambda: site.redis.llen(site.k.processing) == 50)
             until = site.now_ms() + 500  # ten looks at the clock
             await await_until(lambda: site.now_ms() > until)
             state = site.state()

@@ -330,11 +330,11 @@ class TestFull:
             site.redis.config_set("maxmemory", "0")
             site.redis.config_set("maxmemory", "1mb")
             await push_into_full(site, "late")
-            await await_until(lambda: "late" in ran, 5)
+            await await_until(lambda: "late" in ran)
             site.redis.config_set("maxmemory", "0")
             await await_until(lambda: site.redis.sismember("headrace:queues", "queue"))
             await note.aenqueue("welcome")
-            await await_until(lambda: "welcome" in ran, 5)
+            await await_until(lambda: "welcome" in ran)
             await site.idle(running, queues=1)
         assert "refused" not in ran
 

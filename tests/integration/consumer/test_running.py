@@ -14,7 +14,7 @@ import pytest
 from headrace import Context, Headrace, JobCancelled, JobFailed, NoResult, ResultTimeout
 from headrace.logs import current_job
 from tests.support.consuming import QUICK, Site
-from tests.support.wait import await_until, wait_until
+from tests.support.wait import WAIT_S, await_until, wait_until
 
 Define = Callable[..., Any]
 BOTH = pytest.mark.parametrize("kind", ["async", "sync"])
@@ -56,7 +56,7 @@ class Crowd:
 
     async def avisit(self) -> None:
         self.enter()
-        await await_until(self.open.is_set, 20)
+        await await_until(self.open.is_set)
         self.leave()
 
 
@@ -593,8 +593,8 @@ class TestResults:
         task = define(site.app, kind, lambda *args: {"got": args}, result_ttl=60)
         async with site.consumer():
             job = await task.aenqueue(1, "two", None)
-            assert await job.aresult(timeout=5) == {"got": [1, "two", None]}
-            assert await job.aresult(timeout=5) == {"got": [1, "two", None]}  # it stays
+            assert await job.aresult(timeout=WAIT_S) == {"got": [1, "two", None]}
+            assert await job.aresult(timeout=WAIT_S) == {"got": [1, "two", None]}  # it stays
             assert await job.astatus() == "done"
         assert 0 < site.redis.ttl(site.k.result(job.id)) <= 60
 
@@ -603,7 +603,7 @@ class TestResults:
         def nothing() -> None: ...
 
         async with site.consumer():
-            assert await (await nothing.aenqueue()).aresult(timeout=5) is None
+            assert await (await nothing.aenqueue()).aresult(timeout=WAIT_S) is None
 
     async def test_a_failure_is_raised_with_its_reason(self, site: Site) -> None:
         @site.app.task(result_ttl=60, max_attempts=1)
@@ -613,7 +613,7 @@ class TestResults:
         async with site.consumer():
             job = await fails.aenqueue()
             with pytest.raises(JobFailed, match="max_attempts.*ValueError: no good") as failure:
-                await job.aresult(timeout=5)
+                await job.aresult(timeout=WAIT_S)
             assert await job.astatus() == "dead"
         assert (failure.value.reason, failure.value.error_type) == ("max_attempts", "ValueError")
         assert 'raise ValueError("no good")' in failure.value.traceback
@@ -656,7 +656,7 @@ class TestResults:
             with pytest.raises(TimeoutError):
                 await job.aresult(timeout=0.05)
             crowd.open.set()
-            assert await job.aresult(timeout=5) == "late"
+            assert await job.aresult(timeout=WAIT_S) == "late"
 
     async def test_a_waiter_may_be_cancelled(self, site: Site) -> None:
         with pytest.raises(TimeoutError):
@@ -673,7 +673,7 @@ class TestResults:
             await site.drained()
             assert not site.redis.exists(site.k.result(job.id))
             wanted = await quiet.options(result_ttl=60).aenqueue()  # this one is asked to
-            assert await wanted.aresult(timeout=5) is None
+            assert await wanted.aresult(timeout=WAIT_S) is None
 
     @pytest.mark.parametrize(
         "value",
@@ -690,7 +690,7 @@ class TestResults:
         async with site.consumer():
             job = await strange.aenqueue()
             with pytest.raises(NoResult, match=type(value).__name__):
-                await job.aresult(timeout=5)
+                await job.aresult(timeout=WAIT_S)
         assert site.counters()["done"] == 1
 
     async def test_a_waiting_job_that_is_cancelled_says_so_and_does_not_run(
@@ -709,7 +709,7 @@ class TestResults:
         async with site.consumer():
             for job in jobs:
                 with pytest.raises(JobCancelled):
-                    await job.aresult(timeout=5)
+                    await job.aresult(timeout=WAIT_S)
                 assert await job.astatus() == "cancelled"
                 assert not await job.acancel()
         assert not ran
@@ -727,7 +727,7 @@ class TestResults:
             await started.wait()
             assert await job.acancel()
             with pytest.raises(JobCancelled):
-                await job.aresult(timeout=5)
+                await job.aresult(timeout=WAIT_S)
         assert site.counters()["cancel"] == 1
 
     async def test_a_running_sync_job_that_is_cancelled_is_told(self, site: Site) -> None:
@@ -745,7 +745,7 @@ class TestResults:
             await started.wait()
             assert await job.acancel()
             with pytest.raises(JobCancelled):
-                await job.aresult(timeout=5)
+                await job.aresult(timeout=WAIT_S)
         assert site.counters()["cancel"] == 1
 
     @pytest.mark.parametrize("ttl", ["1e300", "-5", "0", "1e-9", "99999999999999999999"])
@@ -762,7 +762,7 @@ class TestResults:
             job = f'{{"task":"note","args":["strange"],"result_ttl":{ttl}}}'.encode()
             site.push(job)
             good = await note.aenqueue("good")
-            assert await good.aresult(timeout=5) == "good"
+            assert await good.aresult(timeout=WAIT_S) == "good"
             await site.drained()
         assert sorted(ran) == ["good", "strange"]
         assert site.counters()["done"] == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -13,9 +12,9 @@ import pytest
 from headrace import Backoff, Context, Headrace
 from headrace.embedded import EmbeddedServer
 from headrace.embedded.server import free_port
-from tests.support.consuming import Site, consuming
+from tests.support.consuming import LONG_S, Site, claim_ahead, consuming
 from tests.support.proxy import proxied
-from tests.support.wait import await_until, wait_until
+from tests.support.wait import WAIT_S, await_until, wait_until
 
 BOTH = pytest.mark.parametrize("kind", ["async", "sync"])
 
@@ -35,7 +34,7 @@ class TestFinishing:
 
         def body(n: int) -> None:
             begun.append(n)
-            assert go.wait(20)
+            assert go.wait(WAIT_S)
 
         async def abody(n: int) -> None:
             begun.append(n)
@@ -56,8 +55,9 @@ class TestFinishing:
         assert site.counters() == {"enqueued": 5, "done": 2}
 
     async def test_jobs_claimed_ahead_go_back_to_the_front_uncharged_and_in_order(
-        self, site: Site
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        claim_ahead(monkeypatch)
         released: list[int] = []
 
         @site.app.task
@@ -78,7 +78,11 @@ class TestFinishing:
         assert not any("attempt" in job or "crashes" in job for job in jobs)
         assert site.counters()["done"] == 151
 
-    async def test_what_is_given_back_keeps_its_priority(self, site: Site) -> None:
+    async def test_what_is_given_back_keeps_its_priority(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        claim_ahead(monkeypatch)
+
         @site.app.task
         async def note(n: int) -> None:
             if n == 50:
@@ -120,7 +124,7 @@ class TestFinishing:
         site.push({"task": "note"})
         async with site.consumer() as running:
             running.stop()
-            await running.ended(5)
+            await running.ended()
         assert len(site.state().pending) == 1
 
 
@@ -141,7 +145,7 @@ class TestGrace:
             await site.app.aenqueue("long")
             await await_until(lambda: said)
             running.stop()
-            await running.ended(5)
+            await running.ended()
         assert said == ["begun", "shutdown"]
         [job] = waiting(site)
         assert (job["delivery"], "attempt" in job, "crashes" in job) == (1, False, False)
@@ -162,7 +166,7 @@ class TestGrace:
             await tidy.aenqueue()
             await await_until(lambda: begun)
             running.stop()
-            await running.ended(5)
+            await running.ended()
         assert site.counters() == {"enqueued": 1, "done": 1}
 
     async def test_a_sync_job_that_asks_ends_itself_and_is_given_back(self, site: Site) -> None:
@@ -178,7 +182,7 @@ class TestGrace:
             await site.app.aenqueue("polite")
             await await_until(lambda: begun)
             running.stop()
-            await running.ended(5)
+            await running.ended()
         assert site.counters() == {"enqueued": 1, "release": 1}
 
     async def test_a_sync_job_that_hangs_is_given_back_and_its_late_end_changes_nothing(
@@ -190,13 +194,13 @@ class TestGrace:
         @site.app.task
         def hangs() -> None:
             begun.append(1)
-            assert go.wait(20)
+            assert go.wait(WAIT_S)
 
         async with site.consumer(grace_s=0.1, check=False) as running:
             await hangs.aenqueue()
             await await_until(lambda: begun)
             running.stop()
-            await running.ended(5)
+            await running.ended()
         before = site.check()
         assert [job["delivery"] for job in waiting(site)] == [1]
         go.set()
@@ -210,20 +214,20 @@ class TestGrace:
         @site.app.task
         def hangs() -> None:
             begun.append(1)
-            assert go.wait(20)
+            assert go.wait(WAIT_S)
 
         @site.app.task
         async def long() -> None:
             begun.append(1)
             await asyncio.sleep(60)
 
-        async with site.consumer(check=False) as running:
+        async with site.consumer(check=False, grace_s=LONG_S) as running:
             await hangs.aenqueue()
             await long.aenqueue()
             await await_until(lambda: len(begun) == 2)
             running.stop()
             running.stop()
-            await running.ended(2.0)
+            await running.ended()
         go.set()
         await site.check_nothing_is_left()
         state = site.check()
@@ -244,14 +248,15 @@ class TestGrace:
                 except asyncio.CancelledError:
                     continue
 
-        async with site.consumer(check=False) as running:
+        async with site.consumer(check=False, grace_s=LONG_S) as running:
             await stubborn.aenqueue()
             await await_until(lambda: begun)
-            since = time.monotonic()
-            while not running.task.done():
+
+            def stopped() -> bool:
                 running.stop()
-                await asyncio.sleep(0.02)
-                assert time.monotonic() - since < 4.0
+                return running.task.done()
+
+            await await_until(stopped)
         assert len(waiting(site)) == 1
         site.redis.set("go", 1)
         await site.check_nothing_is_left()
@@ -283,12 +288,8 @@ class TestRedisAway:
                 await await_until(lambda: begun)
                 await await_until(lambda: own_site.redis.zcard(own_site.k.leases))
             own_server.kill()
-            since = time.monotonic()
             running.stop()
             await running.ended()
-            took_s = time.monotonic() - since
-        # grace and flush, and the pauses between the last tries
-        assert took_s < (0.2 + 0.5 + 2.5 if what == "busy" else 2.5)
         await own_site.check_nothing_is_left()
         assert ("is not told" in caplog.text) == (what == "busy")
         await asyncio.to_thread(own_server.restart)
@@ -299,10 +300,8 @@ class TestRedisAway:
         app = Headrace(f"redis://127.0.0.1:{free_port()}/0")
         async with consuming(app) as running:
             await await_until(lambda: running.consumer._patience._failures)
-            since = time.monotonic()
             running.stop()
-            await running.ended(5)
-            assert time.monotonic() - since < 3.0
+            await running.ended()
 
 
 class TestNothingIsLost:
@@ -372,7 +371,7 @@ class TestBurst:
 
     async def test_it_ends_at_once_on_an_empty_queue(self, site: Site) -> None:
         async with site.consumer(burst=True) as running:
-            await running.ended(5)
+            await running.ended()
 
     async def test_it_takes_all_queues_and_every_priority(self, site: Site) -> None:
         ran: list[int] = []
@@ -385,7 +384,7 @@ class TestBurst:
         for n, place in enumerate(places):
             await note.options(**place).aenqueue(n)
         async with site.consumer(burst=True, queues="queue,other") as running:
-            await running.ended(5)
+            await running.ended()
         assert sorted(ran) == [0, 1, 2, 3]
 
     async def test_it_does_not_wait_for_what_is_delayed_or_paused(self, site: Site) -> None:
@@ -396,7 +395,7 @@ class TestBurst:
         await fails.aenqueue()
         await fails.options(delay=60).aenqueue()
         async with site.consumer(burst=True) as running:
-            await running.ended(5)
+            await running.ended()
         assert len(site.state().delayed) == 2
 
     async def test_jobs_that_jobs_enqueue_are_run_too(self, site: Site) -> None:
