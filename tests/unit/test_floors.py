@@ -24,7 +24,7 @@ FLOORS = (
     *("options", "context", "operations", "flows", "store", "embedded", "policy", "logs"),
     *("producer", "job", "task", "app", "presence", "maintenance"),
     "__init__",
-    *("consumer", "doctor", "web", "demo", "cli", "__main__"),
+    *("consumer", "supervisor", "doctor", "web", "demo", "cli", "__main__"),
 )
 
 KEY = r"(?s).*(:(processing|dlq|delayed|priority|leases|claims|nudge|stats|meta|cancelled|result|unique)\b|\bheadrace:(?! )).*"
@@ -45,7 +45,7 @@ FUNCTION_LINES = 45  # with its signature, without its docstring
 SCRIPT_LINES = 80
 # The aim is 2,800. Until it is met, this keeps the core from growing further.
 CORE_LINES = 5_815  # of code: no blank lines, comments and docstrings; Python and Lua
-NOT_CORE = ("web", "cli", "demo", "embedded", "doctor")
+NOT_CORE = ("web", "cli", "demo", "embedded", "doctor", "supervisor")
 
 
 def lines_of(node: ast.stmt) -> range:

@@ -126,8 +126,10 @@ def consume(
         name=name,
     )
     if workers > 1:
+        from headrace.supervisor import supervise
+
         program = partial(_one_of_several, app, url, log_level, log_format)
-        return consumer.supervise(program, options, workers, application.redis_url.url)
+        return supervise(program, options, workers, application.redis_url.url)
     return _run(application, app, options)
 
 

@@ -1,9 +1,8 @@
-"""The consumer: ``run`` one in this process, or ``supervise`` several."""
+"""The consumer: ``run`` one in this process."""
 
 from headrace.consumer.consumer import Consumer, default_concurrency
 from headrace.consumer.options import ConsumerOptions, QueueWeight, parse_queues
 from headrace.consumer.program import run
-from headrace.consumer.supervisor import supervise
 
 __all__ = [
     "Consumer",
@@ -12,5 +11,4 @@ __all__ = [
     "default_concurrency",
     "parse_queues",
     "run",
-    "supervise",
 ]

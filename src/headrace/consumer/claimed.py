@@ -37,7 +37,7 @@ class Claimed:
         leased_until: until when nobody else gets it, by this process' monotonic clock.
         owned: Redis knows it as ours. A job that came by a blocking move is not, until it is adopted.
         begun: it was let run before Redis had said that it is ours.
-        kept: the lease keeper has adopted it, meanwhile.
+        kept: the lease keeper has adopted it, meanwhile, or may have.
         flaw: why it cannot be run, or None.
         problem: what reading it raised.
         call: what to call, when it has no flaw.

@@ -21,6 +21,7 @@ from typing import Final
 from headrace import operations as op
 from headrace.app import Headrace
 from headrace.clock import monotonic
+from headrace.consumer import report
 from headrace.consumer.feed import Feed
 from headrace.consumer.holdings import Holdings
 from headrace.consumer.in_hand import JobsInHand
@@ -66,6 +67,9 @@ class Consumer:
         self._drained = False  # it did so while nothing was in hand that could have added work
         self._hints = 0  # how often something did: also while a claim was under way
         self._grace_until: float | None = None  # set when it is stopped
+        self._stops = 0
+        self._counts = (0, 0)  # of jobs that had finished and were given back when it was stopped
+        self._grace_told = False  # that it is over
         self._failure: BaseException | None = None
         self._begun = False
         self._wake = asyncio.Event()
@@ -97,17 +101,21 @@ class Consumer:
             await asyncio.gather(*background, return_exceptions=True)
             self._jobs.close()
             await self._store.close()
+        finished, given_back = self._jobs.finished, self._jobs.given_back
+        report.over(finished, finished - self._counts[0], given_back - self._counts[1])
         if self._failure is not None:
             raise self._failure
 
     def stop(self) -> None:
         """Claim nothing more and end within the grace period; a second call ends at once."""
+        self._stops += 1
         if self._grace_until is not None:
             self._grace_until = min(self._grace_until, monotonic())
         else:
             self._grace_until = monotonic() + self._options.grace_s
-            log.info("stopping; %d jobs are running", len(self._slots.running))
+            report.stopping(len(self._slots.running), self._options.grace_s)
             if self._begun:
+                self._counts = (self._jobs.finished, self._jobs.given_back)
                 self._jobs.closing = True
                 self._jobs.give_back_ready()
                 self._intake.end()
@@ -141,6 +149,7 @@ class Consumer:
             self._holdings,
             stop=self._jobs.stop,
             lose=self._jobs.lose,
+            release=self._jobs.release,
             failed=lambda error: loop.call_soon_threadsafe(self._fail, error),
         )
         self._maintenance = Maintenance(self._store, self.name, lease)
@@ -252,6 +261,9 @@ class Consumer:
             self._jobs.look_at_the_clock(again=again)
             if self._grace_until is not None:
                 if now > self._grace_until:
+                    if self._slots.running and not self._grace_told:
+                        self._grace_told = True
+                        report.grace_over(len(self._slots.running), early=self._stops > 1)
                     self._jobs.end_grace(at_once=now > self._grace_until + _CANCEL_AGAIN_S)
                 self._wake.set()
 

@@ -58,6 +58,7 @@ class JobsInHand:
         self.adoptions: dict[Claimed, None] = {}  # in order: the feed has to send them
         self._untold: dict[Claimed, Outcome] = {}  # they ended before Redis said that they are ours
         self.closing = False
+        self.finished = self.given_back = 0
 
     @property
     def anything_to_send(self) -> bool:
@@ -226,6 +227,10 @@ class JobsInHand:
         self._settle(claimed, outcome)
 
     def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
+        if outcome.verb == "release":
+            self.given_back += 1
+        else:
+            self.finished += 1
         if claimed.owned:
             self.outbox.add(claimed, outcome)
         else:
@@ -248,6 +253,15 @@ class JobsInHand:
         self.stop(claimed, "lost")
         self._call(self._disown, claimed)
 
+    def release(self, claimed: Claimed, job_id: str) -> None:
+        """Give back a lease that came after its job had ended or was given up. Safe from any thread."""
+        self._call(self._release, claimed, job_id)
+
+    def _release(self, claimed: Claimed, job_id: str) -> None:
+        # In the outbox it comes after the job's own outcome, and changes nothing if that was in time.
+        self.outbox.add(claimed, Outcome(job_id, claimed.number, "release"))
+        self._changed()
+
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         # When the loop is closed, the process ends.
         with contextlib.suppress(RuntimeError):
@@ -269,6 +283,8 @@ class JobsInHand:
         self._holdings.remove(claimed)
         self._slots.waiting.discard(claimed)
         self._untold.pop(claimed, None)
+        if claimed.kept:  # since the loop was told that it is not ours: see the lease keeper
+            self._release(claimed, claimed.head.id)
         self._left(claimed)
 
     def _left(self, claimed: Claimed) -> None:

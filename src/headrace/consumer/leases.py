@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Stop = Callable[[Claimed, StopReason], None]
 Lose = Callable[[Claimed], None]
+Release = Callable[[Claimed, str], None]
 Failed = Callable[[BaseException], object]
 
 
@@ -40,6 +41,7 @@ class LeaseKeeper(threading.Thread):
         holdings: what the consumer holds.
         stop: tells a job, from this thread, that it should end.
         lose: gives a job up, from this thread, that is another consumer's now.
+        release: gives a lease back, from this thread, that came after its job had ended: under this id.
         failed: told, from this thread, of what ended it before it was closed.
     """
 
@@ -52,6 +54,7 @@ class LeaseKeeper(threading.Thread):
         *,
         stop: Stop,
         lose: Lose,
+        release: Release,
         failed: Failed,
     ) -> None:
         super().__init__(name="headrace-leases", daemon=True)
@@ -61,6 +64,7 @@ class LeaseKeeper(threading.Thread):
         self._holdings = holdings
         self._stop = stop
         self._lose = lose
+        self._release = release
         self._failed = failed
         self._closing = threading.Event()
 
@@ -68,9 +72,12 @@ class LeaseKeeper(threading.Thread):
         """Extend until closed; after a failure again soon."""
         every_s = self._policy.extend_every_s
         pause_s = every_s
+        waits_since = monotonic()
         try:
             while not self._closing.wait(pause_s):
+                self._look_back(monotonic() - waits_since)
                 pause_s = every_s if self.extend_all() else every_s / 5
+                waits_since = monotonic()
         except Exception as error:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the consumer has left
                 self._failed(error)
@@ -80,6 +87,17 @@ class LeaseKeeper(threading.Thread):
     def close(self) -> None:
         """End the thread; it answers within one request."""
         self._closing.set()
+
+    def _look_back(self, waited_s: float) -> None:
+        """Tell when this thread could not run for longer than a lease lasts."""
+        if waited_s > self._policy.lease_s:
+            log.warning(
+                "no lease could be extended for %.1f s, longer than a lease lasts (%g s): jobs may "
+                "run twice. Either this process stood still, or a call of C code kept Python's "
+                "global lock (GIL) for so long: give it a process of its own",
+                waited_s,
+                self._policy.lease_s,
+            )
 
     def extend_all(self) -> bool:
         """Extend every lease once; answers whether Redis did so."""
@@ -118,15 +136,21 @@ class LeaseKeeper(threading.Thread):
         ran_s = monotonic() - claimed.started if claimed.started else 0.0
         if claimed.owned or claimed.abandoned or ran_s < self._policy.extend_every_s / 2:
             return True  # or the loop does so
+        queue, job_id = claimed.k.queue, claimed.head.id
         until = monotonic() + self._policy.lease_s
         request = adoption(claimed, self._consumer, self._policy, begun=True)
+        error: StoreError | None = None
         try:
             if self._store.run(request) == "ok":
                 claimed.kept, claimed.leased_until = True, until
-        except StoreError as error:
-            self._failed_to_extend(claimed.k.queue, error)
-            return False
-        return True
+        except StoreError as failure:
+            error, claimed.kept = failure, claimed.kept or failure.may_have_happened
+            self._failed_to_extend(queue, failure)
+        # Set before this look; the loop gives a job up before it looks at `kept`. So one of the two
+        # sees the other, and what the loop did meanwhile leaves no lease to nobody.
+        if claimed.kept and self._holdings.get(queue, job_id) is not claimed:
+            self._release(claimed, job_id)
+        return error is None
 
     def _failed_to_extend(self, queue: str, error: StoreError) -> None:
         log.warning("leases of queue %s were not extended: %s", queue, error)

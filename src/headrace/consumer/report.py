@@ -58,7 +58,7 @@ def stopped(claimed: Claimed, reason: StopReason) -> None:
         "timeout": "ran out of time",
         "lost": "lost its lease: another consumer may run it too",
         "cancelled": "is cancelled",
-        "shutdown": "is given back: the grace period is over",
+        "shutdown": "is told to end and is given back: the consumer ends",
     }[reason]
     log.warning("%s", text, extra=_fields(claimed))
 
@@ -108,4 +108,33 @@ def _fields(claimed: Claimed) -> dict[str, object]:
         queue=claimed.k.queue,
         task=call.task if call is not None else "-",
         attempt=claimed.head.attempt + 1,
+    )
+
+
+def stopping(running: int, grace_s: float) -> None:
+    """Tell that nothing more is claimed, and what a second signal does."""
+    if running:
+        log.info(
+            "stopping: %d running jobs have %g s to end; a second signal, as by Ctrl-C, gives them "
+            "back at once",
+            running,
+            grace_s,
+        )
+    else:
+        log.info("stopping: no job is running")
+
+
+def grace_over(running: int, *, early: bool) -> None:
+    """Tell that what still runs is given back; ``early``: it was told so a second time."""
+    why = "told again to end" if early else "the grace period is over"
+    log.warning("%s: the %d jobs that still run are given back", why, running)
+
+
+def over(finished: int, since: int, given_back: int) -> None:
+    """Tell what a consumer has done; ``since`` and ``given_back``: since it was told to end."""
+    log.info(
+        "ended: %d jobs finished, %d of them since it was told to end; %d given back since",
+        finished,
+        since,
+        given_back,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import signal
 import threading
@@ -424,3 +425,16 @@ class TestSickRedis:
         assert [ctx.delivery for ctx in runs.begun] == ([0, 1] if kind == "async" else [0])
         assert [ctx.attempt for ctx in runs.begun] == ([1, 1] if kind == "async" else [1])
         assert job.id not in ids_of(site.state().dead)
+
+
+async def test_a_c_call_that_keeps_the_interpreter_longer_than_a_lease_is_told(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    @site.app.task
+    def hold() -> None:
+        # Called so, C code keeps Python's global lock; `ctypes.CDLL` gives it away.
+        ctypes.PyDLL(None).usleep(round(2 * QUICK.lease_s * 1_000_000))
+
+    async with site.consumer(lease=QUICK, check=False):
+        await hold.aenqueue()
+        await await_until(lambda: "no lease could be extended for" in caplog.text)

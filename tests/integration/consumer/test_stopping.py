@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -449,3 +450,59 @@ class TestMaxJobs:
         reasons = sorted(letter["error"]["reason"] for letter in site.letters())
         assert reasons == ["malformed", "max_attempts", "max_attempts"]
         assert len(waiting(site)) == 1
+
+
+class TestWhatItSays:
+    """The log says what a second signal does, when the grace is over, and what came of it all."""
+
+    @pytest.fixture
+    def said(self, caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
+        caplog.set_level("INFO", "headrace.consumer")
+
+        def said() -> list[str]:
+            return [r.getMessage() for r in caplog.records if r.name == "headrace.consumer"]
+
+        return said
+
+    async def stopped(self, site: Site, grace_s: float, *, twice: bool) -> None:
+        begun: list[int] = []
+
+        @site.app.task
+        async def wait(n: int) -> None:
+            begun.append(n)
+            if n:
+                await asyncio.Event().wait()
+
+        async with site.consumer(grace_s=grace_s) as running:
+            await site.app.aenqueue_many(wait.call(n) for n in range(3))
+            await await_until(lambda: len(begun) == 3 and site.counters().get("done") == 1)
+            running.stop()
+            if twice:
+                running.stop()
+            await running.ended()
+
+    async def test_at_the_end_of_the_grace(self, site: Site, said: Callable[[], list[str]]) -> None:
+        await self.stopped(site, 0.1, twice=False)
+        lines = said()
+        assert (
+            "stopping: 2 running jobs have 0.1 s to end; a second signal, as by Ctrl-C, gives them "
+            "back at once" in lines
+        )
+        assert "the grace period is over: the 2 jobs that still run are given back" in lines
+        assert lines[-1] == (
+            "ended: 1 jobs finished, 0 of them since it was told to end; 2 given back since"
+        )
+
+    async def test_at_a_second_signal(self, site: Site, said: Callable[[], list[str]]) -> None:
+        await self.stopped(site, 600, twice=True)
+        lines = said()
+        assert "told again to end: the 2 jobs that still run are given back" in lines
+        assert not any("the grace period is over" in line for line in lines)
+
+    async def test_when_nothing_runs(self, site: Site, said: Callable[[], list[str]]) -> None:
+        async with site.consumer() as running:
+            await site.idle(running)
+        assert "stopping: no job is running" in said()
+        assert said()[-1] == (
+            "ended: 0 jobs finished, 0 of them since it was told to end; 0 given back since"
+        )
