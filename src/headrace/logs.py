@@ -25,12 +25,22 @@ current_job: ContextVar[Context | None] = ContextVar("current_job", default=None
 """The job that runs here: set by the consumer, each in a context of its own."""
 
 # Control characters, line ends beyond ASCII, and those that turn the direction of writing.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def one_line(text: str) -> str:
     r"""Give the text with its control characters escaped (a line end becomes ``\n``)."""
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    # ascii() and not a codec: one is a module, which a process without a free descriptor can't import.
+    return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
+
+
+def json_on_terminal(text: str) -> str:
+    r"""Give JSON with its control characters escaped as JSON does it (``\u009b``), lines kept."""
+    return _CONTROL.sub(
+        lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text
+    )
 
 
 def job_fields(job_id: str, queue: str, task: str, attempt: int) -> dict[str, Any]:

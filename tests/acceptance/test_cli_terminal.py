@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import pty
 import re
@@ -177,3 +178,16 @@ def test_purge_deletes_what_it_asked_about_and_no_more(
     assert terminal.end() == 0
     assert "2 dead letters purged" in terminal.text
     assert redis.lrange("queue:dlq", 0, -1) == [b"three"]
+
+
+def test_json_on_a_terminal_holds_no_command_to_it_and_says_the_same(
+    on_terminal: OnTerminal, redis: Redis
+) -> None:
+    message = "\x9b31m\u202egnp.exe\u2066\x7f"
+    letter = {"id": "x", "task": "a", "error": {"reason": "rejected", "message": message}}
+    redis.lpush("queue:dlq", json.dumps(letter, ensure_ascii=False))
+    terminal = on_terminal("dlq", "list", "--json")
+    assert terminal.end() == 0
+    assert not set(message) & set("\x9b\u202e\u2066\x7f") & set(terminal.shown)
+    (shown,) = json.loads(terminal.shown)
+    assert message in shown.values()

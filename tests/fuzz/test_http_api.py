@@ -26,7 +26,7 @@ from headrace.embedded.server import free_port
 from headrace.keys import QUEUES, is_name, keys_of
 from headrace.options import JobOptions
 from headrace.store import AsyncStore
-from headrace.web import create_app
+from headrace.web.application import create_site
 from headrace.web.api import Api
 from headrace.web.openapi import PREFIX, document
 from headrace.web.shapes import JOB_ID, QUEUE_NAME
@@ -111,7 +111,7 @@ class TestTheDocument:
         assert answer.json() == DOCUMENT
 
     def test_has_every_route_and_no_other(self) -> None:
-        app = create_app(Headrace(NOBODY), AsyncStore(NOBODY))
+        app = create_site(Headrace(NOBODY), AsyncStore(NOBODY), watch=None, leads=bool)
         routes = {
             (route.path.replace(":rest", ""), method)
             for route in app.routes

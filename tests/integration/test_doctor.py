@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -603,3 +604,23 @@ def test_a_failed_save_stops_a_server_that_saves(ward: Ward) -> None:
     )
     (finding,) = [f for f in server_checks.judge(facts) if f.code == "save_failed"]
     assert finding.severity == "problem"
+
+
+def test_no_advice_is_a_trap_when_it_is_pasted_into_a_shell(ward: Ward) -> None:
+    name = "q;touch$IFS/tmp/pwned"
+    k = keys_of(name)
+    ward.enqueue(queue=name)
+    ward.store.run(op.pause(k, paused=True))
+    ward.redis.lpush(k.dead, "{}")
+    ward.redis.lpush("stray$(id)", '{"task":"t"}')
+    commands = [
+        one.todo
+        for one in ward.examine().findings
+        if one.todo.startswith("headrace ") and "$" in one.todo
+    ]
+    assert len(commands) >= 4
+    for one in commands:
+        words = shlex.split(one.partition(", ")[0])
+        assert any(name in word or "stray$(id)" in word for word in words), one
+    explained = doctor.explain(ward.store.follow(doctor.look_for(name, "x", most=10)), QUICK)
+    assert explained is not None

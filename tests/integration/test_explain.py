@@ -239,7 +239,7 @@ async def test_a_claim_that_does_not_fit_sends_to_the_doctor(clinic: Clinic) -> 
     await clinic.enqueue()
     (job_id,) = await clinic.claim()
     clinic.redis.zrem(K.leases, job_id)
-    assert "headrace doctor queue --repair" in await clinic.says(job_id)
+    assert "headrace doctor --repair queue" in await clinic.says(job_id)
     clinic.redis.delete(K.processing)
     assert "a plain LREM took them" in await clinic.says(job_id)
 

@@ -20,6 +20,7 @@ from headrace.keys import QUEUES, Keys, keys_of
 from headrace.store import AsyncStore
 from headrace.web import create_app
 from headrace.web.api import MAX_BODY
+from headrace.web.reader import Reader
 from headrace.web.shapes import MAX_JOBS
 
 K = keys_of("queue")
@@ -404,7 +405,7 @@ class TestJobs:
         (job,) = (await api.get("/api/queues/queue/jobs?place=dead")).json()["jobs"]
         message = job["error"].pop("message")
         assert message.startswith("nono")
-        assert len(message) == 200
+        assert len(message) == 201
         assert job["error"] == {"reason": "max_attempts", "type": "ValueError", "failed_at_ms": 1}
 
     @pytest.mark.parametrize(
@@ -443,14 +444,37 @@ class TestJobs:
 
     @pytest.mark.parametrize(
         "asks",
-        ["place=done", "limit=0", "limit=101", "limit=x", "limit=1e9", f"limit={'9' * 5_000}"],
+        [
+            "place=done",
+            "limit=0",
+            "limit=101",
+            "limit=x",
+            "limit=1e9",
+            "limit=%D9%A3",
+            f"limit={'9' * 5_000}",
+            f"limit={'0' * 5_000}",
+            "limit=0000000010000000",
+        ],
     )
     async def test_a_question_without_meaning_is_400(
         self, api: httpx.AsyncClient, asks: str
     ) -> None:
         answer = await api.get(f"/api/queues/queue/jobs?{asks}")
         assert answer.status_code == 400
-        assert error_of(answer).startswith(asks[:7])
+        assert error_of(answer).startswith(asks[:6])
+
+    async def test_texts_of_any_length_are_shown_cut(
+        self, api: httpx.AsyncClient, redis: Redis
+    ) -> None:
+        long = "n" * 1_000_000
+        error = {"reason": long, "type": long, "message": long, "failed_at": 1}
+        redis.lpush("queue:dlq", json.dumps({"id": "x", "task": long, "error": error}))
+        redis.hset("queue:stats", long, 1)
+        answer = await api.get("/api/queues/queue/jobs?place=dead")
+        assert len(answer.content) < 2_000
+        (job,) = answer.json()["jobs"]
+        assert {len(job["task"]), len(job["error"]["reason"]), len(job["error"]["type"])} == {201}
+        assert len((await api.get("/api/queues/queue")).content) < 2_000
 
     async def test_a_jobs_state_is_told(
         self, api: httpx.AsyncClient, app: Headrace, store: AsyncStore
@@ -475,6 +499,23 @@ class TestJobs:
         answer = await api.get(path)
         assert answer.status_code == 400
         assert "cannot be a queue's name" in error_of(answer)
+
+
+async def test_what_nobody_foresaw_has_the_headers_of_every_answer(
+    app: Headrace, store: AsyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(_: Reader) -> list[str]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Reader, "names", fails)
+    transport = httpx.ASGITransport(create_app(app, store), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url=OURS) as api:
+        answer = await api.get("/api/queues/queue")
+    assert answer.status_code == 500
+    assert "its log says how" in error_of(answer)
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["cache-control"] == "no-store"
 
 
 class TestMetrics:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -168,3 +170,29 @@ def test_configured_again_it_replaces_its_own_handler_and_leaves_others() -> Non
 def test_a_level_that_is_none_is_refused_by_name() -> None:
     with pytest.raises(InvalidSetting, match=r"'loud' must be one of debug, info"):
         logs.configure("loud")
+
+
+def test_what_turns_the_direction_of_writing_is_escaped() -> None:
+    turning = "\u061c\u200e\u200f\u202e\u2066"
+    assert logs.one_line(f"a{turning}b\x9b\n") == r"a\u061c\u200e\u200f\u202e\u2066b\x9b\n"
+
+
+def test_a_line_is_escaped_though_no_descriptor_is_left_to_import_with() -> None:
+    """A process that ran out of descriptors must be able to say so: in a fresh one, as it starts."""
+    program = """
+import logging, os, resource
+from headrace import logs
+logs.configure("info")
+resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
+try:
+    while True:
+        os.open(os.devnull, os.O_RDONLY)
+except OSError as error:
+    logging.getLogger("a").error("none left\\x9b", exc_info=error)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert "none left\\x9b" in ended.stderr
+    assert "Too many open files" in ended.stderr
+    assert "Logging error" not in ended.stderr

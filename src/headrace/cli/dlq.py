@@ -17,9 +17,11 @@ from headrace.cli.connection import answers, connected, known_queues
 from headrace.cli.flags import ARGUMENTS, OPTIONS, Json, LogLevel, Queue, Url, help_page
 from headrace.cli.letters import Choice, Letter, choice, letters
 from headrace.cli.output import Column
+from headrace.doctor import command
 from headrace.errors import InvalidSetting
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
+from headrace.logs import one_line
 from headrace.store import Store
 
 _HELP: Final = """Look at dead letters, jobs that failed for good; put them back.
@@ -216,7 +218,7 @@ def _say_letter(letter: Letter, *, json: bool) -> None:
     letter.say()
     if output.on_terminal():
         output.say()
-        output.say(f"Put it back: headrace dlq redrive {letter.id}")
+        output.say(one_line(f"Put it back: {command('dlq', 'redrive', of=letter.id)}"))
 
 
 def _not_there(ids: Sequence[str], queue: str | None) -> int:

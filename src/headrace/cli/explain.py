@@ -87,7 +87,8 @@ def _one(
     try:
         return doctor.explain(store.follow(doctor.look_for(queue, job_id, most=most)), policy)
     except StoreRefused as error:  # one queue's keys may be another program's
-        output.complain(f"queue {queue} cannot be read: {error}; see headrace doctor {queue}")
+        see = doctor.command("doctor", of=queue)
+        output.complain(f"queue {queue} cannot be read: {error}; see {see}")
         return None
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from headrace.clock import monotonic
-from headrace.logs import one_line
+from headrace.logs import json_on_terminal, one_line
 
 Cell: TypeAlias = str | int | None
 Row: TypeAlias = Sequence[Cell]
@@ -80,7 +80,8 @@ def say_json(value: Any, *, lines: bool = False) -> None:
     text = msgspec.json.encode(value)
     if on_terminal() and not lines:
         text = msgspec.json.format(text, indent=2)
-    print(text.decode())
+    # A program gets the text as it is; a terminal would obey what it holds.
+    print(json_on_terminal(text.decode()) if on_terminal() else text.decode())
 
 
 def say_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:

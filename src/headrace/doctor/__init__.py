@@ -12,6 +12,7 @@ from headrace.doctor.finding import SEVERITIES, Finding, Severity, worst
 from headrace.doctor.repairs import Mended, mend
 from headrace.doctor.whereabouts import Whereabouts
 from headrace.doctor.whereabouts import look as look_for
+from headrace.doctor.words import command
 
 __all__ = [
     "SEVERITIES",
@@ -22,6 +23,7 @@ __all__ = [
     "Severity",
     "Sum",
     "Whereabouts",
+    "command",
     "equation",
     "examine",
     "explain",

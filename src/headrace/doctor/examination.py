@@ -14,7 +14,7 @@ from headrace.doctor.finding import Finding
 from headrace.doctor.keyspace import Keyspace
 from headrace.doctor.queue import QueueFacts
 from headrace.doctor.server import ServerFacts
-from headrace.doctor.words import be, counted
+from headrace.doctor.words import be, command, counted
 from headrace.errors import StoreError, StoreRefused
 from headrace.flows import Flow
 from headrace.keys import is_name, keys_of
@@ -155,7 +155,7 @@ def _stray(name: str) -> Finding:
         "unregistered",
         "it holds jobs, and is not in the registry",
         "Only plain clients have used it, so nobody sweeps it, and headrace info does not show it.",
-        f"headrace consume -Q {name}, if its name is no mistake",
+        f"{command('consume', f'--queues={name}')}, if its name is no mistake",
         name,
         mends=True,
     )

@@ -11,7 +11,7 @@ import msgspec
 
 from headrace import results, wire
 from headrace.doctor.whereabouts import Whereabouts
-from headrace.doctor.words import be, counted, ordinal, span
+from headrace.doctor.words import be, command, counted, ordinal, span
 from headrace.errors import JobFailed
 from headrace.ids import time_ms_of
 from headrace.policy import LEADER_LEASE_S, LeasePolicy
@@ -238,13 +238,15 @@ def _todo(w: Whereabouts) -> str:
     queue = w.snapshot.queue
     waits = w.state in ("pending", "priority")
     if waits and w.snapshot.paused:
-        return f"headrace resume {queue}"
+        return command("resume", of=queue)
     if waits and w.connections is not None and not w.connections.consumers:
         return "headrace consume, with your application"
     if w.state == "dead":
-        return f"headrace dlq show {w.job_id}; back: headrace dlq redrive {w.job_id}"
+        return (
+            f"{command('dlq', 'show', of=w.job_id)}; back: {command('dlq', 'redrive', of=w.job_id)}"
+        )
     if w.state == "processing" and w.token and w.lease_ends_ms is None:
-        return f"headrace doctor {queue} --repair"
+        return command("doctor", "--repair", of=queue)
     if w.state in ("delayed", "processing") and not w.leader:
         return _START
     return ""

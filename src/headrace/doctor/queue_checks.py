@@ -8,7 +8,7 @@ from typing import Any, Final
 from headrace.doctor.connections import Connections
 from headrace.doctor.finding import Finding
 from headrace.doctor.queue import QueueFacts
-from headrace.doctor.words import be, counted, span
+from headrace.doctor.words import be, command, counted, span
 from headrace.keys import keys_of
 
 PATIENCE_S: Final = 5.0
@@ -156,7 +156,7 @@ def _waiting(facts: QueueFacts, connections: Connections | None) -> Iterator[Fin
     if s.paused:
         found = f"it is paused, and {jobs} {'waits' if s.waiting == 1 else 'wait'}"
         severity = "warning" if s.waiting else "note"
-        yield Finding(severity, "paused", found, "", f"headrace resume {s.queue}")  # type: ignore[arg-type]
+        yield Finding(severity, "paused", found, "", command("resume", of=s.queue))  # type: ignore[arg-type]
     if not s.waiting:
         return
     age_s = s.oldest_s
@@ -167,7 +167,7 @@ def _waiting(facts: QueueFacts, connections: Connections | None) -> Iterator[Fin
         yield Finding("problem", "no_consumer", f"{found}, and no consumer is connected", "", todo)
     elif age_s is not None and age_s > OLD_S:
         why = "Consumers are too few, too slow, or serve other queues."
-        yield Finding("warning", "old", found, why, f"headrace info {s.queue} --watch")
+        yield Finding("warning", "old", found, why, command("info", "--watch", of=s.queue))
     else:
         yield Finding("ok", "waiting", found)
 
@@ -193,7 +193,7 @@ def _rest(facts: QueueFacts) -> Iterator[Finding]:
             what = ": ".join(part for part in (facts.newest.type, facts.newest.message) if part)
             newest = f", the newest: {facts.newest.reason}{f', {what}' if what else ''}"
         found = f"{counted(s.dead, 'dead letter')}{newest.partition(chr(10))[0][:200]}"
-        yield Finding("note", "dead", found, "", f"headrace dlq list {s.queue}")
+        yield Finding("note", "dead", found, "", command("dlq", "list", of=s.queue))
     if s.foreign:
         verb = "brought" if s.foreign > 0 else "took"
         yield Finding(
@@ -202,7 +202,7 @@ def _rest(facts: QueueFacts) -> Iterator[Finding]:
             f"plain clients {verb} {counted(abs(s.foreign), 'job')} more than they "
             f"{'took' if s.foreign > 0 else 'brought'}",
             "With Headrace alone this is 0.",
-            f"headrace audit {s.queue}",
+            command("audit", of=s.queue),
         )
     if facts.endless:
         count, named = len(facts.endless), ", ".join(facts.endless[:_NAMED])

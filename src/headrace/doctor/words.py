@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Final
 
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
@@ -38,3 +39,14 @@ def ordinal(number: int) -> str:
     """Write a place in a row: 1st, 2nd, 17th."""
     ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number:,}{ending}"
+
+
+def command(*words: str, of: str = "") -> str:
+    """Write a command of ours so that it can be pasted into a shell, whatever a name in it holds.
+
+    Args:
+        words: what follows ``headrace``.
+        of: the name of a queue or the id of a job, which goes last; "" none.
+    """
+    marked = ("--", of) if of.startswith("-") else (of,)  # else it would be read as an option
+    return shlex.join(("headrace", *words, *(marked if of else ())))

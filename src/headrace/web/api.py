@@ -177,15 +177,11 @@ class Api:
     async def jobs(self, request: Request) -> Response:
         """Show the first jobs of a place."""
         k = keys_of(await self._known(request))
-        place, limit = (
-            request.query_params.get("place", "pending"),
-            request.query_params.get("limit", "25"),
-        )
+        place = request.query_params.get("place", "pending")
         if place not in PLACES:
             raise HTTPException(400, f"place={place} is none: use one of {', '.join(PLACES)}")
-        if not (limit.isdecimal() and 1 <= int(limit[:9]) <= MAX_LISTED):
-            raise HTTPException(400, f"limit={limit} must be a number from 1 to {MAX_LISTED}")
-        (jobs,) = await self._reader.ask([peek(k, place, int(limit))])
+        limit = _limit_of(request.query_params.get("limit", "25"))
+        (jobs,) = await self._reader.ask([peek(k, place, limit)])
         shown = [job_view(job) for job in jobs]
         return answer(JobList(queue=k.queue, place=place, key=key_of(k, place), jobs=shown))
 
@@ -202,6 +198,14 @@ class Api:
         if name not in names:
             raise HTTPException(404, f"there is no queue {name!r}: there are {', '.join(names)}")
         return name
+
+
+def _limit_of(asked: str) -> int:
+    # No more digits than the largest has: int() refuses thousands of them with an error of its own.
+    limit = int(asked) if re.fullmatch(r"[0-9]{1,3}", asked) else 0
+    if not 1 <= limit <= MAX_LISTED:
+        raise HTTPException(400, f"limit={asked} must be a number from 1 to {MAX_LISTED}")
+    return limit
 
 
 def _with_age(snapshot: Snapshot) -> AgedQueueView:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Final
 
 from starlette.applications import Starlette
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
+from starlette.types import ASGIApp
 
 from headrace import __version__
 from headrace import operations as op
@@ -38,7 +38,7 @@ def create_app(
     *,
     watch: Watch | None = None,
     leads: Callable[[], bool] = lambda: False,
-) -> Starlette:
+) -> ASGIApp:
     """Make the web application of a server.
 
     Args:
@@ -47,6 +47,14 @@ def create_app(
         watch: the live updates, for whoever wants to close them.
         leads: tells whether this server does the maintenance.
     """
+    # Around Starlette's own outermost part, which answers what nobody foresaw.
+    return Guard(create_site(headrace, store, watch=watch, leads=leads))
+
+
+def create_site(
+    headrace: Headrace, store: AsyncStore, *, watch: Watch | None, leads: Callable[[], bool]
+) -> Starlette:
+    """Make what stands behind the guard: see ``create_app``."""
     reader = Reader(store, headrace)
     pages = Pages(headrace, store)
     return Starlette(
@@ -58,7 +66,6 @@ def create_app(
             *Api(headrace, reader, watch or Watch(reader)).routes(),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],
-        middleware=[Middleware(Guard)],
         exception_handlers=HANDLERS,
     )
 

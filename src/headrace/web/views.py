@@ -10,7 +10,7 @@ from headrace import ids, wire
 from headrace.operations import Snapshot
 from headrace.web.shapes import ErrorView, JobView, QueueView
 
-_SHOWN: Final = 200  # bytes of arguments, characters of an error's message
+_SHOWN: Final = 200  # bytes of arguments, characters of every other text
 _FIRST_MS: Final = 1_577_836_800_000  # 2020: an older instant is read out of an id of another make
 
 
@@ -38,7 +38,8 @@ def queue_view(snapshot: Snapshot) -> QueueView:
         "foreign": snapshot.foreign,
         "oldest_at_ms": oldest_at_ms(snapshot),
         "next_due_at_ms": snapshot.due_at_ms,
-        "counters": snapshot.counters,
+        # Others than ours may stand in that hash, under names of any length.
+        "counters": {name: n for name, n in snapshot.counters.items() if len(name) <= _SHOWN},
     }
 
 
@@ -69,7 +70,7 @@ def job_view(job: bytes) -> JobView:
         arguments = _cut(_malformed(job, error))
     return {
         "id": head.id or None,
-        "task": task,
+        "task": None if task is None else _short(task),
         "arguments": arguments,
         "bytes": len(job),
         "made_at_ms": _made_at_ms(job),
@@ -92,9 +93,9 @@ def _malformed(job: bytes, error: wire.Error | None) -> bytes:
 
 def _error_view(error: wire.Error) -> ErrorView:
     return {
-        "reason": error.reason,
-        "type": error.type,
-        "message": error.message[:_SHOWN],
+        "reason": _short(error.reason),
+        "type": _short(error.type),
+        "message": _short(error.message),
         "failed_at_ms": error.failed_at or None,
     }
 
@@ -111,6 +112,10 @@ def _arguments(call: _Call) -> str:
     positional = _cut(args[1:-1] if args[0] == ord("[") else args)
     named = [f"{name}={_cut(memoryview(value))}" for name, value in [*call.kwargs.items()][:20]]
     return _cut(", ".join(filter(None, [positional, *named])).encode())
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def _cut(text: bytes | memoryview) -> str:
