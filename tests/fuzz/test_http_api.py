@@ -26,8 +26,8 @@ from headrace.embedded.server import free_port
 from headrace.keys import QUEUES, is_name, keys_of
 from headrace.options import JobOptions
 from headrace.store import AsyncStore
-from headrace.web.application import create_site
 from headrace.web.api import Api
+from headrace.web.application import create_site
 from headrace.web.openapi import PREFIX, document
 from headrace.web.shapes import JOB_ID, QUEUE_NAME
 from tests.fuzz.extent import TIMES, bounded
