@@ -179,7 +179,7 @@ class Headrace:
 
         Raises:
             InvalidArguments: the task is known here, and the call does not fit it.
-            InvalidJob: an argument is no JSON, or the job is too large.
+            InvalidJob: an argument does not come back equal from JSON, or the job is too large.
         """
         task = self.tasks.get(name)
         if task is not None:

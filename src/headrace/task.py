@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, get_type_hints
 
 from headrace.context import Context
@@ -28,6 +28,7 @@ def prepare(
     *,
     queue: str,
     place: Placement,
+    names: Sequence[str] = (),
     result_ttl_s: float | None = 0,
 ) -> Call[Any]:
     """Make a job of a call.
@@ -37,7 +38,7 @@ def prepare(
     """
     keys_of(place.queue or queue)  # a name that cannot be one is the caller's error
     job_id = new_id()
-    body = encode_call(name, args, kwargs, **place.fields)
+    body = encode_call(name, args, kwargs, names, **place.fields)
     return Call(
         place.queue or queue,
         job_id,
@@ -68,7 +69,7 @@ class Enqueue(Generic[P, R]):
 
         Raises:
             InvalidArguments: the call does not fit the function.
-            InvalidJob: an argument is no JSON, or the job is too large.
+            InvalidJob: an argument does not come back equal from JSON, or the job is too large.
         """
         task = self._task
         task.bind(args, kwargs)
@@ -78,6 +79,7 @@ class Enqueue(Generic[P, R]):
             kwargs,
             queue=task.config.queue,
             place=self._place,
+            names=task.argument_names,
             result_ttl_s=task.config.result_ttl_s,
         )
 
@@ -86,7 +88,7 @@ class Enqueue(Generic[P, R]):
 
         Raises:
             InvalidArguments: the call does not fit the function.
-            InvalidJob: an argument is no JSON, or the job is too large.
+            InvalidJob: an argument does not come back equal from JSON, or the job is too large.
             NotReplicated: too few replicas have confirmed the job; the primary has it.
             QueueFull: too many jobs wait already.
             StoreUnavailable: Redis cannot be reached; the job was not accepted.
@@ -142,6 +144,9 @@ class Task(Enqueue[P, R]):
                 self._context_at = names.index(context.name)
         self._signature = inspect.Signature(parameters)
         self._arity = _arity(self._signature)
+        self.argument_names = [
+            one.name for one in parameters if one.kind <= one.POSITIONAL_OR_KEYWORD
+        ]
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""

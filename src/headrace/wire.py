@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from headrace.errors import InvalidJob, PayloadTooLarge
+from headrace.errors import PayloadTooLarge
+from headrace.faithful import PLAIN, encode_args, encode_kwargs
 from headrace.ids import LENGTH, new_id
 
 DEFAULT_MAX_BYTES: Final = 1 << 20
@@ -132,38 +134,40 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_error = msgspec.json.Decoder(Error).decode
 
 
-def encode_call(task: str, args: tuple[Any, ...], kwargs: dict[str, Any], **options: Any) -> bytes:
+def encode_call(
+    task: str, args: tuple[Any, ...], kwargs: dict[str, Any], names: Sequence[str] = (), **more: Any
+) -> bytes:
     """Encode a job's body: everything after its id, from the comma on.
 
     Args:
         task: the task's name.
         args: its positional arguments.
         kwargs: its keyword arguments.
-        options: ``timeout``, ``max_attempts``, ``result_ttl``; those that are None are left out.
+        names: what the first positional arguments are called, for a message.
+        more: ``timeout``, ``max_attempts``, ``result_ttl``; those that are None are left out.
 
     Raises:
-        InvalidJob: an argument cannot be written as JSON.
+        InvalidJob: an argument does not come back equal from JSON.
     """
-    try:
-        body = _task_field(task)
-        if args:
-            body += b',"args":' + _encode(args)
-        if kwargs:
-            body += b',"kwargs":' + _encode(kwargs)
-        for name, value in options.items():
-            if value is not None:
-                body += b',"%b":%b' % (name.encode(), _encode(value))
-        return body + b"}"
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidJob(
-            f"the arguments of {task!r} cannot be written as JSON: {error}. "
-            "Pass numbers, strings, lists and dicts, or an id under which the task finds the rest."
-        ) from error
+    body = _task_field(task)
+    if PLAIN.issuperset(map(type, args)):  # nearly all jobs: told here, without another call
+        try:
+            body += b',"args":' + _encode(args) if args else b""
+        except UnicodeEncodeError:
+            encode_args(args, names)  # says which
+    else:
+        body += b',"args":' + encode_args(args, names)
+    if kwargs:
+        body += b',"kwargs":' + encode_kwargs(kwargs)
+    for name, value in more.items():
+        if value is not None:
+            body += b',"%b":%b' % (name.encode(), _encode(value))
+    return body + b"}"
 
 
 @lru_cache(maxsize=1024)
 def _task_field(task: str) -> bytes:
-    return b',"task":' + _encode(task)
+    return b',"task":' + encode_args((task,), ("task",))[1:-1]
 
 
 def assemble(

@@ -20,7 +20,18 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "headrace"
 # Lowest first. A module imports only from entries before its own; inside an entry that is a package
 # the modules may import one another, without a circle. `__init__` is the public face.
 FLOORS = (
-    *("errors", "clock", "ids", "keys", "scripts", "wire", "results", "retry", "settings"),
+    *(
+        "errors",
+        "clock",
+        "ids",
+        "keys",
+        "scripts",
+        "faithful",
+        "wire",
+        "results",
+        "retry",
+        "settings",
+    ),
     *("options", "context", "operations", "flows", "store", "embedded", "policy", "logs"),
     *("producer", "job", "task", "app", "presence", "maintenance"),
     "__init__",
