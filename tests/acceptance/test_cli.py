@@ -26,7 +26,7 @@ from headrace.keys import keys_of
 from headrace.store import Store
 from tests.support.commands import NOBODY, Ran, environment, run
 from tests.support.processes import ROOT, Process
-from tests.support.wait import wait_until
+from tests.support.wait import WAIT_S, wait_until
 
 SHOP = """\
 from headrace import Headrace
@@ -230,7 +230,7 @@ def test_a_lost_answer_says_that_the_job_may_be_in(tmp_path: Path) -> None:
         thread = threading.Thread(target=listen_and_hang_up)
         thread.start()
         ran = run("produce", "echo", url=f"redis://127.0.0.1:{listener.getsockname()[1]}")
-        thread.join(5)
+        thread.join(WAIT_S)
     assert "may have been accepted" in ran.complaint
     assert (ran.code, ran.out) == (1, "")
 
@@ -239,7 +239,7 @@ def test_ctrl_c_ends_a_command_with_130(url: str, redis: Redis, tmp_path: Path) 
     process = starting(tmp_path, "info", "--watch", url=url)
     wait_until(lambda: "queue=queue" in process.output, what="the first look")
     os.kill(process.pid, signal.SIGINT)
-    assert process.popen.wait(10) == 130
+    assert process.popen.wait(WAIT_S) == 130
     assert "Traceback" not in process.output
 
 
@@ -523,7 +523,7 @@ def test_info_watches_in_lines_that_a_program_can_read(
     process = starting(tmp_path, "info", "--watch", "--interval", "0.1", "--json", url=url)
     wait_until(lambda: process.output.count("\n") >= 3, what="three looks")
     os.kill(process.pid, signal.SIGINT)
-    process.popen.wait(10)
+    process.popen.wait(WAIT_S)
     looks = [json.loads(line) for line in process.output.splitlines()[:3]]
     assert looks[0]["now_ms"] < looks[1]["now_ms"] < looks[2]["now_ms"]
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from redis import Redis
 
 from headrace import Headrace, StoreError
-from headrace.clock import monotonic
 from headrace.keys import keys_of
 from tests.support import invariants
 from tests.support.processes import Process, clean_environment, processes
@@ -43,7 +42,7 @@ def consumes(process: Process) -> bool:
     return "slots" in process.output
 
 
-def test_20_jobs_of_a_killed_consumer_are_done_by_another_within_20_s(
+def test_20_jobs_of_a_killed_consumer_are_done_by_another(
     url: str, redis: Redis, tmp_path: Path
 ) -> None:
     journal, app = Journal(tmp_path / "journal"), Headrace(url)
@@ -58,18 +57,14 @@ def test_20_jobs_of_a_killed_consumer_are_done_by_another_within_20_s(
         wait_until(lambda: redis.hlen(K.claims) == 20, what="it holds 20 jobs")
         wait_until(lambda: len(journal.of("start") & Counter(range(20))) == 15, what="15 run")
         victim.kill()
-        killed_at = monotonic()
         heir = start(*CONSUME, "-c", "20", env=env)
         wait_until(lambda: len(journal.of("end") & Counter(range(20))) == 20, "all are done")
-        took_s = monotonic() - killed_at
         wait_until(lambda: redis.llen(K.processing) == 0, what="all are settled")
         assert heir.end() == 0, heir.output
     runs = journal.of("start")
     twice = sum(runs[i] > 1 for i in range(20))
-    print(f"all 20 done {took_s:.1f} s after the kill, {twice} of them were started twice")
-    # The lease's bound, and the 3 s that they take. On a quiet machine it is 8 s, for Redis knows that
-    # the victim's connections are gone: the laboratory measures that.
-    assert took_s <= 20 + 3
+    # How soon, the laboratory measures.
+    print(f"all 20 are done, {twice} of them were started twice")
     assert all(runs[i] <= 2 for i in range(20))
     invariants.check(redis)
     app.close()

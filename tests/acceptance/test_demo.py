@@ -25,7 +25,7 @@ from headrace.demo.inventory import plain_loop, take_inventory
 from headrace.ids import new_id
 from headrace.operations import Snapshot
 from tests.support.processes import ROOT, Process, clean_environment, processes
-from tests.support.wait import wait_until
+from tests.support.wait import WAIT_S, wait_until
 
 FILES = 360  # with fewer, all may be counted before a consumer could be killed
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])  # for what must not be over too soon
@@ -45,7 +45,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(*args: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "headrace", "demo", *args],
-        cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=55, check=False,
+        cwd=ROOT, env=clean_environment(), capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def test_ctrl_c_ends_everything_and_leaves_nothing(tmp_path: Path) -> None:
     with running(LIBRARY, tmp_path, "jobs accepted") as (process, children):
         assert len(children) == 5, children  # Redis, the server, three consumers
         process.popen.send_signal(signal.SIGINT)
-        assert process.popen.wait(20) == 130
+        assert process.popen.wait(WAIT_S) == 130
         assert "stopped" in process.output and "Traceback" not in process.output
         assert all_gone(children)
         assert not list(tmp_path.glob("headrace-demo-*"))
@@ -134,7 +134,7 @@ def test_a_consumer_that_is_lost_unasked_is_told_with_its_last_words(tmp_path: P
         names = re.compile(r"--name (demo-\d) ")
         pid, name = next((pid, m[1]) for pid, text in children.items() if (m := names.search(text)))
         os.kill(pid, signal.SIGKILL)
-        assert process.popen.wait(20) == 1
+        assert process.popen.wait(WAIT_S) == 1
         _, told, words = process.output.partition(
             f"the demo has failed: {name} ended (exit code -9):\n"
         )

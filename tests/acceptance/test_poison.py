@@ -29,8 +29,7 @@ POISON = {
     "hog": "SIGABRT",
     "linger": "SIGKILL",
 }
-DRAIN_S = 480.0  # on a quiet machine 20 to 40; but each suspect starts a Python
-pytestmark = pytest.mark.timeout(DRAIN_S + 60)
+pytestmark = pytest.mark.timeout(180)  # on a quiet machine 20 to 40; each suspect starts a Python
 
 
 def ended(journal: Path) -> Counter[str]:
@@ -101,7 +100,7 @@ def run(
     env = clean_environment(HEADRACE_URL=url, HEADRACE_TEST_JOURNAL=str(journal))
     poison, harmless = mixed(app, innocents, poisons)
     app.close()
-    watch, deaths, began = Watch(redis, harmless), 0, time.monotonic()
+    watch, deaths = Watch(redis, harmless), 0
     with processes(folder) as start:
 
         def consumer() -> Process:
@@ -110,18 +109,15 @@ def run(
         running = [consumer() for _ in range(consumers)]
         keys = K.pending, K.processing, K.priority, K.delayed
         while redis.exists(*keys):
-            took_s = time.monotonic() - began
-            assert took_s < DRAIN_S, (redis.hgetall(K.stats), running[0].output[-5000:])
             for dead in [process for process in running if not process.alive()]:
                 deaths += 1
                 running.remove(dead)
                 running.append(consumer())
             watch.look()
             time.sleep(0.02)
-        took_s = time.monotonic() - began
         for process in running:
             assert process.end() == 0, process.output
-    print(f"drained in {took_s:.1f} s; {deaths} consumers restarted by hand")
+    print(f"{deaths} consumers restarted by hand")
     print("innocents by the crashes they were charged with:", Counter(watch.worst.values()))
     check(redis, poison, harmless, journal)
 

@@ -20,7 +20,7 @@ from headrace.embedded.engine import engine_in_wheel
 from tests.support.network import alone_on_port
 from tests.support.processes import ROOT, Process, clean_environment, processes
 from tests.support.servers import engine_under_test
-from tests.support.wait import wait_until
+from tests.support.wait import WAIT_S, wait_until
 
 PORT = 6379
 
@@ -92,7 +92,7 @@ def done(redis: Redis, count: int, *programs: Process) -> bool:
 def produce(env: dict[str, str], *args: str) -> str:
     ended = subprocess.run(
         ["python3", "-m", "client.producer", *args],
-        cwd=ROOT, env=env, capture_output=True, text=True, timeout=30, check=False,
+        cwd=ROOT, env=env, capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
@@ -149,7 +149,7 @@ def test_without_any_redis_the_producer_says_what_to_do(
 ) -> None:
     ended = subprocess.run(
         ["python3", "-m", "client.producer"],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=30, check=False,
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
     assert ended.returncode == 1
     assert ended.stdout == ""

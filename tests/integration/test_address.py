@@ -18,6 +18,7 @@ from headrace.embedded import EmbeddedServer
 from headrace.keys import keys_of
 from headrace.store import AsyncStore, Channel, Store, probe
 from tests.support.servers import private_server
+from tests.support.wait import WAIT_S, bound
 
 K = keys_of("queue")
 A = b'{"id":"a","task":"t"}'
@@ -34,14 +35,14 @@ def own(tmp_path: Path) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def store(own: EmbeddedServer) -> Iterator[Store]:
-    store = Store(own.url, timeout_s=0.3)
+    store = Store(own.url, timeout_s=bound(0.2))
     yield store
     store.close()
 
 
 @pytest.fixture
 async def astore(own: EmbeddedServer) -> AsyncIterator[AsyncStore]:
-    store = AsyncStore(own.url, timeout_s=0.3)
+    store = AsyncStore(own.url, timeout_s=bound(0.2))
     yield store
     await store.close()
 
@@ -51,7 +52,7 @@ async def test_a_unix_socket_will_do(own: EmbeddedServer, tmp_path: Path) -> Non
     store, astore = Store(url), AsyncStore(url)
     channel = Channel(astore, "test")
     store.run(op.enqueue(K, [A]))
-    assert await channel.run(op.blocking_move(K, 1)) == A
+    assert await channel.run(op.blocking_move(K, WAIT_S)) == A
     await astore.run(op.register("queue"))
     with Redis(port=own.port, db=3) as redis:
         assert redis.exists(K.processing)

@@ -19,7 +19,7 @@ from headrace.keys import keys_of
 from headrace.store import AsyncStore, Channel, exchange
 from tests.support.proxy import proxied
 from tests.support.servers import private_server
-from tests.support.wait import await_until
+from tests.support.wait import WAIT_S, await_until, bound
 
 K = keys_of("queue")
 A = b'{"id":"a","task":"t"}'
@@ -33,14 +33,14 @@ async def channel(store: AsyncStore) -> AsyncIterator[Channel]:
     await channel.close()
 
 
-def move(channel: Channel, wait_s: float = 30) -> asyncio.Task[bytes | None]:
+def move(channel: Channel, wait_s: float = WAIT_S) -> asyncio.Task[bytes | None]:
     return asyncio.create_task(channel.run(op.blocking_move(K, wait_s)))
 
 
 async def look_too(channel: Channel) -> tuple[bytes | None, bool | None]:
     """Run a blocking move, and see whether the queue is paused then."""
     answers: list[tuple[bytes | None, bool | None]] = []
-    await channel.run_and_look(op.blocking_move(K, 1), op.is_paused(K), answers.append)
+    await channel.run_and_look(op.blocking_move(K, WAIT_S), op.is_paused(K), answers.append)
     [answer] = answers
     return answer
 
@@ -51,7 +51,7 @@ async def blocked(redis: Redis) -> None:
 
 async def test_a_request_is_answered(channel: Channel, redis: Redis) -> None:
     redis.lpush(K.pending, A)
-    assert await channel.run(op.blocking_move(K, 1)) == A
+    assert await channel.run(op.blocking_move(K, WAIT_S)) == A
 
 
 async def test_what_comes_later_is_answered_at_once(channel: Channel, redis: Redis) -> None:
@@ -74,11 +74,11 @@ async def test_its_connection_bears_its_name(channel: Channel, redis: Redis) -> 
 async def test_what_came_while_a_task_kept_the_loop_to_itself_is_answered(
     channel: Channel, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "TIMEOUT_S", 0.2)
-    moving = move(channel, 0.2)
+    monkeypatch.setattr(exchange, "TIMEOUT_S", bound(0.1))
+    moving = move(channel, bound(0.2))
     await blocked(redis)
     redis.lpush(K.pending, A)
-    time.sleep(0.5)  # noqa: ASYNC251  beyond all timeouts
+    time.sleep(bound(0.4))  # noqa: ASYNC251  beyond all timeouts
     assert await moving == A
 
 
@@ -105,7 +105,7 @@ class TestEnd:
             await channel.end()
             await moving
         redis.lpush(K.pending, A)
-        assert await channel.run(op.blocking_move(K, 1)) == A
+        assert await channel.run(op.blocking_move(K, WAIT_S)) == A
 
     async def test_several_may_end_it(self, channel: Channel, redis: Redis) -> None:
         moving = move(channel)
@@ -263,7 +263,7 @@ class TestLook:
             await look_too(channel)
         redis.delete(K.pending)
         redis.lpush(K.pending, A)
-        assert await channel.run(op.blocking_move(K, 1)) == A
+        assert await channel.run(op.blocking_move(K, WAIT_S)) == A
 
 
 class TestFailure:
@@ -281,25 +281,25 @@ class TestFailure:
                     await moving
                 assert caught.value.may_have_happened
                 with pytest.raises(StoreUnavailable) as refused:
-                    await channel.run(op.blocking_move(K, 1))
+                    await channel.run(op.blocking_move(K, WAIT_S))
                 assert not refused.value.may_have_happened
                 assert await channel.end() is None
                 server.restart()
                 redis.lpush(K.pending, A)
-                assert await channel.run(op.blocking_move(K, 1)) == A
+                assert await channel.run(op.blocking_move(K, WAIT_S)) == A
             await channel.close()
             await store.close()
 
     async def test_the_end_comes_also_when_the_server_hangs(self, tmp_path: Path) -> None:
         with private_server(tmp_path / "data") as server:
-            store = AsyncStore(server.url, timeout_s=0.05)
+            store = AsyncStore(server.url, timeout_s=bound(0.1))
             channel = Channel(store, NAME)
             with Redis.from_url(server.url) as redis:
                 moving = move(channel)
                 await blocked(redis)
             os.kill(server.pid, signal.SIGSTOP)
             try:
-                assert await asyncio.wait_for(channel.end(), 5) is None
+                assert await asyncio.wait_for(channel.end(), WAIT_S) is None
                 with pytest.raises(ReplyLost):
                     await moving
             finally:
@@ -317,17 +317,17 @@ class TestFailure:
         with pytest.raises(StoreRefused, match="UNBLOCKED"):
             await moving
         redis.lpush(K.pending, A)
-        assert await channel.run(op.blocking_move(K, 1)) == A
+        assert await channel.run(op.blocking_move(K, WAIT_S)) == A
 
     async def test_a_refused_request_is_an_error_and_the_channel_goes_on(
         self, channel: Channel, redis: Redis
     ) -> None:
         redis.set(K.pending, "no list")
         with pytest.raises(StoreRefused, match="WRONGTYPE"):
-            await channel.run(op.blocking_move(K, 1))
+            await channel.run(op.blocking_move(K, WAIT_S))
         redis.delete(K.pending)
         redis.lpush(K.pending, A)
-        assert await channel.run(op.blocking_move(K, 1)) == A
+        assert await channel.run(op.blocking_move(K, WAIT_S)) == A
 
     async def test_an_error_is_not_an_answer_to_the_end(
         self, channel: Channel, redis: Redis

@@ -13,6 +13,7 @@ from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.store import Store
 from headrace.wire import Error, Head
+from tests.support.wait import WAIT_S
 
 K = keys_of("queue")
 BODY = b',"task":"t"}'
@@ -41,14 +42,14 @@ class TestResult:
         job = app.job(job_id)
         assert job.cancel()
         with pytest.raises(JobCancelled):
-            job.result(timeout=0.05)
+            job.result(timeout=WAIT_S)
 
     def test_a_job_that_crashed_too_often_has_failed(self, app: Headrace, redis: Redis) -> None:
         job_id = new_id()
         redis.lpush(K.dead, wire.letter(Head("other"), BODY, Error("rejected")))
         redis.lpush(K.dead, wire.letter(Head(job_id), BODY, Error("crashed", message="no")))
         with pytest.raises(JobFailed, match=r"\(crashed\)"):
-            app.job(job_id).result(timeout=0.05)
+            app.job(job_id).result(timeout=WAIT_S)
 
     def test_a_job_that_waits_has_none_yet(self, app: Headrace) -> None:
         job = app.enqueue("t")

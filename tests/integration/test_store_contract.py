@@ -25,7 +25,7 @@ from headrace.store import AsyncStore, Store, exchange
 from tests.support.invariants import check
 from tests.support.proxy import Fault, Proxy, proxied
 from tests.support.servers import private_server
-from tests.support.wait import await_until, wait_until
+from tests.support.wait import WAIT_S, await_until, bound, wait_until
 
 R = TypeVar("R")
 
@@ -324,7 +324,7 @@ class TestReplyLost:
     def test_an_answer_that_never_comes_is_lost_after_the_timeout(
         self, proxy: Proxy, redis: Redis, open_store: Open
     ) -> None:
-        store = open_store(proxy.url, timeout_s=0.1)
+        store = open_store(proxy.url, timeout_s=bound(0.1))
         store.run(op.enqueue(K, [A]))
         proxy.fail_next("hold")
         self.lose(store, op.enqueue(K, [B]))
@@ -333,14 +333,14 @@ class TestReplyLost:
     def test_an_answer_within_the_timeout_is_waited_for(
         self, proxy: Proxy, open_store: Open
     ) -> None:
-        store = open_store(proxy.url, timeout_s=5.0)
+        store = open_store(proxy.url, timeout_s=WAIT_S)
         proxy.delay_s = 0.05
         assert store.run(echo("1")) == b"1"
 
     def test_the_next_call_has_a_connection_of_its_own_and_its_own_answer(
         self, proxy: Proxy, open_store: Open
     ) -> None:
-        store = open_store(proxy.url, timeout_s=0.1)
+        store = open_store(proxy.url, timeout_s=bound(0.1))
         store.run(echo("1"))
         faults: tuple[Fault, ...] = ("cut", "swallow", "hold")
         for fault in faults:
@@ -484,15 +484,15 @@ class TestBlocking:
         self, url: str, open_store: Open
     ) -> None:
         # An idle server looks at its clock ten times a second: an answer may come 0.1 s late.
-        store = open_store(url, timeout_s=0.2)
-        requests: list[Operation[Any]] = [echo("1"), op.await_nudge([K.nudge], 0.25)]
-        assert store.run(op.blocking_move(K, 0.25)) is None
+        store, wait_s = open_store(url, timeout_s=bound(0.2)), bound(0.25)
+        requests: list[Operation[Any]] = [echo("1"), op.await_nudge([K.nudge], wait_s)]
+        assert store.run(op.blocking_move(K, wait_s)) is None
         assert store.run_all(requests) == [b"1", False]  # the longest of a trip decides
 
     def test_the_next_call_has_the_usual_timeout_again(
         self, proxy: Proxy, open_store: Open
     ) -> None:
-        store = open_store(proxy.url, timeout_s=0.5)
+        store = open_store(proxy.url, timeout_s=bound(0.1))
         store.run(op.blocking_move(K, 0.01))
         proxy.fail_next("hold")
         with pytest.raises(ReplyLost):
@@ -508,7 +508,7 @@ class TestBlocking:
 
         pushing = threading.Thread(target=push, name="pusher")
         pushing.start()
-        assert store.run(op.blocking_move(K, 5)) == A
+        assert store.run(op.blocking_move(K, WAIT_S)) == A
         pushing.join()
         check(redis, foreign=1, bare=1)
 

@@ -22,6 +22,7 @@ from headrace.web import create_app
 from headrace.web.api import MAX_BODY
 from headrace.web.reader import Reader
 from headrace.web.shapes import MAX_JOBS
+from tests.support.wait import WAIT_S
 
 K = keys_of("queue")
 OURS = "http://127.0.0.1"
@@ -29,7 +30,7 @@ OURS = "http://127.0.0.1"
 
 def client_of(app: Headrace, store: AsyncStore) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(create_app(app, store)), base_url=OURS, timeout=30
+        transport=httpx.ASGITransport(create_app(app, store)), base_url=OURS, timeout=WAIT_S
     )
 
 

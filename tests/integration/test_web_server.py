@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from headrace.store import AsyncStore
 from headrace.web import serve, views, watch
 from headrace.web.reader import Reader
 from tests.support.servers import private_server
-from tests.support.wait import await_until, wait_until
+from tests.support.wait import WAIT_S, await_until, wait_until
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
 PROGRAM = """
@@ -79,7 +78,7 @@ async def served(url: str, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
             yield client
         finally:
             stop.set()
-            await asyncio.wait_for(running, 5)
+            await asyncio.wait_for(running, WAIT_S)
 
 
 class Events:
@@ -101,7 +100,7 @@ class Events:
         raise EOFError
 
     async def until(self, fits: Callable[[str, Any], bool]) -> Any:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(WAIT_S):
             while True:
                 name, data = await self.next()
                 if fits(name, data):
@@ -110,7 +109,7 @@ class Events:
 
 @contextlib.asynccontextmanager
 async def streamed(client: httpx.AsyncClient, queue: str = "queue") -> AsyncIterator[Events]:
-    async with client.stream("GET", f"/api/events?queue={queue}", timeout=30) as answer:
+    async with client.stream("GET", f"/api/events?queue={queue}", timeout=WAIT_S) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield Events(answer.aiter_lines())
 
@@ -128,21 +127,16 @@ def count(data: Any, place: str, queue: str = "queue") -> int:
 
 class TestEnding:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-    async def test_a_signal_ends_it_within_two_seconds_whoever_watches(
-        self, url: str, number: signal.Signals
-    ) -> None:
+    async def test_a_signal_ends_it_whoever_watches(self, url: str, number: signal.Signals) -> None:
         with process(url) as (running, base):
             async with httpx.AsyncClient(base_url=base) as client, streamed(client) as events:
                 await events.next()
-                asked = time.monotonic()
                 running.send_signal(number)
                 with pytest.raises(EOFError):
                     while True:
                         await events.next()
-                status = await asyncio.to_thread(running.wait, 10)
-                took_s = time.monotonic() - asked
+                status = await asyncio.to_thread(running.wait, WAIT_S)
         assert status == 0
-        assert took_s < 10
 
     async def test_a_redis_that_hangs_does_not_keep_it(self, tmp_path: Path) -> None:
         with private_server(tmp_path) as redis, process(redis.url) as (running, base):
@@ -150,18 +144,15 @@ class TestEnding:
                 await events.next()
                 os.kill(redis.pid, signal.SIGSTOP)
                 try:
-                    asking = asyncio.create_task(client.get("/api/queues", timeout=10))
+                    asking = asyncio.create_task(client.get("/api/queues", timeout=WAIT_S))
                     await events.until(lambda name, _: name == "away")
-                    asked = time.monotonic()
                     running.send_signal(signal.SIGTERM)
-                    status = await asyncio.to_thread(running.wait, 10)
-                    took_s = time.monotonic() - asked
+                    status = await asyncio.to_thread(running.wait, WAIT_S)
                 finally:
                     os.kill(redis.pid, signal.SIGCONT)
                 await asyncio.wait({asking})
                 assert asking.exception() or asking.result().status_code == 500
         assert status == 0
-        assert took_s < 10
 
     async def test_the_lead_is_given_up_and_all_connections_are_closed(
         self, url: str, redis: Redis
@@ -179,7 +170,7 @@ class TestEnding:
         await await_until(lambda: signal.getsignal(signal.SIGTERM) != before[0], what="it runs")
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
-            await asyncio.wait_for(running, 5)
+            await asyncio.wait_for(running, WAIT_S)
         assert [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)] == before
 
 

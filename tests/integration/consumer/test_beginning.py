@@ -11,10 +11,11 @@ from headrace import Backoff, Context, Headrace
 from headrace.consumer.consumer import Consumer
 from headrace.policy import LeasePolicy
 from headrace.scripts import script
-from tests.support.consuming import Site, hold_as
+from tests.support.consuming import LONG_S, QUICK, Site, hold_as
 from tests.support.proxy import Proxy
 from tests.support.wait import await_until, wait_until
 
+LONG = LeasePolicy(lease_s=LONG_S, bare_lease_s=LONG_S)
 ADOPT = script("adopt").sha.encode()
 
 
@@ -122,9 +123,7 @@ async def test_one_that_keeps_the_loop_to_itself_is_adopted_by_the_lease_keeper(
         wait_until(lambda: site.redis.hexists(*claim))  # without giving the loop a chance
         adopted.append(site.redis.hget(*claim) or b"")
 
-    # The keeper comes soon, and a busy machine does not let the bare item run out before.
-    lease = LeasePolicy(lease_s=1.5, bare_lease_s=15)
-    async with site.consumer(app, lease=lease) as running:
+    async with site.consumer(app, lease=QUICK) as running:
         await site.idle(running)
         proxy.fail_next("cut", ADOPT)
         await hog.aenqueue()
@@ -158,8 +157,7 @@ async def test_an_answer_from_before_the_lease_keepers_adoption_leaves_no_lease_
         site.redis.lpush(site.k.processing, bare)  # as if somebody had moved an equal job
         wait_until(lambda: site.redis.exists(site.k.claims))
 
-    lease = LeasePolicy(lease_s=1.5, bare_lease_s=15)
-    async with site.consumer(lease=lease) as running:
+    async with site.consumer(lease=QUICK) as running:
         await site.idle(running)
         site.push(bare)
         await site.drained()
@@ -174,7 +172,7 @@ async def test_a_script_that_the_server_has_forgotten_is_no_hindrance(site: Site
         wait_until(lambda: site.redis.hexists(site.k.claims, ctx.job_id))
         adopted.append(True)
 
-    async with site.consumer() as running:  # its leases are extended every 5 s
+    async with site.consumer(lease=LONG) as running:  # the keeper does not come
         await site.idle(running)
         site.redis.script_flush()
         await hog.aenqueue()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from collections import Counter
 from contextlib import AsyncExitStack
 
@@ -13,8 +12,14 @@ import pytest
 from headrace import StoreRefused
 from headrace import operations as op
 from headrace.consumer import intake
-from tests.support.consuming import Site, a_store
-from tests.support.wait import await_until
+from tests.support.consuming import LONG_S, Site, a_store
+from tests.support.wait import WAIT_S, await_until
+
+
+@pytest.fixture
+def nothing_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let idle consumers block for so long that what does not wake them is never found."""
+    monkeypatch.setattr(intake, "BLOCK_S", LONG_S)
 
 
 async def set_paused(site: Site, *, paused: bool) -> None:
@@ -86,7 +91,7 @@ class TestSeveralQueues:
             await site.app.aenqueue_many(note.options(queue="b").call("b") for _ in range(100))
             await await_until(lambda: len(ran) == 100)
 
-    async def test_each_queue_wakes_an_idle_consumer(self, site: Site) -> None:
+    async def test_each_queue_wakes_an_idle_consumer(self, site: Site, nothing_polls: None) -> None:
         ran: list[str] = []
 
         @site.app.task
@@ -99,15 +104,13 @@ class TestSeveralQueues:
                 await note.options(queue=queue, priority=len(ran)).aenqueue(queue)
                 await await_until(lambda queue=queue: ran[-1:] == [queue])
             # Moves were ended and begun again with each job; those under way now end at once.
-            since = time.monotonic()
             running.stop()
             await running.ended()
-            assert time.monotonic() - since < 2.0
 
 
 class TestPaused:
     async def test_it_hands_out_nothing_and_goes_on_at_once_in_all_idle_consumers(
-        self, site: Site
+        self, site: Site, nothing_polls: None
     ) -> None:
         running_now: set[str] = set()
         go = asyncio.Event()
@@ -137,9 +140,7 @@ class TestPaused:
             assert len(site.state().pending) == 11
             await set_paused(site, paused=False)
             # Five run at the same time, and the prioritised one is among them.
-            since = time.monotonic()
             await await_until(lambda: len(running_now) == 5)
-            assert time.monotonic() - since < 1.0
             assert "first" in running_now
             go.set()
             await site.drained()
@@ -183,7 +184,7 @@ class TestPaused:
 
 class TestPriorities:
     async def test_ten_jobs_of_one_call_start_in_ten_idle_consumers_at_once(
-        self, site: Site
+        self, site: Site, nothing_polls: None
     ) -> None:
         inside: list[int] = []
         all_inside = asyncio.Event()
@@ -193,19 +194,17 @@ class TestPriorities:
             inside.append(n)
             if len(inside) == 10:
                 all_inside.set()
-            await asyncio.wait_for(all_inside.wait(), 10)
+            await asyncio.wait_for(all_inside.wait(), WAIT_S)
 
         async with AsyncExitStack() as stack:
             consumers = [
                 await stack.enter_async_context(site.consumer(concurrency=1)) for _ in range(20)
             ]
             await site.idle(*consumers)
-            since = time.monotonic()
             await site.app.aenqueue_many(
                 meet.options(priority=n % 3 + 1).call(n) for n in range(10)
             )
             await site.drained()
-            assert time.monotonic() - since < 2.0
         assert site.counters() == {"enqueued": 10, "done": 10}
 
     async def test_a_thousand_come_out_in_exact_order(self, site: Site) -> None:
@@ -240,9 +239,7 @@ class TestPriorities:
 
 
 class TestDelays:
-    async def test_none_runs_early_and_each_within_a_second_of_its_time_in_order(
-        self, site: Site
-    ) -> None:
+    async def test_none_runs_early_and_all_run_under_load(self, site: Site) -> None:
         ran: list[tuple[int, int]] = []
 
         @site.app.task
@@ -262,11 +259,9 @@ class TestDelays:
                 await site.app.aenqueue_many(load.call() for _ in range(20))
                 await asyncio.sleep(0)
             await site.drained()
-        late = [at - due for due, at in ran if due > now]
+        late = [at - due for due, at in ran]
         assert min(late) >= 0, f"early: {late}"
-        assert max(late) < 1_000 + 500, f"late: {late}"
-        order = [due for due, _ in ran if due > now]
-        assert sorted(order) == sorted(due for due in dues if due > now)
+        assert sorted(due for due, _ in ran) == sorted(dues)
 
     async def test_those_that_fall_due_together_come_in_the_order_of_their_times(
         self, site: Site
@@ -277,19 +272,18 @@ class TestDelays:
         async def note(n: int) -> None:
             ran.append(n)
 
-        now = site.now_ms()
+        due = site.now_ms() + 3_600_000
         order = list(range(40))
         random.Random(5).shuffle(order)
-        await site.app.aenqueue_many(
-            note.options(at=(now + 400 + 2 * n) / 1000).call(n) for n in order
-        )
-        assert site.now_ms() < now + 400
-        await await_until(lambda: site.now_ms() > now + 500)
+        await site.app.aenqueue_many(note.options(at=(due + 2 * n) / 1000).call(n) for n in order)
+        # An hour passes, and another.
+        for job, at in site.redis.zrange(site.k.delayed, 0, -1, withscores=True):
+            site.redis.zadd(site.k.delayed, {job: at - 7_200_000})
         async with site.consumer(concurrency=1):
             await await_until(lambda: len(ran) == 40)
         assert ran == list(range(40))
 
-    async def test_an_idle_consumer_runs_it_within_a_second(self, site: Site) -> None:
+    async def test_it_wakes_an_idle_consumer(self, site: Site, nothing_polls: None) -> None:
         ran: list[int] = []
 
         @site.app.task
@@ -303,7 +297,6 @@ class TestDelays:
             await note.options(delay=0.4, priority=2).aenqueue()
             await await_until(lambda: len(ran) == 2)
         assert min(ran) >= due
-        assert max(ran) < due + 1_000 + 500
 
 
 class TestFull:

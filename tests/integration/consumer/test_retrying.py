@@ -10,7 +10,7 @@ import pytest
 
 from headrace import Backoff, Context, InvalidArguments, Reject, Retry, flows, wire
 from tests.support.consuming import Site, a_store
-from tests.support.wait import await_until, wait_until
+from tests.support.wait import WAIT_S, await_until, wait_until
 
 AT_ONCE = Backoff(base_s=0)
 WAYS_BACK = pytest.mark.parametrize("way", ["redrive", "LMOVE"])
@@ -93,7 +93,7 @@ class TestAttempts:
             return ctx.attempt
 
         async with site.consumer():
-            assert await (await site.app.aenqueue("third_time_lucky")).aresult(5) == 3
+            assert await (await site.app.aenqueue("third_time_lucky")).aresult(WAIT_S) == 3
         assert not site.letters()
         assert site.counters() == {"enqueued": 1, "retry": 2, "done": 1}
 
@@ -357,7 +357,7 @@ class TestComingBack:
             bad = False
             site.redis.delete(site.k.result(job.id))
             await bring_back(site, way)
-            assert await job.aresult(5) == "vase"
+            assert await job.aresult(WAIT_S) == "vase"
             await site.drained()
         assert {job_id for job_id, _, _ in runs} == {job.id}
         assert [attempt for _, attempt, _ in runs] == [1, 2, 1, 2, 1, 2, 1]
