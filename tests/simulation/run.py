@@ -17,8 +17,9 @@ from typing import Any
 from headrace import clock, ids, keys
 from headrace.consumer import claimed, consumer, in_hand, leases, runner
 from headrace.consumer.claimed import Claimed
+from headrace.maintenance import Maintenance
 from headrace.policy import LeasePolicy
-from headrace.store import address, exchange
+from headrace.store import AsyncStore, address, exchange
 from tests.simulation.checker import Checker
 from tests.simulation.faults import Faults
 from tests.simulation.fiber import Fiber, Flag
@@ -66,6 +67,11 @@ class Keeper(leases.LeaseKeeper):
         self._closing: Any = Flag(Fiber(node, self.run))
 
 
+def maintenance_here(url: str, label: str, name: str, policy: LeasePolicy) -> Maintenance:
+    """Give the maintenance, on the loop of its consumer instead of a thread's."""
+    return Maintenance(AsyncStore(url, name=label), name, policy)
+
+
 class Cells(runner.Runner):
     """The runner, in which a suspect runs in a cell that is a task instead of a process."""
 
@@ -99,6 +105,7 @@ def simulated() -> Iterator[None]:
                 put(module, name, function)
     put(ids, "os", _Chance)
     put(consumer, "LeaseKeeper", Keeper)
+    put(consumer, "MaintenanceThread", maintenance_here)
     put(in_hand, "Runner", Cells)
     put(consumer, "_TICK_S", COARSE_TICK_S)
     put(address.AsyncAddress, "_class", AsyncConnection)

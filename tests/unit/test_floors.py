@@ -33,7 +33,7 @@ FLOORS = (
         "settings",
     ),
     *("options", "context", "operations", "flows", "store", "embedded", "policy", "logs"),
-    *("producer", "job", "task", "app", "presence", "maintenance"),
+    *("producer", "job", "task", "app", "presence", "maintenance", "leading"),
     "__init__",
     *("consumer", "supervisor", "doctor", "web", "demo", "cli", "__main__"),
 )

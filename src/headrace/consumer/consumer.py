@@ -3,6 +3,7 @@
     intake ─▶ jobs in hand ─▶ runner          one event loop; tasks on it or in threads
        ▲         │      ▲
        └─ feed ◀─┘      └── lease keeper      a thread, for leases must not wait for the loop
+                            maintenance       another one: nor must the jobs of those who are lost
 
 While a round trip of the feed is under way, outcomes collect; the next one carries them all and
 claims for the free slots (group commit). With nothing to claim, the intake waits.
@@ -32,7 +33,7 @@ from headrace.consumer.slots import Slots
 from headrace.consumer.verdict import Bench
 from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX, Keys, keys_of
-from headrace.maintenance import Maintenance
+from headrace.leading import MaintenanceThread
 from headrace.operations import Claimed as Claim
 from headrace.policy import Patience
 from headrace.store import AsyncStore, Store
@@ -152,7 +153,7 @@ class Consumer:
             release=self._jobs.release,
             failed=lambda error: loop.call_soon_threadsafe(self._fail, error),
         )
-        self._maintenance = Maintenance(self._store, self.name, lease)
+        self._maintenance = MaintenanceThread(url, label, self.name, lease)
         self._begun = True
 
     async def _register(self) -> None:

@@ -140,11 +140,15 @@ def time_ms() -> Operation[float]:
     return command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) / 1000)
 
 
-def connected() -> Operation[set[str]]:
-    """Name the consumers that have a connection."""
+def connected() -> Operation[tuple[set[str], int]]:
+    """Name the consumers that have a connection, and count all connections."""
     # Names alone, and not ``clients``: it is asked each second, also where there are thousands.
     args = ("CLIENT", "LIST", "TYPE", "NORMAL")
-    return command(*args, parse=lambda raw: set(texts(_NAMED.findall(raw))) - keys.PROGRAMS)
+
+    def parse(raw: bytes) -> tuple[set[str], int]:
+        return set(texts(_NAMED.findall(raw))) - keys.PROGRAMS, raw.count(b"\n")
+
+    return command(*args, parse=parse)
 
 
 def consumers() -> Operation[dict[str, int]]:

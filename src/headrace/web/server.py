@@ -17,7 +17,7 @@ from headrace.app import Headrace
 from headrace.errors import InvalidSetting
 from headrace.ids import new_id
 from headrace.keys import CONNECTION_PREFIX
-from headrace.maintenance import Maintenance
+from headrace.leading import MaintenanceThread
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 from headrace.web.application import create_app
@@ -56,9 +56,11 @@ async def serve(
         InvalidSetting: the server may not, or cannot, listen there.
     """
     name = f"server-{socket.gethostname()}-{os.getpid()}-{new_id()[-8:]}"
-    store = AsyncStore(headrace.redis_url.url, name=f"{CONNECTION_PREFIX}server")
+    label = f"{CONNECTION_PREFIX}server"
+    url = headrace.redis_url.url
+    store = AsyncStore(url, name=label)
     watch = Watch(Reader(store, headrace))
-    maintenance = Maintenance(store, name, policy or LeasePolicy())
+    maintenance = MaintenanceThread(url, label, name, policy or LeasePolicy())
     app = create_app(headrace, store, watch=watch, leads=lambda: maintenance.leads)
     server = _Server(_config(app))
     listener = _listen(host, port)
@@ -142,7 +144,7 @@ def _stopped_by_signals() -> Iterator[asyncio.Event]:
             signal.signal(number, handler)  # our caller's, which the loop does not give back
 
 
-async def _maintain(maintenance: Maintenance) -> None:
+async def _maintain(maintenance: MaintenanceThread) -> None:
     while True:
         try:
             await maintenance.run()

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import pytest
+from redis import Redis
 
-from headrace.keys import LEADER, keys_of
+from headrace import maintenance
+from headrace import operations as op
+from headrace.clock import monotonic
+from headrace.keys import CONSUMERS, LEADER, QUEUES, keys_of
 from headrace.maintenance import Maintenance
+from headrace.policy import LeasePolicy
 from headrace.scripts import script
 from headrace.store import AsyncStore
-from tests.support.consuming import QUICK, Site, hold_as
+from tests.support.consuming import QUICK, Quick, Site, a_store, hold_as
 from tests.support.proxy import proxied
-from tests.support.wait import await_until
+from tests.support.wait import WAIT_S, await_until, wait_until
+
+Wanted: TypeAlias = Callable[[], object]
 
 
 async def test_a_queue_with_a_broken_key_keeps_no_other_from_being_maintained(
@@ -46,3 +55,109 @@ async def test_who_ends_before_it_hears_that_it_leads_gives_the_lead_up(site: Si
         await asyncio.wait([running])
         await store.close()
     assert not site.redis.exists(LEADER)
+
+
+class TestABusyLeader:
+    """A task keeps the loop of the consumer that leads until a duty is done: nothing else can do it."""
+
+    async def held_until(self, site: Site, begin: Callable[[], object], done: Wanted) -> None:
+        """Let a job keep the leader's loop from before ``begin`` until ``done``."""
+        held: list[bool] = []
+
+        @site.app.task
+        async def hold() -> None:
+            begin()
+            held.append(bool(wait_until(done, "the duty is done while the loop is held")))
+
+        async with site.consumer(lease=Quick(gone_after_s=1.0), check=False) as running:
+            await await_until(lambda: site.redis.get(LEADER) == running.name.encode())
+            await site.app.aenqueue("hold")
+            await await_until(lambda: held, within_s=2 * WAIT_S)
+
+    async def test_promotes(self, site: Site) -> None:
+        k, redis = keys_of("elsewhere"), site.redis
+        redis.sadd(QUEUES, k.queue)
+        job = b'{"id":"a","task":"echo"}'
+        await self.held_until(
+            site, lambda: redis.zadd(k.delayed, {job: 1}), lambda: redis.llen(k.pending)
+        )
+
+    async def test_sweeps(self, site: Site) -> None:
+        k, redis = keys_of("elsewhere"), site.redis
+        redis.sadd(QUEUES, k.queue)
+        await self.held_until(
+            site, lambda: redis.lpush(k.processing, b"bare"), lambda: redis.zcard(k.leases)
+        )
+
+    async def test_reclaims(self, site: Site) -> None:
+        k, redis = keys_of("elsewhere"), site.redis
+        redis.sadd(QUEUES, k.queue)
+
+        def lose() -> None:
+            job = b'{"id":"a","task":"echo"}'
+            redis.lpush(k.processing, job)
+            redis.hset(k.claims, "a", b"lost:1 " + job)
+            redis.zadd(k.leases, {"a": 0})
+
+        await self.held_until(site, lose, lambda: redis.llen(k.pending))
+
+    async def test_finds_a_lost_consumer(self, site: Site) -> None:
+        elsewhere = keys_of("elsewhere")
+        site.redis.sadd(QUEUES, elsewhere.queue)
+        site.redis.lpush(elsewhere.pending, b'{"id":"a","task":"echo"}')
+        async with a_store(site.url) as store:
+            claim = op.claim(elsewhere, 1, lease_ms=600_000, consumer="ghost", first=1)
+            assert (await store.run(claim)).jobs
+        ghost = Redis.from_url(
+            site.url, client_name="headrace:ghost", single_connection_client=True
+        )
+        ghost.ping()
+
+        def vanish() -> None:
+            wait_until(lambda: site.redis.hexists(CONSUMERS, "ghost"), "it was seen")
+            ghost.close()
+
+        await self.held_until(site, vanish, lambda: site.redis.llen(elsewhere.pending))
+
+    async def test_keeps_the_lead(self, site: Site) -> None:
+        def renewals() -> int:
+            return int(site.redis.info("commandstats").get("cmdstat_getex", {"calls": 0})["calls"])
+
+        before: list[int] = []
+        await self.held_until(
+            site,
+            lambda: before.append(renewals()),
+            lambda: renewals() >= before[0] + 3,
+        )
+
+
+async def test_how_often_it_is_asked_who_is_connected_depends_on_their_number_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each answer takes a minute, by the leader's clock: the next look is due as soon as ever."""
+    late: list[float] = [0.0]
+    monkeypatch.setattr(maintenance, "monotonic", lambda: monotonic() + late[0])
+    looks: list[float] = []
+
+    class Slow(AsyncStore):
+        async def run_all(self, operations: Any, *rest: Any, **more: Any) -> list[Any]:
+            if any(operation.args[:2] == ("CLIENT", "LIST") for operation in operations):
+                looks.append(late[0])
+                late[0] += 60
+            return await super().run_all(operations, *rest, **more)
+
+    store = Slow(site.url, name="headrace:me")
+    site.redis.lpush(site.k.processing, b"in hand")
+    site.redis.sadd(QUEUES, site.k.queue)
+    running = asyncio.create_task(Maintenance(store, "me", LeasePolicy()).run())
+    await await_until(lambda: len(looks) >= 3, what="it looks again")
+    running.cancel()
+    await asyncio.wait([running])
+    await store.close()
+    site.redis.flushdb()
+
+
+async def test_a_lead_that_runs_out_is_taken_by_another(site: Site) -> None:
+    site.redis.set(LEADER, "stands still", px=200)
+    async with site.consumer(lease=QUICK) as running:
+        await await_until(lambda: site.redis.get(LEADER) == running.name.encode())
