@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
-from headrace.errors import InvalidSetting, UnknownTask
+from headrace.errors import InvalidJob, InvalidSetting, UnknownTask
 from headrace.job import Job
 from headrace.keys import keys_of
 from headrace.options import JobOptions, Placement, Seconds, TaskOptions, placement, seconds, types
@@ -181,7 +181,7 @@ class Headrace:
             InvalidArguments: the task is known here, and the call does not fit it.
             InvalidJob: an argument does not come back equal from JSON, or the job is too large.
         """
-        task = self.tasks.get(name)
+        task = self.tasks.get(_name(name))
         if task is not None:
             return task.call(*args, **kwargs)
         return prepare(name, args, kwargs, queue=self.queue, place=Placement())
@@ -193,7 +193,7 @@ class Headrace:
 
         Raises what ``call`` raises.
         """
-        task = self.tasks.get(name)
+        task = self.tasks.get(_name(name))
         if task is not None:
             return task.options(**options).call(*args, **kwargs)
         return prepare(name, args, kwargs, queue=self.queue, place=placement(options))
@@ -206,13 +206,13 @@ class Headrace:
 
         Raises what ``Task.enqueue`` raises.
         """
-        calls, producer = list(calls), self.producer()
+        calls, producer = _checked(calls), self.producer()
         ids = producer.send(calls)
         return [handle(producer, call, job_id) for call, job_id in zip(calls, ids, strict=True)]
 
     async def aenqueue_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Enqueue many jobs, as ``enqueue_many`` does."""
-        calls, producer = list(calls), self.producer()
+        calls, producer = _checked(calls), self.producer()
         ids = await producer.asend(calls)
         return [handle(producer, call, job_id) for call, job_id in zip(calls, ids, strict=True)]
 
@@ -262,3 +262,19 @@ class Headrace:
             result_ttl_s=optional("result_ttl"),
             dead_letter=bool(chosen["dead_letter"]),
         )
+
+
+def _name(name: object) -> str:
+    if not isinstance(name, str):
+        say = "a task enqueues itself, as in add.enqueue(1, 2)"
+        raise InvalidJob(f"enqueue takes the name of a task, not {name!r}; {say}")
+    return name
+
+
+def _checked(calls: Iterable[Call[Any]]) -> list[Call[Any]]:
+    found: list[Any] = list(calls)
+    for number, one in enumerate(found, 1):
+        if not isinstance(one, Call):
+            made = "as add.call(1, 2) and app.call('add', 1, 2) make them"
+            raise InvalidJob(f"enqueue_many takes calls, {made}; number {number} is {type(one)!r}")
+    return found

@@ -458,6 +458,24 @@ def test_an_application_without_tasks_is_warned_of(url: str, tmp_path: Path) -> 
     assert "WARNING headrace.consumer: shop has no tasks" in ran.err
 
 
+def test_a_queue_that_nobody_knows_is_warned_of_once(headrace: Headrace, shop: Path) -> None:
+    said = "is new, and no task of this application uses it: is its name right?"
+    for warned in (True, False):  # then it is known: an application may enqueue anywhere
+        ran = headrace("consume", "shop", "-b", "-Q", "mial,mail,queue", cwd=shop)
+        assert (f"WARNING headrace.consumer: queue mial {said}" in ran.err) is warned
+        assert ran.err.count(said) == warned
+
+
+def test_how_long_unknown_tasks_wait_can_be_set(headrace: Headrace, redis: Redis) -> None:
+    headrace("produce", "unheard_of")
+    ran = headrace("consume", "headrace.demo.tasks", "-b", "--unknown-task-ttl", "0")
+    assert (
+        "failed for good: LookupError: no consumer knows its task  queue=queue task=unheard_of"
+        in (ran.err)
+    )
+    assert json.loads(redis.lindex("queue:dlq", 0))["error"]["reason"] == "unknown_task"
+
+
 def test_the_demos_tasks_say_that_they_are_none_of_the_users(headrace: Headrace) -> None:
     assert "these are the demo's tasks" in headrace("consume", "headrace.demo.tasks", "-b").err
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Context, Headrace, InvalidSetting
+from headrace import Context, Headrace, InvalidJob, InvalidSetting
 
 URL = "redis://127.0.0.1:1"  # nothing listens there: none of this needs a server
 
@@ -34,6 +34,32 @@ def test_two_tasks_have_two_names(app: Headrace) -> None:
 def test_an_option_that_there_is_not_is_refused_by_its_name(app: Headrace) -> None:
     with pytest.raises(InvalidSetting, match="unknown task option retries"):
         app.task(retries=3)(lambda: None)  # type: ignore[call-overload]
+
+
+class TestMistakesAtEnqueue:
+    """Each is told in a sentence, and nothing is sent."""
+
+    def test_a_task_where_its_name_belongs(self, app: Headrace) -> None:
+        @app.task
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        with pytest.raises(InvalidJob, match=r"not Task\('add'\); a task enqueues itself, as in"):
+            app.enqueue(add, 1, 2)  # type: ignore[arg-type]
+        with pytest.raises(InvalidJob, match="enqueue takes the name of a task, not 3"):
+            app.call(3)  # type: ignore[arg-type]
+
+    async def test_what_is_no_call_among_many(self, app: Headrace) -> None:
+        @app.task
+        def add(a: int, b: int) -> int:
+            return a + b
+
+        for wrong, kind in ((add(1, 2), "int"), (("add", (1, 2)), "tuple"), (add, "headrace")):
+            said = rf"enqueue_many takes calls, as add.call\(1, 2\) .*; number 2 is <class '{kind}"
+            with pytest.raises(InvalidJob, match=said):
+                app.enqueue_many([add.call(1, 2), wrong])  # type: ignore[list-item]
+            with pytest.raises(InvalidJob, match=said):
+                await app.aenqueue_many([add.call(1, 2), wrong])  # type: ignore[list-item]
 
 
 class TestTask:

@@ -72,6 +72,13 @@ GracePeriod: TypeAlias = Annotated[
     float,
     Parameter(metavar="SECONDS", help="How long jobs may take to finish when it is told to end."),
 ]
+UnknownTaskTtl: TypeAlias = Annotated[
+    float,
+    Parameter(
+        metavar="SECONDS",
+        help="How long a job waits for a consumer that knows its task, before it is dead.",
+    ),
+]
 Name: TypeAlias = Annotated[
     str | None,
     Parameter(metavar="NAME", help="Its name, unique among all; without it, one is made up."),
@@ -89,6 +96,7 @@ def consume(
     burst: Burst = False,
     max_jobs: MaxJobs = None,
     grace_period: GracePeriod = 30.0,
+    unknown_task_ttl: UnknownTaskTtl = 86_400.0,
     name: Name = None,
     lease: Lease = POLICY.lease_s,
     bare_lease: BareLease = POLICY.bare_lease_s,
@@ -124,6 +132,7 @@ def consume(
         burst=burst,
         max_jobs=max_jobs,
         name=name,
+        unknown_task_ttl_s=unknown_task_ttl,
     )
     if workers > 1:
         from headrace.supervisor import supervise

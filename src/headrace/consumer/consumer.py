@@ -17,6 +17,7 @@ import logging
 import os
 import secrets
 import socket
+from collections import Counter
 from typing import Final
 
 from headrace import operations as op
@@ -44,6 +45,7 @@ log = logging.getLogger("headrace.consumer")
 _TICK_S: Final = 0.05
 _CANCEL_AGAIN_S: Final = 1.0  # an async task may swallow its first cancellation
 _REGISTER_EVERY_S: Final = 30.0
+_SUM_UP_EVERY_S: Final = 60.0
 _FLUSH_S: Final = 5.0  # how long a consumer that ends tries to tell Redis what has ended
 
 
@@ -69,7 +71,7 @@ class Consumer:
         self._hints = 0  # how often something did: also while a claim was under way
         self._grace_until: float | None = None  # set when it is stopped
         self._stops = 0
-        self._counts = (0, 0)  # of jobs that had finished and were given back when it was stopped
+        self._ends: Counter[op.Verb] = Counter()  # what had become of jobs when it was stopped
         self._grace_told = False  # that it is over
         self._failure: BaseException | None = None
         self._begun = False
@@ -102,8 +104,7 @@ class Consumer:
             await asyncio.gather(*background, return_exceptions=True)
             self._jobs.close()
             await self._store.close()
-        finished, given_back = self._jobs.finished, self._jobs.given_back
-        report.over(finished, finished - self._counts[0], given_back - self._counts[1])
+        report.over(self._jobs.ends, self._jobs.ends - self._ends)
         if self._failure is not None:
             raise self._failure
 
@@ -116,7 +117,7 @@ class Consumer:
             self._grace_until = monotonic() + self._options.grace_s
             report.stopping(len(self._slots.running), self._options.grace_s)
             if self._begun:
-                self._counts = (self._jobs.finished, self._jobs.given_back)
+                self._ends = self._jobs.ends.copy()
                 self._jobs.closing = True
                 self._jobs.give_back_ready()
                 self._intake.end()
@@ -160,11 +161,15 @@ class Consumer:
         """Make the queues known, which is also the first sign of Redis."""
         while self._grace_until is None:
             try:
-                await self._store.run_all([op.register(k.queue) for k in self._queues])
+                new = await self._store.run_all([op.register(k.queue) for k in self._queues])
             except StoreError as error:
                 await self._patience.wait(error)
                 continue
             self._patience.over()
+            served = {task.config.queue for task in self._app.tasks.values()}
+            for k, added in zip(self._queues, new, strict=True):
+                if added == 1 and k.queue not in served:
+                    report.new_queue(k)
             names = ", ".join(k.queue for k in self._queues)
             log.info("%s consumes %s; %d slots", self.name, names, self._slots.concurrency)
             return
@@ -252,7 +257,8 @@ class Consumer:
         self._wake.set()
 
     async def _tick(self) -> None:
-        cancelled_at = monotonic()
+        cancelled_at = told_at = monotonic()
+        told = self._jobs.ends.copy()
         while True:
             await asyncio.sleep(_TICK_S)
             now = monotonic()
@@ -260,6 +266,9 @@ class Consumer:
             if again:
                 cancelled_at = now
             self._jobs.look_at_the_clock(again=again)
+            if now - told_at >= _SUM_UP_EVERY_S:
+                report.sum_up(self._jobs.ends - told, now - told_at)
+                told, told_at = self._jobs.ends.copy(), now
             if self._grace_until is not None:
                 if now > self._grace_until:
                     if self._slots.running and not self._grace_told:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from headrace.consumer.slots import Slots
 from headrace.consumer.verdict import Bench
 from headrace.context import StopReason
 from headrace.keys import Keys
-from headrace.operations import AdoptAnswer, Outcome
+from headrace.operations import AdoptAnswer, Outcome, Verb
 from headrace.task import Task
 
 
@@ -58,7 +59,7 @@ class JobsInHand:
         self.adoptions: dict[Claimed, None] = {}  # in order: the feed has to send them
         self._untold: dict[Claimed, Outcome] = {}  # they ended before Redis said that they are ours
         self.closing = False
-        self.finished = self.given_back = 0
+        self.ends: Counter[Verb] = Counter()  # how often what became of a job
 
     @property
     def anything_to_send(self) -> bool:
@@ -227,10 +228,7 @@ class JobsInHand:
         self._settle(claimed, outcome)
 
     def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
-        if outcome.verb == "release":
-            self.given_back += 1
-        else:
-            self.finished += 1
+        self.ends[outcome.verb] += 1
         if claimed.owned:
             self.outbox.add(claimed, outcome)
         else:

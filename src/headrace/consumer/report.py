@@ -1,17 +1,19 @@
 """What a consumer writes into the log: one line for each transition, with the job's fields on it.
 
-Success is DEBUG, for a busy consumer has thousands a second; whatever an operator may have to look
+Success is DEBUG, for a busy consumer has thousands a second, and summed up once a minute; whatever an operator may have to look
 at is INFO and above.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 
 from headrace.consumer.claimed import Claimed
 from headrace.context import StopReason
+from headrace.keys import Keys
 from headrace.logs import job_fields
-from headrace.operations import AdoptAnswer, Outcome
+from headrace.operations import AdoptAnswer, Outcome, Verb
 
 log = logging.getLogger("headrace.consumer")
 
@@ -44,12 +46,13 @@ def flawed(claimed: Claimed, outcome: Outcome) -> None:
         log.debug("given back: no slot is free", extra=_fields(claimed))
     elif outcome.verb == "park":
         log.warning(
-            "no such task here: parked for %.0f s",
+            "no such task here: parked for %.0f s. If it is another application's, give each of the "
+            "two a queue of its own: Headrace(queue=…)",
             outcome.delay_ms / 1000,
             extra=_fields(claimed),
         )
     else:
-        _failed(claimed, outcome, claimed.problem)
+        _failed(claimed, outcome, claimed.problem or LookupError("no consumer knows its task"))
 
 
 def stopped(claimed: Claimed, reason: StopReason) -> None:
@@ -130,11 +133,25 @@ def grace_over(running: int, *, early: bool) -> None:
     log.warning("%s: the %d jobs that still run are given back", why, running)
 
 
-def over(finished: int, since: int, given_back: int) -> None:
-    """Tell what a consumer has done; ``since`` and ``given_back``: since it was told to end."""
+def over(ends: Counter[Verb], since: Counter[Verb]) -> None:
+    """Tell what a consumer has done; ``since``: since it was told to end."""
     log.info(
         "ended: %d jobs finished, %d of them since it was told to end; %d given back since",
-        finished,
-        since,
-        given_back,
+        ends.total() - ends["release"],
+        since.total() - since["release"],
+        since["release"],
+    )
+
+
+def sum_up(ends: Counter[Verb], period_s: float) -> None:
+    """Tell what became of jobs in a while; nothing when there were none."""
+    if ends:
+        parts = ", ".join(f"{verb} {count:,}" for verb, count in ends.most_common())
+        log.info("jobs in the last %.0f s: %s", period_s, parts)
+
+
+def new_queue(k: Keys) -> None:
+    """Warn of a queue that nobody has used before, and that no task here uses."""
+    log.warning(
+        "queue %s is new, and no task of this application uses it: is its name right?", k.queue
     )

@@ -96,9 +96,9 @@ def confirmation(k: Keys, count: int, timeout_s: float) -> list[Operation[Any]]:
     return [written, command("WAIT", count, timeout_ms, parse=int, wait_s=timeout_s)]
 
 
-def register(queue: str) -> Operation[None]:
-    """Make a queue known, so that servers sweep it and show it."""
-    return run("register", (keys.QUEUES,), (queue,), nothing)
+def register(queue: str) -> Operation[int]:
+    """Make a queue known, so that servers sweep it and show it; answers 1 when it was not, else 0."""
+    return run("register", (keys.QUEUES,), (queue,), int)
 
 
 _passed_over: Final[set[bytes]] = set()  # names that were told of in this process

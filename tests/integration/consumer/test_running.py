@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from headrace import Context, Headrace, JobCancelled, JobFailed, NoResult, ResultTimeout
+from headrace.consumer import consumer as consumer_module
 from headrace.consumer import intake
 from headrace.logs import current_job
 from tests.support.consuming import LONG_S, QUICK, Site
@@ -813,3 +815,26 @@ class TestFailingParts:
             await site.idle(running)
             site.redis.flushall()
             await await_until(lambda: site.redis.sismember("headrace:queues", "queue"))
+
+
+async def test_what_was_done_is_told_once_in_a_while(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(consumer_module, "_SUM_UP_EVERY_S", 0.0)  # with every tick
+
+    @site.app.task(max_attempts=1)
+    def work(n: int) -> None:
+        if not n:
+            raise ValueError
+
+    def told() -> Counter[str]:
+        lines = [record.getMessage() for record in caplog.records]
+        parts = [line.split(": ")[1].split(", ") for line in lines if line.startswith("jobs in")]
+        pairs = [part.split(" ") for line in parts for part in line]
+        return sum((Counter({verb: int(count)}) for verb, count in pairs), Counter())
+
+    with caplog.at_level("INFO", "headrace"):
+        async with site.consumer():
+            await site.app.aenqueue_many(work.call(n % 10) for n in range(30))
+            await await_until(lambda: told().total() == 30, what="all are told of")
+    assert told() == {"done": 27, "dead": 3}
