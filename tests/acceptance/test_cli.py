@@ -136,7 +136,7 @@ def test_help_begins_with_examples_and_lists_the_commands_in_order() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["serve", "consume", "produce", "info", "dlq", "pause", "resume", "demo"]
+    ["serve", "consume", "produce", "info", "dlq", "cancel", "pause", "resume", "consumers", "demo"]
     + ["dlq list", "dlq show", "dlq redrive", "dlq purge"],
 )
 def test_every_help_page_has_an_example_and_fits_80_columns(command: str, here: Here) -> None:

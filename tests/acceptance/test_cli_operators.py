@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import pty
 import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +21,12 @@ from headrace import wire
 from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.store import Store
-from tests.support.commands import NOBODY, Ran, run
-from tests.support.processes import ROOT, clean_environment
+from tests.support.commands import NOBODY, Ran, environment, run
+from tests.support.processes import ROOT, Process, clean_environment
 from tests.support.wait import wait_until
 
 K = keys_of("queue")
-COMMANDS = ("doctor", "explain", "audit")
+COMMANDS = ("doctor", "explain", "audit")  # in the order of the help page
 
 
 Headrace = Callable[..., Ran]
@@ -337,3 +339,78 @@ def test_a_terminal_gets_colours_and_its_own_width(url: str, store: Store, redis
     lines = re.sub(r"\x1b\[[0-9;]*m", "", text).replace("\r", "").splitlines()
     assert "  problem  1 claim in processing is without a lease" in lines
     assert max(map(len, lines)) <= 80
+
+
+# cancel
+
+
+def test_jobs_that_wait_are_cancelled_wherever_they_are(
+    headrace: Headrace, store: Store, redis: Redis
+) -> None:
+    (pending,), (delayed,), (urgent,) = (
+        *(enqueue(store), enqueue(store, due="+600000")),
+        [json.loads(headrace("produce", "echo", "-p", "5", "-q", "mail", "--json").out)["id"]],
+    )
+    ran = headrace("cancel", pending, delayed, urgent)
+    assert (ran.code, ran.lines) == (0, [f"{i} is cancelled" for i in (pending, delayed, urgent)])
+    places = ("queue", "queue:delayed", "mail:priority")
+    assert [redis.exists(place) for place in places] == [0, 0, 0]
+    assert redis.hget("queue:stats", "cancel") == b"2"
+
+
+def test_a_job_that_runs_is_asked_to_stop(headrace: Headrace, store: Store) -> None:
+    job_id = claim(store)
+    ran = headrace("cancel", job_id)
+    assert (ran.code, ran.lines) == (0, [f"{job_id} is running, and is asked to stop"])
+    assert store.run(op.find(K, job_id, b"")).word == "cancelled"
+
+
+def test_a_job_that_is_not_there_cannot_be_cancelled(headrace: Headrace, store: Store) -> None:
+    (job_id,) = enqueue(store)
+    ran = headrace("cancel", job_id, "nosuch", "--json")
+    assert (ran.code, ran.json) == (
+        *(1, {"cancelled": [job_id], "requested": [], "missing": ["nosuch"]}),
+    )
+    assert "no job nosuch waits or runs in queue; headrace explain" in ran.err
+    assert headrace("cancel", job_id, "--queue", "mail").code == 1
+
+
+# consumers
+
+
+def test_consumers_are_listed_with_what_they_hold(
+    headrace: Headrace, store: Store, url: str, tmp_path: Path
+) -> None:
+    claim(store)
+    command = [sys.executable, "-m", "headrace", "consume", "headrace.demo.tasks", "-Q", "mail"]
+    consumer = Process(command, tmp_path / "log", env=environment(url))
+    try:
+        found: list[dict[str, Any]] = []
+
+        def waits() -> bool:
+            found[:] = headrace("consumers", "--json").json
+            return any(one["waiting"] and one["leader"] for one in found)
+
+        wait_until(waits, what="the consumer waits for work, and leads")
+        gone, here = sorted(found, key=lambda one: one["name"] != "gone")
+        assert (gone["name"], gone["connected_s"], gone["host"]) == ("gone", None, None)
+        assert (gone["jobs"], gone["queues"]) == (1, {"queue": 1})
+        assert (here["pid"], here["jobs"], here["queues"]) == (consumer.pid, 0, {})
+        assert here["name"].startswith(f"{here['host']}-{consumer.pid}-")
+        assert (here["address"], here["connected_s"] >= 0) == ("127.0.0.1", True)
+        head, *lines = headrace("consumers").lines
+        assert head.split() == ["consumer", "connected", "jobs", "queues", "state"]
+        assert re.search(r"^gone +- +1 +queue +not connected$", "\n".join(lines), re.MULTILINE)
+        assert re.search(r" s +0 +- +waiting, leads$", "\n".join(lines), re.MULTILINE)
+    finally:
+        consumer.end()
+
+
+def test_without_consumers_the_list_is_empty(headrace: Headrace, store: Store) -> None:
+    assert headrace("consumers", "--json").json == []
+
+
+def test_a_lease_that_the_sweep_gave_is_nobodys(headrace: Headrace, redis: Redis) -> None:
+    redis.sadd("headrace:queues", "queue")
+    redis.hset("queue:claims", "a", b'- {"id":"a","task":"t","args":["x:y"]}')
+    assert headrace("consumers", "--json").json == []

@@ -29,7 +29,9 @@ from cyclopts.config import Env
 from headrace import __version__
 from headrace.cli import output
 from headrace.cli.audit import audit
+from headrace.cli.cancel import cancel
 from headrace.cli.consume import consume
+from headrace.cli.consumers import consumers
 from headrace.cli.demo import demo
 from headrace.cli.dlq import dlq
 from headrace.cli.doctor import doctor
@@ -89,11 +91,13 @@ _COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
     (consume, "[APP] [OPTIONS]"),
     (produce, "[TASK] [ARGS...] [OPTIONS]"),
     (info, "[QUEUE...] [OPTIONS]"),
+    (cancel, "ID... [OPTIONS]"),
     (pause, "QUEUE... [OPTIONS]"),
     (resume, "QUEUE... [OPTIONS]"),
     (doctor, "[QUEUE...] [OPTIONS]"),
     (explain, "ID [QUEUE] [OPTIONS]"),
     (audit, "[QUEUE...] [OPTIONS]"),
+    (consumers, "[OPTIONS]"),
     (demo, "[OPTIONS]"),
 )
 for _place, (_command, _usage) in enumerate(_COMMANDS):

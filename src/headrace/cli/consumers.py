@@ -1,0 +1,142 @@
+"""``headrace consumers``: who runs jobs."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+from headrace import logs
+from headrace import operations as op
+from headrace.cli import output
+from headrace.cli.connection import connected, known_queues
+from headrace.cli.flags import Json, LogLevel, Url, help_page
+from headrace.cli.output import Column, span
+from headrace.doctor.connections import read
+from headrace.errors import StoreRefused
+from headrace.flows import PAGE, Flow
+from headrace.keys import CONNECTION_PREFIX, LEADER, is_name, keys_of
+from headrace.store import Store
+
+_COLUMNS: Final = (
+    Column("Consumer", "cyan", least=16),
+    Column("Connected"),
+    Column("Jobs"),
+    Column("Queues", least=8),
+    Column("State"),
+)
+_MADE_UP = re.compile(r"(?P<host>.+)-(?P<pid>\d+)-[0-9a-f]{6}(-[0-9a-f]{4})?")
+_CLAIMS: Final = 10_000  # of a queue are read at most: each comes with its job's bytes
+_NOBODY: Final = "-"  # holds a lease that the sweep gave
+
+
+@dataclass(slots=True)
+class _Consumer:
+    """One consumer, as far as Redis knows it.
+
+    Attributes:
+        name: its name.
+        host: the machine's name, when the consumer's name was made up from it.
+        pid: its process, likewise.
+        address: where its connections come from.
+        connected_s: how long its oldest connection has been there; None it has none.
+        jobs: how many jobs it holds: those that run, and those that are about to.
+        queues: how many in each queue; a queue of which it holds no job is not known.
+        waiting: it has a free slot, and waits for a job.
+        leader: it keeps the queues in order.
+    """
+
+    name: str
+    host: str | None = None
+    pid: int | None = None
+    address: str | None = None
+    connected_s: int | None = None
+    jobs: int = 0
+    queues: dict[str, int] = field(default_factory=dict)
+    waiting: bool = False
+    leader: bool = False
+
+    def row(self) -> output.Row:
+        state = "waiting" if self.waiting else "busy"
+        if self.connected_s is None:
+            state = "not connected"
+        since = None if self.connected_s is None else span(self.connected_s)
+        leads = ", leads" if self.leader else ""
+        return (self.name, since, self.jobs, ", ".join(self.queues) or None, f"{state}{leads}")
+
+
+@help_page
+def consumers(
+    *,
+    json: Json = False,
+    url: Url = None,
+    log_level: LogLevel = "warning",
+) -> int:
+    """List the consumers: who is connected, and who holds jobs.
+
+    $ headrace consumers
+    $ headrace consumers --json
+
+    A consumer's name begins with its host and process, unless --name says otherwise. Queues are
+    those of which it holds jobs: from which others it would take some, Redis does not know. One
+    that is not connected, and holds jobs, is gone, or cut off; its jobs run again when its leases
+    have run out.
+    """
+    logs.configure(log_level)
+    with connected(url) as store:
+        found = _all(store)
+    if json:
+        output.say_json([asdict(one) for one in found])
+    elif found or not output.on_terminal():
+        output.say_table(_COLUMNS, [one.row() for one in found])
+    else:
+        output.say("No consumer is connected: headrace consume, with your application.")
+    return 0
+
+
+def _all(store: Store) -> list[_Consumer]:
+    clients = store.run(op.clients())
+    leader = store.run(op.command("GET", LEADER, parse=lambda raw: (raw or b"").decode()))
+    held: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for queue in filter(is_name, known_queues(store)):
+        try:
+            for name in store.follow(_holders(queue)):
+                held[name][queue] += 1
+        except StoreRefused as error:  # one queue's keys may be another program's
+            output.complain(f"queue {queue} cannot be read: {error}; see headrace doctor")
+    connections = read(clients)
+    found = {name: _named(name) for name in sorted(connections.consumers | held.keys())}
+    for client in clients:
+        one = found.get(client.get("name", "").removeprefix(CONNECTION_PREFIX))
+        if one is not None and client["name"].startswith(CONNECTION_PREFIX):
+            one.address = client.get("addr", "").rpartition(":")[0]
+            one.connected_s = max(one.connected_s or 0, int(client.get("age", 0)))
+    for name, one in found.items():
+        one.queues, one.jobs = dict(sorted(held[name].items())), held[name].total()
+        one.waiting, one.leader = name in connections.idle, name == leader
+    return list(found.values())
+
+
+def _named(name: str) -> _Consumer:
+    made_up = _MADE_UP.fullmatch(name)
+    return _Consumer(name, made_up["host"], int(made_up["pid"])) if made_up else _Consumer(name)
+
+
+def _holders(queue: str) -> Flow[Iterable[str]]:
+    """Name the holder of each claim of a queue."""
+    names: list[str] = []
+    cursor = b"0"
+    while len(names) < _CLAIMS:
+        page = op.command(
+            "HSCAN", keys_of(queue).claims, cursor, "COUNT", PAGE, parse=lambda raw: raw
+        )
+        cursor, pairs = yield page
+        for value in pairs[1::2]:
+            name = value[:200].partition(b":")[0].decode(errors="replace")
+            if not name.startswith(_NOBODY + " ") and name != _NOBODY:
+                names.append(name)
+        if cursor == b"0":
+            break
+    return names
