@@ -13,7 +13,7 @@
     queue:meta               hash    paused; when the last sweep was
     queue:cancelled          zset    ids of running jobs that were asked to stop; expires
     queue:result:<id>        list    one element: how the job ended; expires
-    queue:unique:<key>       string  the id of the job enqueued with that key; expires
+    queue:unique:<key>       string  the id of the job that has the key; goes with it, or expires
     headrace:queues          set     names of the queues that producers and consumers have used
     headrace:consumers       hash    consumers that were seen connected: since when each is missing, ms; 0 it is not
     headrace:leader          string  who sweeps and promotes; expires
@@ -69,7 +69,7 @@ class Keys:
         return f"{self.prefix}:result:{job_id}"
 
     def unique(self, key: str) -> str:
-        """Where the id of the job that was enqueued with this key stands."""
+        """Where the id of the job that has this key stands; "": what all of them begin with."""
         return f"{self.prefix}:unique:{key}"
 
 

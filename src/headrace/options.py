@@ -5,15 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict
+from urllib.parse import quote
 
 from headrace.errors import InvalidJob, InvalidSetting
 from headrace.retry import Backoff
 from headrace.wire import MAX_PRIORITY, MIN_PRIORITY
 
 Seconds = float | timedelta
-DEFAULT_KEY_TTL_S: Final = 86_400.0
-"""How long a ``key`` keeps a second job out: a day, longer than any producer repeats itself."""
 
+# What a key keeps of itself in a job's head and in Redis; the rest is percent-encoded, so that the
+# scripts find its end without reading JSON.
+_KEY_LETTERS: Final = "".join(chr(code) for code in range(32, 127) if chr(code) not in '"%\\')
 _LATEST_MS: Final = 1 << 52  # beyond it a zset's score loses milliseconds
 
 
@@ -68,8 +70,8 @@ class JobOptions(TypedDict, total=False):
         delay: run it so many seconds from now (or a timedelta), by Redis' clock.
         at: run it at this instant: an aware datetime, or seconds since 1970.
         priority: -100 … 100; higher first, FIFO within one.
-        key: while it lives, a second job with this key is not enqueued: the first one is answered.
-        key_ttl: seconds that the key lives; a day by default.
+        key: until the job ends, a second job with this key is not enqueued: the first is answered.
+        key_ttl: hold the key for so many seconds instead, whatever becomes of the job.
         timeout: seconds this job may run.
         max_attempts: failed runs after which this job is dead.
         result_ttl: seconds this job's result is kept.
@@ -94,8 +96,8 @@ class Placement:
         queue: the queue; None the task's own.
         due: "", "+ms" from now or "@ms" since 1970.
         priority: -100 … 100.
-        key: its idempotency key, or None.
-        key_ttl_ms: how long the key lives.
+        key: its idempotency key, percent-encoded, or None.
+        key_ttl_ms: how long the key lives; 0 until the job ends.
         fields: what is written into the job's body: timeout, max_attempts, result_ttl.
     """
 
@@ -103,7 +105,7 @@ class Placement:
     due: str = ""
     priority: int = 0
     key: str | None = None
-    key_ttl_ms: int = int(DEFAULT_KEY_TTL_S * 1000)
+    key_ttl_ms: int = 0
     fields: dict[str, Any] = field(default_factory=dict)
 
 
@@ -123,7 +125,9 @@ def placement(options: JobOptions) -> Placement:
             for name in ("timeout", "result_ttl")
             if name in options
         }
-        key_ttl_s = seconds("key_ttl", options.get("key_ttl", DEFAULT_KEY_TTL_S), zero=False)
+        key_ttl_ms = 0
+        if "key_ttl" in options:
+            key_ttl_ms = max(1, round(seconds("key_ttl", options["key_ttl"], zero=False) * 1000))
         if "max_attempts" in options:
             fields["max_attempts"] = _whole("max_attempts", options["max_attempts"], 1, 1 << 31)
         return Placement(
@@ -131,7 +135,7 @@ def placement(options: JobOptions) -> Placement:
             due=_due(options),
             priority=_whole("priority", options.get("priority", 0), MIN_PRIORITY, MAX_PRIORITY),
             key=_key(options),
-            key_ttl_ms=max(1, round(key_ttl_s * 1000)),
+            key_ttl_ms=key_ttl_ms,
             fields=fields,
         )
     except InvalidSetting as error:
@@ -146,9 +150,11 @@ def _whole(name: str, value: object, low: int, high: int) -> int:
 
 def _key(options: JobOptions) -> str | None:
     key = options.get("key")
-    if key is not None and not (isinstance(key, str) and 0 < len(key) <= 512):
+    if key is None:
+        return None
+    if not (isinstance(key, str) and 0 < len(key) <= 512):
         raise InvalidJob(f"key={key!r} must be a string of 1 to 512 characters")
-    return key
+    return quote(key, _KEY_LETTERS, errors="surrogatepass")
 
 
 def _due(options: JobOptions) -> str:

@@ -37,8 +37,8 @@ class Call(NamedTuple, Generic[R]):
         job: its bytes.
         due: "", "+ms" from now or "@ms" since 1970.
         priority: -100 … 100, as its bytes have it.
-        key: its idempotency key, or None.
-        key_ttl_ms: how long the key lives.
+        key: its idempotency key, percent-encoded, or None.
+        key_ttl_ms: how long the key lives; 0 until the job ends.
         result_ttl_s: how long its result is kept, seconds; None not at all; 0 the task decides.
     """
 

@@ -42,7 +42,7 @@ def prepare(
     return Call(
         place.queue or queue,
         job_id,
-        assemble(job_id, body, place.priority),
+        assemble(job_id, body, place.priority, "" if place.key_ttl_ms else place.key or ""),
         place.due,
         place.priority,
         place.key,

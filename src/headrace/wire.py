@@ -1,10 +1,9 @@
 """The wire: one job as one JSON object, read, written and rewritten. Pure: bytes in, bytes out.
 
 A job is its *head* and its *body*. The head is ``{"id":"…"`` and then, each only where it is not 0
-and in this order: ``priority``, ``delivery``, ``crashes``, ``attempt``, ``unknown_since``. These are
-the fields that change while a job lives, and they stand in front so that a script, which must not
-parse JSON, can raise them too; counters count only there. The body is every byte after the head: a
-rewrite keeps it as it is, fields that nobody here knows included.
+and in this order: ``priority``, ``delivery``, ``crashes``, ``attempt``, ``unknown_since``, ``key``.
+They stand in front so that a script, which must not parse JSON, can read and raise them too; they
+count only there. The body is every byte after the head: a rewrite keeps it, unknown fields included.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from headrace.ids import LENGTH, new_id
 
 DEFAULT_MAX_BYTES: Final = 1 << 20
 """Largest job in bytes. Beyond this Redis spends its time copying, and everybody waits."""
-
 MIN_PRIORITY: Final = -100
 MAX_PRIORITY: Final = 100
 _MAX_MESSAGE: Final = 1_000  # characters of an error that a dead letter keeps
@@ -46,7 +44,8 @@ Reason = Literal[
 _HEAD = re.compile(
     rb'\{"id":"([!#-\[\]-}][!#-\[\]-~]{0,127})"'  # as ID in scripts/lib/head.lua
     rb'(?:,"priority":(-?\d{1,9}))?(?:,"delivery":(\d{1,9}))?(?:,"crashes":(\d{1,9}))?'
-    rb'(?:,"attempt":(\d{1,9}))?(?:,"unknown_since":(\d{1,15}))?(?=[,}])'
+    rb'(?:,"attempt":(\d{1,9}))?(?:,"unknown_since":(\d{1,15}))?'
+    rb'(?:,"key":"([ !#-\[\]-~]+)")?(?=[,}])'
 )
 _BARE_ID = re.compile(r"[!#-\[\]-}][!#-\[\]-~]{0,127}")
 _NUMBERS: Final = {"priority": rb"-?\d{1,9}", "unknown_since": rb"\d{1,15}"}  # as in _HEAD
@@ -69,8 +68,7 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
         signal: what ended the process that ran it alone, as SIGSEGV; or "" …
         exit_code: … and then its exit code, or None: it did not run alone.
         peak_mib: the most memory that this process held, MiB; 0 unknown.
-        payload: the exact bytes of a malformed job, where they are UTF-8 …
-        payload_base64: … and where they are not.
+        payload, payload_base64: the exact bytes of a malformed job; the second if not UTF-8.
     """
 
     reason: str
@@ -109,7 +107,7 @@ class Body(msgspec.Struct, frozen=True):
 
 
 class Head(NamedTuple):
-    """The fields of a job that change while it lives.
+    """The fields of a job that Headrace itself reads and writes.
 
     Attributes:
         id: the job's id.
@@ -118,6 +116,7 @@ class Head(NamedTuple):
         crashes: how many of these because its consumer was lost.
         attempt: how many runs ended in failure.
         unknown_since: since when no consumer knew its task, ms since 1970; 0 known.
+        key: the key that is free again when the job ends, as ``keys.unique`` has it; "" none.
     """
 
     id: str
@@ -126,6 +125,7 @@ class Head(NamedTuple):
     crashes: int = 0
     attempt: int = 0
     unknown_since: int = 0
+    key: str = ""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -170,22 +170,21 @@ def _task_field(task: str) -> bytes:
     return b',"task":' + encode_args((task,), ("task",))[1:-1]
 
 
-def assemble(
-    job_id: str, body: bytes, priority: int = 0, max_bytes: int = DEFAULT_MAX_BYTES
-) -> bytes:
-    """Put a new job together from an id and an encoded body.
+def assemble(job_id: str, body: bytes, priority: int = 0, key: str = "") -> bytes:
+    """Put a new job together: its id, its encoded body, and the key that is free when it ends.
 
     Raises:
-        PayloadTooLarge: the job is larger than ``max_bytes``.
+        PayloadTooLarge: the job is larger than the limit.
     """
-    job = b'{"id":"%b"%b%b' % (
+    job = b'{"id":"%b"%b%b%b' % (
         job_id.encode(),
         b',"priority":%d' % priority if priority else b"",
+        b',"key":"%b"' % key.encode() if key else b"",
         body,
     )
-    if len(job) > max_bytes:
+    if len(job) > DEFAULT_MAX_BYTES:
         raise PayloadTooLarge(
-            f"a job of {len(job):,} bytes is over the limit of {max_bytes:,}: "
+            f"a job of {len(job):,} bytes is over the limit of {DEFAULT_MAX_BYTES:,}: "
             "store the data elsewhere and enqueue its address"
         )
     return job
@@ -200,13 +199,15 @@ def split(job: bytes) -> tuple[Head, bytes] | None:
     match = _HEAD.match(job)
     if match is None:
         return None
-    numbers = [int(group or 0) for group in match.groups()[1:]]
-    return Head(match[1].decode(), *numbers), job[match.end() :]
+    job_id, *numbers, key = match.groups(b"")
+    counters = [int(number or 0) for number in numbers]
+    return Head._make([job_id.decode(), *counters, key.decode()]), job[match.end() :]
 
 
 def join(head: Head, body: bytes) -> bytes:
     """Put head and body together again."""
     counters = [f',"{name}":{value}' for name in _COUNTERS if (value := getattr(head, name))]
+    counters += [f',"key":"{head.key}"'] if head.key else []
     return f'{{"id":"{head.id}"{"".join(counters)}'.encode() + body
 
 
@@ -214,8 +215,7 @@ def read_body(job: bytes) -> Body:
     """Decode what a consumer needs of a job.
 
     Raises:
-        Exception: whatever decoding raises (``msgspec.DecodeError``, ``RecursionError``,
-            ``UnicodeDecodeError``, …): the job is malformed.
+        Exception: whatever decoding does, not only ``msgspec.DecodeError``: the job is malformed.
     """
     return _decode_body(job)
 
@@ -231,7 +231,7 @@ def canonical(job: bytes) -> tuple[Head, bytes]:
     """
     fields = _decode_fields(job)
     job_id = _usable_id(fields.pop("id", None), fields)
-    numbers: dict[str, int] = {}
+    numbers: dict[str, Any] = {}
     for name in _COUNTERS:
         raw = bytes(fields.get(name, b""))
         if re.fullmatch(_NUMBERS.get(name, rb"\d{1,9}"), raw):

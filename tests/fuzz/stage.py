@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 
 from headrace import operations as op
 from headrace import wire
+from headrace.doctor import requests
 from headrace.keys import LEADER
 from headrace.operations import Operation
 from headrace.scripts import Script
@@ -142,8 +143,8 @@ class Stage:
             op.cancel(k, "w1", self.waiting[1], result_ttl_ms=DAY_MS, result=b"{}"),
             op.cancel(k, mine, b""),
             op.find(k, "w1", self.waiting[1]),
-            op.repair(k, mend=True, limit=100, lease_ms=DAY_MS),
-            op.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
+            requests.repair(k, mend=True, limit=100, lease_ms=DAY_MS),
+            requests.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
             op.register("queue"),
             op.attend(["me"], ["other"]),
         ]

@@ -93,8 +93,10 @@ class Trimmed(Queue):
 class Evicting(Queue):
     """With more than so many jobs, Redis drops the key that was not used for longest."""
 
-    def enqueue(self, jobs: Sequence[bytes], delay: int, bound: int = 0, key: str = "") -> str:
-        word = super().enqueue(jobs, delay, bound, key)
+    def enqueue(
+        self, jobs: Sequence[bytes], delay: int, bound: int = 0, key: str = "", ttl: int = 0
+    ) -> str:
+        word = super().enqueue(jobs, delay, bound, key, ttl)
         if len(self.pending) + len(self.priority) + len(self.delayed) > 8:
             (self.delayed if self.delayed else self.priority).clear()
         return word

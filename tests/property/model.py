@@ -18,6 +18,7 @@ from headrace import operations as op
 from headrace import wire
 
 KEY_TTL = 10 * 3_600_000  # ms
+WEEK = 7 * 24 * 3_600_000  # ms: when a key is forgotten whose job a plain client took
 ENDED = -1  # the deadline of a lease that was ended; Redis has 0
 
 
@@ -107,14 +108,17 @@ class Model:
                 kept.pop(name, None) if name else kept.clear()
                 del self.ends[kind, name]
 
-    def enqueue(self, jobs: Sequence[bytes], delay: int, bound: int = 0, key: str = "") -> str:
+    def enqueue(
+        self, jobs: Sequence[bytes], delay: int, bound: int = 0, key: str = "", ttl: int = KEY_TTL
+    ) -> str:
         if key in self.unique:
             return "exists"
         waiting = len(self.pending) + len(self.priority) + len(self.delayed)
         if bound and waiting + len(jobs) > bound:
             return "full"
         if key:
-            self.unique[key], self.ends["unique", key] = str(id_of(jobs[0])), self.now + KEY_TTL
+            self.unique[key] = str(id_of(jobs[0]))
+            self.ends["unique", key] = self.now + (ttl or max(0, delay) + WEEK)
         for job in jobs:
             if delay > 0:
                 self._sort_in(self.delayed, job, self.now + delay)
@@ -174,6 +178,7 @@ class Model:
             take(self.processing, moved)
             if answer == "cancelled":
                 self.stats["cancel"] += 1
+                self._release(job)
             else:
                 self.pending.insert(0, moved)
         given = held is None or answer != "ok"  # else its lease was the sweep's, and is ours now
@@ -183,6 +188,7 @@ class Model:
 
     def settle(self, consumer: str, outcomes: Sequence[op.Outcome]) -> list[str]:
         lost: list[str] = []
+        over: set[str | None] = set()
         for i, outcome in enumerate(outcomes):
             job_id, verb = outcome.job_id, outcome.verb
             held = self.leases.get(job_id)
@@ -193,9 +199,12 @@ class Model:
             del self.leases[job_id]
             if not take(self.processing, held.job, oldest=outcome.claim < 0):
                 lost.append(job_id)
+                over.add(job_id)
                 continue
             if verb in {"retry", "park", "release"} and job_id in self.cancelled:
                 verb = "cancel"
+            if verb not in {"retry", "park", "release"}:
+                over.add(job_id)
             if verb == "dead":
                 self.dead.append(outcome.job)
             elif verb == "release":
@@ -208,6 +217,10 @@ class Model:
                 self.cancelled.pop(job_id, None)
             self.stats[verb] += 1
             self._tell(job_id, outcome.result, outcome.result_ttl_ms)
+        # A key names an id: of two jobs of one id, one has got another since.
+        for key in {outcome.key for outcome in outcomes}:
+            if self.unique.get(key) in over:
+                self._forget_key(key)
         self.stats["lost"] += len(lost)
         return lost
 
@@ -267,8 +280,11 @@ class Model:
                 else:
                     del self.leases[name]
                     surplus = held.job not in self.processing
-                if not surplus:
-                    words[self._give_back(held, max_crashes)] += 1
+                word = "gone" if surplus else self._give_back(held, max_crashes)
+                words[word] += 1
+                # With a digest, another job of this id is there as well.
+                if word != "reclaimed" and name == id_of(held.job):
+                    self._release(held.job)
         self.stats["reclaimed"] += words["reclaimed"]
         self.stats["dead"] += words["dead"]
         quiet_ms = max(0, self.quiet - self.now)
@@ -296,6 +312,7 @@ class Model:
             answer = "cancelled"
             self.stats["cancel"] += taken
             self._tell(job_id, result, result_ttl)
+            self._release(job)
         else:
             return "absent"
         oldest = self.now - op.CANCEL_REQUEST_TTL_MS
@@ -336,6 +353,15 @@ class Model:
         self.foreign -= 1
         self.taken[job] += 1
         return True
+
+    def _release(self, job: bytes) -> None:
+        """Free the key of a job that is over, if it names that job."""
+        parts = wire.split(job)
+        if parts and parts[0].key and self.unique.get(parts[0].key) == parts[0].id:
+            self._forget_key(parts[0].key)
+
+    def _forget_key(self, key: str) -> None:
+        del self.unique[key], self.ends["unique", key]
 
     def _take_waiting(self, job: bytes) -> int:
         taken = sum(p.pop(job, None) is not None for p in (self.delayed, self.priority))

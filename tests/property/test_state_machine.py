@@ -76,6 +76,7 @@ FOREIGN = [
     b'{"id":"x","task":"t"}',  # equal to one of ours
     b'{"id":"x.1","task":"t"}',  # an id that a renamed job would get
     b'{"id":"x","priority":7,"task":"t"}',
+    b'{"id":"x","key":"k1","task":"t"}',  # has the key that a job of ours may have
     b'{"id":"x","priority":1.5,"task":"t"}',  # no priority, and no head beyond its id
     b'{"id":"y","crashes":1,"task":"t","more":[1e400,null]}\n',
     b'{"id":"~x","priority":7,"task"',  # looks as if it had a head
@@ -401,7 +402,11 @@ class Protocol(RuleBasedStateMachine):
         request = op.push(K, jobs) if plain else op.enqueue(K, jobs, due=f"+{delay}")
         self.both(request, op.Enqueued(self.model.enqueue(jobs, delay)))
 
-    @rule(job=jobs, how=st.sampled_from(["k1", "k2", "full", "instant"]), number=st.integers(-1, 3))
+    @rule(
+        job=jobs,
+        how=st.sampled_from(["k1", "k1", "k2", "full", "instant"]),
+        number=st.integers(-1, 3),
+    )
     def enqueue_with_an_option(self, job: bytes, how: str, number: int) -> None:
         model = self.model
         if how == "instant":
@@ -414,15 +419,21 @@ class Protocol(RuleBasedStateMachine):
             answer = op.Enqueued(word, waiting=waiting if word == "full" else 0)
             self.both(op.enqueue(K, [job], max_pending=number + 2), answer)
         else:
-            unique = op.Unique(how, str(id_of(job)), KEY_TTL)
-            existing = model.unique.get(how, "")
-            self.both(
-                op.enqueue(K, [job], unique=unique),
-                op.Enqueued(model.enqueue([job], 0, key=how), existing),
+            # The key of a job that names it goes with the job, another one is held for a time.
+            head, body = split(job)
+            job, ttl = (
+                (job, KEY_TTL) if number == 3 else (wire.join(head._replace(key=how), body), 0)
             )
+            due, delay = ("+0", 0) if number < 2 else (f"+{HOUR}", HOUR)
+            operation = op.enqueue(K, [job], due=due, unique=op.Unique(how, head.id, ttl))
+            existing = model.unique.get(how, "")
+            word = model.enqueue([job], delay, key=how, ttl=ttl)
+            self.both(operation, op.Enqueued(word, existing))
             self.repeat(  # I5: with a key it may be sent twice
-                op.enqueue(K, [job], unique=unique),
-                lambda: op.Enqueued(model.enqueue([job], 0, key=how), model.unique[how]),
+                operation,
+                lambda: op.Enqueued(
+                    model.enqueue([job], delay, key=how, ttl=ttl), model.unique[how]
+                ),
             )
 
     @rule(job=foreign)
@@ -502,7 +513,14 @@ class Protocol(RuleBasedStateMachine):
         begun: bool = False,
     ) -> str:
         operation = op.adopt(
-            K, token=token, lease_ms=LEASE, moved=moved, job_id=job_id, job=job, begun=begun
+            K,
+            token=token,
+            lease_ms=LEASE,
+            moved=moved,
+            job_id=job_id,
+            job=job,
+            begun=begun,
+            key=split(job)[0].key,
         )
 
         def expected() -> str:
@@ -570,7 +588,8 @@ class Protocol(RuleBasedStateMachine):
             job = self.letter(held.job)
         ttl = KEY_TTL if verb in {"done", "dead"} else 0
         number = -held.number if oldest else held.number
-        return op.Outcome(held.job_id, number, verb, delay, job, ttl, verb.encode())
+        key = split(held.job)[0].key
+        return op.Outcome(held.job_id, number, verb, delay, job, ttl, verb.encode(), key)
 
     def letter(self, job: bytes) -> bytes:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ def taken(raw: bytes, *, moved: bool = False, max_bytes: int = 1_000_000) -> Cla
     return read(raw, K, 5, tasks=app.tasks, leased_until=17.5, moved=moved, max_bytes=max_bytes)
 
 
-def job(body: bytes = b',"task":"known"}', **head: int) -> bytes:
+def job(body: bytes = b',"task":"known"}', **head: Any) -> bytes:
     return wire.join(Head("a", **head), body)
 
 

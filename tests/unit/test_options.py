@@ -86,8 +86,9 @@ class TestJobOptions:
         options = placed(queue="q", priority=-3, key="k", key_ttl=1.5)
         assert options == Placement(queue="q", priority=-3, key="k", key_ttl_ms=1_500)
 
-    def test_a_key_lives_for_a_day_unless_told_otherwise(self) -> None:
-        assert placed(key="k").key_ttl_ms == 86_400_000
+    def test_a_key_lives_until_its_job_ends_unless_a_time_is_asked_for(self) -> None:
+        assert placed(key="k").key_ttl_ms == 0
+        assert placed(key="k", key_ttl=60).key_ttl_ms == 60_000
         assert placed(key="k", key_ttl=0.0001).key_ttl_ms == 1
 
     @pytest.mark.parametrize("priority", [-100, 0, 100])

@@ -53,7 +53,7 @@ def bench(**options: Any) -> Bench:
     return Bench("host-1-x", DAY_MS, **({"uniform": lambda: 0.5} | options))
 
 
-def claimed(task: str = "plain", more: bytes = b"", **head: int) -> Claimed:
+def claimed(task: str = "plain", more: bytes = b"", **head: Any) -> Claimed:
     raw = wire.join(Head("a", **head), b',"task":"%b"%b}' % (task.encode(), more))
     return read(raw, K, 7, tasks=app.tasks, leased_until=0.0, moved=False)
 

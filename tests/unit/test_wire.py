@@ -32,6 +32,7 @@ heads = st.builds(
     crashes=counters,
     attempt=counters,
     unknown_since=st.integers(0, 999_999_999_999_999),
+    key=st.just("") | st.text(alphabet=f"{MARKS} ", max_size=20),
 )
 # JSON values as somebody else may write them: msgspec would write many of them otherwise.
 scalars = st.one_of(
@@ -169,12 +170,16 @@ class TestEncode:
         with pytest.raises(InvalidJob, match="^argument 'task': a str does not come back equal"):
             wire.encode_call("\ud800", (), {})
 
-    def test_a_job_may_be_as_large_as_the_limit_and_no_larger(self) -> None:
+    def test_a_job_may_be_as_large_as_the_limit_and_no_larger(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         body = b',"x":"%b"}' % (b"x" * 100)
         size = len(wire.assemble("a", body))
-        assert len(wire.assemble("a", body, max_bytes=size)) == size
+        monkeypatch.setattr(wire, "DEFAULT_MAX_BYTES", size)
+        assert len(wire.assemble("a", body)) == size
+        monkeypatch.setattr(wire, "DEFAULT_MAX_BYTES", size - 1)
         with pytest.raises(PayloadTooLarge) as refused:
-            wire.assemble("a", body, max_bytes=size - 1)
+            wire.assemble("a", body)
         assert str(refused.value) == (
             f"a job of {size:,} bytes is over the limit of {size - 1:,}: "
             "store the data elsewhere and enqueue its address"

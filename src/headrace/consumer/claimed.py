@@ -136,6 +136,7 @@ def adoption(
         job_id=claimed.head.id,
         job=claimed.job,
         begun=begun,
+        key=claimed.head.key,
     )
 
 

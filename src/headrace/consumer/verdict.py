@@ -211,8 +211,8 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
 
 
 def _outcome(claimed: Claimed, verb: Verb, ttl_ms: int = 0, result: bytes = b"") -> Outcome:
-    kept = result if ttl_ms else b""
-    return Outcome(claimed.head.id, claimed.number, verb, 0, b"", ttl_ms, kept)
+    kept, head = result if ttl_ms else b"", claimed.head
+    return Outcome(head.id, claimed.number, verb, 0, b"", ttl_ms, kept, head.key)
 
 
 def _result_ttl_ms(claimed: Claimed) -> int:

@@ -9,9 +9,10 @@ from headrace import operations as op
 from headrace import wire
 from headrace.doctor import census
 from headrace.doctor.census import Census
+from headrace.doctor.requests import Fit, repair
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
-from headrace.operations import Fit, Snapshot
+from headrace.operations import Snapshot
 from headrace.policy import LeasePolicy
 from headrace.scripts import MAX_ITEMS
 
@@ -100,7 +101,7 @@ def fits(k: Keys, policy: LeasePolicy, *, mend: bool) -> Flow[tuple[Fit, bool]]:
     total, cursor, offset, steps = Fit("", 0, 0, 0, 0, 0, 0, 0), "0", 0, 0
     limit = MAX_ITEMS
     while True:
-        part: Fit = yield op.repair(
+        part: Fit = yield repair(
             k,
             mend=mend,
             cursor=cursor,

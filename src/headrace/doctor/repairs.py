@@ -19,12 +19,11 @@ from headrace.doctor.words import be, counted
 from headrace.keys import Keys, keys_of
 from headrace.maintenance import reclaiming
 from headrace.operations import Reclaimed, Swept
-from headrace.options import DEFAULT_KEY_TTL_S
 from headrace.policy import LeasePolicy
 from headrace.store import Store
 
 _NUDGE_TTL_MS: Final = 60_000  # as the scripts give it
-_KEPT_MS: Final = round(DEFAULT_KEY_TTL_S * 1000)
+_KEPT_MS: Final = 86_400_000  # a day: longer than anybody waits for a result
 _LOOK_EVERY_S: Final = 0.2
 _SPARE_S: Final = 5.0
 

@@ -11,6 +11,7 @@ from headrace import operations as op
 from headrace.clock import monotonic, now_ms
 from headrace.doctor import connections, permissions
 from headrace.doctor.connections import Connections
+from headrace.doctor.requests import permitted
 from headrace.errors import StoreError, StoreRefused
 from headrace.flows import Flow
 from headrace.keys import keys_of
@@ -93,7 +94,7 @@ def look() -> Flow[ServerFacts]:
 def _refused() -> Flow[tuple[str, ...] | None]:
     commands, used = permissions.commands(keys_of(DEFAULT_QUEUE))
     try:
-        places: list[int] = yield op.permitted(commands, used)
+        places: list[int] = yield permitted(commands, used)
     except StoreRefused as error:
         # Without scripts there is no Headrace at all.
         return ("EVALSHA",) if "NOPERM" in str(error) or "permission" in str(error) else None

@@ -51,13 +51,24 @@ AdoptAnswer = Literal["ok", "lost", "duplicate", "paused", "cancelled"]
 
 
 def adopt(
-    k: Keys, *, token: str, lease_ms: int, moved: bytes, job_id: str, job: bytes, begun: bool
+    k: Keys,
+    *,
+    token: str,
+    lease_ms: int,
+    moved: bytes,
+    job_id: str,
+    job: bytes,
+    begun: bool,
+    key: str = "",
 ) -> Operation[AdoptAnswer]:
     """Lease an item that stands in processing without one, and give it its canonical bytes.
 
     ``begun``: its task runs already, so that it is neither ``paused`` nor ``cancelled`` any more.
+    ``key``: the one that the job has, if it has one.
     """
-    used = (k.pending, k.processing, k.leases, k.claims, k.stats, k.meta, k.cancelled)
+    used = [k.pending, k.processing, k.leases, k.claims, k.stats, k.meta, k.cancelled]
+    if key:
+        used.append(k.unique(key))
     parse: Callable[[Any], AdoptAnswer] = text  # type: ignore[assignment]
     return run("adopt", used, (token, lease_ms, moved, job_id, job, int(begun)), parse)
 
@@ -76,6 +87,7 @@ class Outcome(NamedTuple):
         job: for ``retry`` and ``park`` the job's new bytes, for ``dead`` the letter's.
         result_ttl_ms: how long ``result`` is kept for whoever waits for it; 0 not at all.
         result: how the job ended, encoded.
+        key: the key that the job has, free again when this ends the job; "" none.
     """
 
     job_id: str
@@ -85,6 +97,7 @@ class Outcome(NamedTuple):
     job: bytes = b""
     result_ttl_ms: int = 0
     result: bytes = b""
+    key: str = ""
 
 
 def at_number(outcome: Outcome, claim: int) -> Outcome:
@@ -101,10 +114,14 @@ def settle(k: Keys, consumer: str, outcomes: Sequence[Outcome]) -> Operation[lis
         k.cancelled,
     ]  # fmt: skip
     args: list[Argument] = [consumer]
+    keys: list[str] = []
     for o in outcomes:
         args += (o.job_id, o.claim, o.verb, o.delay_ms, o.job, o.result_ttl_ms, o.result)
         if o.result_ttl_ms:
             used.append(k.result(o.job_id))
+        if o.key:
+            keys.append(k.unique(o.key))
+    used += keys
     return run("settle", used, args, texts)
 
 

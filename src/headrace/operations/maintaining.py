@@ -78,7 +78,7 @@ def reclaim(
     """
     used = (
         k.pending, k.processing, k.priority, k.dead, k.leases, k.claims, k.nudge, k.stats, k.meta,
-        k.cancelled,
+        k.cancelled, k.unique(""),
     )  # fmt: skip
     args = (limit, grace_ms, gap_ms, max_crashes, rested_ms)
     return run("reclaim", used, args, lambda raw: Reclaimed(*raw))

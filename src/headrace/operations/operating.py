@@ -10,7 +10,6 @@ from headrace import wire
 from headrace.ids import time_ms_of
 from headrace.keys import Keys
 from headrace.operations.request import (
-    Argument,
     Operation,
     command,
     is_one,
@@ -154,9 +153,12 @@ def cancel(
     k: Keys, job_id: str, job: bytes, *, result_ttl_ms: int = 0, result: bytes = b""
 ) -> Operation[CancelAnswer]:
     """Take out a waiting job, or ask a running one to stop."""
-    used = (
+    used = [
         k.pending, k.processing, k.priority, k.delayed, k.claims, k.stats, k.cancelled, k.result(job_id)
-    )  # fmt: skip
+    ]  # fmt: skip
+    parts = wire.split(job)
+    if parts is not None and parts[0].key:
+        used.append(k.unique(parts[0].key))
     parse: Callable[[Any], CancelAnswer] = text  # type: ignore[assignment]
     args = (job_id, job, CANCEL_REQUEST_TTL_MS, result_ttl_ms, result)
     return run("cancel", used, args, parse)
@@ -183,45 +185,3 @@ def await_result(k: Keys, job_id: str, wait_s: float) -> Operation[bytes | None]
     key = k.result(job_id)
     args = ("BLMOVE", key, key, "LEFT", "LEFT", wait_s)
     return command(*args, parse=lambda raw: raw, wait_s=wait_s)
-
-
-@dataclass(frozen=True, slots=True)
-class Fit:
-    """How a stretch of a queue's claims and leases fits to what is in processing.
-
-    Attributes:
-        cursor: where the next stretch of claims begins; "" they are through.
-        offset: where the next stretch of leases begins; 0 they are through.
-        unleased: claims without a lease.
-        gone: claims whose item is not in processing.
-        unclaimed: leases without a claim.
-        unreadable: claims that make no sense.
-        items: how much is in processing.
-        claims: how many claims there are in all.
-    """
-
-    cursor: str
-    offset: int
-    unleased: int
-    gone: int
-    unclaimed: int
-    unreadable: int
-    items: int
-    claims: int
-
-
-def repair(
-    k: Keys, *, mend: bool, cursor: str = "0", offset: int = 0, limit: int, lease_ms: int
-) -> Operation[Fit]:
-    """Look at claims and leases; ``mend`` also makes them fit to what is in processing."""
-    args = ("mend" if mend else "look", cursor, offset, limit, lease_ms)
-    used = (k.processing, k.leases, k.claims)
-    return run("repair", used, args, lambda raw: Fit(text(raw[0]), *raw[1:]))
-
-
-def permitted(commands: Sequence[Sequence[str]], used: Sequence[str]) -> Operation[list[int]]:
-    """Tell which commands this user may not give, by their places; ``used``: the keys in them."""
-    args: list[Argument] = []
-    for words in commands:
-        args += (len(words), *words)
-    return run("permitted", used, args, list)

@@ -50,12 +50,12 @@ def _enqueued(raw: Any) -> Enqueued:
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """A key under which at most one job is enqueued while it lives.
+    """A key that one job has at a time.
 
     Attributes:
-        key: the user's key.
+        key: the key, as ``keys.unique`` has it.
         job_id: the id of the job that would take it.
-        ttl_ms: how long it is kept.
+        ttl_ms: how long it is kept, whatever becomes of the job; 0 until the job ends.
     """
 
     key: str

@@ -2,7 +2,7 @@
 -- Leases a bare item that its caller moved to processing, under its canonical bytes; or renews (and
 -- perhaps rewrites) what the caller holds already. Repeating it changes nothing.
 -- KEYS 1 pending (list) 2 processing (list) 3 leases (zset) 4 claims (hash) 5 stats (hash)
---      6 meta (hash) 7 cancelled (zset)
+--      6 meta (hash) 7 cancelled (zset) 8 unique (string), if the job has a key
 -- ARGV 1 token 2 lease (ms) 3 the bytes as moved 4 id 5 the canonical bytes, with that id
 --      6 '1': its task runs already, for the queue was not paused when the item was moved
 -- Returns 'ok'; 'lost': no longer there; 'duplicate': the id is in use, take another;
@@ -12,6 +12,7 @@
 -- include: head
 -- include: held
 -- include: numbered
+-- include: release
 local pending, processing, leases, claims, stats, meta, cancelled = unpack(KEYS)
 local token, lease, moved, id, job = ARGV[1], whole(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 sound('LLEN', 'LLEN', 'ZCARD', 'HLEN', 'HLEN', 'HLEN', 'ZCARD')
@@ -49,6 +50,7 @@ if not mine and ARGV[6] ~= '1' then
       return 'paused'
     end
     redis.call('HINCRBY', stats, 'cancel', 1)
+    if KEYS[8] then release(KEYS[8], {[id] = true}) end
     return 'cancelled'
   end
 end

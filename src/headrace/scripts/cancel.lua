@@ -1,12 +1,14 @@
 #!lua flags=allow-oom
 -- Cancels a job: a waiting one is taken out, a running one is asked to stop.
 -- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 delayed (zset) 5 claims (hash)
---      6 stats (hash) 7 cancelled (zset) 8 result (list)
+--      6 stats (hash) 7 cancelled (zset) 8 result (list) 9 unique (string), if the job has a key
 -- ARGV 1 id 2 the job's bytes, as far as the caller knows 3 ttl of the request (ms)
 --      4 result_ttl (ms; 0 none) 5 result
 -- Returns 'cancelled', 'requested', or 'absent': not found under these bytes
 -- include: sound
 -- include: now
+-- include: release
+-- include: tell
 local pending, processing, priority, delayed, claims, stats, cancelled, result = unpack(KEYS)
 local id, job, ttl, result_ttl = ARGV[1], ARGV[2], whole(ARGV[3], 1), whole(ARGV[4])
 sound('LLEN', 'LLEN', 'ZCARD', 'ZCARD', 'HLEN', 'HLEN', 'ZCARD', 'LLEN')
@@ -26,9 +28,6 @@ if taken == 0 then taken = redis.call('LREM', pending, 1, job) end
 if taken == 0 then return 'absent' end
 remember()
 redis.call('HINCRBY', stats, 'cancel', taken)
-if result_ttl > 0 then
-  redis.call('DEL', result)
-  redis.call('RPUSH', result, ARGV[5])
-  redis.call('PEXPIRE', result, result_ttl)
-end
+if result_ttl > 0 then tell(result, ARGV[5], result_ttl) end
+if KEYS[9] then release(KEYS[9], {[id] = true}) end
 return 'cancelled'

@@ -3,7 +3,8 @@
 -- KEYS 1 pending (list) 2 priority (zset) 3 delayed (zset) 4 nudge (list) 5 stats (hash)
 --      6 unique (string), only with a key: the id of the job that has it
 -- ARGV 1 max_pending (jobs; 0: no bound) 2 due: '' now, '+ms' from now, '@ms' since 1970
---      3 id of the one job of a call with a key, else '' 4 key_ttl (ms) 5… the jobs' bytes
+--      3 id of the one job of a call with a key, else '' 4 key_ttl (ms; 0: until the job ends)
+--      5… the jobs' bytes
 -- Returns {'ok'}, {'full', waiting}, or {'exists', id of the job that has the key}
 -- include: sound
 -- include: now
@@ -11,7 +12,7 @@
 -- include: place
 local pending, priority, delayed, nudge, stats, unique = unpack(KEYS)
 local bound, due, id, ttl, count = whole(ARGV[1]), ARGV[2], ARGV[3], whole(ARGV[4]), #ARGV - 4
-if count < 1 or count > 1000 or unique and ttl == 0 then error('no jobs, too many, or no ttl') end
+if count < 1 or count > 1000 then error('no jobs, or too many') end
 redis.call('HLEN', stats)  -- a key of a wrong type has to fail before a job is written
 local plain, others = {}, {}
 for i = 5, #ARGV do
@@ -37,6 +38,9 @@ for _, job in ipairs(others) do
   else while redis.call('ZADD', delayed, 'NX', at, job) == 0 do job = renamed(job, stats) end end
 end
 if #plain > 0 then redis.call('LPUSH', pending, unpack(plain)) end
-if unique then redis.call('SET', unique, id, 'PX', ttl) end
+-- A key that goes with its job has an end all the same, a week after the job is due: plain clients
+-- that take a job out leave its key behind.
+if unique and ttl == 0 then ttl = math.max(0, at - now_ms()) + 604800000 end
+if unique then redis.call('SET', unique, id, 'PX', number(ttl)) end
 redis.call('HINCRBY', stats, 'enqueued', count)
 return {'ok'}

@@ -5,6 +5,7 @@
 -- were ended, which have the deadline 0.
 -- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 dead (list) 5 leases (zset)
 --      6 claims (hash) 7 nudge (list) 8 stats (hash) 9 meta (hash) 10 cancelled (zset)
+--      11 what the names of unique keys begin with: which ones it needs is known only in here
 -- ARGV 1 limit (leases, <= 1000) 2 grace (ms) 3 gap (ms): no sweep for longer begins a grace
 --      4 max_crashes 5 when nothing was leased here, as whoever sweeps has seen (ms; 0 unknown):
 --      as good as a sweep
@@ -12,9 +13,11 @@
 -- include: sound
 -- include: now
 -- include: head
+-- include: letter
 -- include: held
 -- include: numbered
 -- include: place
+-- include: release
 local pending, processing, priority, dead, leases, claims, nudge, stats, meta, cancelled = unpack(KEYS)
 local limit, grace, gap, max_crashes = whole(ARGV[1]), whole(ARGV[2]), whole(ARGV[3]), whole(ARGV[4])
 local rested, now = whole(ARGV[5]), now_ms()
@@ -29,13 +32,6 @@ if #expired > 0 then
 end
 redis.call('HSET', meta, 'swept', number(now), 'quiet', number(quiet))
 
-local function letter(job, owner, crashes)
-  local body = string.match(job, '^(.*)}%s*$')
-  return body and body .. ',"error":{"reason":"crashed","type":"","message":"its consumer was lost '
-    .. number(crashes) .. ' times while it ran","traceback":"","failed_at":' .. number(now)
-    .. ',"consumer":"' .. (string.match(owner, '^[%w.-]+') or '-') .. '"}}'
-end
-
 local back, died, bytes = 0, 0, 0
 local function expire(name)
   local owner, item = held(redis.call('HGET', claims, name))
@@ -48,25 +44,36 @@ local function expire(name)
     last = digest .. count
   end
   drop_numbered(leases, claims, name, last)
-  if not expired then return end
+  local id = item and id_of(item)
+  local key = id == name and key_of(item)  -- with a digest, another job of this id is there as well
+  local function over()
+    if key then release(KEYS[11] .. key, {[id] = true}) end
+  end
+  if not expired then return over() end
   bytes = bytes + #item
-  local id = id_of(item)
   if not id then
     redis.call('LPUSH', pending, item)  -- exactly as it was: its next consumer adopts it
     back = back + 1
   elseif redis.call('ZSCORE', cancelled, id) then
     redis.call('HINCRBY', stats, 'cancel', 1)
+    over()
   else
     local job, crashes = returned(item, 1)
-    local dies = crashes >= max_crashes and letter(job, owner, crashes)
-    if dies then redis.call('LPUSH', dead, dies) else place(job, pending, priority, nudge, stats) end
-    if dies then died = died + 1 else back = back + 1 end
+    local dies = crashes >= max_crashes and letter(job, owner, crashes, now)
+    if dies then
+      redis.call('LPUSH', dead, dies)
+      died = died + 1
+      over()
+    else
+      place(job, pending, priority, nudge, stats)
+      back = back + 1
+    end
   end
   redis.call('LREM', processing, -1, item)
 end
 for _, name in ipairs(expired) do
   while back + died < limit and bytes < 1048576
-    and (tonumber(redis.call('ZSCORE', leases, name)) or now + 1) <= past do expire(name) end
+    and (tonumber(redis.call('ZSCORE', leases, name)) or math.huge) <= past do expire(name) end
 end
 if back > 0 then redis.call('HINCRBY', stats, 'reclaimed', back) end
 if died > 0 then redis.call('HINCRBY', stats, 'dead', died) end

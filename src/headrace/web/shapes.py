@@ -73,7 +73,10 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
         ]
         | None
     ) = None  # fmt: skip
-    key_ttl: Annotated[float, _shown("Seconds that the key lives; a day.", **_SPAN)] | None = None
+    key_ttl: (
+        Annotated[float, _shown("Seconds that the key is held; else until the job ends.", **_SPAN)]
+        | None
+    ) = None
     timeout: Annotated[float, _shown("Seconds that it may run.", **_SPAN)] | None = None
     max_attempts: _Attempts | None = None
     result_ttl: Annotated[float, _shown("Seconds its result is kept.", **_SPAN)] | None = None

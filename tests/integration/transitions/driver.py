@@ -21,7 +21,7 @@ OTHER = "other"
 TASK = b',"task":"t"}'
 
 
-def job(job_id: str, body: bytes = TASK, **head: int) -> bytes:
+def job(job_id: str, body: bytes = TASK, **head: Any) -> bytes:
     """Give a job's bytes."""
     return wire.join(Head(job_id, **head), body)
 
@@ -30,6 +30,11 @@ def id_of(job: bytes) -> str:
     parts = wire.split(job)
     assert parts is not None, job
     return parts[0].id
+
+
+def key_of(job: bytes) -> str:
+    parts = wire.split(job)
+    return parts[0].key if parts is not None else ""
 
 
 def again(job: bytes, body: bytes | None = None, **changes: int) -> bytes:
@@ -87,7 +92,7 @@ class Driver:
 
     def outcome(self, held: bytes, verb: op.Verb, **fields: Any) -> op.Outcome:
         number = fields.pop("claim", None) or self.numbers[id_of(held)]
-        return op.Outcome(id_of(held), number, verb, **fields)
+        return op.Outcome(id_of(held), number, verb, key=key_of(held), **fields)
 
     def settle(self, held: bytes, verb: op.Verb, *, consumer: str = ME, **fields: Any) -> list[str]:
         return self.settle_all(self.outcome(held, verb, **fields), consumer=consumer)
@@ -115,6 +120,7 @@ class Driver:
                 job_id=id_of(job),
                 job=job,
                 begun=begun,
+                key=key_of(job),
             )
         )
 

@@ -1,5 +1,6 @@
 -- A job's head is {"id":"…" and then, each only where it is not 0 and in this order, "priority",
--- "delivery", "crashes". Scripts read and write the head alone; the rest is opaque bytes.
+-- "delivery", "crashes", "attempt", "unknown_since", "key". Scripts read and write the head alone; the
+-- rest is opaque bytes.
 -- An id is printable ASCII without space, " and \, at most 128 long; "~" begins a bare item's lease.
 local ID = '^{"id":"([]-}!#-[][]-~!#-[]*)"'
 
@@ -43,4 +44,14 @@ local function returned(job, crash)
   front = front .. ',"delivery":' .. number(delivery + 1)
   if crashes > 0 then front = front .. ',"crashes":' .. number(crashes) end
   return front .. string.sub(job, at + 1), crashes
+end
+
+-- The key that is free again when the job ends, or nil.
+local function key_of(job)
+  local _, at = priority_of(job)
+  for _, name in ipairs({'delivery', 'crashes', 'attempt'}) do
+    _, at = counter(job, at, '^,"' .. name .. '":(%d+)')
+  end
+  local _, stop = string.find(job, '^,"unknown_since":%d+', at + 1)
+  return at and string.match(job, '^,"key":"([]-~ !#-[]+)"[,}]', (stop or at) + 1)
 end
