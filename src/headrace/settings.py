@@ -51,7 +51,7 @@ class Sentinels:
     """
 
     hosts: tuple[tuple[str, int], ...]
-    service: str
+    service: str = field(repr=False)  # of a URL that is not understood, it may be a secret
     server_url: str = field(repr=False)  # with user and password
 
 
