@@ -20,7 +20,9 @@ HeadraceError
 │   ├── ResultTimeout         none came in time; the job goes on (also a TimeoutError)
 │   ├── JobFailed             the job ended in the dead letters
 │   └── JobCancelled          the job was cancelled
-└── Retry, Reject             raised *by* a task, to say how its job ends
+├── JobStopped                raised *in* a task by ``Context.check``: it should end
+├── Retry                     raised *by* a task: run the job again
+└── Reject                    raised *by* a task: end the job in the dead letters now
 """
 
 from __future__ import annotations
@@ -147,6 +149,10 @@ class JobFailed(ResultError):
 
 class JobCancelled(ResultError):
     """The job was cancelled before it finished."""
+
+
+class JobStopped(HeadraceError):
+    """Raised in a task by ``Context.check``: it should end; let it pass."""
 
 
 class Retry(HeadraceError):

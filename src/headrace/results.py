@@ -8,6 +8,7 @@ import msgspec
 
 from headrace import wire
 from headrace.errors import JobCancelled, JobFailed, NoResult
+from headrace.plain import name_of
 from headrace.wire import Error
 
 
@@ -37,8 +38,13 @@ def encode_value(value: Any) -> bytes:
     """Encode a return value. One that is no JSON is told as such: the job is done all the same."""
     try:
         return _encode(End("done", value))
-    except Exception:  # an int beyond 64 bits overflows; a foreign object may raise anything
-        return _encode(End("done", unreadable=type(value).__name__))
+    except BaseException:  # an int beyond 64 bits overflows; a foreign object may raise anything
+        return encode_unreadable(value)
+
+
+def encode_unreadable(value: Any) -> bytes:
+    """Encode that there was a return value, which is not kept, and its type."""
+    return _encode(End("done", unreadable=name_of(type(value))))
 
 
 def encode_error(error: Error) -> bytes:
