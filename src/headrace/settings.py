@@ -51,7 +51,7 @@ class Sentinels:
     """
 
     hosts: tuple[tuple[str, int], ...]
-    service: str = field(repr=False)  # of a URL that is not understood, it may be a secret
+    service: str
     server_url: str = field(repr=False)  # with user and password
 
 
@@ -87,7 +87,13 @@ def sentinels_of(url: str) -> Sentinels | None:
         found = tuple(_host(host) for host in hosts.split(","))
     except ValueError:  # its words may quote a password
         found = ()
-    if not all(dict(found)) or not found or not service or re.search(r"\D", database):
+    if (
+        _split(url) is None
+        or not all(dict(found))
+        or not found
+        or not service
+        or re.search(r"\D", database)
+    ):
         raise InvalidSetting(
             f"{redacted(url)} must name each Sentinel as HOST or HOST:PORT, then the service as they "
             f"know it, and perhaps the number of a database: {SENTINEL_EXAMPLE}"

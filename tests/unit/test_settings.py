@@ -161,7 +161,7 @@ SCHEMES = st.sampled_from(
 )
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(shape=SHAPES, scheme=SCHEMES, secret=SECRETS)
 def test_no_message_and_no_repr_holds_a_part_of_a_secret(
     shape: str, scheme: str, secret: str
