@@ -16,7 +16,7 @@ HeadraceError
 │   └── StoreUnsuitable       what answers is not a Redis >= 7.0 or Valkey >= 7.2
 ├── EmbeddedServerError       the embedded server cannot start here; the message says why
 ├── ResultError               there is no result to give
-│   ├── NoResult              the task keeps no results
+│   ├── NoResult              none is kept, it cannot be written, or nothing is known of the job
 │   ├── ResultTimeout         none came in time; the job goes on (also a TimeoutError)
 │   ├── JobFailed             the job ended in the dead letters
 │   └── JobCancelled          the job was cancelled
@@ -122,7 +122,7 @@ class ResultError(HeadraceError):
 
 
 class NoResult(ResultError):
-    """The task keeps no results: give it ``result_ttl=`` seconds."""
+    """The task keeps no results (``result_ttl=``), or not this one, or the job is not known."""
 
 
 class ResultTimeout(ResultError, TimeoutError):
