@@ -54,8 +54,7 @@ def prepare(
 def handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
     """Give the handle of an enqueued call; its id may be that of an earlier job with its key."""
     job = call.job if job_id == call.job_id else b""
-    ttl_s = call.result_ttl_s
-    return Job(producer, call.queue, job_id, job=job, result_ttl_s=ttl_s, accepted=True)
+    return Job(producer, call.queue, job_id, job=job, result_ttl_s=call.result_ttl_s)
 
 
 class Enqueue(Generic[P, R]):
