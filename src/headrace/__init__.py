@@ -1,26 +1,30 @@
 """Headrace: a job queue on Redis. Many producers, many consumers, one list; nothing is lost."""
 
 from headrace.app import Headrace
-from headrace.context import Context, JobStopped
+from headrace.context import Context
 from headrace.errors import (
+    EmbeddedServerError,
     HeadraceError,
     InvalidArguments,
     InvalidJob,
     InvalidSetting,
     JobCancelled,
     JobFailed,
+    JobStopped,
     NoResult,
     NotReplicated,
     PayloadTooLarge,
     QueueFull,
     Reject,
     ReplyLost,
+    ResultError,
     ResultTimeout,
     Retry,
     StoreError,
     StoreFull,
     StoreRefused,
     StoreUnavailable,
+    StoreUnsuitable,
     UnknownTask,
 )
 from headrace.job import Job
@@ -32,6 +36,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Backoff",
     "Context",
+    "EmbeddedServerError",
     "Headrace",
     "HeadraceError",
     "InvalidArguments",
@@ -47,12 +52,14 @@ __all__ = [
     "QueueFull",
     "Reject",
     "ReplyLost",
+    "ResultError",
     "ResultTimeout",
     "Retry",
     "StoreError",
     "StoreFull",
     "StoreRefused",
     "StoreUnavailable",
+    "StoreUnsuitable",
     "Task",
     "UnknownTask",
 ]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from headrace.errors import JobStopped
+
 StopReason = Literal["timeout", "lost", "cancelled", "shutdown"]
-
-
-class JobStopped(Exception):
-    """Raised in a task by ``Context.check``: it should end."""
 
 
 @dataclass(slots=True, eq=False)

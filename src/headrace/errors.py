@@ -16,11 +16,13 @@ HeadraceError
 │   └── StoreUnsuitable       what answers is not a Redis >= 7.0 or Valkey >= 7.2
 ├── EmbeddedServerError       the embedded server cannot start here; the message says why
 ├── ResultError               there is no result to give
-│   ├── NoResult              the task keeps no results
+│   ├── NoResult              none is kept, it cannot be written, or nothing is known of the job
 │   ├── ResultTimeout         none came in time; the job goes on (also a TimeoutError)
 │   ├── JobFailed             the job ended in the dead letters
 │   └── JobCancelled          the job was cancelled
-└── Retry, Reject             raised *by* a task, to say how its job ends
+├── JobStopped                raised *in* a task by ``Context.check``: it should end
+├── Retry                     raised *by* a task: run the job again
+└── Reject                    raised *by* a task: end the job in the dead letters now
 """
 
 from __future__ import annotations
@@ -120,7 +122,7 @@ class ResultError(HeadraceError):
 
 
 class NoResult(ResultError):
-    """The task keeps no results: give it ``result_ttl=`` seconds."""
+    """The task keeps no results (``result_ttl=``), or not this one, or the job is not known."""
 
 
 class ResultTimeout(ResultError, TimeoutError):
@@ -147,6 +149,10 @@ class JobFailed(ResultError):
 
 class JobCancelled(ResultError):
     """The job was cancelled before it finished."""
+
+
+class JobStopped(HeadraceError):
+    """Raised in a task by ``Context.check``: it should end; let it pass."""
 
 
 class Retry(HeadraceError):

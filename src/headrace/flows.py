@@ -13,15 +13,16 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 from headrace import operations as op
 from headrace import wire
 from headrace.keys import Keys
-from headrace.operations import Operation
+from headrace.operations import Found, Operation
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 
 R = TypeVar("R")
 Flow: TypeAlias = Generator[Operation[Any] | list[Operation[Any]], Any, R]
-State = Literal["pending", "processing", "delayed", "dead", "done", "cancelled"]
+State = Literal["pending", "processing", "delayed", "dead", "done", "cancelled", "unknown"]
+Place = Literal["pending", "processing", "delayed", "dead"]
 
 PAGE: Final = 100
-"""Jobs read in one step of a search: at most 100 MiB of them, and usually 20 kB."""
+"""Jobs read or ended in one step: at most 100 MiB of them, and usually 20 kB."""
 
 
 def chunks(jobs: Sequence[bytes], max_bytes: int = MAX_BYTES) -> Iterable[Sequence[bytes]]:
@@ -53,65 +54,38 @@ def claims_of(k: Keys, consumer: str) -> Flow[list[tuple[str, int]]]:
             return found
 
 
-def _start_of(job_id: str) -> bytes:
-    return f'{{"id":"{job_id}"'.encode()
+def search(k: Keys, job_id: str) -> Flow[Found | None]:
+    """Look for a job by its id wherever jobs are; give where, and its bytes.
 
-
-def search(k: Keys, job_id: str) -> Flow[tuple[State, bytes] | None]:
-    """Look for a job by its id wherever jobs wait or lie dead; give the state and its bytes.
-
-    Reads the queue through, in steps: for people and for jobs that were retried since their handle
-    was made. A job that moves while it is searched can be missed.
+    Redis reads the queue through, in steps: for jobs that were retried since their handle was made.
+    A job that moves while it is searched can be missed.
     """
-    start = _start_of(job_id)
-    lists: tuple[tuple[State, str], ...] = (("pending", k.pending), ("dead", k.dead))
-    for state, key in lists:
+    places: tuple[tuple[Place, str], ...] = (
+        ("pending", k.pending),
+        ("dead", k.dead),
+        ("delayed", k.delayed),
+        ("pending", k.priority),
+        ("processing", k.processing),
+    )
+    for place, key in places:
         offset = 0
-        while page := (yield op.peek(key, -offset - PAGE, -offset - 1)):
-            for job in page:
-                if job.startswith(start):
-                    return state, job
-            if len(page) < PAGE:
+        while True:
+            job, offset = yield op.seek(key, job_id, offset)
+            if job:
+                return Found(place, job)
+            if not offset:
                 break
-            offset += PAGE
-    zsets: tuple[tuple[State, str], ...] = (("delayed", k.delayed), ("pending", k.priority))
-    for state, key in zsets:
-        offset = 0
-        while page := (yield op.peek_sorted(key, offset, offset + PAGE - 1)):
-            for job in page:
-                if job.startswith(start):
-                    return state, job
-            offset += PAGE
     return None
 
 
-def fate(k: Keys, job_id: str) -> Flow[tuple[State, bytes] | None]:
-    """Tell how a job ended that left no result: cancelled, or dead with its letter; None: neither.
-
-    Only the dead letters are searched.
-    """
-    found: op.Found = yield op.find(k, job_id, b"")
-    if found.word == "cancelled":
-        return "cancelled", b""
+def locate(k: Keys, job_id: str, job: bytes) -> Flow[Found]:
+    """Tell where a job is, or how it ended; ``job``: its bytes if known, which saves a search."""
+    found: Found = yield op.find(k, job_id, job)
     if found.word != "unknown":
-        return None
-    letters: Iterator[bytes] = yield from dead_letters(k)
-    start = _start_of(job_id)
-    return next((("dead", letter) for letter in letters if letter.startswith(start)), None)
-
-
-def locate(k: Keys, job_id: str, job: bytes) -> Flow[tuple[State, bytes]]:
-    """Tell a job's state, and its end, encoded, when that is kept; ``job``: its bytes if known."""
-    found: op.Found = yield op.find(k, job_id, job)
-    if found.word == "unknown":
-        elsewhere: tuple[State, bytes] | None = yield from search(k, job_id)
-        if elsewhere is not None:
-            return elsewhere[0], b""
-        found = yield op.find(k, job_id, job)  # it may have been on its way meanwhile
-    if found.word == "ended":
-        return "done", found.end
-    state: State = "done" if found.word == "unknown" else found.word  # type: ignore[assignment]
-    return state, b""
+        return found
+    elsewhere: Found | None = yield from search(k, job_id)
+    # It may have been on its way meanwhile.
+    return elsewhere or (yield op.find(k, job_id, job))
 
 
 def cancel(k: Keys, job_id: str, job: bytes, *, result_ttl_ms: int, result: bytes) -> Flow[bool]:
@@ -125,10 +99,10 @@ def cancel(k: Keys, job_id: str, job: bytes, *, result_ttl_ms: int, result: byte
         word: str = yield op.cancel(k, job_id, job, result_ttl_ms=result_ttl_ms, result=result)
         if word != "absent":
             return True
-        elsewhere: tuple[State, bytes] | None = yield from search(k, job_id)
-        if elsewhere is None or elsewhere[0] == "dead":
+        elsewhere: Found | None = yield from search(k, job_id)
+        if elsewhere is None or elsewhere.word == "dead":
             return False
-        job = elsewhere[1]
+        job = elsewhere.raw
     return False
 
 

@@ -9,7 +9,9 @@ from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.errors import NoResult, ResultTimeout, StoreFull
 from headrace.flows import Flow, State
+from headrace.ids import time_ms_of
 from headrace.keys import keys_of
+from headrace.operations import Found
 from headrace.producer import Producer
 
 R = TypeVar("R")
@@ -26,9 +28,10 @@ class Job(Generic[R]):
         job_id: its id.
         job: its bytes as enqueued, b"" when unknown: then ``status`` has to search.
         result_ttl_s: how long its result is kept; None not at all; 0 the task decides.
+        accepted: Redis is known to have had it, so that it is done when nothing of it is left.
     """
 
-    __slots__ = ("_job", "_producer", "_result_ttl_s", "id", "queue")
+    __slots__ = ("_accepted", "_job", "_producer", "_result_ttl_s", "id", "queue")
 
     def __init__(
         self,
@@ -38,7 +41,9 @@ class Job(Generic[R]):
         *,
         job: bytes = b"",
         result_ttl_s: float | None = 0,
+        accepted: bool = False,
     ) -> None:
+        self._accepted = accepted
         self._producer = producer
         self._job = job
         self._result_ttl_s = result_ttl_s
@@ -49,10 +54,11 @@ class Job(Generic[R]):
         return f"Job(id={self.id!r}, queue={self.queue!r})"
 
     def status(self) -> State:
-        """Tell where the job is: pending, processing, delayed, dead, done or cancelled.
+        """Tell where the job is: pending, processing, delayed, dead, done, cancelled or unknown.
 
-        A job of which nothing is left is ``done``; so is one that Redis never had. A job that was
-        retried is looked for through the whole queue.
+        When nothing of it is left, a job that was enqueued through this handle is ``done`` (or was
+        purged, or cancelled more than an hour ago), and one of ``app.job(id)`` is ``unknown``: the
+        same, or it never was. A job that was retried is looked for through the whole queue.
 
         Raises:
             StoreError: Redis did not answer.
@@ -70,7 +76,8 @@ class Job(Generic[R]):
             timeout: seconds to wait; None for as long as it takes.
 
         Raises:
-            NoResult: the task keeps no results.
+            NoResult: the task keeps no results; the result is kept no longer, or cannot be
+                written; or nothing is known of the job, for two looks some seconds apart.
             ResultTimeout: none came in time; the job goes on.
             JobFailed: the job ended in the dead letters.
             JobCancelled: the job was cancelled.
@@ -98,8 +105,12 @@ class Job(Generic[R]):
         return await self._producer.astore().follow(self._cancel())
 
     def _status(self) -> Flow[State]:
-        state, end = yield from flows.locate(keys_of(self.queue), self.id, self._job)
-        return results.state_of(end) if end else state
+        found = yield from flows.locate(keys_of(self.queue), self.id, self._job)
+        if found.word == "ended":
+            return results.state_of(found.raw)
+        if found.word == "unknown" and self._accepted:
+            return "done"
+        return found.word
 
     def _cancel(self) -> Flow[bool]:
         ttl_ms = round((self._result_ttl_s or 0) * 1000)
@@ -118,26 +129,57 @@ class Job(Generic[R]):
             raise NoResult(
                 f"the task of job {self.id} keeps no results: give it result_ttl= seconds"
             )
+        k, job = keys_of(self.queue), self._job
         deadline = None if timeout_s is None else monotonic() + timeout_s
+        # A search can miss a job that moves, so it takes two. An id that Headrace did not make is
+        # most likely a mistake: that is told at once.
+        misses, wait_s = (0, _WAIT_S) if time_ms_of(self.id) is not None else (1, 0.0)
+        turn, search_at = 0, 1
         while True:
-            left_s = _WAIT_S if deadline is None else deadline - monotonic()
-            # Redis rounds to milliseconds, and 0 would block for ever.
-            wait_s = max(0.001, min(_WAIT_S, left_s))
-            try:
-                end: bytes | None = yield op.await_result(keys_of(self.queue), self.id, wait_s)
-            except StoreFull:  # which refuses any blocking move; the result may be there
-                found: op.Found = yield op.find(keys_of(self.queue), self.id, b"")
-                if found.word != "ended":
-                    raise
-                end = found.end
+            if deadline is not None:
+                wait_s = min(wait_s, deadline - monotonic())
+            end: bytes | None = yield from self._await(wait_s)
             if end is not None:
                 return end
-            # One that crashed too often, or was cancelled after a failure, tells nobody: look.
-            fate = yield from flows.fate(keys_of(self.queue), self.id)
-            if fate is not None:
-                return results.of_fate(*fate)
+            # Some tell nobody: who crashed too often, or was cancelled after a failure.
+            turn, wait_s = turn + 1, _WAIT_S
+            found: Found = yield op.find(k, self.id, job)
+            if found.word == "unknown" and turn >= search_at:
+                search_at = 2 * turn  # Redis reads the queue through: less and less often
+                found = yield from flows.locate(k, self.id, job)
+                job, misses = found.raw, misses + 1 if found.word == "unknown" else 0
+            end = results.of_place(found.word, found.raw)
+            if end is not None:
+                return end
+            if misses > 1:
+                raise NoResult(self._nothing_known())
             if deadline is not None and monotonic() >= deadline:
                 raise ResultTimeout(f"no result of job {self.id} within {timeout_s} s")
+
+    def _await(self, wait_s: float) -> Flow[bytes | None]:
+        """Wait for the end, for so long."""
+        k = keys_of(self.queue)
+        end: bytes | None
+        try:
+            # Redis rounds to milliseconds, and 0 would block for ever.
+            end = yield op.await_result(k, self.id, max(0.001, wait_s))
+        except StoreFull:  # which refuses any blocking move; the result may be there
+            found: Found = yield op.find(k, self.id, b"")
+            if found.word != "ended":
+                raise
+            end = found.raw
+        return end
+
+    def _nothing_known(self) -> str:
+        if self._accepted:
+            return (
+                f"nothing is left of job {self.id}: it is done and its task keeps no results, or "
+                "not for this long (result_ttl=); or it was purged"
+            )
+        return (
+            f"nothing is known of job {self.id} in queue {self.queue!r}: it never was there, or it is "
+            "done and its result is not kept, or not any more"
+        )
 
     def _value(self, end: bytes) -> R:
         return cast("R", results.value_of(self.id, end))

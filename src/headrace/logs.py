@@ -16,6 +16,7 @@ from typing import Any, Final, TextIO
 
 from headrace.context import Context
 from headrace.errors import InvalidSetting
+from headrace.plain import name_of, plain_copy, traceback_of
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 FIELDS: Final = ("job_id", "queue", "task", "attempt")
@@ -66,7 +67,7 @@ class TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Write one record, for people."""
         at = _instant(record).astimezone().isoformat(" ", "milliseconds")[:23]
-        text = one_line(record.getMessage())
+        text = one_line(_message(record))
         line = f"{at} {record.levelname:<7} {record.name}: {text}"
         job_id, queue, task, attempt = (getattr(record, name, NOTHING) for name in FIELDS)
         if job_id != NOTHING:
@@ -83,7 +84,7 @@ class JsonFormatter(logging.Formatter):
         """Write one record, for machines."""
         at = _instant(record).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         entry: dict[str, Any] = {"ts": at, "level": record.levelname.lower(), "logger": record.name}
-        entry["message"] = record.getMessage()
+        entry["message"] = _message(record)
         for name in FIELDS:
             value = getattr(record, name, NOTHING)
             entry[name] = None if value == NOTHING else value
@@ -126,6 +127,17 @@ def _instant(record: logging.LogRecord) -> datetime:
 
 def _traceback(record: logging.LogRecord) -> str:
     parts = [record.stack_info] if record.stack_info else []
-    if record.exc_info and record.exc_info[0] is not None:
-        parts.insert(0, logging.Formatter().formatException(record.exc_info))
+    if record.exc_info and record.exc_info[1] is not None:
+        try:
+            text = logging.Formatter().formatException(record.exc_info)
+        except BaseException:  # the exception's own code has failed; it ends nobody who logs it
+            text = traceback_of(plain_copy(record.exc_info[1])).rstrip()
+        parts.insert(0, text)
     return "\n".join(parts)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except BaseException as error:  # as above, of what the message is made of
+        return f"a log message could not be made: {name_of(type(error))} was raised"

@@ -7,7 +7,8 @@ about 1 MiB each; such a script accepts all of its jobs or none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -17,11 +18,12 @@ from headrace.flows import Flow, chunks
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.operations import Enqueued, Operation, Unique
 from headrace.operations.producing import confirmation
-from headrace.store import AsyncStore, Store
+from headrace.store import AsyncStore, SharedStore, Store, Together
 
 R = TypeVar("R")
 
 _SCRIPTS_A_TRIP: Final = 8  # about 8 MiB on the way at once, at most
+_CALLS_A_TRIP: Final = 10_000  # all that has collected, as a rule
 CONFIRM_S: Final = 1.0
 """How long replicas have to confirm by default: a healthy one needs a millisecond."""
 
@@ -150,7 +152,7 @@ class Producer:
         self.max_pending = max_pending
         self._confirm = (confirm_replicas, confirm_timeout_s)
         self.store = Store(url, name=_NAME)
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Sharing] = WeakKeyDictionary()
+        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = WeakKeyDictionary()
         self._registered: set[str] = set()
 
     def send(self, calls: Sequence[Call[Any]]) -> list[str]:
@@ -167,11 +169,11 @@ class Producer:
 
     async def asend(self, calls: Sequence[Call[Any]]) -> list[str]:
         """Enqueue jobs, sharing the round trip with calls under way. Else as ``send``."""
-        return await self._sharing().send(calls)
+        return await self._here().jobs.ask(calls)
 
     def astore(self) -> AsyncStore:
-        """Give the running event loop's store."""
-        return self._sharing().store
+        """Give the running event loop's store for questions, which share round trips."""
+        return self._here().questions
 
     def close(self) -> None:
         """Close the blocking store's connections. The producer can be used again."""
@@ -179,16 +181,24 @@ class Producer:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop. The producer can be used again."""
-        sharing = self._loops.pop(asyncio.get_running_loop(), None)
-        if sharing is not None:
-            await sharing.store.close()
+        here = self._loops.pop(asyncio.get_running_loop(), None)
+        if here is not None:
+            await here.until_the_loop_ends.aclose()
 
-    def _sharing(self) -> _Sharing:
+    def _here(self) -> _Here:
         loop = asyncio.get_running_loop()
-        sharing = self._loops.get(loop)
-        if sharing is None:
-            sharing = self._loops[loop] = _Sharing(self)
-        return sharing
+        here = self._loops.get(loop)
+        if here is None:
+            for other, theirs in list(self._loops.items()):
+                if other.is_closed():  # without a word to its generators, as asyncio.run has
+                    theirs.abandon()
+                    self._loops.pop(other, None)
+            here = self._loops[loop] = _Here(self, loop)
+        return here
+
+    def forget(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Forget an event loop that ends."""
+        self._loops.pop(loop, None)
 
     def trips(self, calls: Sequence[Call[Any]]) -> Flow[Tally]:
         """Enqueue jobs, as a flow: as many round trips as they need."""
@@ -227,39 +237,39 @@ class Producer:
         ) from refused
 
 
-class _Sharing:
-    """Group commit: while one round trip is under way, later calls collect for the next."""
+class _Here:
+    """What a producer has in one event loop: it ends with the loop."""
 
-    def __init__(self, producer: Producer) -> None:
+    def __init__(self, producer: Producer, loop: asyncio.AbstractEventLoop) -> None:
         self._producer = producer
-        self.store = AsyncStore(producer.url, name=_NAME)
-        self._waiting: list[tuple[Sequence[Call[Any]], asyncio.Future[list[str]]]] = []
-        self._flushing: asyncio.Task[None] | None = None
+        self._store = AsyncStore(producer.url, name=_NAME)
+        self.questions = SharedStore(producer.url, name=_NAME)
+        self.jobs: Together[Sequence[Call[Any]], list[str]] = Together(self._send, _CALLS_A_TRIP)
+        self.until_the_loop_ends = self._until_the_loop_ends(loop)
+        # Run up to its first yield: from then on the loop knows of it, and closes it when it ends.
+        with contextlib.suppress(StopIteration):
+            self.until_the_loop_ends.__anext__().send(None)
 
-    async def send(self, calls: Sequence[Call[Any]]) -> list[str]:
-        future: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
-        self._waiting.append((calls, future))
-        if self._flushing is None:
-            self._flushing = asyncio.create_task(self._flush())
-        return await future
+    def abandon(self) -> None:
+        self._store.abandon()
+        self.questions.abandon()
 
-    async def _flush(self) -> None:
+    async def _until_the_loop_ends(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None]:
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting, []
-                everything = [one for calls, _ in batch for one in calls]
-                try:
-                    tally = await self.store.follow(self._producer.trips(everything))
-                except BaseException:  # the loop ends, or a fault of ours: leave nobody waiting
-                    for _, future in (*batch, *self._waiting):
-                        future.cancel()
-                    raise
-                for calls, future in batch:
-                    if future.done():  # its caller was cancelled; the jobs are in all the same
-                        continue
-                    try:
-                        future.set_result(tally.ids_of(calls))
-                    except Exception as error:
-                        future.set_exception(error)
+            yield
         finally:
-            self._flushing = None
+            self._producer.forget(loop)
+            await self._store.close()
+            await self.questions.close()
+
+    async def _send(self, batch: list[Sequence[Call[Any]]]) -> list[list[str] | Exception]:
+        everything = [one for calls in batch for one in calls]
+        tally = await self._store.follow(self._producer.trips(everything))
+        return [_ids_or_error(tally, calls) for calls in batch]
+
+
+def _ids_or_error(tally: Tally, calls: Sequence[Call[Any]]) -> list[str] | Exception:
+    try:
+        return tally.ids_of(calls)
+    except Exception as error:
+        return error

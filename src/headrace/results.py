@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 import msgspec
 
 from headrace import wire
 from headrace.errors import JobCancelled, JobFailed, NoResult
+from headrace.faithful import PLAIN, fault
+from headrace.plain import name_of
 from headrace.wire import Error
 
 
@@ -18,7 +21,7 @@ class End(msgspec.Struct, frozen=True, omit_defaults=True):
         state: done, dead or cancelled.
         value: what the task returned.
         error: why it failed; without its traceback when it is long.
-        unreadable: the type of a return value that cannot be written as JSON, or "".
+        unreadable: why what the task returned cannot be told, or "".
     """
 
     state: Literal["done", "dead", "cancelled"]
@@ -34,11 +37,28 @@ CANCELLED: Final = _encode(End("cancelled"))
 
 
 def encode_value(value: Any) -> bytes:
-    """Encode a return value. One that is no JSON is told as such: the job is done all the same."""
-    try:
-        return _encode(End("done", value))
-    except Exception:  # an int beyond 64 bits overflows; a foreign object may raise anything
-        return _encode(End("done", unreadable=type(value).__name__))
+    """Encode a return value.
+
+    One that does not come back equal from JSON, or is larger than a job may be, is told as such: the
+    job is done all the same.
+    """
+    why, most = "", wire.DEFAULT_MAX_BYTES
+    # An int beyond 64 bits overflows; a foreign object may raise anything, also when it is compared.
+    with suppress(BaseException):
+        end = _encode(End("done", value))
+        # To look at the type first costs less than to decode.
+        if type(value) in PLAIN or _decode(end).value == value:
+            if len(end) <= most:
+                return end
+            why = f"{len(end):,} bytes; the limit is {most:,}"
+    with suppress(BaseException):
+        why = why or fault(value).removeprefix(": ")
+    return encode_unreadable(value, why)
+
+
+def encode_unreadable(value: Any, why: str = "") -> bytes:
+    """Encode that there was a return value, which is not kept, and why, or its type."""
+    return _encode(End("done", unreadable=why or name_of(type(value))))
 
 
 def encode_error(error: Error) -> bytes:
@@ -54,7 +74,7 @@ def value_of(job_id: str, raw: bytes) -> Any:
     Raises:
         JobFailed: the job is dead.
         JobCancelled: it was cancelled.
-        NoResult: its value could not be written as JSON.
+        NoResult: its value cannot be told.
     """
     end = _decode(raw)
     if end.state == "cancelled":
@@ -68,14 +88,15 @@ def value_of(job_id: str, raw: bytes) -> Any:
             traceback=error.traceback,
         )
     if end.unreadable:
-        raise NoResult(f"job {job_id} is done, but its result ({end.unreadable}) is not JSON")
+        raise NoResult(f"job {job_id} is done, but its result is not told: {end.unreadable}")
     return end.value
 
 
-def of_fate(state: str, letter: bytes) -> bytes:
-    """Encode the end of a job that is found cancelled, or as this dead letter."""
-    error = wire.read_error(letter) if state == "dead" else None
-    return CANCELLED if error is None else encode_error(error)
+def of_place(place: str, raw: bytes) -> bytes | None:
+    """Encode the end of a job that is found there, with these bytes; None when it goes on."""
+    if place == "dead":
+        return encode_error(wire.read_error(raw) or Error("unknown"))
+    return {"ended": raw, "cancelled": CANCELLED}.get(place)
 
 
 def state_of(raw: bytes) -> Literal["done", "dead", "cancelled"]:

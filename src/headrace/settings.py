@@ -87,7 +87,13 @@ def sentinels_of(url: str) -> Sentinels | None:
         found = tuple(_host(host) for host in hosts.split(","))
     except ValueError:  # its words may quote a password
         found = ()
-    if not all(dict(found)) or not found or not service or re.search(r"\D", database):
+    if (
+        _split(url) is None
+        or not all(dict(found))
+        or not found
+        or not service
+        or re.search(r"\D", database)
+    ):
         raise InvalidSetting(
             f"{redacted(url)} must name each Sentinel as HOST or HOST:PORT, then the service as they "
             f"know it, and perhaps the number of a database: {SENTINEL_EXAMPLE}"

@@ -54,7 +54,8 @@ def prepare(
 def handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
     """Give the handle of an enqueued call; its id may be that of an earlier job with its key."""
     job = call.job if job_id == call.job_id else b""
-    return Job(producer, call.queue, job_id, job=job, result_ttl_s=call.result_ttl_s)
+    ttl_s = call.result_ttl_s
+    return Job(producer, call.queue, job_id, job=job, result_ttl_s=ttl_s, accepted=True)
 
 
 class Enqueue(Generic[P, R]):

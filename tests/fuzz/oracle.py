@@ -13,6 +13,7 @@ import msgspec
 from headrace import Headrace, wire
 from headrace.consumer import verdict
 from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.ending import failure, success
 from headrace.consumer.verdict import Bench
 from headrace.errors import Reject, Retry
 from headrace.keys import keys_of
@@ -208,7 +209,8 @@ def _judge_runs(claimed: Claimed) -> None:
         return
     failures = (None, ValueError("\ud800"), Retry(in_=1e300), Reject("no"), TypeError())
     for error in failures:
-        outcome = verdict.of_run(claimed, {"a": 1 << 80}, error, _bench)
+        end = success(claimed, {"a": 1 << 80}) if error is None else failure(claimed, error)
+        outcome = verdict.of_run(claimed, end, _bench)
         assert (outcome.job_id, outcome.claim) == (claimed.head.id, 7)
         assert isinstance(outcome.result_ttl_ms, int)
         assert 0 <= outcome.result_ttl_ms <= _LONGEST_MS

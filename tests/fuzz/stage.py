@@ -143,6 +143,7 @@ class Stage:
             op.cancel(k, "w1", self.waiting[1], result_ttl_ms=DAY_MS, result=b"{}"),
             op.cancel(k, mine, b""),
             op.find(k, "w1", self.waiting[1]),
+            op.seek(k.pending, "w1", 0),
             requests.repair(k, mend=True, limit=100, lease_ms=DAY_MS),
             requests.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
             op.register("queue"),

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as Disconnected
 
-from headrace import Headrace, JobCancelled, JobFailed, ResultTimeout, flows, wire
+from headrace import Headrace, JobCancelled, JobFailed, NoResult, ResultTimeout, flows, job, wire
 from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.store import Store
@@ -17,6 +17,13 @@ from tests.support.wait import WAIT_S
 
 K = keys_of("queue")
 BODY = b',"task":"t"}'
+
+
+def sent_by(redis: Redis) -> int:
+    """Count the bytes that Redis has sent."""
+    sent = redis.info("stats")["total_net_output_bytes"]
+    assert isinstance(sent, int)
+    return sent
 
 
 @pytest.fixture
@@ -60,6 +67,64 @@ class TestResult:
     def test_a_job_that_redis_never_had_has_none(self, app: Headrace) -> None:
         with pytest.raises(ResultTimeout):
             app.job(new_id()).result(timeout=0.05)
+
+    def test_a_job_of_which_nothing_is_known_is_not_waited_for(
+        self, app: Headrace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with pytest.raises(NoResult, match="nothing is known of job nosuch"):
+            app.job("nosuch").result()
+        monkeypatch.setattr(job, "_WAIT_S", 0.01)
+        with pytest.raises(NoResult, match="nothing is known of job"):
+            app.job(new_id()).result()
+
+    def test_a_job_that_is_done_and_kept_no_result_is_not_waited_for(
+        self, app: Headrace, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(job, "_WAIT_S", 0.01)
+        enqueued = app.enqueue("t")
+        redis.delete(K.pending)
+        with pytest.raises(NoResult, match="keeps no results"):
+            enqueued.result()
+
+    def test_a_plain_clients_job_is_waited_for_under_its_own_id(
+        self, app: Headrace, redis: Redis
+    ) -> None:
+        redis.lpush(K.pending, b'{"id":"mine","task":"t"}')
+        with pytest.raises(ResultTimeout):
+            app.job("mine").result(timeout=0.05)
+
+    def test_who_waits_is_sent_no_dead_letters_but_its_own(
+        self, app: Headrace, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        error = Error("crashed", message="x" * 1_000, traceback="x" * 2_000)
+        letters = [wire.letter(Head(new_id()), BODY, error) for _ in range(2_000)]
+        redis.lpush(K.dead, *letters)
+        monkeypatch.setattr(job, "_WAIT_S", 0.01)
+        before = sent_by(redis)
+        with pytest.raises(NoResult):
+            app.job(new_id()).result()
+        with pytest.raises(ResultTimeout):
+            app.enqueue("t").result(timeout=0.2)
+        parts = wire.split(letters[0])
+        assert parts is not None
+        with pytest.raises(JobFailed):
+            app.job(parts[0].id).result()
+        assert sent_by(redis) - before < 50_000  # the letters: 6 MB
+
+
+class TestStatus:
+    def test_a_job_that_never_was_is_unknown(self, app: Headrace) -> None:
+        assert app.job("nosuch").status() == "unknown"
+        assert app.job(new_id()).status() == "unknown"
+
+    def test_an_enqueued_job_of_which_nothing_is_left_is_done(
+        self, app: Headrace, redis: Redis
+    ) -> None:
+        enqueued = app.enqueue("t")
+        assert enqueued.status() == "pending"
+        redis.delete(K.pending)
+        assert enqueued.status() == "done"
+        assert app.job(enqueued.id).status() == "unknown"
 
 
 class TestCancel:

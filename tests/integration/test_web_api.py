@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -19,7 +20,7 @@ from headrace.embedded.server import free_port
 from headrace.keys import QUEUES, Keys, keys_of
 from headrace.store import AsyncStore
 from headrace.web import create_app
-from headrace.web.api import MAX_BODY
+from headrace.web.limits import MAX_BODY
 from headrace.web.reader import Reader
 from headrace.web.shapes import MAX_JOBS
 from tests.support.wait import WAIT_S
@@ -172,6 +173,35 @@ class TestEnqueue:
         answer = await api.post("/api/jobs", json=[{"task": "a"}] * (MAX_JOBS + 1))
         assert answer.status_code == 413
         assert "10,000 at a time" in error_of(answer)
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"[" + b",".join([b'{"task":"a"}'] * 645_000) + b"]",
+            b'{"task":"a","args":[' + b",".join([b"{}"] * 2_500_000) + b"]}",
+        ],
+        ids=["jobs", "arguments"],
+    )
+    async def test_what_is_too_much_is_not_made_into_objects_first(
+        self, api: httpx.AsyncClient, body: bytes
+    ) -> None:
+        tracemalloc.start()
+        try:
+            answer = await api.post(
+                "/api/jobs", content=body, headers={"content-type": "application/json"}
+            )
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert answer.status_code == 413
+        assert "limit" in error_of(answer) or "10,000 at a time" in error_of(answer)
+        assert peak < 6 * len(body)  # the body itself, a few times
+
+    async def test_arguments_of_a_wrong_kind_are_said(self, api: httpx.AsyncClient) -> None:
+        for given in ({"args": {}}, {"args": None}, {"kwargs": []}):
+            answer = await api.post("/api/jobs", json=[{"task": "a"}, {"task": "a", **given}])
+            assert answer.status_code == 400
+            assert "job 1: the body is no job" in error_of(answer)
 
     async def test_a_body_without_end_is_cut_off_at_the_limit(self, api: httpx.AsyncClient) -> None:
         sent = 0

@@ -321,9 +321,9 @@ class Model:
         self.ends["cancelled", ""] = self.now + op.CANCEL_REQUEST_TTL_MS
         return answer
 
-    def find(self, job: bytes) -> tuple[str, bytes]:
+    def find(self, job: bytes) -> op.Found:
         job_id = id_of(job) or ""
-        places = [
+        places: list[tuple[Any, bool]] = [
             ("processing", job_id in self.leases),
             ("delayed", job in self.delayed),
             ("pending", job in self.priority or job in self.pending),
@@ -331,8 +331,8 @@ class Model:
             ("ended", job_id in self.results),
             ("cancelled", job_id in self.cancelled),
         ]
-        word = next((word for word, there in places if there), "unknown")
-        return word, self.results[job_id] if word == "ended" else b""
+        word: Any = next((word for word, there in places if there), "unknown")
+        return op.Found(word, self.results[job_id] if word == "ended" else b"")
 
     def push(self, job: bytes) -> None:
         """A plain LPUSH."""

@@ -819,7 +819,7 @@ class Protocol(RuleBasedStateMachine):
     @rule(what=st.sampled_from(OPERATIONS), job=jobs)
     def operate(self, what: str, job: bytes) -> None:
         if what == "look":
-            self.both(op.find(K, str(id_of(job)), job), op.Found(*self.model.find(job)))
+            self.both(op.find(K, str(id_of(job)), job), self.model.find(job))
         elif what == "forget the scripts":
             self.store.run(plain("SCRIPT", "FLUSH"))
         elif what == "save":

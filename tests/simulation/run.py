@@ -16,7 +16,10 @@ from typing import Any
 
 from headrace import clock, ids, keys
 from headrace.consumer import claimed, consumer, in_hand, leases, runner
+from headrace.consumer.call import call
 from headrace.consumer.claimed import Claimed
+from headrace.consumer.ending import End, failure, success
+from headrace.consumer.verdict import ProcessDied
 from headrace.maintenance import Maintenance
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore, address, exchange
@@ -81,7 +84,19 @@ class Cells(runner.Runner):
             return
         context = self._base.copy()
         context.run(ALONE.set, True)
-        claimed.runner = self._loop.create_task(self._run_async(claimed), context=context)
+        claimed.runner = self._loop.create_task(self._run_in_cell(claimed), context=context)
+
+    async def _run_in_cell(self, claimed: Claimed) -> None:
+        died: ProcessDied | None = None
+        end: End | None = None
+        claimed.started = Network.here.world.now
+        try:
+            end = success(claimed, await call(claimed))
+        except ProcessDied as error:
+            died = error
+        except BaseException as error:
+            end = failure(claimed, error)
+        self._finished(claimed, end, died)
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import math
 from typing import Any
 
 import pytest
@@ -30,20 +32,55 @@ def test_what_a_task_returns_is_what_its_waiter_gets(value: Any) -> None:
     assert results.state_of(end) == "done"
 
 
-@pytest.mark.parametrize("value", [(), [], {}, None, 0, "", False])
+@pytest.mark.parametrize("value", [[], {}, None, 0, "", False])
 def test_nothing_is_a_value_too(value: Any) -> None:
-    expected = [] if value == () else value
-    assert results.value_of("a", results.encode_value(value)) == expected
+    assert results.value_of("a", results.encode_value(value)) == value
 
 
-def test_a_value_that_is_no_json_is_told_and_the_job_is_done() -> None:
-    circle: list[Any] = []
-    circle.append(circle)
-    for value in (object(), 1j, circle):
-        end = results.encode_value(value)
-        assert results.state_of(end) == "done"
-        with pytest.raises(NoResult, match=rf"job a is done.*\({type(value).__name__}\)"):
-            results.value_of("a", end)
+class Hostile:
+    """Its comparison raises, as that of an array does."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("which elements?")
+
+
+CIRCLE: list[Any] = []
+CIRCLE.append(CIRCLE)
+UNTOLD: list[tuple[Any, str]] = [
+    (object(), "an object does not come back equal"),
+    (1j, "a complex does not come back equal"),
+    (CIRCLE, "nested too deeply, or holds itself"),
+    (math.nan, "nan does not come back equal"),
+    ({"rates": [1.0, math.inf]}, r"at \['rates'\]\[1\]: inf does not come back equal"),
+    ((1, 2), "a tuple does not come back equal from JSON; pass a list"),
+    ({1, 2}, "a set does not"),
+    (b"raw", "a bytes does not"),
+    (dt.datetime(2026, 1, 1, tzinfo=dt.UTC), "a datetime does not"),
+    ({1: "a"}, "the key 1 does not"),
+    (Hostile(), "a Hostile does not"),
+    ("\ud800", "str"),
+    ("x" * wire.DEFAULT_MAX_BYTES, "1,048,[0-9]{3} bytes; the limit is 1,048,576"),
+    (["x" * 600_000, "y" * 600_000], "1,200,[0-9]{3} bytes; the limit is"),
+]
+
+
+@pytest.mark.parametrize(("value", "why"), UNTOLD, ids=lambda one: str(one)[:20])
+def test_a_value_that_would_come_back_as_another_is_not_told_and_the_job_is_done(
+    value: Any, why: str
+) -> None:
+    end = results.encode_value(value)
+    assert results.state_of(end) == "done"
+    assert len(end) < 500
+    with pytest.raises(NoResult, match=f"job a is done, but its result is not told.*: .*{why}"):
+        results.value_of("a", end)
+
+
+def test_a_value_as_large_as_a_job_may_be_is_told() -> None:
+    bare = len(results.encode_value(""))
+    value = "x" * (wire.DEFAULT_MAX_BYTES - bare)
+    assert results.value_of("a", results.encode_value(value)) == value
 
 
 def test_a_failure_is_raised_with_its_reason() -> None:
@@ -79,9 +116,19 @@ class TestFate:
     """A job that left no result: what became of it is found elsewhere."""
 
     def test_a_cancelled_one_is_told_as_such(self) -> None:
-        assert results.of_fate("cancelled", b"") == results.CANCELLED
+        assert results.of_place("cancelled", b"") == results.CANCELLED
 
     def test_a_dead_one_is_told_by_its_letter(self) -> None:
         error = Error("crashed", "ProcessDied", "no", failed_at=1, consumer="c")
         letter = wire.letter(wire.Head("a"), b',"task":"t"}', error)
-        assert results.of_fate("dead", letter) == results.encode_error(error)
+        assert results.of_place("dead", letter) == results.encode_error(error)
+
+    def test_one_whose_letter_says_nothing_has_failed(self) -> None:
+        end = results.of_place("dead", b'{"id":"a","task":"t"}')
+        assert end is not None
+        with pytest.raises(JobFailed, match="unknown"):
+            results.value_of("a", end)
+
+    @pytest.mark.parametrize("place", ["pending", "processing", "delayed", "unknown"])
+    def test_one_that_goes_on_has_no_end(self, place: str) -> None:
+        assert results.of_place(place, b"{}") is None

@@ -13,8 +13,10 @@ from headrace import Headrace, InvalidArguments, Reject, Retry, results, wire
 from headrace.clock import now_ms
 from headrace.consumer import verdict
 from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.ending import failure, success
 from headrace.consumer.verdict import Bench, ProcessDied
-from headrace.context import JobStopped, StopReason
+from headrace.context import StopReason
+from headrace.errors import JobStopped
 from headrace.keys import keys_of
 from headrace.operations import Outcome
 from headrace.retry import Backoff
@@ -66,7 +68,9 @@ def stopped(why: StopReason, task: str = "plain") -> Claimed:
 
 
 def failed(job: Claimed, error: BaseException, **options: Any) -> Outcome:
-    return verdict.of_run(job, None, error, bench(**options))
+    if isinstance(error, ProcessDied):
+        return verdict.of_death(job, error, bench(**options))
+    return verdict.of_run(job, failure(job, error), bench(**options))
 
 
 def letter_of(outcome: Outcome) -> tuple[Head, bytes, Error]:
@@ -80,10 +84,12 @@ def letter_of(outcome: Outcome) -> tuple[Head, bytes, Error]:
 
 class TestDone:
     def test_a_value_that_nobody_wants_is_not_written(self) -> None:
-        assert verdict.of_run(claimed(), "x", None, bench()) == Outcome("a", 7, "done")
+        assert verdict.of_run(claimed(), success(claimed(), "x"), bench()) == Outcome(
+            "a", 7, "done"
+        )
 
     def test_a_task_that_keeps_results_has_its_value_told(self) -> None:
-        outcome = verdict.of_run(claimed("kept"), {"x": [1]}, None, bench())
+        outcome = verdict.of_run(claimed("kept"), success(claimed("kept"), {"x": [1]}), bench())
         assert outcome == Outcome(
             "a", 7, "done", result_ttl_ms=60_000, result=results.encode_value({"x": [1]})
         )
@@ -94,12 +100,13 @@ class TestDone:
     )
     def test_a_jobs_own_wish_wins_within_reason(self, wish: bytes, ttl_ms: int) -> None:
         for task in ("plain", "kept"):
-            outcome = verdict.of_run(claimed(task, b',"result_ttl":%b' % wish), 1, None, bench())
+            job = claimed(task, b',"result_ttl":%b' % wish)
+            outcome = verdict.of_run(job, success(job, 1), bench())
             assert outcome.result_ttl_ms == ttl_ms
             assert bool(outcome.result) is bool(ttl_ms)
 
     def test_one_that_was_done_while_it_was_told_to_stop_is_done(self) -> None:
-        assert verdict.of_run(stopped("timeout"), 1, None, bench()).verb == "done"
+        assert verdict.of_run(stopped("timeout"), b"", bench()).verb == "done"
 
 
 class TestStopped:
@@ -208,7 +215,10 @@ class TestFailed:
                 raise RuntimeError
 
         _, _, error = letter_of(failed(claimed(attempt=2), Mute()))
-        assert (error.type, error.message) == ("Mute", "what it says cannot be read")
+        assert (error.type, error.message) == (
+            "Mute",
+            "its text could not be made: RuntimeError was raised",
+        )
 
 
 class TestRetryOn:
@@ -411,20 +421,6 @@ class TestFlaw:
         outcome = verdict.of_flaw(job, bench())
         assert outcome.result_ttl_ms == 5_000
         assert results.state_of(outcome.result) == "dead"
-
-
-class TestWritable:
-    def test_what_can_be_written_is_given_as_it_is(self) -> None:
-        error = ValueError("nö")
-        assert verdict.writable(error) is error
-
-    def test_one_of_its_name_keeps_where_it_was_raised(self) -> None:
-        try:
-            raise OSError("\udcff")
-        except OSError as error:
-            written = verdict.writable(error)
-            assert written.__traceback__ is error.__traceback__
-        assert (type(written).__name__, str(written)) == ("OSError", r"\udcff")
 
 
 def test_the_time_is_redis_own_as_far_as_it_is_known() -> None:

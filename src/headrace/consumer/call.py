@@ -24,8 +24,8 @@ def call(claimed: Claimed) -> Any:
     try:
         return task.function(*args, **kwargs)
     except TypeError as error:
-        # Raised by the call itself, one frame deep, and not inside the task.
-        own = error.__traceback__
+        # Raised by the call itself, one frame deep, and not inside the task; never a class of its own.
+        own = error.__traceback__ if type(error) is TypeError else None
         if own is not None and own.tb_next is None:
             raise InvalidArguments(str(error)) from error
         raise

@@ -23,10 +23,12 @@ from headrace.clock import monotonic
 from headrace.consumer import warden
 from headrace.consumer.claimed import Claimed
 from headrace.consumer.inmate import NEW_STACK, Begun, Ended, Errand, NotFound
-from headrace.consumer.verdict import Answer, Bench, ProcessDied, named
+from headrace.consumer.verdict import Answer, Bench, ProcessDied
 from headrace.consumer.warden import Admitted, Left
-from headrace.context import JobStopped, StopReason
+from headrace.context import StopReason
+from headrace.errors import JobStopped
 from headrace.logs import JsonFormatter, TextFormatter
+from headrace.plain import make
 from headrace.task import Task
 
 _LOOK_S: Final = 0.05  # how late it is noticed that a job has to end
@@ -118,7 +120,7 @@ def _wait_for(stay: _Stay, claimed: Claimed, timeout_s: float | None) -> Answer:
 def _answer(word: Ended) -> Answer:
     if not word.type:
         return Answer(word.outcome, None)
-    error = named(word.type, word.text)
+    error = make(word.type, word.text)
     error.add_note(word.traceback)  # for the log
     return Answer(word.outcome, error)
 

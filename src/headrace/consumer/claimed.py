@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace import operations as op
 from headrace import wire
@@ -19,6 +19,9 @@ from headrace.wire import Body, Head
 if TYPE_CHECKING:
     import asyncio
 
+
+LONGEST_S: Final = 1e10
+"""Three centuries: further ahead, sums of milliseconds lose their meaning."""
 
 Flaw = Literal["malformed", "too_large", "unknown_task", "surplus"]
 
@@ -78,6 +81,17 @@ class Claimed:
     def suspect(self) -> bool:
         """Whether consumers were lost beside it so often that it has to run alone."""
         return self.head.crashes >= SUSPECT_CRASHES and self.flaw is None
+
+    @property
+    def result_ttl_ms(self) -> int:
+        """How long its result is kept, ms; 0 not at all."""
+        own_s = self.call.result_ttl if self.call is not None else None
+        task_s = self.task.config.result_ttl_s if self.task is not None else None
+        seconds = own_s if own_s is not None else task_s
+        if not seconds:
+            return 0
+        # A foreign job may wish for anything; Redis refuses what lies beyond its calendar.
+        return round(min(max(seconds, 0), LONGEST_S) * 1000)
 
     def renamed(self) -> None:
         """Take another id: the one it came with is in use."""

@@ -16,6 +16,7 @@ from headrace.clock import monotonic
 from headrace.consumer import report, verdict
 from headrace.consumer.cell import Cell
 from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.ending import End, Failure, failure
 from headrace.consumer.holdings import Holdings
 from headrace.consumer.outbox import Outbox
 from headrace.consumer.runner import Runner
@@ -220,12 +221,19 @@ class JobsInHand:
             self._start()
 
     def _judge(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
-        if isinstance(value, verdict.Answer):  # it was judged where it ran
-            outcome, error = value.outcome, value.error
-        else:
-            outcome = verdict.of_run(claimed, value, error, self._bench)
-        report.ended(claimed, outcome, error and verdict.writable(error))
+        try:
+            if isinstance(value, verdict.Answer):  # it was judged where it ran
+                outcome, error = value.outcome, value.error
+            elif isinstance(error, verdict.ProcessDied):
+                outcome = verdict.of_death(claimed, error, self._bench)
+            else:
+                end: End = failure(claimed, error) if error is not None else value
+                outcome = verdict.of_run(claimed, end, self._bench)
+                error = end.error if isinstance(end, Failure) else None
+        except Exception as problem:  # whatever it is, it keeps no job here for ever
+            outcome, error = verdict.unjudged(claimed, problem, self._bench), problem
         self._settle(claimed, outcome)
+        report.ended(claimed, outcome, error)
 
     def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
         self.ends[outcome.verb] += 1

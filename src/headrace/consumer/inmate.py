@@ -26,10 +26,12 @@ from headrace.app import Headrace
 from headrace.consumer import verdict
 from headrace.consumer.call import call
 from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.ending import End, Failure, failure, is_awaitable, success
 from headrace.consumer.verdict import Bench
 from headrace.keys import keys_of
 from headrace.logs import current_job
 from headrace.operations import Outcome
+from headrace.plain import name_of, plain_copy, traceback_of
 from headrace.task import Task
 
 NEW_STACK: Final = b"\0"
@@ -99,7 +101,7 @@ def main(errand: Errand, line: Connection, stacks: Connection) -> NoReturn:
     try:
         line.send(_run(errand, line))
     except BaseException as problem:  # what is left to do here is to say so
-        line.send(NotFound(f"{type(problem).__name__}: {problem}"))
+        line.send(_not_found(problem))
     logging.shutdown()
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
@@ -111,16 +113,18 @@ def main(errand: Errand, line: Connection, stacks: Connection) -> NoReturn:
 def _run(errand: Errand, line: Connection) -> NotFound | Ended:
     try:
         claimed = _claimed(errand, _find(errand))
-    except Exception as problem:
-        return NotFound(f"{type(problem).__name__}: {problem}")
-    value: Any = None
-    error: BaseException | None = None
+    except BaseException as problem:  # also SystemExit, of an application that is imported
+        return _not_found(problem)
     try:
-        value = _call(claimed, line)
+        end = _call(claimed, line)
     except BaseException as raised:  # also SystemExit: a task does not end its process
-        error = raised
+        end = failure(claimed, raised)
     bench = Bench(errand.consumer, 0, clock_ahead_ms=errand.clock_ahead_ms)
-    return _ended(verdict.of_run(claimed, value, error, bench), error)
+    return _ended(verdict.of_run(claimed, end, bench), end)
+
+
+def _not_found(problem: BaseException) -> NotFound:
+    return NotFound(f"{name_of(type(problem))}: {plain_copy(problem)}")
 
 
 def _watch(stacks: Connection) -> None:
@@ -158,7 +162,7 @@ def _claimed(errand: Errand, task: Task[Any, Any]) -> Claimed:
     )
 
 
-def _call(claimed: Claimed, line: Connection) -> Any:
+def _call(claimed: Claimed, line: Connection) -> End:
     context, task = claimed.context, claimed.task
     assert context is not None
     assert task is not None
@@ -172,11 +176,14 @@ def _call(claimed: Claimed, line: Connection) -> Any:
 
     signal.signal(signal.SIGTERM, told)
     line.send(Begun())
-    return asyncio.run(_run_async(claimed, told)) if task.is_async else call(claimed)
+    value = call(claimed)
+    if not is_awaitable(value):
+        return success(claimed, value)
+    return asyncio.run(_run_async(claimed, value, told))
 
 
-async def _run_async(claimed: Claimed, told: Callable[[], bool]) -> Any:
-    job = asyncio.ensure_future(call(claimed))
+async def _run_async(claimed: Claimed, value: Any, told: Callable[[], bool]) -> End:
+    job = asyncio.ensure_future(_await(claimed, value))
 
     def stop() -> None:
         if told():
@@ -186,8 +193,18 @@ async def _run_async(claimed: Claimed, told: Callable[[], bool]) -> Any:
     return await job
 
 
-def _ended(outcome: Outcome, error: BaseException | None) -> Ended:
-    if error is None:
+async def _await(claimed: Claimed, value: Any) -> End:
+    # It is judged here, because asyncio writes down what its tasks return.
+    try:
+        while is_awaitable(value):
+            value = await value
+        return success(claimed, value)
+    except BaseException as error:
+        return failure(claimed, error)
+
+
+def _ended(outcome: Outcome, end: End) -> Ended:
+    if not isinstance(end, Failure):
         return Ended(outcome, "", "", "")
-    error = verdict.writable(error)
-    return Ended(outcome, type(error).__name__, str(error), verdict.traceback_of(error))
+    error = end.error
+    return Ended(outcome, type(error).__name__, str(error), traceback_of(error))

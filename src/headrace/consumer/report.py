@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import MutableMapping
+from contextlib import suppress
+from typing import Any
 
 from headrace.consumer.claimed import Claimed
 from headrace.context import StopReason
@@ -15,7 +18,21 @@ from headrace.keys import Keys
 from headrace.logs import job_fields
 from headrace.operations import AdoptAnswer, Outcome, Verb
 
-log = logging.getLogger("headrace.consumer")
+
+class _Log(logging.LoggerAdapter[logging.Logger]):
+    """The consumer's logger. A handler of the application's own may fail; no job depends on that."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, Any]:
+        """Leave the line's ``extra`` as it is."""
+        return msg, kwargs
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Write a line, if its handlers let us."""
+        with suppress(BaseException):
+            super().log(level, msg, *args, stacklevel=2, **kwargs)
+
+
+log = _Log(logging.getLogger("headrace.consumer"))
 
 
 def ended(claimed: Claimed, outcome: Outcome, error: BaseException | None) -> None:

@@ -13,12 +13,15 @@ from typing import Any
 
 from headrace.clock import monotonic
 from headrace.consumer import report
+from headrace.consumer.aside import Aside
 from headrace.consumer.call import call
 from headrace.consumer.cell import NoCell
 from headrace.consumer.claimed import Claimed
+from headrace.consumer.ending import End, Later, failure, is_awaitable, success
 from headrace.consumer.slots import PREFETCH_MOST
 from headrace.consumer.threads import Finished, Threads
 from headrace.logs import current_job
+from headrace.plain import is_plain, is_plain_error
 
 
 class Runner:
@@ -41,25 +44,19 @@ class Runner:
         self._finished = finished
         self._in_cell = in_cell
         self._loop = asyncio.get_running_loop()
-        self._threads = Threads(self._run_sync, finished, returned, most=threads)
+        self._threads = Threads(self._run_sync, self._hear_sync, returned, most=threads)
         self._alone = Threads(self._run_alone, self._hear, returned, most=1)
         self._base = contextvars.copy_context()
+        self._aside = Aside()
 
     def start(self, claimed: Claimed) -> None:
         """Run a job; how it ends is told to ``finished``, and may be before this returns."""
         task = claimed.task
         assert task is not None
         if task.is_async and not claimed.alone:
-            # A context of its own: whoever calls this may itself run in another job's.
-            job, context = self._run_async(claimed), self._base.copy()
-            if sys.version_info >= (3, 12):  # here and now, up to where it first waits
-                claimed.runner = asyncio.Task(
-                    job, loop=self._loop, context=context, eager_start=True
-                )
-            else:
-                claimed.runner = self._loop.create_task(job, context=context)
-            return
-        (self._alone if claimed.alone else self._threads).start(claimed)
+            self._start_async(claimed)
+        else:
+            (self._alone if claimed.alone else self._threads).start(claimed)
 
     def cancel(self, claimed: Claimed) -> None:
         """Cancel a job if it is async. One that has not begun yet finds out when it begins."""
@@ -71,15 +68,31 @@ class Runner:
         self._threads.close()
         self._alone.close()
 
-    async def _run_async(self, claimed: Claimed) -> None:
-        current_job.set(claimed.context)
-        claimed.started = monotonic()
-        try:
-            value = await call(claimed)
-        except BaseException as error:  # also SystemExit: a task does not end the consumer
-            self._finished(claimed, None, error)
+    def _start_async(self, claimed: Claimed, later: Later | None = None) -> None:
+        # A context of its own: whoever calls this may itself run in another job's.
+        job, context = self._run_async(claimed, later), self._base.copy()
+        if sys.version_info >= (3, 12):  # here and now, up to where it first waits
+            claimed.runner = asyncio.Task(job, loop=self._loop, context=context, eager_start=True)
         else:
-            self._finished(claimed, value, None)
+            claimed.runner = self._loop.create_task(job, context=context)
+
+    async def _run_async(self, claimed: Claimed, later: Later | None = None) -> None:
+        current_job.set(claimed.context)
+        if later is None:
+            claimed.started = monotonic()
+        end: End
+        try:
+            value = call(claimed) if later is None else later.begin(claimed)
+            while is_awaitable(value):
+                value = await value
+            if claimed.result_ttl_ms and not is_plain(value):
+                end = await self._aside.success(claimed, value)
+            else:
+                end = success(claimed, value)
+        except BaseException as error:  # also SystemExit: a task does not end the consumer
+            plain = is_plain_error(error)
+            end = failure(claimed, error) if plain else await self._aside.failure(claimed, error)
+        self._finished(claimed, end, None)
 
     @property
     def ahead(self) -> int:
@@ -95,6 +108,12 @@ class Runner:
     def _run_alone(self, claimed: Claimed) -> Any:
         return self._base.copy().run(self._in_cell, claimed)
 
+    def _hear_sync(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
+        if isinstance(value, Later):
+            self._start_async(claimed, value)
+        else:
+            self._finished(claimed, value, error)
+
     def _hear(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
         if isinstance(error, NoCell):
             report.no_cell(claimed, error)
@@ -104,7 +123,11 @@ class Runner:
             self._finished(claimed, value, error)
 
 
-def _call_in_thread(claimed: Claimed) -> Any:
+def _call_in_thread(claimed: Claimed) -> End | Later:
     current_job.set(claimed.context)
     claimed.started = monotonic()
-    return call(claimed)
+    try:
+        value = call(claimed)
+        return Later(value) if is_awaitable(value) else success(claimed, value)
+    except BaseException as error:  # also SystemExit: a task does not end the consumer
+        return failure(claimed, error)

@@ -1,29 +1,24 @@
-"""How a claim ends: from what a run gave, and the task's options, to an outcome. Pure."""
+"""How a claim ends: from the end of its run, and the task's options, to an outcome. Pure."""
 
 from __future__ import annotations
 
-import asyncio
 import random
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from headrace import results, wire
 from headrace.clock import now_ms
-from headrace.consumer.claimed import Claimed
-from headrace.context import JobStopped
-from headrace.errors import InvalidArguments, Reject, Retry
+from headrace.consumer.claimed import LONGEST_S, Claimed
+from headrace.consumer.ending import End, Failure, failure
 from headrace.operations import Outcome, Verb
+from headrace.plain import make, plain_copy, traceback_of
 from headrace.policy import LeasePolicy
+from headrace.retry import Backoff
 from headrace.wire import Head, Reason
 
 _PARK_FIRST_MS: Final = 1_000
 _PARK_LONGEST_MS: Final = 60_000
-
-_LONGEST_S: Final = 1e10  # three centuries: further ahead, sums of milliseconds lose their meaning
-
-_STOPPED: Final = (asyncio.CancelledError, JobStopped)
 
 
 @dataclass(slots=True)
@@ -75,47 +70,27 @@ class Answer:
     error: BaseException | None
 
 
-def of_run(claimed: Claimed, value: Any, error: BaseException | None, bench: Bench) -> Outcome:
-    """Judge a run: what the task returned, or raised."""
-    if error is None:
-        ttl_ms = _result_ttl_ms(claimed)
-        return _outcome(claimed, "done", ttl_ms, results.encode_value(value) if ttl_ms else b"")
-    if isinstance(error, ProcessDied):
-        return _of_death(claimed, error, bench)
+def of_run(claimed: Claimed, end: End, bench: Bench) -> Outcome:
+    """Judge a run by its end."""
+    if not isinstance(end, Failure):
+        return _outcome(claimed, "done", claimed.result_ttl_ms, end)
     stop = claimed.context.stop_reason if claimed.context is not None else None
-    if isinstance(error, _STOPPED):
+    if end.stopped:
         if stop in ("shutdown", "lost"):
             return _outcome(claimed, "release")
         if stop == "cancelled":
-            return _outcome(claimed, "cancel", _result_ttl_ms(claimed), results.CANCELLED)
+            return _outcome(claimed, "cancel", claimed.result_ttl_ms, results.CANCELLED)
         if stop == "timeout":
-            return _of_failure(claimed, TimeoutError("the job ran out of time"), bench, "timeout")
-    return _of_failure(claimed, error, bench, "max_attempts")
+            late = failure(claimed, TimeoutError("the job ran out of time"))
+            return _of_failure(claimed, late, bench, "timeout")
+    return _of_failure(claimed, end, bench, "max_attempts")
 
 
-def writable(error: BaseException) -> BaseException:
-    """Give the exception, or one of its name that can be written down if its own text cannot."""
-    try:
-        str(error).encode()
-    except UnicodeEncodeError:  # a file's name that is not UTF-8, say
-        text = str(error).encode(errors="backslashreplace").decode()
-    except Exception:
-        text = "what it says cannot be read"
-    else:
-        return error
-    return named(type(error).__name__, text).with_traceback(error.__traceback__)
-
-
-def named(name: str, text: str) -> BaseException:
-    """Make an exception that is called so and says so."""
-    exception: BaseException = type(name, (Exception,), {})(text)
-    return exception
-
-
-def traceback_of(error: BaseException) -> str:
-    """Give the traceback as text that can be written down."""
-    text = "".join(traceback.format_exception(error))
-    return text.encode(errors="backslashreplace").decode()
+def unjudged(claimed: Claimed, problem: Exception, bench: Bench) -> Outcome:
+    """End a job whose run could not be judged: something of ours, or of its options, has failed."""
+    name, text = type(problem).__name__, str(plain_copy(problem))
+    error = make(name, f"the end of its run could not be judged: {text}")
+    return _dead(claimed, "max_attempts", error, bench)
 
 
 def of_flaw(claimed: Claimed, bench: Bench) -> Outcome:
@@ -124,54 +99,61 @@ def of_flaw(claimed: Claimed, bench: Bench) -> Outcome:
     if claimed.flaw == "surplus":
         return _outcome(claimed, "release")
     if claimed.flaw != "unknown_task":
-        return _dead(claimed, claimed.flaw or "malformed", claimed.problem, bench)
+        problem = claimed.problem and plain_copy(claimed.problem)
+        return _dead(claimed, claimed.flaw or "malformed", problem, bench)
     now = bench.now_ms()
     since = head.unknown_since or now
     waited_ms = now - since
     if waited_ms >= bench.unknown_task_ttl_ms:
         name = claimed.call.task if claimed.call is not None else ""
-        problem = LookupError(f"no consumer knew task {name!r} for {waited_ms // 1000} s")
-        return _dead(claimed, "unknown_task", problem, bench)
+        unknown = LookupError(f"no consumer knew task {name!r} for {waited_ms // 1000} s")
+        return _dead(claimed, "unknown_task", unknown, bench)
     # As long again as it has waited: a consumer that is just being deployed gets it soon.
     delay_ms = min(max(waited_ms, _PARK_FIRST_MS), _PARK_LONGEST_MS)
     parked = wire.join(head._replace(delivery=head.delivery + 1, unknown_since=since), claimed.body)
     return _outcome(claimed, "park")._replace(delay_ms=delay_ms, job=parked)
 
 
-def _of_failure(claimed: Claimed, error: BaseException, bench: Bench, final: Reason) -> Outcome:
-    task, context = claimed.task, claimed.context
-    assert task is not None
+def _of_failure(claimed: Claimed, failed: Failure, bench: Bench, final: Reason) -> Outcome:
+    context, error = claimed.context, failed.error
     assert context is not None
-    head, config = claimed.head, task.config
-    # Not one that the task itself got, when it enqueued another job.
-    if isinstance(error, InvalidArguments) and isinstance(error.__cause__, TypeError):
+    if failed.unfit:
         return _dead(claimed, "invalid_arguments", error, bench)
-    wanted = final == "timeout" or isinstance(error, (Retry, *config.retry_on))
-    if isinstance(error, (Reject, *config.give_up_on)) or not wanted:
+    if failed.given_up or not (failed.wanted or final == "timeout"):
         return _dead(claimed, "rejected", error, bench)
     if context.attempt >= context.max_attempts:
         return _dead(claimed, final, error, bench)
-    delay_s = error.in_s if isinstance(error, Retry) else None
-    if delay_s is None or not 0 <= delay_s <= _LONGEST_S:
-        delay_s = config.backoff.delay_s(context.attempt, bench.uniform)
-    again = head._replace(attempt=context.attempt, delivery=head.delivery + 1, unknown_since=0)
+    delay_s = failed.again_s
+    if delay_s is None or not 0 <= delay_s <= LONGEST_S:
+        delay_s = _backoff_s(claimed, context.attempt, bench)
+    again = claimed.head._replace(
+        attempt=context.attempt, delivery=claimed.head.delivery + 1, unknown_since=0
+    )
     return _retry(claimed, again, delay_s)
+
+
+def _backoff_s(claimed: Claimed, failures: int, bench: Bench) -> float:
+    assert claimed.task is not None
+    try:
+        delay_s = float(claimed.task.config.backoff.delay_s(failures, bench.uniform))
+    except Exception:  # a class of the application's own
+        delay_s = -1.0
+    return delay_s if delay_s >= 0 else Backoff().delay_s(failures, bench.uniform)
 
 
 def _retry(claimed: Claimed, head: Head, delay_s: float) -> Outcome:
     return _outcome(claimed, "retry")._replace(
-        delay_ms=round(min(delay_s, _LONGEST_S) * 1000),
+        delay_ms=round(min(delay_s, LONGEST_S) * 1000),
         job=wire.join(head, claimed.body),
     )
 
 
-def _of_death(claimed: Claimed, death: ProcessDied, bench: Bench) -> Outcome:
+def of_death(claimed: Claimed, death: ProcessDied, bench: Bench) -> Outcome:
     """Charge a crash, as the sweep does for a lost consumer; no attempt: the task did not fail."""
     head = _charged(claimed)
     if head.crashes >= bench.max_crashes:
         return _dead(claimed, "crashed", death, bench)
-    assert claimed.task is not None
-    return _retry(claimed, head, claimed.task.config.backoff.delay_s(head.crashes, bench.uniform))
+    return _retry(claimed, head, _backoff_s(claimed, head.crashes, bench))
 
 
 def _charged(claimed: Claimed) -> Head:
@@ -187,7 +169,7 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
     died = problem if isinstance(problem, ProcessDied) else None
     error = wire.error_of(
         reason,
-        problem and writable(problem),
+        problem,
         traceback=died.stack if died else text,
         failed_at=bench.now_ms(),
         consumer=bench.consumer,
@@ -195,7 +177,7 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
         exit_code=died.exit_code if died else None,
         peak_mib=died.peak_mib if died else 0,
     )
-    ttl_ms = _result_ttl_ms(claimed)
+    ttl_ms = claimed.result_ttl_ms
     result = results.encode_error(error) if ttl_ms else b""
     if config is not None and not config.dead_letter:
         return _outcome(claimed, "drop", ttl_ms, result)
@@ -213,13 +195,3 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
 def _outcome(claimed: Claimed, verb: Verb, ttl_ms: int = 0, result: bytes = b"") -> Outcome:
     kept, head = result if ttl_ms else b"", claimed.head
     return Outcome(head.id, claimed.number, verb, 0, b"", ttl_ms, kept, head.key)
-
-
-def _result_ttl_ms(claimed: Claimed) -> int:
-    own_s = claimed.call.result_ttl if claimed.call is not None else None
-    task_s = claimed.task.config.result_ttl_s if claimed.task is not None else None
-    seconds = own_s if own_s is not None else task_s
-    if not seconds:
-        return 0
-    # A foreign job may wish for anything; Redis refuses what lies beyond its calendar.
-    return round(min(max(seconds, 0), _LONGEST_S) * 1000)

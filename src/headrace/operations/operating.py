@@ -16,6 +16,7 @@ from headrace.operations.request import (
     run,
     text,
 )
+from headrace.scripts import MAX_ITEMS
 
 _FAR_MS: Final = 1 << 53  # a plain client's score may be infinite
 CANCEL_REQUEST_TTL_MS: Final = 3_600_000
@@ -166,10 +167,15 @@ def cancel(
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a job is (a state, ``ended`` or ``unknown``), and how it ended, encoded."""
+    """Where a job is.
 
-    word: str
-    end: bytes
+    Attributes:
+        word: pending, processing, delayed, dead, cancelled; ``ended``: its result is kept; unknown.
+        raw: how it ended, encoded; or its bytes, when it was searched for.
+    """
+
+    word: Literal["pending", "processing", "delayed", "dead", "cancelled", "ended", "unknown"]
+    raw: bytes = b""
 
 
 def find(k: Keys, job_id: str, job: bytes) -> Operation[Found]:
@@ -177,7 +183,12 @@ def find(k: Keys, job_id: str, job: bytes) -> Operation[Found]:
     used = (
         k.pending, k.processing, k.priority, k.delayed, k.claims, k.cancelled, k.result(job_id)
     )  # fmt: skip
-    return run("find", used, (job_id, job), lambda raw: Found(text(raw[0]), raw[1]))
+    return run("find", used, (job_id, job), lambda raw: Found(text(raw[0]), raw[1]))  # type: ignore[arg-type]
+
+
+def seek(place: str, job_id: str, offset: int) -> Operation[tuple[bytes, int]]:
+    """Look for a job in a stretch of a place; gives its bytes or b"", and where to go on, or 0."""
+    return run("seek", (place,), (job_id, offset, MAX_ITEMS), tuple)
 
 
 def await_result(k: Keys, job_id: str, wait_s: float) -> Operation[bytes | None]:

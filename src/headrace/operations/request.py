@@ -41,6 +41,11 @@ class Operation(NamedTuple, Generic[R]):
             return self.args
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
 
+    def at_once(self) -> Operation[R]:
+        """Give the command that answers as this one does and never blocks: LMOVE for BLMOVE."""
+        name = str(self.args[0]).removeprefix("B")
+        return self._replace(args=(name, *self.args[1:-1]), wait_s=0)
+
 
 def run(
     name: str, keys_used: Sequence[str], args: Iterable[Argument], parse: Callable[[Any], R]

@@ -1,12 +1,17 @@
 """The store that is awaited. It belongs to one event loop: each call takes a connection of its own.
 
+There are at most 16 of these, and 16 more for calls that block, so nobody waits for a call that waits
+for him.
+
 Its twin is ``store/sync.py``; the two differ in ``await``, and in who bounds a request's time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -16,7 +21,7 @@ from redis.asyncio.connection import Connection
 from headrace.clock import monotonic
 from headrace.errors import StoreError
 from headrace.flows import Flow
-from headrace.operations import Argument, Operation
+from headrace.operations import Argument, Operation, unfailed
 from headrace.store import exchange
 from headrace.store.address import AsyncAddress
 
@@ -38,8 +43,13 @@ class AsyncStore:
         self.url = url
         self._timeout_s = timeout_s
         self._address = AsyncAddress(url, name, timeout_s)
-        self._idle: deque[tuple[Connection, float]] = deque()
+        self._begin()
+
+    def _begin(self) -> None:
         self._pid = os.getpid()
+        self._idle: deque[tuple[Connection, float]] = deque()
+        self._turns = asyncio.Semaphore(exchange.MOST)
+        self._blocking = asyncio.Semaphore(exchange.BLOCKING)
 
     async def run(self, operation: Operation[R]) -> R:
         """Run one operation.
@@ -49,9 +59,9 @@ class AsyncStore:
             ReplyLost: sent, but the answer never came.
             StoreRefused: Redis answered with an error.
         """
-        answer: R | StoreError = (await self.run_all((operation,)))[0]
-        if isinstance(answer, StoreError):
-            raise answer
+        if operation.wait_s:
+            return await self._wait(operation)
+        answer: R = unfailed(await self.run_all((operation,)))[0]
         return answer
 
     async def run_all(
@@ -69,6 +79,38 @@ class AsyncStore:
         """
         if not operations:
             return []
+        if self._pid != os.getpid():  # after a fork the parent's connections are not ours
+            self._begin()
+        turns = self._turns
+        try:
+            async with asyncio.timeout(self._timeout_s if turns.locked() else None):
+                await turns.acquire()
+        except TimeoutError:
+            raise exchange.lost("a request", self.url, exchange.CROWDED, sent=False) from None
+        try:
+            return await self._trip(operations, meanwhile)
+        finally:
+            turns.release()
+
+    async def _wait(self, operation: Operation[R]) -> R:
+        """Wait for what a blocking request brings; where too many block, look again and again."""
+        if self._pid != os.getpid():
+            self._begin()
+        blocking, until = self._blocking, monotonic() + operation.wait_s
+        if not blocking.locked():
+            async with blocking:
+                found: R = unfailed(await self._trip((operation,)))[0]
+                return found
+        while True:
+            answer = await self.run(operation.at_once())
+            left_s = until - monotonic()
+            if answer is not None or left_s <= 0:
+                return answer
+            await asyncio.sleep(min(left_s, exchange.LOOK_EVERY_S))
+
+    async def _trip(
+        self, operations: Sequence[Operation[Any]], meanwhile: Callable[[], None] | None = None
+    ) -> list[Any]:
         sent = False
         connection = await self._take()
         try:
@@ -101,7 +143,10 @@ class AsyncStore:
         if failed and exchange.is_demoted(replies):
             await connection.disconnect(nowait=True)
             await self.close(nowait=True)
-        self._idle.append((connection, monotonic()))
+        if len(self._idle) < exchange.KEPT:
+            self._idle.append((connection, monotonic()))
+        else:
+            await connection.disconnect(nowait=True)
         return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
 
     async def follow(self, flow: Flow[R]) -> R:
@@ -127,10 +172,18 @@ class AsyncStore:
         while self._idle:
             await self._idle.pop()[0].disconnect(nowait=nowait)
 
+    def abandon(self) -> None:
+        """Close the idle connections of an event loop that was closed before them."""
+        while self._idle:
+            connection = self._idle.pop()[0]
+            writer = getattr(connection, "_writer", None)  # redis-py has no other name for it
+            if writer is not None:
+                # Its loop cannot close it any more; uvloop has done so.
+                with contextlib.suppress(OSError, AttributeError, TypeError):
+                    writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+                connection._writer = connection._reader = None  # noqa: SLF001  else it complains
+
     async def _take(self) -> Connection:
-        if self._pid != os.getpid():  # after a fork the parent's connections are not ours
-            self._idle = deque()
-            self._pid = os.getpid()
         try:
             connection, used = self._idle.pop()
         except IndexError:

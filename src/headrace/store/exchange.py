@@ -33,6 +33,20 @@ TIMEOUT_S: Final = 5.0
 IDLE_CHECK_S: Final = 1.0
 """A connection unused for longer is looked at before use: the server may have closed it."""
 
+MOST: Final = 16
+"""So many requests of one store are under way at once, each on a connection; the others wait."""
+
+BLOCKING: Final = 16
+"""So many block at once, on connections beside those: who waits for a job takes none from who works."""
+
+CROWDED: Final = TimeoutError(f"all {MOST} connections of this program are in use")
+
+LOOK_EVERY_S: Final = 0.2
+"""How often those look that would block, beyond that number: together, so that 500 cost little."""
+
+KEPT: Final = 8
+"""So many idle connections are kept; the surplus is closed."""
+
 SERVER_ERRORS: Final = (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError)
 """What the server said: the request was not carried out, and the connection is in order."""
 

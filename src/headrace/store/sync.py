@@ -1,13 +1,17 @@
 """The store that blocks. Safe to share between threads: each call takes a connection of its own.
 
+There are at most 16 of these, and 16 more for calls that block, as in its twin.
+
 Its twin is ``store/aio.py``; the two differ in ``await``, and in who bounds a request's time.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Sequence
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from redis.connection import Connection
@@ -15,7 +19,7 @@ from redis.connection import Connection
 from headrace.clock import monotonic
 from headrace.errors import StoreError
 from headrace.flows import Flow
-from headrace.operations import Argument, Operation
+from headrace.operations import Argument, Operation, unfailed
 from headrace.store import exchange
 from headrace.store.address import Address
 
@@ -37,8 +41,16 @@ class Store:
         self.url = url
         self._timeout_s = timeout_s
         self._address = Address(url, name, timeout_s)
-        self._idle: deque[tuple[Connection, float]] = deque()
+        self._begin()
+
+    def _begin(self) -> None:
         self._pid = os.getpid()
+        self._idle: deque[tuple[Connection, float]] = deque()
+        # A semaphore in C: one of Python costs an enqueue a tenth of its time.
+        self._turns: SimpleQueue[None] = SimpleQueue()
+        for _ in range(exchange.MOST):
+            self._turns.put(None)
+        self._blocking = threading.Semaphore(exchange.BLOCKING)
 
     def run(self, operation: Operation[R]) -> R:
         """Run one operation.
@@ -48,9 +60,9 @@ class Store:
             ReplyLost: sent, but the answer never came.
             StoreRefused: Redis answered with an error.
         """
-        answer: R | StoreError = self.run_all((operation,))[0]
-        if isinstance(answer, StoreError):
-            raise answer
+        if operation.wait_s:
+            return self._wait(operation)
+        answer: R = unfailed(self.run_all((operation,)))[0]
         return answer
 
     def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]:
@@ -62,6 +74,37 @@ class Store:
         """
         if not operations:
             return []
+        if self._pid != os.getpid():  # after a fork the parent's connections are not ours
+            self._begin()
+        turns = self._turns
+        try:
+            turns.get(timeout=self._timeout_s)
+        except Empty:
+            raise exchange.lost("a request", self.url, exchange.CROWDED, sent=False) from None
+        try:
+            return self._trip(operations)
+        finally:
+            turns.put(None)
+
+    def _wait(self, operation: Operation[R]) -> R:
+        """Wait for what a blocking request brings; where too many block, look again and again."""
+        if self._pid != os.getpid():
+            self._begin()
+        blocking, until = self._blocking, monotonic() + operation.wait_s
+        if blocking.acquire(blocking=False):
+            try:
+                found: R = unfailed(self._trip((operation,)))[0]
+                return found
+            finally:
+                blocking.release()
+        while True:
+            answer = self.run(operation.at_once())
+            left_s = until - monotonic()
+            if answer is not None or left_s <= 0:
+                return answer
+            threading.Event().wait(min(left_s, exchange.LOOK_EVERY_S))
+
+    def _trip(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         sent = False
         connection = self._take()
         try:
@@ -92,7 +135,10 @@ class Store:
         if failed and exchange.is_demoted(replies):
             connection.disconnect()
             self.close()
-        self._idle.append((connection, monotonic()))
+        if len(self._idle) < exchange.KEPT:
+            self._idle.append((connection, monotonic()))
+        else:
+            connection.disconnect()
         return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
 
     def follow(self, flow: Flow[R]) -> R:
@@ -119,9 +165,6 @@ class Store:
             self._idle.pop()[0].disconnect()
 
     def _take(self) -> Connection:
-        if self._pid != os.getpid():  # after a fork the parent's connections are not ours
-            self._idle = deque()
-            self._pid = os.getpid()
         try:
             connection, used = self._idle.pop()
         except IndexError:

@@ -19,7 +19,7 @@ known here. A 503 says whether the jobs ``may_have_been_accepted``, and which on
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, ClassVar, Final, cast
 
 import msgspec
 from starlette.exceptions import HTTPException
@@ -29,12 +29,13 @@ from starlette.routing import Route
 
 from headrace import operations as op
 from headrace.app import Headrace
-from headrace.errors import InvalidJob, InvalidSetting
+from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge
 from headrace.keys import Keys, keys_of
 from headrace.operations import Snapshot
 from headrace.options import JobOptions
 from headrace.producer import Call
 from headrace.web.answers import answer
+from headrace.web.limits import MAX_BODY, MAX_STREAMS
 from headrace.web.openapi import Endpoint, document
 from headrace.web.reader import PLACES, Reader, key_of, peek
 from headrace.web.shapes import (
@@ -57,9 +58,22 @@ from headrace.web.views import job_view, oldest_age_s, queue_view
 from headrace.web.watch import EventStream, Watch
 from headrace.wire import DEFAULT_MAX_BYTES
 
-MAX_BODY: Final = 8 << 20  # bytes: several jobs of the largest size, or very many small ones
 
-_decode = msgspec.json.Decoder(NewJob | list[NewJob]).decode
+class _Counted(NewJob):
+    """A job as it is asked for, counted while the body is read: what is too much is not made first."""
+
+    seen: ClassVar[int] = 0  # of the body that is being read: one at a time is
+
+    def __post_init__(self) -> None:
+        _Counted.seen += 1
+        if _Counted.seen > MAX_JOBS:
+            raise HTTPException(413, f"these are too many jobs: send {MAX_JOBS:,} at a time")
+
+
+_decode_jobs = msgspec.json.Decoder(_Counted | list[_Counted]).decode
+_decode_args = msgspec.json.Decoder(list[Any]).decode
+_decode_kwargs = msgspec.json.Decoder(dict[str, Any]).decode
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED)]
 
@@ -107,12 +121,12 @@ class Api:
             ),
             Endpoint(
                 path="/events", handle=self.events, parameters=(queue,),
-                says="Stream what changes, as server-sent events, without end.",
-                answers=(), errors=(400,),
+                says=f"Stream what changes, as server-sent events, without end; {MAX_STREAMS} at a time.",
+                answers=(), errors=(400, 503),
             ),
             Endpoint(
                 path="/openapi.json", handle=self.describe,
-                says="Give this document.", answers=(dict[str, Any],),
+                says="Give this document.", answers=(dict[str, Any],), errors=(503,),
             ),
         ]  # fmt: skip
 
@@ -123,16 +137,12 @@ class Api:
     async def enqueue(self, request: Request) -> Response:
         """Accept one job, or many."""
         try:
-            wanted = _decode(await _body_of(request))
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise HTTPException(
-                400, f'the body is no job: {error}. Send {{"task": "name", "args": [...]}}'
-            ) from None
+            body = await _body_of(request)
+            _Counted.seen = 0
+            wanted = _decode_jobs(body)
+        except _UNREADABLE as error:
+            raise _no_job(error) from None
         many = isinstance(wanted, list)
-        if many and len(wanted) > MAX_JOBS:
-            raise HTTPException(
-                413, f"{len(wanted)} jobs are too many: send {MAX_JOBS:,} at a time"
-            )
         calls = [
             self._call(one, i if many else None)
             for i, one in enumerate(wanted if many else [wanted])
@@ -147,8 +157,13 @@ class Api:
                 given[name] = int(number)
         options = cast("JobOptions", {k: v for k, v in given.items() if v is not None})
         try:
-            call = self._headrace.call_with(one.task, tuple(one.args), one.kwargs, options)
+            if len(bytes(one.args)) + len(bytes(one.kwargs)) > DEFAULT_MAX_BYTES:
+                raise PayloadTooLarge(f"its arguments are over the limit of {DEFAULT_MAX_BYTES:,}")
+            args, kwargs = _arguments(one)
+            call = self._headrace.call_with(one.task, args, kwargs, options)
             keys_of(call.queue)
+        except HTTPException as error:
+            raise _no_job(error.detail, "" if index is None else f"job {index}: ") from None
         except (InvalidJob, InvalidSetting) as error:
             raise type(error)(str(error) if index is None else f"job {index}: {error}") from None
         return call
@@ -200,6 +215,21 @@ class Api:
         return name
 
 
+def _arguments(one: NewJob) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    name = "args"
+    try:
+        args = tuple(_decode_args(one.args))
+        name = "kwargs"
+        return args, _decode_kwargs(one.kwargs)
+    except _UNREADABLE as error:
+        raise HTTPException(400, f"{error} - at `$.{name}`") from None
+
+
+def _no_job(error: object, which: str = "") -> HTTPException:
+    says = f"{which}the body is no job: {error}"
+    return HTTPException(400, f'{says}. Send {{"task": "name", "args": [...]}}')
+
+
 def _limit_of(asked: str) -> int:
     # No more digits than the largest has: int() refuses thousands of them with an error of its own.
     limit = int(asked) if re.fullmatch(r"[0-9]{1,3}", asked) else 0
@@ -216,11 +246,4 @@ async def _body_of(request: Request) -> bytes:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise HTTPException(415, "send the job as JSON, with Content-Type: application/json")
-    body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > MAX_BODY:
-            raise HTTPException(
-                413, f"the body is over {MAX_BODY:,} bytes: send fewer jobs at a time"
-            )
-    return bytes(body)
+    return await request.body()

@@ -24,6 +24,7 @@ from headrace.store import AsyncStore
 from headrace.web.answers import HANDLERS, answer
 from headrace.web.api import Api
 from headrace.web.guard import Guard
+from headrace.web.limits import Limits
 from headrace.web.metrics import Metrics
 from headrace.web.reader import Reader, key_of
 from headrace.web.watch import LISTS, Watch
@@ -48,7 +49,7 @@ def create_app(
         leads: tells whether this server does the maintenance.
     """
     # Around Starlette's own outermost part, which answers what nobody foresaw.
-    return Guard(create_site(headrace, store, watch=watch, leads=leads))
+    return Guard(Limits(create_site(headrace, store, watch=watch, leads=leads)))
 
 
 def create_site(

@@ -20,7 +20,7 @@ from headrace.web.answers import answer
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 _HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-_HEADERS: Final = {
+SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
@@ -47,7 +47,7 @@ class Guard:
         async def sealed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                headers.update(_HEADERS)
+                headers.update(SECURITY_HEADERS)
                 # A static file may be kept, but is asked for; what is in a queue may not.
                 fresh = "no-cache" if scope["path"].startswith("/static/") else "no-store"
                 headers["Cache-Control"] = fresh

@@ -21,6 +21,13 @@ from headrace.leading import MaintenanceThread
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 from headrace.web.application import create_app
+from headrace.web.connections import (
+    ACCEPTED_AT_ONCE,
+    Connection,
+    Sparing,
+    hurry,
+    most_connections,
+)
 from headrace.web.guard import LOOPBACK
 from headrace.web.reader import Reader
 from headrace.web.watch import Watch
@@ -33,6 +40,7 @@ PORT: Final = 8390
 
 _GRACE_S: Final = 1  # for requests under way when the server is asked to end
 _AGAIN_S: Final = 1.0
+_BACKLOG: Final = 1024
 
 
 async def serve(
@@ -66,6 +74,7 @@ async def serve(
     listener = _listen(host, port)
     with ExitStack() as stack:
         stack.callback(listener.close)
+        stack.enter_context(_sparing_logs())
         stop = stop or stack.enter_context(_stopped_by_signals())
         stopping = asyncio.create_task(stop.wait())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -84,7 +93,19 @@ async def serve(
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn, without its hands on the signals."""
+    """Uvicorn, without its hands on the signals, and in a hurry with those that keep it waiting."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen; let more connections wait in the kernel than are accepted at once."""
+        await super().startup(sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look once a second who is late; uvicorn does this ten times a second."""
+        if counter % 10 == 0:
+            hurry(self.server_state.connections)
+        return await super().on_tick(counter)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -97,6 +118,9 @@ def _config(app: Any) -> uvicorn.Config:
         lifespan="off",
         log_config=None,
         log_level=logging.WARNING,
+        http=Connection,
+        limit_concurrency=most_connections(),
+        backlog=ACCEPTED_AT_ONCE,
         access_log=False,
         server_header=False,
         proxy_headers=False,
@@ -125,6 +149,20 @@ def _listen(host: str, port: int) -> socket.socket:
 def _address(listener: socket.socket) -> tuple[str, int]:
     host, port = listener.getsockname()[:2]
     return f"[{host}]" if ":" in host else host, port
+
+
+@contextmanager
+def _sparing_logs() -> Iterator[None]:
+    """Let what each of very many connections can cause be said a few times, and not by each."""
+    sparing = Sparing()
+    loggers = [logging.getLogger(name) for name in ("asyncio", "uvicorn.error")]
+    for logger in loggers:
+        logger.addFilter(sparing)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeFilter(sparing)
 
 
 @contextmanager

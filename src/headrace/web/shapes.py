@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
 
 import msgspec
@@ -48,12 +49,21 @@ _Priority: TypeAlias = Annotated[float, _whole("Higher first.", MIN_PRIORITY, MA
 _Attempts: TypeAlias = Annotated[float, _whole("Failed runs until it is dead.", 1, 1 << 31)]
 
 
+_ARRAY: Final = {"type": "array", "items": {}, "default": []}
+_OBJECT: Final = {"type": "object", "additionalProperties": {}, "default": {}}
+
+
 class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     """A job as it is asked for; null is as good as absent. Give `delay` or `at`, not both."""
 
     task: Annotated[str, Meta(min_length=1, description="The task's name; need not be known here.")]
-    args: list[Any] = []
-    kwargs: dict[str, Any] = {}
+    # Read one job at a time: as Python objects, arguments take twenty times their bytes.
+    args: Annotated[msgspec.Raw, Meta(extra_json_schema=_ARRAY)] = msgspec.field(
+        default_factory=partial(msgspec.Raw, b"[]")
+    )
+    kwargs: Annotated[msgspec.Raw, Meta(extra_json_schema=_OBJECT)] = msgspec.field(
+        default_factory=partial(msgspec.Raw, b"{}")
+    )
     queue: QueueName | None = None
     delay: (
         Annotated[float, _shown("Seconds from now.", minimum=0, exclusiveMaximum=1e11)] | None

@@ -1,0 +1,118 @@
+"""The end of a run: what a task's function returned or raised becomes plain data.
+
+This is the one place where a task's objects are looked at, and it is called where the task ran, so
+that what hangs there holds no more than the task itself could. Everything after it (the verdict, the
+log, the outcome) handles the consumer's own data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Final, TypeGuard
+
+from headrace import plain, results
+from headrace.consumer.claimed import Claimed
+from headrace.errors import InvalidArguments, JobStopped, Reject, Retry
+
+_GENERATORS: Final = (GeneratorType, AsyncGeneratorType)
+_ITERABLE_COROUTINE: Final = 0x100  # inspect.CO_ITERABLE_COROUTINE: of ``types.coroutine``
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a run failed.
+
+    Attributes:
+        error: a plain copy of what was raised.
+        stopped: it is what a task raises that was told to end.
+        unfit: the call did not fit the function.
+        given_up: the task's options, or ``Reject``, forbid another attempt …
+        wanted: … or, else, they or ``Retry`` ask for one.
+        again_s: seconds until then, when the task says so; else None.
+    """
+
+    error: BaseException
+    stopped: bool
+    unfit: bool
+    given_up: bool
+    wanted: bool
+    again_s: float | None = None
+
+
+End = bytes | Failure
+"""The encoded result of a run (b"" when nobody wants it), or how it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A run that is not over: a function that is not async returned this."""
+
+    awaitable: Awaitable[Any]
+
+    def begin(self, claimed: Claimed) -> Awaitable[Any]:
+        """Return it, to be awaited on the event loop.
+
+        Raises:
+            JobStopped: the job was told to end before.
+        """
+        assert claimed.context is not None
+        if claimed.context.stopping and isinstance(self.awaitable, CoroutineType):
+            self.awaitable.close()  # else Python complains that it was never awaited
+        claimed.context.check()
+        return self.awaitable
+
+
+def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
+    """Whether ``await`` takes a value; asks its class alone."""
+    kind = type(value)
+    if kind is CoroutineType:
+        return True
+    if kind is GeneratorType:
+        assert isinstance(value, GeneratorType)
+        return bool(value.gi_code.co_flags & _ITERABLE_COROUTINE)
+    return any("__await__" in vars(base) for base in type.mro(kind)) if value is not None else False
+
+
+def success(claimed: Claimed, value: Any) -> bytes:
+    """Encode what the function returned, if its result is to be kept.
+
+    Raises:
+        TypeError: it is a generator, whose function has not run.
+    """
+    if type(value) in _GENERATORS:
+        raise TypeError(
+            f"task {claimed.call and claimed.call.task!r} returned a generator, so that it has not run: "
+            "let it do its work, and return a list"
+        )
+    return results.encode_value(value) if claimed.result_ttl_ms else b""
+
+
+def failure(claimed: Claimed, error: BaseException, *, untold: str = "") -> Failure:
+    """Describe what the function raised. Raises nothing; may take long, unless it is ``untold``.
+
+    Args:
+        claimed: the job.
+        error: what was raised.
+        untold: why its text cannot be made; nothing of its own code is run then.
+    """
+    assert claimed.task is not None
+    config = claimed.task.config
+    again_s: float | None = None
+    if plain.is_a(error, Retry) and not untold:
+        try:
+            again_s = float(error.in_s)  # type: ignore[attr-defined]
+        except BaseException:  # None, or an attribute with a mind of its own
+            again_s = None
+    # Not an InvalidArguments that the task itself got, when it enqueued another job.
+    cause = error.__cause__ if type(error) is InvalidArguments else None
+    return Failure(
+        plain.make(plain.name_of(type(error)), untold) if untold else plain.plain_copy(error),
+        stopped=plain.is_a(error, asyncio.CancelledError, JobStopped),
+        unfit=cause is not None and plain.is_a(cause, TypeError),
+        given_up=plain.is_a(error, Reject, *config.give_up_on),
+        wanted=plain.is_a(error, Retry, *config.retry_on),
+        again_s=again_s,
+    )

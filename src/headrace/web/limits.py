@@ -1,0 +1,124 @@
+"""How much is worked on at once: requests, streams, bytes of bodies. Whoever comes later waits, or gets 503.
+
+A request that asks Redis takes a connection to it, so a descriptor and memory for the answer. The
+probes have turns of their own: they are answered also when everybody else has to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace.web.answers import answer
+
+MAX_BODY: Final = 8 << 20  # bytes: several jobs of the largest size, or very many small ones
+MAX_BODIES: Final = 4 * MAX_BODY  # of all requests together
+MAX_STREAMS: Final = 64
+MAX_REQUESTS: Final = 16
+MAX_PROBES: Final = 4
+WAIT_S: Final = 5.0
+"""How long a request waits for its turn."""
+
+PROBES: Final = frozenset({"/healthz", "/readyz"})
+STREAMS: Final = frozenset({"/api/events"})
+
+
+class Limits:
+    """Lets so many requests in at a time, each with its whole body."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._turns = asyncio.Semaphore(MAX_REQUESTS)
+        self._probes = asyncio.Semaphore(MAX_PROBES)
+        self._streams = 0
+        self._bytes = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["path"] in STREAMS:
+            await self._stream(scope, receive, send)
+        elif scope["method"] in {"GET", "HEAD"}:
+            await self._in_turn(scope, receive, send)
+        else:
+            await self._with_body(scope, receive, send)
+
+    async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._streams >= MAX_STREAMS:
+            says = f"there are {MAX_STREAMS} streams already: close one, or ask /api/queues instead"
+            await _busy(scope, says)(scope, receive, send)
+            return
+        self._streams += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._streams -= 1
+
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+        turns = self._probes if scope["path"] in PROBES else self._turns
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await turns.acquire()
+        except TimeoutError:
+            says = f"there are too many requests: nobody could look at it within {WAIT_S:g} s"
+            await _busy(scope, f"{says}. Try again later")(scope, receive, send)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            turns.release()
+
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Read the body before the request's turn: a slow sender keeps nobody else waiting."""
+        body = bytearray()
+        try:
+            refused = await self._read(scope, receive, body)
+        except ClientDisconnect:
+            return
+        finally:
+            self._bytes -= len(body)
+        if refused is not None:
+            await refused(scope, receive, send)
+            return
+        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
+        body.clear()
+
+        async def read() -> Message:
+            nonlocal whole
+            message, whole = whole, None
+            return message or await receive()
+
+        await self._in_turn(scope, read, send)
+
+    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> Response | None:
+        """Read a body; give the answer that refuses it, if it is too much."""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part = message.get("body", b"")
+            if len(body) + len(part) > MAX_BODY:
+                says = f"the body is over {MAX_BODY:,} bytes: send fewer jobs at a time"
+                return answer({"error": says}, 413)
+            if self._bytes + len(part) > MAX_BODIES:
+                return _busy(
+                    scope, "there are too many requests with large bodies. Try again later"
+                )
+            body += part
+            self._bytes += len(part)
+            if not message.get("more_body", False):
+                return None
+
+
+def _busy(scope: Scope, says: str) -> Response:
+    content: dict[str, Any] = {"error": says}
+    if scope["method"] == "POST":  # as every 503 to jobs that were sent
+        content |= {"accepted": [], "may_have_been_accepted": False}
+    response = answer(content, 503)
+    response.headers["Retry-After"] = "1"
+    return response

@@ -1,0 +1,62 @@
+"""An application whose tasks raise and return objects that are hostile to whoever looks at them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from headrace import Backoff, Headrace, Retry
+from tests.support.hostile import PLAGUES, hostile_class
+
+app = Headrace("redis://127.0.0.1:1", max_attempts=1, backoff=Backoff(base_s=0))
+
+LIMIT_S = 0.5
+"""Of the tasks whose objects may hang."""
+
+
+def _raise(shape: str, plague: str, base: str) -> None:
+    bases = {"Exception": Exception, "Retry": Retry, "BaseException": BaseException}
+    error: Any = hostile_class(shape, PLAGUES[plague], bases[base])
+    raise error("x")
+
+
+def _value(shape: str, plague: str, base: str) -> Any:
+    bases = {"object": object, "str": str, "dict": dict, "list": list, "int": int}
+    kind: Any = hostile_class(shape, PLAGUES[plague], bases[base])
+    return {"value": kind(), "list": [kind()]}
+
+
+@app.task
+def raise_sync(shape: str, plague: str, base: str) -> None:
+    _raise(shape, plague, base)
+
+
+@app.task
+async def raise_async(shape: str, plague: str, base: str) -> None:
+    _raise(shape, plague, base)
+
+
+@app.task
+async def raise_late(shape: str, plague: str, base: str) -> None:
+    await asyncio.sleep(0)
+    _raise(shape, plague, base)
+
+
+@app.task(timeout=LIMIT_S)
+async def raise_in_time(shape: str, plague: str, base: str) -> None:
+    _raise(shape, plague, base)
+
+
+@app.task(result_ttl=60)
+def return_sync(shape: str, plague: str, base: str) -> Any:
+    return _value(shape, plague, base)
+
+
+@app.task(result_ttl=60)
+async def return_async(shape: str, plague: str, base: str) -> Any:
+    return _value(shape, plague, base)
+
+
+@app.task
+def well(number: int) -> int:
+    return number

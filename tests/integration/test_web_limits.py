@@ -1,0 +1,275 @@
+"""Clients that keep the server waiting: it stays ready, says little, and is well when they leave.
+
+By hand, on a server that runs already: ``python -m tests.integration.test_web_limits 127.0.0.1 8390``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from headrace import Headrace
+from headrace.embedded.server import free_port
+from headrace.web import connections, limits, serve, watch
+from tests.support.processes import ROOT, clean_environment
+from tests.support.wait import await_until, wait_until
+
+DESCRIPTORS = 256
+HALF_HEAD = b"GET /api/queues HTTP/1.1\r\nHost: localhost\r\nX-Half: "
+HALF_BODY = (
+    b"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b'Content-Length: 100000\r\n\r\n{"task": "a", "args": ["'
+)
+UNREAD = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+SENT = [HALF_HEAD] * 4 + [HALF_BODY, UNREAD]
+
+
+@contextlib.contextmanager
+def crowd(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
+    """Open connections that send half a head, half a body, or read nothing."""
+    with contextlib.ExitStack() as stack:
+        opened = []
+        for i in range(count):
+            one = stack.enter_context(socket.create_connection((host, port), timeout=10))
+            one.sendall(SENT[i % len(SENT)])
+            opened.append(one)
+        yield opened
+
+
+@contextlib.contextmanager
+def process(url: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Run ``headrace serve`` with few descriptors, as ``ulimit -n`` would have it."""
+    port = free_port()
+
+    def few() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
+
+    with log.open("wb") as said:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "headrace", "serve", "--port", str(port), "--url", url],
+            env=clean_environment() | {"PYTHONPATH": str(ROOT / "src")},
+            stdout=said,
+            stderr=said,
+            preexec_fn=few,
+        )
+        try:
+            wait_until(lambda: b"Serving at" in log.read_bytes(), what="the server answers")
+            yield running, port
+        finally:
+            running.kill()
+            running.wait()
+
+
+def descriptors_of(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
+def test_it_is_ready_while_three_hundred_half_open_connections_keep_it_waiting(
+    url: str, redis: Redis, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    with process(url, log) as (running, port):
+        base = f"http://127.0.0.1:{port}"
+        before = descriptors_of(running.pid)
+        with crowd("127.0.0.1", port, 300):
+            # New connections, as a probe makes them; each is there at once or not at all.
+            for _ in range(20):
+                assert httpx.get(f"{base}/readyz", timeout=30).json() == {"ready": True}
+                assert httpx.get(f"{base}/healthz", timeout=30).is_success
+            assert descriptors_of(running.pid) < DESCRIPTORS
+            assert httpx.get(f"{base}/api/queues", timeout=30).is_success
+        wait_until(lambda: descriptors_of(running.pid) <= before + 8, what="they have left")
+        assert httpx.post(f"{base}/api/jobs", json={"task": "a"}, timeout=30).status_code == 202
+        assert log.stat().st_size < 10_000, log.read_text()
+        running.terminate()
+        assert running.wait(10) == 0
+    assert log.stat().st_size < 10_000, log.read_text()
+    assert b"Traceback" not in log.read_bytes()
+
+
+@contextlib.asynccontextmanager
+async def served(url: str) -> AsyncIterator[tuple[httpx.AsyncClient, int]]:
+    """Run a server in this loop; give a client of it, and its port."""
+    port, stop = free_port(), asyncio.Event()
+    running = asyncio.create_task(serve(Headrace(url), port=port, stop=stop))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+
+        async def answers() -> bool:
+            with contextlib.suppress(httpx.TransportError):
+                return (await client.get("/healthz")).is_success
+            return False
+
+        await await_until(answers, what="the server answers")
+        try:
+            yield client, port
+        finally:
+            stop.set()
+            await running
+
+
+@pytest.mark.parametrize("sent", [b"", HALF_HEAD, HALF_BODY])
+async def test_who_does_not_finish_a_request_is_left(
+    url: str, sent: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.01)
+    monkeypatch.setattr(connections, "BODY_S", 0.01)
+    async with served(url) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent)
+        with contextlib.suppress(ConnectionResetError):
+            assert await reader.read() == b""
+        writer.close()
+
+
+async def test_who_is_served_is_not_left(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "HEAD_S", 0.01)
+    monkeypatch.setattr(connections, "READ_S", 0.01)
+    monkeypatch.setattr(watch, "BEAT_S", 0.6)
+    async with served(url) as (client, _), client.stream("GET", "/api/events") as stream:
+        lines = stream.aiter_lines()
+        beats = 0
+        while beats < 4:  # two looks at who is late lie between the first and the last
+            beats += await anext(lines) == "event: beat"
+
+
+async def test_what_is_no_http_is_refused_like_everything_else(url: str) -> None:
+    async with served(url) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"nonsense\r\n\r\n")
+        answer = (await reader.read()).decode()
+        writer.close()
+    assert answer.startswith("HTTP/1.1 400")
+    assert "nosniff" in answer
+    assert answer.endswith('{"error":"Invalid HTTP request received."}')
+
+
+async def test_streams_are_bounded_and_the_answer_says_so(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_STREAMS", 2)
+    async with served(url) as (client, _):
+        async with client.stream("GET", "/api/events"), client.stream("GET", "/api/events"):
+            refused = await client.get("/api/events")
+            assert refused.status_code == 503
+            assert "2 streams already" in refused.json()["error"]
+            assert (await client.get("/readyz")).is_success
+
+        async def admitted() -> bool:
+            async with client.stream("GET", "/api/events") as stream:
+                return stream.is_success
+
+        await await_until(admitted, what="there is room again")
+
+
+class Slow:
+    """An application that answers when it is let."""
+
+    def __init__(self) -> None:
+        self.inside = 0
+        self.most = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] not in limits.PROBES:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            await self.go.wait()
+            self.inside -= 1
+        await Response("done")(scope, receive, send)
+
+
+def client_of(app: Slow) -> httpx.AsyncClient:
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(limits.Limits(app)), base_url="http://localhost", timeout=30
+    )
+
+
+async def test_requests_wait_for_their_turn_and_probes_do_not() -> None:
+    app = Slow()
+    async with client_of(app) as client:
+        asked = [asyncio.create_task(client.get("/a")) for _ in range(3 * limits.MAX_REQUESTS)]
+        await await_until(lambda: app.inside == limits.MAX_REQUESTS, what="all turns are taken")
+        assert (await client.get("/readyz")).is_success
+        app.go.set()
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+    assert app.most == limits.MAX_REQUESTS
+
+
+async def test_who_waits_too_long_for_a_turn_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "MAX_REQUESTS", 1)
+    monkeypatch.setattr(limits, "WAIT_S", 0.01)
+    app = Slow()
+    async with client_of(app) as client:
+        first = asyncio.create_task(client.get("/a"))
+        await await_until(lambda: app.inside, what="the turn is taken")
+        refused = await client.post("/a", content=b"x")
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "1"
+        assert refused.json()["accepted"] == []
+        app.go.set()
+        assert (await first).is_success
+
+
+async def test_all_bodies_together_are_bounded() -> None:
+    taken = 0
+
+    async def half() -> AsyncIterator[bytes]:
+        nonlocal taken
+        yield b" " * limits.MAX_BODY
+        taken += 1
+        await app.go.wait()
+
+    app = Slow()
+    async with client_of(app) as client:
+        count = limits.MAX_BODIES // limits.MAX_BODY
+        asked = [asyncio.create_task(client.post("/a", content=half())) for _ in range(count)]
+
+        await await_until(lambda: taken == count, what="their bodies fill what there is")
+        assert (await client.post("/a", content=b"x")).status_code == 503
+        app.go.set()
+        assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+        assert (await client.post("/a", content=b"x")).is_success
+
+
+def test_of_one_kind_of_line_a_few_are_written_and_the_rest_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(connections, "monotonic", lambda: now)
+    sparing = connections.Sparing()
+
+    def line(message: str) -> logging.LogRecord:
+        return logging.LogRecord("asyncio", logging.ERROR, "", 0, message, (), None)
+
+    assert sum(sparing.filter(line("no descriptor")) for _ in range(1_000)) == 5
+    assert sparing.filter(line("another"))
+    now = 61.0
+    later = line("no descriptor")
+    assert sparing.filter(later)
+    assert later.getMessage() == "no descriptor (995 more of these since the last)"
+
+
+def main(host: str, port: str, count: str = "300") -> None:
+    """Open a crowd on a server that runs, and tell how long it takes to be ready meanwhile."""
+    with crowd(host, int(port), int(count)):
+        for _ in range(10):
+            answer = httpx.get(f"http://{host}:{port}/readyz", timeout=30)
+            sys.stdout.write(f"{answer.status_code} in {answer.elapsed.total_seconds():.3f} s\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
