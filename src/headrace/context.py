@@ -24,7 +24,9 @@ class Context:
         max_attempts: after how many failed attempts the job dies.
         stop_reason: why the task should end, or None. ``timeout``: it has run too long; ``lost``:
             another consumer has the job now; ``cancelled``: somebody cancelled it; ``shutdown``: the
-            consumer's grace period is over. An async task is cancelled as well.
+            consumer's grace period is over. An async task is cancelled as well; in the thread of a
+            sync one that has not ended a second later ``JobInterrupted`` is raised, but for
+            ``shutdown``, when the process ends.
     """
 
     job_id: str

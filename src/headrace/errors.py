@@ -23,6 +23,8 @@ HeadraceError
 ├── JobStopped                raised *in* a task by ``Context.check``: it should end
 ├── Retry                     raised *by* a task: run the job again
 └── Reject                    raised *by* a task: end the job in the dead letters now
+
+JobInterrupted                raised *in* the thread of a sync task that goes on: a BaseException
 """
 
 from __future__ import annotations
@@ -153,6 +155,18 @@ class JobCancelled(ResultError):
 
 class JobStopped(HeadraceError):
     """Raised in a task by ``Context.check``: it should end; let it pass."""
+
+
+class JobInterrupted(BaseException):
+    """Raised in the thread of a sync task that was told to end, and goes on: let it pass.
+
+    It can come anywhere in the task, a second after ``Context.stop_reason`` was set. Like
+    ``asyncio.CancelledError`` it is no ``Exception`` (and so no ``HeadraceError``): ``except
+    Exception`` must not take it for an error of the task's own.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("it was told to end, and went on")
 
 
 class Retry(HeadraceError):

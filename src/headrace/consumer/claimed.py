@@ -51,6 +51,9 @@ class Claimed:
         runner: the asyncio task that runs it, when its task is async.
         abandoned: settled already, whatever it still does.
         settling: its outcome is on the way, and may be in effect: it may even be claimed again.
+        stopped_at: when the loop saw that it was told to end (monotonic); 0 not yet.
+        interrupted: an exception is, or was, about to be raised in its thread …
+        was_interrupted: … and has been.
         alone: it runs, or is about to run, in a process of its own.
     """
 
@@ -75,6 +78,9 @@ class Claimed:
     runner: asyncio.Task[None] | None = field(default=None, init=False)
     abandoned: bool = field(default=False, init=False)
     settling: bool = field(default=False, init=False)
+    stopped_at: float = field(default=0.0, init=False)
+    interrupted: bool = field(default=False, init=False)
+    was_interrupted: bool = field(default=False, init=False)
     alone: bool = field(default=False, init=False)
 
     @property

@@ -108,6 +108,11 @@ class Consumer:
         if self._failure is not None:
             raise self._failure
 
+    @property
+    def lost_threads(self) -> int:
+        """How many threads were given up, because their jobs did not end, and still run."""
+        return self._jobs.lost_threads if self._begun else 0
+
     def stop(self) -> None:
         """Claim nothing more and end within the grace period; a second call ends at once."""
         self._stops += 1

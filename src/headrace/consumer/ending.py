@@ -15,7 +15,7 @@ from typing import Any, Final, TypeGuard
 
 from headrace import plain, results
 from headrace.consumer.claimed import Claimed
-from headrace.errors import InvalidArguments, JobStopped, Reject, Retry
+from headrace.errors import InvalidArguments, JobInterrupted, JobStopped, Reject, Retry
 
 _GENERATORS: Final = (GeneratorType, AsyncGeneratorType)
 _ITERABLE_COROUTINE: Final = 0x100  # inspect.CO_ITERABLE_COROUTINE: of ``types.coroutine``
@@ -110,7 +110,7 @@ def failure(claimed: Claimed, error: BaseException, *, untold: str = "") -> Fail
     cause = error.__cause__ if type(error) is InvalidArguments else None
     return Failure(
         plain.make(plain.name_of(type(error)), untold) if untold else plain.plain_copy(error),
-        stopped=plain.is_a(error, asyncio.CancelledError, JobStopped),
+        stopped=plain.is_a(error, asyncio.CancelledError, JobInterrupted, JobStopped),
         unfit=cause is not None and plain.is_a(cause, TypeError),
         given_up=plain.is_a(error, Reject, *config.give_up_on),
         wanted=plain.is_a(error, Retry, *config.retry_on),

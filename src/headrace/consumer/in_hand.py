@@ -72,6 +72,11 @@ class JobsInHand:
         """Whether nothing is in hand and nothing is left to tell."""
         return not (self._slots.in_hand or self.anything_to_send)
 
+    @property
+    def lost_threads(self) -> int:
+        """How many threads were given up with their jobs, and have not ended since."""
+        return self._runner.lost_threads
+
     # — they come —
 
     def arrive(self, raw: bytes, k: Keys, number: int, leased_until: float, *, moved: bool) -> None:
@@ -261,12 +266,9 @@ class JobsInHand:
 
     def release(self, claimed: Claimed, job_id: str) -> None:
         """Give back a lease that came after its job had ended or was given up. Safe from any thread."""
-        self._call(self._release, claimed, job_id)
-
-    def _release(self, claimed: Claimed, job_id: str) -> None:
         # In the outbox it comes after the job's own outcome, and changes nothing if that was in time.
-        self.outbox.add(claimed, Outcome(job_id, claimed.number, "release"))
-        self._changed()
+        self._call(self.outbox.add, claimed, Outcome(job_id, claimed.number, "release"))
+        self._call(self._changed)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         # When the loop is closed, the process ends.
@@ -290,7 +292,7 @@ class JobsInHand:
         self._slots.waiting.discard(claimed)
         self._untold.pop(claimed, None)
         if claimed.kept:  # since the loop was told that it is not ours: see the lease keeper
-            self._release(claimed, claimed.head.id)
+            self.release(claimed, claimed.head.id)
         self._left(claimed)
 
     def _left(self, claimed: Claimed) -> None:
@@ -307,6 +309,8 @@ class JobsInHand:
             stopping = claimed.context is not None and claimed.context.stop_reason is not None
             if again and stopping:
                 self._runner.cancel(claimed)
+            if stopping and (error := self._runner.insist(claimed, now)) is not None:
+                self._finished(claimed, None, error)
         if not self._starting:  # else what has just come has had no chance to start
             self._give_back(self._slots.held_up())
         if self._slots.wary:  # its time may have come

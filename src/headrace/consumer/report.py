@@ -83,6 +83,15 @@ def stopped(claimed: Claimed, reason: StopReason) -> None:
     log.warning("%s", text, extra=_fields(claimed))
 
 
+def given_up(claimed: Claimed, lost: int) -> None:
+    """Tell that the thread of a job is left to itself; ``lost``: how many are by now."""
+    log.error(
+        "does not end: its thread is given up, and a new one takes its place; %d given up run on",
+        lost,
+        extra=_fields(claimed),
+    )
+
+
 def suspected(claimed: Claimed, *, welcome: bool) -> None:
     """Tell that a job will run alone; ``welcome``: here and now."""
     log.warning(

@@ -9,7 +9,7 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from headrace.clock import monotonic
 from headrace.consumer import report
@@ -22,6 +22,12 @@ from headrace.consumer.slots import PREFETCH_MOST
 from headrace.consumer.threads import Finished, Threads
 from headrace.logs import current_job
 from headrace.plain import is_plain, is_plain_error
+
+INTERRUPT_AFTER_S: Final = 1.0
+"""A sync job that was told to end has so long to look at its context, and to end in its own way."""
+
+GIVE_UP_AFTER_S: Final = 5.0
+"""After so long its thread is given up: it is in a call of C code, or does not let itself be ended."""
 
 
 class Runner:
@@ -62,6 +68,29 @@ class Runner:
         """Cancel a job if it is async. One that has not begun yet finds out when it begins."""
         if claimed.runner is not None and claimed.started:
             claimed.runner.cancel()
+
+    def insist(self, claimed: Claimed, now: float) -> BaseException | None:
+        """End a sync job that was told to end, and goes on: interrupt it, then give its thread up.
+
+        Gives the exception with which its run ends when the thread has been given up.
+        """
+        if claimed.runner is not None or claimed.alone or claimed.context is None:
+            return None  # it is cancelled; or the cell ends its process
+        claimed.stopped_at = claimed.stopped_at or now
+        if now - claimed.stopped_at >= INTERRUPT_AFTER_S:
+            self._threads.interrupt(claimed)
+        late = now - claimed.stopped_at >= GIVE_UP_AFTER_S
+        # While Redis is silent the job may still be ours, and end well.
+        in_doubt = claimed.context.stop_reason == "lost" and not claimed.abandoned
+        error = self._threads.give_up(claimed) if late and not in_doubt else None
+        if error is not None:
+            report.given_up(claimed, self.lost_threads)
+        return error
+
+    @property
+    def lost_threads(self) -> int:
+        """How many threads were given up and have not ended since."""
+        return self._threads.lost
 
     def close(self) -> None:
         """Let idle threads end; busy ones end with their job or with the process."""

@@ -11,11 +11,13 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import count
 from queue import SimpleQueue
 from typing import Any, Final
 
 from headrace.clock import monotonic
 from headrace.consumer.claimed import Claimed
+from headrace.consumer.interrupts import Interrupts, interrupted_at
 
 Finished = Callable[[Claimed, Any, BaseException | None], None]
 
@@ -57,6 +59,9 @@ class Threads:
         self._called = 0  # they wake up, and will look for a job
         self._working = 0
         self._threads = 0
+        self._names = count()
+        self._interrupts = Interrupts()
+        self._lost: list[threading.Thread] = []
         self._slow = 1.0  # the share of slow jobs among the last
         self._told = False
         self._ticks = 0  # since jobs began to wait
@@ -76,6 +81,31 @@ class Threads:
             self._ticks = 1
             self._loop.call_later(TICK_S, self._tick)
 
+    def interrupt(self, claimed: Claimed) -> None:
+        """Raise ``JobInterrupted`` in the thread that runs a job, once; elsewhere it does nothing."""
+        self._interrupts.interrupt(claimed)
+
+    def give_up(self, claimed: Claimed) -> BaseException | None:
+        """Leave the thread of an interrupted job to itself: another one takes its place.
+
+        Whatever that thread still does counts no more. Gives an exception that says where it is, or
+        None when the job has ended meanwhile.
+        """
+        thread = self._interrupts.give_up(claimed)
+        if thread is None:
+            return None
+        self._lost += [one for one in threading.enumerate() if one.ident == thread]
+        with self._lock:
+            self._working -= 1
+            self._threads -= 1
+        return interrupted_at(thread)
+
+    @property
+    def lost(self) -> int:
+        """How many threads were given up and have not ended since."""
+        self._lost = [thread for thread in self._lost if thread.is_alive()]
+        return len(self._lost)
+
     def close(self) -> None:
         """Let idle threads end; busy ones end with their job or with the process."""
         for _ in range(self._threads):
@@ -86,7 +116,7 @@ class Threads:
             return
         self._called += 1
         if self._called + self._working > self._threads:
-            name = f"headrace-task-{self._threads}"
+            name = f"headrace-task-{next(self._names)}"
             self._threads += 1
             # Daemon: a task that hangs must not keep a process from ending after its grace period.
             threading.Thread(target=self._work, name=name, daemon=True).start()
@@ -117,16 +147,14 @@ class Threads:
     # — in a thread —
 
     def _work(self) -> None:
+        me = threading.get_ident()
         while self._calls.get():
             claimed = self._next(called=True)
             while claimed is not None:
-                value: Any = None
-                error: BaseException | None = None
                 began = monotonic()
-                try:
-                    value = self._run(claimed)
-                except BaseException as raised:
-                    error = raised
+                value, error = self._interrupts.attempt(claimed, me, self._run)
+                if not self._interrupts.counts(claimed):
+                    return  # another thread has taken this one's place
                 slow = monotonic() - began > _QUICK_S
                 self._slow += _NEW_WEIGHT * (slow - self._slow)
                 self._ended.append((claimed, value, error))

@@ -81,7 +81,10 @@ def of_run(claimed: Claimed, end: End, bench: Bench) -> Outcome:
         if stop == "cancelled":
             return _outcome(claimed, "cancel", claimed.result_ttl_ms, results.CANCELLED)
         if stop == "timeout":
-            late = failure(claimed, TimeoutError("the job ran out of time"))
+            late = failure(
+                claimed,
+                TimeoutError("the job ran out of time").with_traceback(end.error.__traceback__),
+            )
             return _of_failure(claimed, late, bench, "timeout")
     return _of_failure(claimed, end, bench, "max_attempts")
 

@@ -1,0 +1,93 @@
+"""Interrupts: how a sync job is ended from outside, while its thread runs it.
+
+Python can raise an exception in another thread (``PyThreadState_SetAsyncExc``). It comes between two
+instructions, perhaps when the job has just ended and the thread is in the pool's own code, or in the
+next job. What keeps it inside the job it is meant for:
+
+- Whoever takes the job out of ``_armed`` first, decides: one step in Python, so there is one winner.
+  Is it the thread, nothing is raised any more. Is it the loop, exactly one exception comes.
+- The thread leaves ``attempt`` only when that one has come, or has been taken back.
+
+A thread that does not react, for it is in a call of C code, is given up: likewise, whoever takes the
+job out of ``_struck`` first decides whether its end still counts.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final
+
+from headrace.consumer.claimed import Claimed
+from headrace.errors import JobInterrupted
+
+_LOOK_S: Final = 0.001
+_NOTHING: Final = object()
+
+_set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
+_set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
+_set_async_exc.restype = ctypes.c_int
+_NO_EXCEPTION: Final = ctypes.py_object()  # NULL: takes back one that has not come yet
+
+
+class Interrupts:
+    """Which jobs run in which threads, and may be interrupted there."""
+
+    def __init__(self) -> None:
+        self._armed: dict[Claimed, int] = {}
+        self._struck: dict[Claimed, int] = {}
+
+    # — in the thread —
+
+    def attempt(
+        self, claimed: Claimed, thread: int, run: Callable[[Claimed], Any]
+    ) -> tuple[Any, BaseException | None]:
+        """Run a job; give what it returned, and what it raised. Nothing is raised in here later on."""
+        value: Any = _NOTHING
+        error: BaseException | None = None
+        try:
+            try:
+                self._armed[claimed] = thread
+                value = run(claimed)
+            except BaseException as raised:
+                error = raised
+            if self._armed.pop(claimed, None) is None:
+                while not claimed.was_interrupted:  # it is being raised: a matter of microseconds
+                    threading.Event().wait(_LOOK_S)
+                _set_async_exc(thread, _NO_EXCEPTION)
+        except JobInterrupted as late:  # the only one: it came when the run itself was over
+            if value is _NOTHING and error is None:
+                error = late
+        return (None if value is _NOTHING else value), error
+
+    def counts(self, claimed: Claimed) -> bool:
+        """Tell whether the end of a job counts: its thread has not been given up."""
+        return not claimed.interrupted or self._struck.pop(claimed, None) is not None
+
+    # — on the loop —
+
+    def interrupt(self, claimed: Claimed) -> None:
+        """Raise ``JobInterrupted`` in the thread of a job, once, if it runs."""
+        thread = self._armed.pop(claimed, None)
+        if thread is not None:
+            claimed.interrupted = True
+            self._struck[claimed] = thread
+            _set_async_exc(thread, ctypes.py_object(JobInterrupted))
+            claimed.was_interrupted = True
+
+    def give_up(self, claimed: Claimed) -> int | None:
+        """Let the end of an interrupted job count no more; gives its thread, None if it has ended."""
+        return self._struck.pop(claimed, None)
+
+
+def interrupted_at(thread: int) -> JobInterrupted:
+    """Make the exception that a thread does not let happen, with a traceback of where it is."""
+    trace: TracebackType | None = None
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the documented way, whatever its name
+    while frame is not None:
+        trace = TracebackType(trace, frame, frame.f_lasti, frame.f_lineno or 0)
+        frame = frame.f_back
+    return JobInterrupted().with_traceback(trace)
