@@ -55,11 +55,10 @@ class JobsInHand:
         self._loop = asyncio.get_running_loop()
         self._cell = Cell(bench)
         self._runner = Runner(self._finished, self._take_back, slots.concurrency, self._cell.run)
-        self._starting = self._filling = False
+        self._starting = self._filling = self.closing = False
         self.outbox = Outbox()
         self.adoptions: dict[Claimed, None] = {}  # in order: the feed has to send them
         self._untold: dict[Claimed, Outcome] = {}  # they ended before Redis said that they are ours
-        self.closing = False
         self.ends: Counter[Verb] = Counter()  # how often what became of a job
 
     @property
@@ -266,7 +265,7 @@ class JobsInHand:
 
     def release(self, claimed: Claimed, job_id: str) -> None:
         """Give back a lease that came after its job had ended or was given up. Safe from any thread."""
-        # In the outbox it comes after the job's own outcome, and changes nothing if that was in time.
+        # It comes after the job's own outcome, and changes nothing if that was in time.
         self._call(self.outbox.add, claimed, Outcome(job_id, claimed.number, "release"))
         self._call(self._changed)
 
