@@ -18,6 +18,7 @@ from headrace.clock import now_ms
 ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 LENGTH = 26
 _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]  # 10 bits at a time
+_FIRST_MS = 1_577_836_800_000  # 2020: an older instant is read out of an id of another make
 _COUNTER_MASK = (1 << 30) - 1
 
 
@@ -87,6 +88,7 @@ def time_ms_of(job_id: str) -> int | None:
     if len(job_id) != LENGTH:
         return None
     try:
-        return int.from_bytes(base64.b32hexdecode(job_id.upper() + "======")[:6])
+        ms = int.from_bytes(base64.b32hexdecode(job_id.upper() + "======")[:6])
     except (binascii.Error, ValueError):
         return None
+    return ms if ms >= _FIRST_MS else None

@@ -362,7 +362,8 @@ def test_a_job_that_runs_is_asked_to_stop(headrace: Headrace, store: Store) -> N
     job_id = claim(store)
     ran = headrace("cancel", job_id)
     assert (ran.code, ran.lines) == (0, [f"{job_id} is running, and is asked to stop"])
-    assert store.run(op.find(K, job_id, b"")).word == "cancelled"
+    told = store.run(op.extend(K, "gone", [(job_id, 1)], lease_ms=60_000))
+    assert told.cancelled == [job_id]
 
 
 def test_a_job_that_is_not_there_cannot_be_cancelled(headrace: Headrace, store: Store) -> None:

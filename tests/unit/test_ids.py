@@ -78,7 +78,16 @@ def test_an_id_tells_when_it_was_made() -> None:
 
 
 @pytest.mark.parametrize(
-    "foreign", ["", "42", "x" * LENGTH, "é" * LENGTH, str(uuid.NAMESPACE_DNS), "0" * (LENGTH + 1)]
+    "foreign",
+    [
+        "",
+        "42",
+        "x" * LENGTH,
+        "é" * LENGTH,
+        str(uuid.NAMESPACE_DNS),
+        "0" * LENGTH,
+        "0" * (LENGTH + 1),
+    ],
 )
 def test_a_foreign_id_tells_no_time(foreign: str) -> None:
     assert time_ms_of(foreign) is None

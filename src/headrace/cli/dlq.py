@@ -18,6 +18,7 @@ from headrace.cli.flags import ARGUMENTS, OPTIONS, Json, LogLevel, Queue, Url, h
 from headrace.cli.letters import Choice, Letter, choice, letters
 from headrace.cli.output import Column
 from headrace.doctor import command
+from headrace.doctor.words import counted
 from headrace.errors import InvalidSetting
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
@@ -262,7 +263,7 @@ def _outcome(word: str, count: int, chosen: Choice, queue: str | None, *, json: 
     if json:
         output.say_json({word: count, "missing": chosen.missing})
     else:
-        output.say(f"{count:,} dead {'letter' if count == 1 else 'letters'} {word}")
+        output.say(f"{counted(count, 'dead letter')} {word}")
     if chosen.missing:
         return _not_there(chosen.missing, queue)
     return 1 if chosen.failed else 0

@@ -183,11 +183,3 @@ def confirmed(question: str) -> bool:
 def can_ask() -> bool:
     """Tell whether there is a person to ask."""
     return sys.stdin.isatty() and sys.stderr.isatty()
-
-
-def span(seconds: float) -> str:
-    """Write a length of time in its largest unit that says enough: 12 s, 3 min, 5 h, 2 d."""
-    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(0, round(seconds))} s"

@@ -103,11 +103,6 @@ class Picture:
             self._live.stop()
 
 
-def count_of(number: int, what: str) -> str:
-    """Write so many of something: 1 file, 2 files."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
 def counts(moment: Moment) -> dict[str, int]:
     """Give how many jobs are in each place, and in all."""
     snapshot = moment.snapshot

@@ -10,12 +10,13 @@ from headrace.clock import monotonic
 from headrace.demo.audit import Evidence, audit
 from headrace.demo.census import TASK, app
 from headrace.demo.inventory import Inventory, plain_loop
-from headrace.demo.picture import FRAME_EVERY_S, Picture, count_of
+from headrace.demo.picture import FRAME_EVERY_S, Picture
 from headrace.demo.processes import pause
 from headrace.demo.stage import LEASE_S, SLOTS, Stage, Trouble
 from headrace.demo.story import Story
 from headrace.demo.strike import Strike, strike
 from headrace.demo.watch import Watch
+from headrace.doctor.words import counted
 from headrace.policy import LeasePolicy
 
 _STUCK_S: Final = 60.0  # without any job going anywhere
@@ -81,7 +82,7 @@ class Play:
             if inventory.left_out
             else ""
         )
-        self._say(f"{count_of(len(inventory.files), 'file')} in {inventory.root}{left_out}")
+        self._say(f"{counted(len(inventory.files), 'file')} in {inventory.root}{left_out}")
         self._say(f"a private {stage.server.engine} at {stage.server.url}")
         page = stage.serve()
         self._say(f"headrace serve, with a page at {page} while this runs")
@@ -134,5 +135,5 @@ class Play:
         if self._strike is None:
             self._misses += 1
         else:
-            held = count_of(len(self._strike.held), "job")
+            held = counted(len(self._strike.held), "job")
             self._say(f"kill -9 {victim.pid}: {victim.name} is dead, with {held} in its hands")

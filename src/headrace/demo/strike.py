@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from headrace import flows
 from headrace.clock import monotonic
-from headrace.demo.picture import count_of
 from headrace.demo.processes import Child
 from headrace.demo.watch import Moment
+from headrace.doctor.words import counted
 from headrace.keys import Keys
 from headrace.store import Store
 
@@ -36,7 +36,7 @@ class Strike:
 
     def news(self, moment: Moment, ended: Container[str]) -> Iterator[str]:
         """Note how far its jobs have come by now; tell what is new."""
-        passed_s, jobs = monotonic() - self.at, count_of(len(self.held), "job")
+        passed_s, jobs = monotonic() - self.at, counted(len(self.held), "job")
         if self.back_s is None and not moment.in_hand[self.victim.name]:
             self.back_s = passed_s
             yield f"its {jobs} queued again, {passed_s:.1f} s after the kill"

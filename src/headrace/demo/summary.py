@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.demo.census import TASK
-from headrace.demo.picture import count_of, places
+from headrace.demo.picture import places
 from headrace.demo.story import Story
+from headrace.doctor.words import counted
 from headrace.policy import LeasePolicy
 
 _LETTERS: Final = 10  # that are listed; the rest is counted
@@ -42,7 +43,7 @@ def _counted(story: Story) -> RenderableType:
     right = ("files", "lines", "tokens", time)
     table = _table("counted by", *right[:3], "SHA-256 of all", time, right=right)
     rows = (
-        (count_of(len(story.consumers), "consumer"), story.totals[0], story.queue_s),
+        (counted(len(story.consumers), "consumer"), story.totals[0], story.queue_s),
         ("a plain loop", story.totals[1], story.loop_s),
     )
     for name, totals, took_s in rows:
@@ -71,7 +72,7 @@ def _recovery(story: Story) -> RenderableType:
     if strike is not None:
         table.add_row(
             Text("recovery", "dim"),
-            f"its {count_of(len(strike.held), 'job')} queued again in {_seconds(strike.back_s)}, "
+            f"its {counted(len(strike.held), 'job')} queued again in {_seconds(strike.back_s)}, "
             f"ended by others in {_seconds(strike.over_s)}",
         )
         table.add_row(
@@ -92,7 +93,7 @@ def _delivered_twice(story: Story) -> str:
     why = "handed back before they began" if others <= released else "for another reason"
     parts = [f"the {mine} in its hands"] if held else []
     parts += [f"{others} {why}"] if others else []
-    return ": ".join([count_of(len(again), "job"), *([", ".join(parts)] if parts else [])])
+    return ": ".join([counted(len(again), "job"), *([", ".join(parts)] if parts else [])])
 
 
 def _seconds(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""How the doctor writes numbers and lengths of time."""
+"""How numbers and lengths of time are written, for all who show them."""
 
 from __future__ import annotations
 

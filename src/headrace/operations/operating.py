@@ -74,15 +74,21 @@ class Snapshot:
         )
 
     @property
+    def oldest_at_ms(self) -> int | None:
+        """When the job that waits longest was enqueued, by its producer's clock.
+
+        None when none waits, or when the id of one that may be it does not say.
+        """
+        heads = [wire.split(start) for start in (self.oldest, self.first_priority) if start]
+        instants = [time_ms_of(parts[0].id) if parts else None for parts in heads]
+        known = [instant for instant in instants if instant is not None]
+        return min(known) if known and len(known) == len(instants) else None
+
+    @property
     def oldest_s(self) -> float | None:
-        """The age of the job that has waited longest, by its producer's clock; None not known."""
-        ages: list[float] = []
-        for start in (self.oldest, self.first_priority):
-            parts = wire.split(start)
-            made_ms = time_ms_of(parts[0].id) if parts else None
-            if made_ms is not None:
-                ages.append(max(0.0, (self.now_ms - made_ms) / 1000))
-        return max(ages, default=None)
+        """How long that is ago by Redis' clock; a producer's clock may be ahead of it."""
+        at_ms = self.oldest_at_ms
+        return None if at_ms is None else max(0, self.now_ms - at_ms) / 1000
 
 
 def snapshot(k: Keys) -> Operation[Snapshot]:

@@ -54,7 +54,7 @@ from headrace.web.shapes import (
     QueueName,
     Queues,
 )
-from headrace.web.views import job_view, oldest_age_s, queue_view
+from headrace.web.views import job_view, queue_view
 from headrace.web.watch import EventStream, Watch
 from headrace.wire import DEFAULT_MAX_BYTES
 
@@ -239,7 +239,7 @@ def _limit_of(asked: str) -> int:
 
 
 def _with_age(snapshot: Snapshot) -> AgedQueueView:
-    return {**queue_view(snapshot), "oldest_age_s": oldest_age_s(snapshot)}
+    return {**queue_view(snapshot), "oldest_age_s": snapshot.oldest_s}
 
 
 async def _body_of(request: Request) -> bytes:

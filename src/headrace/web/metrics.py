@@ -20,7 +20,6 @@ from starlette.responses import Response
 from headrace.errors import StoreError
 from headrace.operations import Snapshot
 from headrace.web.reader import PLACES, Reader
-from headrace.web.views import oldest_age_s
 
 _WITHIN_S: Final = 3.0  # a scraper waits 10 s by default, and wants to hear that Redis is away
 
@@ -99,7 +98,7 @@ def _gauges(snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
         queue = [snapshot.queue]
         for place in PLACES:
             jobs.add_metric([*queue, place], getattr(snapshot, place))
-        age_s = oldest_age_s(snapshot) if snapshot.waiting else 0.0
+        age_s = snapshot.oldest_s if snapshot.waiting else 0.0
         if age_s is not None:
             age.add_metric(queue, age_s)
         foreign.add_metric(queue, snapshot.foreign)

@@ -11,7 +11,6 @@ from headrace.operations import Snapshot
 from headrace.web.shapes import ErrorView, JobView, QueueView
 
 _SHOWN: Final = 200  # bytes of arguments, characters of every other text
-_FIRST_MS: Final = 1_577_836_800_000  # 2020: an older instant is read out of an id of another make
 
 
 class _Call(msgspec.Struct):
@@ -36,24 +35,11 @@ def queue_view(snapshot: Snapshot) -> QueueView:
         "processing": snapshot.processing,
         "dead": snapshot.dead,
         "foreign": snapshot.foreign,
-        "oldest_at_ms": oldest_at_ms(snapshot),
+        "oldest_at_ms": snapshot.oldest_at_ms,
         "next_due_at_ms": snapshot.due_at_ms,
         # Others than ours may stand in that hash, under names of any length.
         "counters": {name: n for name, n in snapshot.counters.items() if len(name) <= _SHOWN},
     }
-
-
-def oldest_at_ms(snapshot: Snapshot) -> int | None:
-    """Tell when the job that waits longest was enqueued; None when none waits, or its id hides it."""
-    instants = [_made_at_ms(job) for job in (snapshot.oldest, snapshot.first_priority) if job]
-    known = [instant for instant in instants if instant is not None]
-    return min(known) if known and len(known) == len(instants) else None
-
-
-def oldest_age_s(snapshot: Snapshot) -> float | None:
-    """Tell how long that is ago by Redis' clock; a producer's clock may be ahead of it."""
-    at_ms = oldest_at_ms(snapshot)
-    return None if at_ms is None else max(0, snapshot.now_ms - at_ms) / 1000
 
 
 def job_view(job: bytes) -> JobView:
@@ -102,8 +88,7 @@ def _error_view(error: wire.Error) -> ErrorView:
 
 def _made_at_ms(job: bytes) -> int | None:
     parts = wire.split(job)
-    instant = ids.time_ms_of(parts[0].id) if parts else None
-    return instant if instant is not None and instant >= _FIRST_MS else None
+    return ids.time_ms_of(parts[0].id) if parts else None
 
 
 def _arguments(call: _Call) -> str:

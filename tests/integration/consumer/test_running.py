@@ -14,6 +14,7 @@ import pytest
 from headrace import Context, Headrace, JobCancelled, JobFailed, NoResult, ResultTimeout
 from headrace.consumer import consumer as consumer_module
 from headrace.consumer import intake, runner
+from headrace.ids import new_id
 from headrace.logs import current_job
 from tests.support.consuming import LONG_S, QUICK, Site
 from tests.support.wait import WAIT_S, await_until, wait_until
@@ -617,7 +618,7 @@ class TestResults:
             assert await asyncio.gather(*waiting) == [42] * 10
 
     async def test_waiting_blocks_and_does_not_poll(self, site: Site) -> None:
-        job = site.app.job("0" * 26)
+        job = site.app.job(new_id())
         before = calls(site, "blmove")
         with pytest.raises(ResultTimeout, match="within 0.5 s"):
             await job.aresult(timeout=0.5)
@@ -642,7 +643,7 @@ class TestResults:
 
     async def test_a_waiter_may_be_cancelled(self, site: Site) -> None:
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(site.app.job("0" * 26).aresult(), 0.1)
+            await asyncio.wait_for(site.app.job(new_id()).aresult(), 0.1)
 
     async def test_a_task_that_keeps_none_says_so(self, site: Site) -> None:
         @site.app.task
