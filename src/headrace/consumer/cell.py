@@ -12,7 +12,9 @@ import logging
 import math
 import multiprocessing
 import os
+import pickle
 import signal
+import struct
 import sys
 import threading
 from contextlib import suppress
@@ -34,6 +36,7 @@ from headrace.task import Task
 _LOOK_S: Final = 0.05  # how late it is noticed that a job has to end
 _BEGIN_S: Final = 60.0  # to start Python and import an application, on a machine that swaps
 _LEAVE_S: Final = 1.0  # to end when it is told to, and to leave after its answer
+_LINE_BYTES: Final = 1_000_000
 _STACK_BYTES: Final = 64_000  # kept of what it writes
 _MAX_STACK: Final = 8_000  # characters of it in a letter: the innermost frames come first
 
@@ -72,6 +75,8 @@ class Cell:
                     return _wait_for(stay, claimed, timeout_s)
                 finally:
                     stay.leave()
+                    if stay.unclean:
+                        self.close()
         except NoCell:
             claimed.deadline = timeout_s and monotonic() + timeout_s
             raise
@@ -189,6 +194,8 @@ class _Stay:
         self._open: list[Connection] = [warden.line, warden.stacks]
         self._left: Left | None = None
         self._stack = b""
+        self._heard = bytearray()  # of words: perhaps half a one
+        self.unclean = False  # the next one must not get these pipes: something may be left in them
 
     def leave(self) -> None:
         """Let the process end, by force if need be."""
@@ -197,6 +204,8 @@ class _Stay:
             if monotonic() > until:
                 self.kill()
             self.hear(_LOOK_S)
+        if self._heard or wait([self._warden.line], 0):
+            self.unclean = True
 
     def has_ended(self) -> bool:
         """Tell whether the process has ended."""
@@ -212,6 +221,8 @@ class _Stay:
 
     def hear(self, within_s: float) -> Begun | NotFound | Ended | None:
         """Take the next word of the process, and all stacks before it; None: there was none in time."""
+        if (word := self._word()) is not None:
+            return word
         ready = wait([*self._open, self._warden.orders], within_s)
         while self._warden.stacks in ready:
             some = os.read(self._warden.stacks.fileno(), _STACK_BYTES)
@@ -219,17 +230,47 @@ class _Stay:
             if not some:
                 self._open.remove(self._warden.stacks)
             ready = wait(self._open, 0)
-        if self._warden.line not in ready:
+        if self._warden.line in ready:
+            try:
+                some = os.read(self._warden.line.fileno(), _LINE_BYTES)
+            except OSError:
+                some = b""
+            self._heard += some
+            if not some:
+                self._open.remove(self._warden.line)
+        return self._word()
+
+    def _word(self) -> Begun | NotFound | Ended | None:
+        """Take a word out of what was heard, if it is whole.
+
+        ``Connection.recv`` waits for the rest of a word without end, and what the task writes into
+        the pipe may look like the beginning of one: its length, before the bytes.
+        """
+        head = 4
+        if len(self._heard) < head:
             return None
+        (size,) = struct.unpack_from("!i", self._heard)
+        if size == -1 and len(self._heard) >= head + 8:  # a long one: its length follows
+            (size,) = struct.unpack_from("!Q", self._heard, head)
+            head += 8
+        if size < 0 or len(self._heard) < head + size:
+            return None
+        frame = bytes(self._heard[head : head + size])
+        del self._heard[: head + size]
         try:
-            word: Begun | NotFound | Ended = self._warden.line.recv()
-        except (EOFError, OSError):
-            self._open.remove(self._warden.line)
+            word = pickle.loads(frame)  # noqa: S301 - as `Connection.recv`, of a process of ours
+        except Exception:  # the task wrote it: what the process says can be told no more
+            word = None
+            with suppress(ValueError):  # it is closed already
+                self._open.remove(self._warden.line)
+        if not isinstance(word, Begun | NotFound | Ended):
+            self.unclean = True
             return None
         return word
 
     def tell(self, reason: StopReason) -> None:
         """Tell the process to end, and why."""
+        self.unclean = True  # it may end before it reads this
         with suppress(OSError):  # the warden has ended just now
             self._warden.line.send(reason)
         self._signal(signal.SIGTERM)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +21,11 @@ from headrace.consumer import verdict
 from headrace.consumer.cell import Cell, NoCell
 from headrace.consumer.claimed import Claimed, read
 from headrace.consumer.verdict import Bench, ProcessDied
+from headrace.errors import JobStopped
 from headrace.keys import keys_of
 from headrace.operations import Outcome
 from headrace.wire import Head
+from tests.support.wait import WAIT_S, wait_until
 
 app = Headrace("redis://127.0.0.1:1")  # nothing listens there, and nothing has to
 
@@ -30,6 +37,16 @@ def end_by(number: int) -> None:
 
 @app.task
 def well() -> None: ...
+
+
+@app.task
+def say(what: str, said: str) -> None:
+    """Write bytes into the pipe to the consumer, and hang."""
+    for pipe in gc.get_objects():
+        if isinstance(pipe, Connection) and not pipe.closed and pipe.writable and pipe.readable:
+            os.write(pipe.fileno(), bytes.fromhex(what))
+    Path(said).touch()
+    threading.Event().wait()
 
 
 @app.task
@@ -77,6 +94,29 @@ def test_a_signal_is_told_by_its_name_or_its_number(cell: Cell, number: int, nam
     with pytest.raises(ProcessDied, match=f"was ended by {name}") as died:
         cell.run(claimed("end_by", f"[{int(number)}]"))
     assert (died.value.signal, died.value.exit_code) == (name, None)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        "7fffffff00",  # 2 GiB follow, and one byte of them
+        "ffffffff0000000100000000",  # a long word: 4 GiB follow
+        "0000",  # half a length
+        "0000000378797a",  # three bytes that are no pickle
+        "00000004802e4e2e",  # a pickle of nothing
+    ],
+)
+def test_half_a_word_in_its_pipe_hangs_nobody(cell: Cell, what: str, tmp_path: Path) -> None:
+    said = tmp_path / "said"
+    job = claimed("say", f'["{what}", "{said}"]')
+    assert job.context is not None
+    with ThreadPoolExecutor(1) as thread:
+        run = thread.submit(cell.run, job)
+        wait_until(said.exists)
+        job.context.stop_reason = "timeout"  # as the consumer does at its deadline
+        with pytest.raises(JobStopped):
+            run.result(WAIT_S)
+    assert cell.run(claimed("well")).error is None  # and the next one is heard
 
 
 def test_a_warden_that_was_killed_is_replaced(cell: Cell) -> None:
