@@ -36,9 +36,8 @@ def cancel(
     $ headrace cancel 06f8c1…
     $ headrace cancel 06f8c1… 06f8c2… --queue emails --json
 
-    An async task that runs is cancelled, a sync one has to look (ctx.stopping), and both learn of it
-    within a third of a lease, 5 s by default. A job that waits is looked for in its queue, one by
-    one. Exit code: 0 all are cancelled or asked to stop; 1 some are not there, or are over.
+    A task that runs learns of it within a third of a lease, 5 s by default, and ends as one that
+    ran out of its time. A job that waits is looked for in its queue, one by one. Exit code: 0 all are cancelled or asked to stop; 1 some are not there, or are over.
     """
     logs.configure(log_level)
     found: dict[Fate, list[str]] = {"cancelled": [], "requested": [], "missing": []}

@@ -59,7 +59,7 @@ Key: TypeAlias = Annotated[
     Parameter(
         group=JOB,
         metavar="KEY",
-        help="For a day, no second job with this key: you get the first's id.",
+        help="While a job with this key lives, no second one: you get the first's id.",
     ),
 ]
 MaxAttempts: TypeAlias = Annotated[
