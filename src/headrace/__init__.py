@@ -1,7 +1,7 @@
 """Headrace: a job queue on Redis. Many producers, many consumers, one list; nothing is lost."""
 
 from headrace.app import Headrace
-from headrace.context import Context
+from headrace.context import CURRENT, Context
 from headrace.errors import (
     EmbeddedServerError,
     HeadraceError,
@@ -35,6 +35,7 @@ from headrace.task import Task
 __version__ = "0.1.0"
 
 __all__ = [
+    "CURRENT",
     "Backoff",
     "Context",
     "EmbeddedServerError",

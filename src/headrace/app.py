@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 from headrace.errors import InvalidJob, InvalidSetting, UnknownTask
+from headrace.function import is_async, name_of_task
 from headrace.job import Job
 from headrace.keys import keys_of
 from headrace.options import JobOptions, Placement, Seconds, TaskOptions, placement, seconds, types
@@ -140,14 +140,14 @@ class Headrace:
                 ``result_ttl`` (s), ``dead_letter``.
 
         Raises:
-            InvalidSetting: an option has no meaning, or the name is taken.
+            InvalidSetting: an option has no meaning, the name is taken, or the function is a generator.
         """
 
         def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
-            task_name = name or function.__name__
+            task_name = name_of_task(function, name)
             if task_name in self.tasks:
                 raise InvalidSetting(f"there is a task {task_name!r} already: give this one name=")
-            kind = AsyncTask if inspect.iscoroutinefunction(function) else Task
+            kind = AsyncTask if is_async(function) else Task
             task: Task[Any, Any] = kind(
                 function,
                 name=task_name,

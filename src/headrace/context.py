@@ -1,9 +1,10 @@
-"""What a running job may know and ask about itself, for tasks that want to: ``ctx: Context``."""
+"""What a running job may know and ask about itself: ``ctx: Context = CURRENT``."""
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Final, Literal
 
 from headrace.errors import JobStopped
 
@@ -50,3 +51,27 @@ class Context:
         """
         if self.stop_reason is not None:
             raise JobStopped(self.stop_reason)
+
+
+current_job: ContextVar[Context | None] = ContextVar("current_job", default=None)
+"""The job that runs here: set by the consumer, each in a context of its own."""
+
+_NO_JOB: Final = Context(job_id="", queue="", task="", attempt=1, delivery=0, max_attempts=1)
+
+
+class _Current(Context):
+    """The context of the job that runs here, whichever it is."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattribute__(self, name: str) -> Any:
+        return getattr(current_job.get() or _NO_JOB, name)
+
+
+CURRENT: Final[Context] = _Current()
+"""The context of the job that runs here. Outside of a job it has no id and never stops.
+
+As the default of a task's parameter it lets callers leave the context out, also in the eyes of a type
+checker: ``def charge(order: int, ctx: Context = CURRENT)``. The consumer passes the job's own.
+"""

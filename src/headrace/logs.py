@@ -10,20 +10,16 @@ from __future__ import annotations
 import json as jsonlib
 import logging
 import re
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
-from headrace.context import Context
+from headrace.context import current_job
 from headrace.errors import InvalidSetting
 from headrace.plain import name_of, plain_copy, traceback_of
 
 LEVELS: Final = ("debug", "info", "warning", "error", "critical")
 FIELDS: Final = ("job_id", "queue", "task", "attempt")
 NOTHING: Final = "-"
-
-current_job: ContextVar[Context | None] = ContextVar("current_job", default=None)
-"""The job that runs here: set by the consumer, each in a context of its own."""
 
 # Control characters, line ends beyond ASCII, and those that turn the direction of writing.
 _CONTROL = re.compile(

@@ -6,10 +6,11 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast, get_type_hints
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from headrace.context import Context
-from headrace.errors import InvalidArguments, InvalidSetting
+from headrace.errors import InvalidArguments
+from headrace.function import context_parameter, is_async
 from headrace.ids import new_id
 from headrace.job import Job
 from headrace.keys import keys_of
@@ -129,13 +130,15 @@ class Task(Enqueue[P, R]):
         producer: Callable[[], Producer],
     ) -> None:
         super().__init__(self, Placement())
-        functools.update_wrapper(self, function)
+        # Of an object that can be called, the attributes are its own business.
+        plain = inspect.isfunction(function)
+        functools.update_wrapper(self, function, updated=("__dict__",) if plain else ())
         self.function = function
         self.name = name
         self.config = config
         self.producer = producer
-        self.is_async = inspect.iscoroutinefunction(function)
-        self.context_parameter = _context_parameter(function)
+        self.is_async = is_async(function)
+        self.context_parameter = context_parameter(function)
         parameters = list(inspect.signature(function).parameters.values())
         names = [parameter.name for parameter in parameters]
         self._context_at: int | None = None  # where it stands among positional arguments
@@ -212,22 +215,3 @@ def _arity(signature: inspect.Signature) -> tuple[int, float]:
         elif parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}:
             least, most = least + required, most + 1
     return least, most
-
-
-def _context_parameter(function: Callable[..., Any]) -> str | None:
-    """Find the parameter that is annotated as ``Context``: the consumer fills it."""
-    try:
-        hints = get_type_hints(function)
-    except Exception:  # an annotation that cannot be resolved is the user's business
-        hints = getattr(function, "__annotations__", {})
-    for name, hint in hints.items():
-        if name != "return" and (hint is Context or hint == "Context"):
-            if (
-                inspect.signature(function).parameters[name].kind
-                is inspect.Parameter.POSITIONAL_ONLY
-            ):
-                raise InvalidSetting(
-                    f"parameter {name!r} takes the context, so it must have a name"
-                )
-            return name
-    return None

@@ -2,7 +2,7 @@
 
 from typing import Any, assert_type
 
-from headrace import Context, Headrace, Job, Retry, Task
+from headrace import CURRENT, Context, Headrace, Job, Retry, Task
 
 app = Headrace()
 
@@ -18,6 +18,22 @@ async def fetch(url: str, *, ctx: Context | None = None) -> bytes:
         raise Retry(in_=60)
     return url.encode()
 
+
+@app.task
+async def charge(order: int, ctx: Context = CURRENT) -> None:
+    ctx.check()
+
+
+@app.task(max_attempts=3)
+def refund(order: int, ctx: Context = CURRENT, *, whole: bool = False) -> int:
+    return ctx.attempt
+
+
+assert_type(charge.enqueue(1), Job[None])
+assert_type(charge.delay(1), Job[None])
+assert_type(refund.options(delay=5).enqueue(1, whole=True), Job[int])
+assert_type(refund(1), int)
+charge.enqueue("1")  # type: ignore[arg-type]
 
 assert_type(add(1, 2), int)
 assert_type(add.enqueue(1, 2), Job[int])

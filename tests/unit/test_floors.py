@@ -34,7 +34,7 @@ FLOORS = (
         "settings",
     ),
     *("options", "context", "operations", "flows", "store", "embedded", "policy", "logs"),
-    *("producer", "job", "task", "app", "presence", "maintenance", "leading"),
+    *("producer", "job", "function", "task", "app", "presence", "maintenance", "leading"),
     "__init__",
     *("consumer", "supervisor", "doctor", "web", "demo", "cli", "__main__"),
 )

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from headrace import logs
-from headrace.context import Context
+from headrace.context import Context, current_job
 from headrace.errors import InvalidSetting
 
 JOB = Context(
@@ -32,9 +32,9 @@ def untouched_root() -> Iterator[None]:
 
 @pytest.fixture
 def job() -> Iterator[None]:
-    token = logs.current_job.set(JOB)
+    token = current_job.set(JOB)
     yield
-    logs.current_job.reset(token)
+    current_job.reset(token)
 
 
 def configured(level: str = "info", *, as_json: bool = False) -> io.StringIO:

@@ -324,15 +324,16 @@ def _errand(claimed: Claimed, bench: Bench) -> Errand:
 
 def _address(task: Task[Any, Any]) -> tuple[str, str]:
     """Find the module and the name under which a new process finds the task again."""
-    module = sys.modules.get(task.function.__module__)
-    names = [name for name, value in vars(module).items() if value is task] if module else []
-    if not names:  # a method's, say
-        found: Any = module
-        for name in task.function.__qualname__.split("."):
-            found = getattr(found, name, None)
-        names = [task.function.__qualname__] if found is task else []
-    if not names:
-        raise NoCell(
-            f"a new process would not find {task.function.__qualname__} as a module's name"
-        )
-    return task.function.__module__, names[0]
+    home = sys.modules.get(getattr(task.function, "__module__", ""))
+    # An object's or a partial's module is that of its class.
+    for module in [home, *sys.modules.values()]:
+        names = [name for name, value in [*vars(module).items()] if value is task] if module else []
+        if module and names:
+            return module.__name__, names[0]
+    found: Any = home
+    path: str = getattr(task.function, "__qualname__", task.name)
+    for name in path.split("."):  # a method's, say
+        found = getattr(found, name, None)
+    if found is not task or home is None:
+        raise NoCell(f"a new process would not find {path} as a module's name")
+    return home.__name__, path

@@ -28,8 +28,8 @@ from headrace.consumer.call import call
 from headrace.consumer.claimed import Claimed, read
 from headrace.consumer.ending import End, Failure, failure, is_awaitable, success
 from headrace.consumer.verdict import Bench
+from headrace.context import current_job
 from headrace.keys import keys_of
-from headrace.logs import current_job
 from headrace.operations import Outcome
 from headrace.plain import name_of, plain_copy, traceback_of
 from headrace.task import Task

@@ -20,7 +20,7 @@ from headrace.consumer.claimed import Claimed
 from headrace.consumer.ending import End, Later, failure, is_awaitable, success
 from headrace.consumer.slots import PREFETCH_MOST
 from headrace.consumer.threads import Finished, Threads
-from headrace.logs import current_job
+from headrace.context import current_job
 from headrace.plain import is_plain, is_plain_error
 
 INTERRUPT_AFTER_S: Final = 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 from headrace import Backoff, Headrace, Retry
@@ -60,3 +61,34 @@ async def return_async(shape: str, plague: str, base: str) -> Any:
 @app.task
 def well(number: int) -> int:
     return number
+
+
+def plain_decorator(function: Any) -> Any:
+    """Do as most decorators do: give back a function that is not async, whatever it wraps."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+@app.task(result_ttl=60)
+@plain_decorator
+async def wrapped(number: int) -> int:
+    await asyncio.sleep(0)
+    return number
+
+
+class Object:
+    """Can be called, and is async."""
+
+    async def __call__(self, number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+
+async_object = app.task(name="async_object", result_ttl=60)(Object())
+async_partial = app.task(name="async_partial", result_ttl=60)(
+    functools.partial(wrapped.function, 1)
+)

@@ -14,8 +14,8 @@ import pytest
 from headrace import Context, Headrace, JobCancelled, JobFailed, NoResult, ResultTimeout
 from headrace.consumer import consumer as consumer_module
 from headrace.consumer import intake, runner
+from headrace.context import current_job
 from headrace.ids import new_id
-from headrace.logs import current_job
 from tests.support.consuming import LONG_S, QUICK, Site
 from tests.support.wait import WAIT_S, await_until, wait_until
 
@@ -309,7 +309,7 @@ class TestContextParameter:
             got["first"] = (x, y, me)
 
         @site.app.task
-        async def keyword(x: int, *, ctx: Context | None = None, me: Context) -> None:
+        async def keyword(x: int, *, ctx: str | None = None, me: Context | None = None) -> None:
             got["keyword"] = (x, ctx, me)
 
         @site.app.task
