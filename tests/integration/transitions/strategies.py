@@ -28,6 +28,7 @@ _counters = st.fixed_dictionaries(
         "crashes": _counter,
         "attempt": _counter,
         "unknown_since": st.integers(0, 999_999_999_999_999),
+        "key": st.text(alphabet=_MARKS + " ", max_size=20),
     },
 )
 # Often without counters: only there can what follows be taken for one.
@@ -35,8 +36,11 @@ heads = st.builds(lambda job_id, counters: Head(job_id, **counters), ids, st.jus
 
 _LOOKALIKES = [
     f',"{name}":{value}'.encode()
-    for name in ("priority", "delivery", "crashes", "attempt", "unknown_since", "id")
-    for value in ("1.5", "1e3", "-1", "-2.5", "12345678901", '"1"', "null", "[3]", "5", "-")
+    for name in ("priority", "delivery", "crashes", "attempt", "unknown_since", "id", "key")
+    for value in (
+        *("1.5", "1e3", "-1", "-2.5", "12345678901", "1234567890123456", '"1"', "null", "[3]", "5"),
+        *("-", '"k\\"x"', '"\\u006b"', '""', '"k"x'),
+    )
 ]
 bodies = st.builds(
     lambda start, rest: start + rest,

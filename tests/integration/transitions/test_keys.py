@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha1
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
 from headrace import operations as op
-from headrace import wire
-from headrace.operations import Unique
+from headrace import scripts, wire
+from headrace.operations import Operation, Unique
+from headrace.scripts import Script
 from tests.integration.transitions.driver import LONG_MS, Driver, again, job
+from tests.integration.transitions.strategies import jobs
 from tests.support.wait import wait_until
 
 A, B = job("a", key="k"), job("b", key="k")
@@ -201,3 +205,18 @@ def test_one_call_frees_the_keys_of_all_jobs_that_end_in_it(queue: Driver) -> No
         b"queue:result:j5",
     ]
     queue.check()
+
+
+HEAD = (
+    scripts.script("reclaim").source.partition("local pending")[0] + "return key_of(ARGV[1]) or ''"
+)
+READ_KEY = Script("key", HEAD, sha1(HEAD.encode(), usedforsecurity=False).hexdigest())
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(jobs)
+def test_the_scripts_read_the_key_that_a_consumer_reads(queue: Driver, job: bytes) -> None:
+    read = Operation("key", READ_KEY, (), (job,), parse=lambda raw: raw.decode())
+    parts = wire.split(job)
+    assert parts is not None
+    assert queue.store.run(read) == parts[0].key

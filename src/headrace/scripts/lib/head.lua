@@ -48,10 +48,12 @@ end
 
 -- The key that is free again when the job ends, or nil.
 local function key_of(job)
+  if not id_of(job) then return nil end
   local _, at = priority_of(job)
   for _, name in ipairs({'delivery', 'crashes', 'attempt'}) do
     _, at = counter(job, at, '^,"' .. name .. '":(%d+)')
   end
-  local _, stop = string.find(job, '^,"unknown_since":%d+', at + 1)
-  return at and string.match(job, '^,"key":"([]-~ !#-[]+)"[,}]', (stop or at) + 1)
+  local _, stop, digits = string.find(job, '^,"unknown_since":(%d+)', at + 1)
+  if digits and #digits < 16 then at = stop end
+  return string.match(job, '^,"key":"([]-~ !#-[]+)"[,}]', at + 1)
 end
