@@ -31,6 +31,7 @@ def commands(k: Keys) -> tuple[list[tuple[str, ...]], list[str]]:
         ("SET", LEADER, ""),
         ("DEL", LEADER),
         ("EXISTS", k.cancelled),
+        ("TYPE", k.pending),
         ("PEXPIRE", k.cancelled, "1"),
         ("TIME",),
         ("SCRIPT", "LOAD", ""),
