@@ -9,11 +9,16 @@ HeadraceError
 ├── QueueFull                 the queue is at its ``max_pending``; nothing was enqueued
 ├── StoreError                Redis did not do what was asked
 │   ├── StoreUnavailable      nothing was sent: it did not happen
+│   │   └── HostUnknown       its name is not known to the resolver
 │   ├── ReplyLost             sent, but the answer never came: it may have happened
 │   ├── NotReplicated         Redis has it, but not enough replicas said that they have it too
 │   ├── StoreRefused          Redis answered with an error: it did not happen
-│   │   └── StoreFull         it has no memory left for new jobs
+│   │   ├── StoreFull         it has no memory left for new jobs
+│   │   ├── AccessDenied      it wants a (another) user and password
+│   │   ├── NotPermitted      its user may not do that, or the command is renamed
+│   │   └── DatabaseUnknown   it has no database of that number
 │   └── StoreUnsuitable       what answers is not a Redis >= 7.0 or Valkey >= 7.2
+│       └── ClusterUnsupported it is part of a Redis Cluster
 ├── EmbeddedServerError       the embedded server cannot start here; the message says why
 ├── ResultError               there is no result to give
 │   ├── NoResult              none is kept, it cannot be written, or nothing is known of the job
@@ -31,11 +36,19 @@ from __future__ import annotations
 
 
 class HeadraceError(Exception):
-    """Base of every exception of Headrace."""
+    """Base of every exception of Headrace.
+
+    Attributes:
+        exit_code: with which a program ends because of it (the table is in docs/operators.md).
+    """
+
+    exit_code = 1
 
 
 class InvalidJob(HeadraceError, ValueError):
     """What was asked for cannot be a job. Nothing was enqueued."""
+
+    exit_code = 2
 
 
 class InvalidArguments(InvalidJob, TypeError):
@@ -52,6 +65,8 @@ class UnknownTask(InvalidJob):
 
 class InvalidSetting(HeadraceError, ValueError):
     """A setting, URL or option has no meaning; the message names it and what would do."""
+
+    exit_code = 2
 
 
 class QueueFull(HeadraceError):
@@ -72,7 +87,10 @@ class StoreError(HeadraceError):
             a look at the queue can tell whether it took effect.
         accepted: ids of the jobs of a large call that were enqueued for certain.
         timed_out: True when Redis gave no sign of life, so that it may be alive for others.
+        lasting: True when to wait does not help: somebody has to change something.
     """
+
+    lasting = False
 
     may_have_happened = False
     timed_out = False
@@ -81,6 +99,12 @@ class StoreError(HeadraceError):
 
 class StoreUnavailable(StoreError):
     """Redis cannot be reached; nothing was sent. It is safe to call again."""
+
+
+class HostUnknown(StoreUnavailable):
+    """The name of its host is not known here: misspelt, or not known yet."""
+
+    exit_code = 15
 
 
 class ReplyLost(StoreError):
@@ -111,8 +135,42 @@ class StoreFull(StoreRefused):
     """Redis has reached its ``maxmemory``: it takes no new jobs until consumers have made room."""
 
 
+class AccessDenied(StoreRefused):
+    """Redis does not let us in: the user or the password is missing, or wrong."""
+
+    exit_code = 10
+    lasting = True
+
+
+class NotPermitted(StoreRefused):
+    """The user may not give this command or touch this key, or the command was renamed."""
+
+    exit_code = 11
+    lasting = True
+
+
+class DatabaseUnknown(StoreRefused):
+    """Redis has no database of that number."""
+
+    exit_code = 12
+    lasting = True
+
+
 class StoreUnsuitable(StoreError):
     """What answers is not a Redis >= 7.0 or Valkey >= 7.2."""
+
+    exit_code = 13
+    lasting = True
+
+
+class ClusterUnsupported(StoreUnsuitable):
+    """What answers is part of a Redis Cluster, where the keys of a queue are on several servers."""
+
+    exit_code = 14
+
+
+LASTING_CODES = frozenset(range(10, 16))
+"""Exit codes of a program that would end alike if it were started again."""
 
 
 class EmbeddedServerError(HeadraceError):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import threading
 from dataclasses import dataclass
 from typing import Final
 
 from headrace.clock import monotonic
-from headrace.errors import InvalidSetting, StoreError
+from headrace.errors import HostUnknown, InvalidSetting, StoreError
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +22,9 @@ One loss is a deploy or a machine, and charges whatever was in hand; a second on
 but from then on it is cheaper to look than to lose a third consumer.
 """
 _FIRST_PAUSE_S: Final = 0.05
+_TELL_EVERY_S: Final = 60.0
+_COUNTS_S: Final = 15.0  # beyond the longest pause and the longest wait for an answer
+RESOLVE_S: Final = 30.0  # so long a name may be unknown at the start: others start beside us
 LONGEST_PAUSE_S: Final = 2.0  # so that a Redis that is back is found soon, by however many clients
 
 
@@ -86,29 +90,101 @@ class LeasePolicy:
         return 2 * self.extend_every_s
 
 
+class Outage:
+    """What a program says of a Redis that is away, for all of its parts, in whatever thread.
+
+    One line when it begins, then one a minute, and one when it is over.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: dict[Patience, float] = {}  # until when it counts as waiting
+        self._since = self._told_at = 0.0
+        self.reached = False  # Redis has done something for this program
+
+    def begins(self, part: Patience, error: StoreError) -> None:
+        """Note that a part waits.
+
+        Raises:
+            StoreError: the error, when to wait does not help.
+        """
+        with self._lock:
+            now = monotonic()
+            if new := not self._still(now):
+                self._since = now
+            self._waiting[part] = now + _COUNTS_S
+            waited_s = now - self._since
+            tells = new or now - self._told_at >= _TELL_EVERY_S
+            if tells:
+                self._told_at = now
+            parts = ", ".join(dict.fromkeys(one.what for one in self._waiting))
+        if error.lasting or (
+            isinstance(error, HostUnknown) and not self.reached and waited_s > RESOLVE_S
+        ):
+            raise error
+        if tells:
+            since = "" if new else f", for {waited_s:.0f} s now"
+            log.warning("Waiting for Redis (%s)%s: %s", parts, since, error)
+
+    def is_over(self, part: Patience) -> None:
+        """Note that Redis has done what a part wanted."""
+        with self._lock:
+            self.reached = True
+            waited = bool(self._waiting)
+            self._waiting.pop(part, None)
+            over = waited and not self._still(monotonic())
+            waited_s = monotonic() - self._since
+        if over:
+            log.info("Redis is back after %.1f s", waited_s)
+
+    @property
+    def concerns_nobody(self) -> bool:
+        """Whether there is nothing to be told of."""
+        return self.reached and not self._waiting
+
+    def _still(self, now: float) -> bool:
+        """Whether any part waits; one that has not tried again for long waits for something else."""
+        self._waiting = {part: until for part, until in self._waiting.items() if until > now}
+        return bool(self._waiting)
+
+
+_OUTAGE: Final = Outage()
+
+
 class Patience:
     """Waits for Redis to come back: exponential, with jitter, so that clients do not march in step.
 
     Args:
-        what: what goes on when it is back, for the log.
+        what: which part of the program waits, for the log.
+        outage: what is said of it; None what this process says.
     """
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, outage: Outage | None = None) -> None:
+        self.what = what
+        self._outage = outage or _OUTAGE
         self._failures = 0
-        self._since = 0.0
+
+    def note(self, error: StoreError) -> None:
+        """Note a failure.
+
+        Raises:
+            StoreError: the error, when to wait does not help.
+        """
+        self._outage.begins(self, error)
+        self._failures += 1
 
     async def wait(self, error: StoreError) -> None:
-        """Wait a moment after a failure; the first of a row is logged."""
-        if self._failures == 0:
-            self._since = monotonic()
-            log.warning("%s waits: %s", self._what, error)
+        """Wait a moment after a failure.
+
+        Raises:
+            StoreError: the error, when to wait does not help.
+        """
         bound = min(LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._failures, 10))
-        self._failures += 1
+        self.note(error)
         await asyncio.sleep(bound * (0.5 + random.random() / 2))
 
     def over(self) -> None:
         """Note a success."""
-        if self._failures:
-            log.info("%s goes on after %.1f s", self._what, monotonic() - self._since)
-            self._failures = 0
+        self._failures = 0
+        if not self._outage.concerns_nobody:
+            self._outage.is_over(self)

@@ -22,7 +22,7 @@ from headrace.cli.flags import (
     Url,
     help_page,
 )
-from headrace.errors import InvalidSetting
+from headrace.errors import HeadraceError, InvalidSetting
 from headrace.policy import LeasePolicy
 
 if TYPE_CHECKING:
@@ -147,7 +147,11 @@ def _one_of_several(
 ) -> int:
     """Run one consumer in a process of its own, which starts from nothing."""
     logs.configure(log_level, json=log_format == "json")
-    return _run(load(app, url), app, options)
+    try:
+        return _run(load(app, url), app, options)
+    except HeadraceError as error:
+        log.error("%s", error)
+        return error.exit_code
 
 
 def _run(application: Headrace, app: str, options: ConsumerOptions) -> int:

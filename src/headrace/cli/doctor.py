@@ -30,7 +30,7 @@ from headrace.keys import keys_of
 from headrace.operations import Snapshot
 from headrace.policy import LeasePolicy
 from headrace.settings import redis_url
-from headrace.store import ServerInfo, probe
+from headrace.store import ServerInfo, advice, probe
 
 QueueNames: TypeAlias = Annotated[
     str, Parameter(name="QUEUE", help="Only these queues; without one, all.")
@@ -86,9 +86,7 @@ def doctor(
     with connected(url) as store:
         server = probe(where.url)
         if server is None:
-            raise StoreUnavailable(
-                f"no Redis at {where}: start one with redis-server or headrace serve"
-            )
+            raise StoreUnavailable(f"no Redis at {where}. {advice(where.url)}")
         found = store.follow(examine(names, policy, sample=sample or _ALL))
         mended: list[Mended] = []
         if repair:

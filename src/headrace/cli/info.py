@@ -18,7 +18,7 @@ from headrace.clock import monotonic
 from headrace.errors import StoreError, StoreUnavailable
 from headrace.keys import keys_of
 from headrace.settings import RedisUrl, redis_url
-from headrace.store import Store, probe
+from headrace.store import Store, advice, probe
 
 QueueNames: TypeAlias = Annotated[str, Parameter(name="QUEUE", help="Only these.")]
 Watch: TypeAlias = Annotated[
@@ -83,9 +83,7 @@ class _Eye:
         """
         server = probe(self._where.url)
         if server is None:
-            raise StoreUnavailable(
-                f"no Redis at {self._where}: start one with redis-server or headrace serve"
-            )
+            raise StoreUnavailable(f"no Redis at {self._where}. {advice(self._where.url)}")
         names = known_queues(self._store, self._queues)
         snapshots = answers(self._store, [op.snapshot(keys_of(name)) for name in names])
         before, since_s = self._done, monotonic() - self._looked_at

@@ -19,7 +19,7 @@ from headrace.consumer.holdings import Holdings
 from headrace.context import StopReason
 from headrace.errors import StoreError
 from headrace.keys import keys_of
-from headrace.policy import LeasePolicy
+from headrace.policy import LeasePolicy, Patience
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 from headrace.store import Store
 
@@ -67,6 +67,7 @@ class LeaseKeeper(threading.Thread):
         self._release = release
         self._failed = failed
         self._closing = threading.Event()
+        self._patience = Patience("extending leases")
 
     def run(self) -> None:
         """Extend until closed; after a failure again soon."""
@@ -76,7 +77,9 @@ class LeaseKeeper(threading.Thread):
         try:
             while not self._closing.wait(pause_s):
                 self._look_back(monotonic() - waits_since)
-                pause_s = every_s if self.extend_all() else every_s / 5
+                if extended := self.extend_all():
+                    self._patience.over()
+                pause_s = every_s if extended else every_s / 5
                 waits_since = monotonic()
         except Exception as error:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the consumer has left
@@ -153,7 +156,9 @@ class LeaseKeeper(threading.Thread):
         return error is None
 
     def _failed_to_extend(self, queue: str, error: StoreError) -> None:
-        log.warning("leases of queue %s were not extended: %s", queue, error)
+        with contextlib.suppress(StoreError):  # the other parts end the program
+            self._patience.note(error)
+        log.debug("leases of queue %s were not extended: %s", queue, error)
         if error.timed_out:
             self._give_up_late()
 

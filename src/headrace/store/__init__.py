@@ -2,8 +2,18 @@
 
 from headrace.store.aio import AsyncStore
 from headrace.store.channel import Channel
+from headrace.store.exchange import advice
 from headrace.store.probe import ServerInfo, probe
 from headrace.store.shared import SharedStore, Together
 from headrace.store.sync import Store
 
-__all__ = ["AsyncStore", "Channel", "ServerInfo", "SharedStore", "Store", "Together", "probe"]
+__all__ = [
+    "AsyncStore",
+    "Channel",
+    "ServerInfo",
+    "SharedStore",
+    "Store",
+    "Together",
+    "advice",
+    "probe",
+]

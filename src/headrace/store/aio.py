@@ -126,7 +126,8 @@ class AsyncStore:
                 again = [operations[i] for i in unknown]
                 load = exchange.loading(again)
                 commands = [*load, *(op.command() for op in again)]
-                fresh = (await self._exchange(connection, commands, wait_s))[len(load) :]
+                fresh = await self._exchange(connection, commands, wait_s)
+                fresh = exchange.after_loading(fresh[: len(load)], fresh[len(load) :])
                 for i, reply in zip(unknown, fresh, strict=True):
                     replies[i] = reply
         except exchange.NETWORK_ERRORS as error:

@@ -7,15 +7,22 @@ Only a script that the server does not know is sent again, for it was not run.
 
 from __future__ import annotations
 
+import re
+import socket
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import hiredis
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthorizationError,
     BusyLoadingError,
+    ClusterCrossSlotError,
+    ClusterDownError,
     MasterDownError,
+    MovedError,
+    NoPermissionError,
     NoScriptError,
     ReadOnlyError,
     RedisError,
@@ -23,9 +30,21 @@ from redis.exceptions import (
 )
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from headrace.errors import ReplyLost, StoreError, StoreFull, StoreRefused, StoreUnavailable
+from headrace.errors import (
+    AccessDenied,
+    ClusterUnsupported,
+    DatabaseUnknown,
+    HostUnknown,
+    NotPermitted,
+    ReplyLost,
+    StoreError,
+    StoreFull,
+    StoreRefused,
+    StoreUnavailable,
+    StoreUnsuitable,
+)
 from headrace.operations import Argument, Operation, load
-from headrace.settings import redacted, sentinels_of
+from headrace.settings import DEFAULT_URL, redacted, sentinels_of
 
 TIMEOUT_S: Final = 5.0
 """How long an answer may take beyond the time that Redis was asked to block."""
@@ -50,11 +69,47 @@ KEPT: Final = 8
 SERVER_ERRORS: Final = (ResponseError, BusyLoadingError, AuthenticationError, AuthorizationError)
 """What the server said: the request was not carried out, and the connection is in order."""
 
-_NO_ACCESS: Final = (
-    "NOAUTH",
-    "WRONGPASS",
-    "unauthenticated",
-)  # the last: for a script, before AUTH
+_Kind: TypeAlias = tuple[
+    tuple[type[Exception], ...], tuple[str, ...], type[StoreError], str
+]  # its classes, words in it, what it is to us, what to do
+_KINDS: Final[tuple[_Kind, ...]] = (
+    (
+        (),
+        ("OOM", "used memory"),
+        StoreFull,
+        "Give Redis more maxmemory, or let consumers drain the queue first",
+    ),
+    (
+        (AuthenticationError,),
+        ("NOAUTH", "WRONGPASS", "unauthenticated"),  # the last: for a script, before AUTH
+        AccessDenied,
+        "Put the user and password into the URL: redis://user:password@host:port/0",
+    ),
+    (
+        (NoPermissionError,),  # by an ACL; or by rename-command, which takes a command away
+        ("NOPERM", "no permission", "unknown command"),
+        NotPermitted,
+        "What Headrace needs is in docs/operators.md; headrace doctor tells what is missing",
+    ),
+    (
+        (AskError, MovedError, ClusterDownError, ClusterCrossSlotError),
+        ("cluster mode",),
+        ClusterUnsupported,
+        "It is part of a Redis Cluster: give the URL of a server that is none, or of Sentinels",
+    ),
+    (
+        (),
+        ("DB index",),
+        DatabaseUnknown,
+        "Correct the number at the end of the URL: most servers have 0 to 15",
+    ),
+    (
+        (NoScriptError,),
+        ("compiling script",),
+        StoreUnsuitable,
+        "It is too old, it seems: Headrace needs Redis >= 7.0 or Valkey >= 7.2",
+    ),
+)
 
 # The role has changed while a request was blocked; no replicas, which may have another primary now.
 _CUT_OFF: Final = ("UNBLOCKED", "NOREPLICAS")
@@ -98,6 +153,12 @@ def loading(operations: Sequence[Operation[Any]]) -> list[tuple[Argument, ...]]:
     return [load(script).command() for script in scripts.values()]
 
 
+def after_loading(loads: Sequence[Any], replies: Sequence[Any]) -> list[Any]:
+    """Give the replies to scripts that were loaded just before, or why they could not be."""
+    why = next((reply for reply in loads if isinstance(reply, Exception)), None)
+    return [why if why and isinstance(r, NoScriptError) else r for r in replies]
+
+
 def answer(operation: Operation[Any], reply: Any) -> Any:
     """Read one answer: what the operation makes of it, or the error that it is."""
     if isinstance(reply, Exception):
@@ -105,15 +166,22 @@ def answer(operation: Operation[Any], reply: Any) -> Any:
     return operation.parse(reply)
 
 
-def refused(name: str, error: Exception) -> StoreRefused:
+def kind_of(error: Exception) -> tuple[type[StoreError], str]:
+    """Tell what an error that the server answered means, and what to do about it."""
+    text = str(error)
+    for classes, words, kind, todo in _KINDS:
+        if isinstance(error, classes) or any(word in text for word in words):
+            return kind, todo
+    return StoreRefused, ""
+
+
+def refused(name: str, error: Exception) -> StoreError:
     """Name an error that the server answered."""
-    text, kind = str(error).rstrip("."), StoreRefused
-    if "OOM" in text or "used memory" in text:
-        kind = StoreFull
-        text += ". Give Redis more maxmemory, or let consumers drain the queue first"
-    elif isinstance(error, AuthenticationError) or any(word in text for word in _NO_ACCESS):
-        text += ". Put the user and password into the URL: redis://user:password@host:port/0"
-    refusal = kind(f"Redis refused {name}: {text}")
+    # The name of the user may be a token, so it ends here, also in the cause.
+    error.args = (re.sub(r"\b[Uu]ser \S+ has no", "this user has no", str(error)),)
+    kind, advice = kind_of(error)
+    said = str(error).rstrip(".")
+    refusal = kind(f"Redis refused {name}: {said}{advice and f'. {advice}'}")
     refusal.__cause__ = error
     return refusal
 
@@ -123,20 +191,24 @@ def lost(names: str, url: str, error: BaseException, *, sent: bool) -> StoreErro
     if isinstance(error, SERVER_ERRORS):
         return refused(names, error)
     where, text = redacted(url), str(error).rstrip(".") or type(error).__name__
-    failure = (
-        ReplyLost(f"the answer to {names} from {where} was lost: {text}")
-        if sent
-        else StoreUnavailable(f"no Redis at {where}: {text}. {_advice(url)}")
-    )
+    if sent:
+        failure: StoreError = ReplyLost(f"the answer to {names} from {where} was lost: {text}")
+    elif isinstance(error.__cause__ or error.__context__, socket.gaierror):
+        failure = HostUnknown(f"no Redis at {where}: {text}. Correct the host's name in the URL")
+    else:
+        failure = StoreUnavailable(f"no Redis at {where}: {text}. {advice(url)}")
     failure.timed_out = isinstance(error, RedisTimeoutError | TimeoutError)
     failure.__cause__ = error
     return failure
 
 
-def _advice(url: str) -> str:
+def advice(url: str) -> str:
+    """Say what to do when nothing answers at a URL."""
     if sentinels_of(url):
         return "The Sentinels name that primary; if it is dead, they will soon name another"
-    return "Start one: redis-server, or headrace serve"
+    if url == DEFAULT_URL:
+        return "Start one: redis-server, or headrace serve (with no URL given)"
+    return "Start one there (redis-server), or correct the URL"
 
 
 def names_of(operations: Sequence[Operation[Any]]) -> str:

@@ -7,6 +7,7 @@ is one clear message and not a stack of failed commands. Nothing is written and 
 from __future__ import annotations
 
 import re
+import socket
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,8 +22,11 @@ from redis.exceptions import (
 )
 
 from headrace.errors import (
+    AccessDenied,
+    ClusterUnsupported,
+    HostUnknown,
+    NotPermitted,
     StoreError,
-    StoreRefused,
     StoreUnavailable,
     StoreUnsuitable,
 )
@@ -120,6 +124,11 @@ def _server_info(info: dict[str, str], shown_url: str) -> ServerInfo:
         aof_enabled=info.get("aof_enabled", "0") != "0",
         maxmemory_policy=info.get("maxmemory_policy", ""),
     )
+    if info.get("cluster_enabled") == "1":
+        raise ClusterUnsupported(
+            f"{shown_url} is part of a Redis Cluster, where the keys of a queue are on several "
+            "servers: give the URL of a server that is none, or of Sentinels."
+        )
     if version < OLDEST[engine]:
         raise StoreUnsuitable(
             f"{shown_url} is {server}, which is too old. {WANTED}: upgrade it, or give another URL."
@@ -129,17 +138,21 @@ def _server_info(info: dict[str, str], shown_url: str) -> ServerInfo:
 
 def _as_ours(error: RedisError, shown_url: str, timeout_s: float) -> StoreError:
     """Say in our words why there was no answer to INFO."""
+    kind, advice = exchange.kind_of(error)
     if isinstance(error, NoPermissionError):
-        return StoreRefused(f"{shown_url} forbids INFO to this user: grant it +info ({error})")
+        return NotPermitted(f"{shown_url} forbids INFO to this user: grant it +info")
     if isinstance(error, (AuthenticationError, AuthorizationError)):
-        return StoreRefused(
+        return AccessDenied(
             f"{shown_url} does not let us in ({error}). Put the right user and password into the "
             "URL: redis://USER:PASSWORD@HOST:PORT/0 (the user may be empty)."
         )
     if isinstance(error, (BusyLoadingError, ResponseError)):
-        return StoreRefused(f"{shown_url} answers INFO with an error: {error}")
+        return kind(f"{shown_url} answers INFO with an error: {error}{advice and f'. {advice}'}")
     if "connecting to" in str(error):  # redis-py says so of all that fails before the handshake
-        return StoreUnavailable(f"{shown_url} cannot be reached: {error}")
+        unknown = isinstance(error.__context__, socket.gaierror)
+        return (HostUnknown if unknown else StoreUnavailable)(
+            f"{shown_url} cannot be reached: {error}"
+        )
     if isinstance(error, redis.TimeoutError):
         return StoreUnsuitable(
             f"Something listens at {shown_url} but does not answer within {timeout_s:g} s: it is no "

@@ -26,7 +26,7 @@ from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.consumer.consumer import new_name
 from headrace.consumer.options import ConsumerOptions
-from headrace.errors import StoreError
+from headrace.errors import LASTING_CODES, StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.maintenance import reclaiming
 from headrace.store import Store
@@ -60,7 +60,7 @@ def supervise(program: Program, options: ConsumerOptions, workers: int, url: str
         url: where Redis is.
 
     Returns:
-        The exit code: 0, or 1 when a consumer failed in burst mode.
+        The exit code: 0, 1 when a consumer failed in burst mode, or that of an error that lasts.
     """
     return _Supervisor(program, options, workers, url).run()
 
@@ -76,6 +76,7 @@ class _Supervisor:
         self._children: list[_Child] = []
         self._stopping = False
         self._failed = False
+        self._exit_code = 0
 
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -89,7 +90,7 @@ class _Supervisor:
                 assert isinstance(sentinel, int)
                 self._bury(sentinels[sentinel])
         self._store.close()
-        return 1 if self._failed else 0
+        return self._exit_code or int(self._failed)
 
     def _start(self, quick_deaths: int = 0) -> None:
         name = f"{self._base}-{secrets.token_hex(2)}"
@@ -101,6 +102,9 @@ class _Supervisor:
             process.terminate()
 
     def _forward(self, _number: int, _frame: FrameType | None) -> None:
+        self._end_children()
+
+    def _end_children(self) -> None:
         self._stopping = True
         for child in self._children:
             with contextlib.suppress(ProcessLookupError):
@@ -113,6 +117,10 @@ class _Supervisor:
             return  # it was told to end, or its burst is over
         if self._stopping and child.process.exitcode == -signal.SIGTERM:
             return  # it was told to end before it had begun
+        if child.process.exitcode in LASTING_CODES:  # another one would end alike
+            self._exit_code = child.process.exitcode
+            self._end_children()
+            return
         self._failed = self._failed or self._options.burst
         log.error("consumer %s died (exit code %s)", child.name, child.process.exitcode)
         self._recover(child.name)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import uvicorn
 
 from headrace.app import Headrace
-from headrace.errors import InvalidSetting
+from headrace.errors import InvalidSetting, StoreError
 from headrace.ids import new_id
 from headrace.keys import CONNECTION_PREFIX
 from headrace.leading import MaintenanceThread
@@ -81,13 +81,17 @@ async def serve(
         maintaining = asyncio.create_task(_maintain(maintenance))
         log.info("Serving at http://%s:%d", *_address(listener))
         try:
-            await asyncio.wait({stopping, serving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(
+                {stopping, serving, maintaining}, return_when=asyncio.FIRST_COMPLETED
+            )
         finally:
             server.should_exit = True
             ending = (_ended(stopping), _ended(maintaining), watch.close(), asyncio.wait({serving}))
             await asyncio.gather(*ending)
             await store.close()
             await headrace.aclose()
+        if not maintaining.cancelled():
+            maintaining.result()  # raises what ends the server: Redis will not do
         serving.result()  # raises what ended it, if that was not us
         log.info("The server has ended")
 
@@ -186,6 +190,8 @@ async def _maintain(maintenance: MaintenanceThread) -> None:
     while True:
         try:
             await maintenance.run()
+        except StoreError:  # to wait does not help
+            raise
         except Exception:
             log.exception("The maintenance failed; it begins again")
         await asyncio.sleep(_AGAIN_S)
