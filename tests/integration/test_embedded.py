@@ -452,7 +452,7 @@ def test_with_no_url_something_else_at_the_port_is_unsuitable(data_dir: Path) ->
 
 
 def test_with_a_url_and_nothing_there_none_is_started(data_dir: Path) -> None:
-    with pytest.raises(StoreUnavailable, match=r"redis://:\*\*\*@127.*Start a Redis there"):
+    with pytest.raises(StoreUnavailable, match=r"redis://127.*Start a Redis there"):
         ensure_server(RedisUrl(f"redis://:s3cret@127.0.0.1:{free_port()}", given=True), data_dir)
     assert not data_dir.exists()
 

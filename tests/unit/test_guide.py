@@ -11,6 +11,7 @@ import pytest
 import headrace
 from headrace import Headrace
 from headrace.cli import DONE, FAILED, INTERRUPTED, READER_GONE, USAGE
+from headrace.errors import LASTING_CODES
 from headrace.options import JobOptions
 from headrace.wire import Reason
 from tests.support import guide
@@ -55,7 +56,7 @@ def test_every_exit_code_is_explained() -> None:
     found = {
         int(match[1]) for row in rows("Exit codes") if (match := re.match(r"\| (\d+) \|", row))
     }
-    assert {DONE, FAILED, USAGE, INTERRUPTED, READER_GONE} <= found
+    assert {DONE, FAILED, USAGE, INTERRUPTED, READER_GONE, *LASTING_CODES} <= found
 
 
 def test_every_public_name_stands_in_it() -> None:

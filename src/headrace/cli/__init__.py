@@ -41,10 +41,11 @@ from headrace.cli.info import info
 from headrace.cli.pause import pause, resume
 from headrace.cli.produce import produce
 from headrace.cli.serve import serve
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, InvalidSetting
 
 DONE: Final = 0
-USAGE: Final = 2
+FAILED: Final = HeadraceError.exit_code
+USAGE: Final = InvalidSetting.exit_code
 INTERRUPTED: Final = 130
 READER_GONE: Final = 141  # as a shell shows SIGPIPE
 
