@@ -3,8 +3,12 @@
 from headrace.app import Headrace
 from headrace.context import CURRENT, Context
 from headrace.errors import (
+    AccessDenied,
+    ClusterUnsupported,
+    DatabaseUnknown,
     EmbeddedServerError,
     HeadraceError,
+    HostUnknown,
     InvalidArguments,
     InvalidJob,
     InvalidSetting,
@@ -13,6 +17,7 @@ from headrace.errors import (
     JobInterrupted,
     JobStopped,
     NoResult,
+    NotPermitted,
     NotReplicated,
     PayloadTooLarge,
     QueueFull,
@@ -36,11 +41,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CURRENT",
+    "AccessDenied",
     "Backoff",
+    "ClusterUnsupported",
     "Context",
+    "DatabaseUnknown",
     "EmbeddedServerError",
     "Headrace",
     "HeadraceError",
+    "HostUnknown",
     "InvalidArguments",
     "InvalidJob",
     "InvalidSetting",
@@ -50,6 +59,7 @@ __all__ = [
     "JobInterrupted",
     "JobStopped",
     "NoResult",
+    "NotPermitted",
     "NotReplicated",
     "PayloadTooLarge",
     "QueueFull",
