@@ -395,21 +395,21 @@ class TestQueues:
 
 
 class TestJobs:
-    async def test_the_newest_jobs_of_a_list_are_shown_cut(
+    async def test_the_next_jobs_of_a_list_are_shown_cut(
         self, api: httpx.AsyncClient, app: Headrace
     ) -> None:
         for i in range(4):
             await app.aenqueue("echo", i, "ü" * 1_000, n={"x": [1]})
         answer = (await api.get("/api/queues/queue/jobs?limit=2")).json()
         assert (answer["place"], answer["key"], len(answer["jobs"])) == ("pending", "queue", 2)
-        newest = answer["jobs"][0]
-        assert newest["task"] == "echo"
-        assert newest["arguments"].startswith('3,"üü')
-        assert newest["arguments"].endswith("ü…")
-        assert len(newest["arguments"].encode()) < 250
-        assert newest["bytes"] > 2_000
-        assert newest["id"]
-        assert newest["made_at_ms"]
+        first = answer["jobs"][0]
+        assert first["task"] == "echo"
+        assert first["arguments"].startswith('0,"üü')
+        assert first["arguments"].endswith("ü…")
+        assert len(first["arguments"].encode()) < 250
+        assert first["bytes"] > 2_000
+        assert first["id"]
+        assert first["made_at_ms"]
 
     async def test_named_arguments_are_shown_by_name(
         self, api: httpx.AsyncClient, app: Headrace
@@ -493,6 +493,43 @@ class TestJobs:
         answer = await api.get(f"/api/queues/queue/jobs?{asks}")
         assert answer.status_code == 400
         assert error_of(answer).startswith(asks[:6])
+
+    async def test_of_large_jobs_fewer_are_read_than_were_asked_for(
+        self, api: httpx.AsyncClient, redis: Redis
+    ) -> None:
+        small, large = b'{"task":"s"}', json.dumps({"task": "l", "args": ["x" * 1_000_000]})
+        redis.rpush("queue", *[large] * 100, *[small] * 12)
+        before = redis.info("stats")["total_net_output_bytes"]
+        jobs = (await api.get("/api/queues/queue/jobs?limit=100")).json()["jobs"]
+        assert [job["task"] for job in jobs] == ["s"] * 12 + ["l"] * 3
+        assert redis.info("stats")["total_net_output_bytes"] - before < 6_000_000
+
+    @pytest.mark.parametrize("place", ["pending", "processing", "dead", "delayed", "priority"])
+    async def test_a_place_is_read_in_its_order_and_to_its_end(
+        self, api: httpx.AsyncClient, app: Headrace, redis: Redis, place: str
+    ) -> None:
+        made = [b'{"id":"j%02d","task":"a"}' % i for i in range(23)]
+        key = getattr(K, "dead" if place == "dead" else place)
+        if place in {"delayed", "priority"}:
+            redis.zadd(key, {job: i for i, job in enumerate(made)})
+        elif place == "dead":
+            redis.lpush(key, *reversed(made))
+        else:
+            redis.lpush(key, *made)
+        for limit in (1, 5, 7, 23, 100):
+            url = f"/api/queues/queue/jobs?place={place}&limit={limit}"
+            jobs = (await api.get(url)).json()["jobs"]
+            assert [job["id"] for job in jobs] == [f"j{i:02}" for i in range(min(limit, 23))]
+        assert (jobs[3]["due_at_ms"] == 3) == (place == "delayed")
+
+    async def test_a_claimed_job_shows_whose_it_is(
+        self, api: httpx.AsyncClient, app: Headrace, store: AsyncStore, redis: Redis
+    ) -> None:
+        await app.aenqueue("a")
+        await store.run(op.claim(K, 1, lease_ms=60_000, consumer="web1-c", first=7))
+        redis.lpush("queue:processing", b'{"task":"bare"}')
+        jobs = (await api.get("/api/queues/queue/jobs?place=processing")).json()["jobs"]
+        assert [(job["task"], job["consumer"]) for job in jobs] == [("a", "web1-c"), ("bare", None)]
 
     async def test_texts_of_any_length_are_shown_cut(
         self, api: httpx.AsyncClient, redis: Redis

@@ -268,7 +268,7 @@ class TestMaintenance:
 
 
 class TestEvents:
-    async def test_the_lists_come_as_they_are_newest_first_and_again_when_they_change(
+    async def test_the_lists_come_as_they_are_and_again_when_they_change(
         self, url: str, redis: Redis, quick: None
     ) -> None:
         async with served(url) as client, streamed(client) as events:
@@ -276,16 +276,18 @@ class TestEvents:
             assert name == "message"
             assert [entry["key"] for entry in data["lists"]] == [
                 "queue",
+                "queue:priority",
+                "queue:delayed",
                 "queue:processing",
                 "queue:dlq",
             ]
-            assert [entry["jobs"] for entry in data["lists"]] == [[], [], []]
+            assert [entry["jobs"] for entry in data["lists"]] == [[]] * 5
             redis.lpush("queue", '{"task": "a", "args": [1]}', '{"task": "b"}')
             redis.blmove("queue", "queue:processing", 1, "RIGHT", "LEFT")
             redis.lpush("queue", '{"task": "c"}')
             data = await events.until(lambda _, data: data != 1 and count(data, "pending") == 2)
             shown = {entry["place"]: entry["jobs"] for entry in data["lists"]}
-            assert [job["task"] for job in shown["pending"]] == ["c", "b"]
+            assert [job["task"] for job in shown["pending"]] == ["b", "c"]
             assert [job["arguments"] for job in shown["processing"]] == ["1"]
 
     async def test_nothing_is_sent_while_nothing_changes_but_signs_of_life(
@@ -302,9 +304,9 @@ class TestEvents:
         async with served(url) as client, streamed(client) as events:
             data = (await events.next())[1]
             assert (count(data, "pending"), len(data["lists"][0]["jobs"])) == (100, 25)
-            redis.lpush("queue", *[json.dumps({"task": "b", "args": ["x" * 200_000]})] * 30)
+            redis.rpush("queue", *[json.dumps({"task": "b", "args": ["x" * 200_000]})] * 30)
             data = await events.until(
-                lambda name, data: name == "message" and len(data["lists"][0]["jobs"]) == 1
+                lambda name, data: name == "message" and len(data["lists"][0]["jobs"]) == 5
             )
             assert count(data, "pending") == 130
             assert len(data["lists"][0]["jobs"][0]["arguments"]) < 250

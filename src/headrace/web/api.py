@@ -7,8 +7,8 @@
     GET  /queues               {"now_ms", "queues": [{"queue", "pending", "dead", …}, …]}
     GET  /queues/{queue}       one of these
     GET  /queues/{queue}/jobs?place=pending&limit=25
-                               {"queue", "place", "key", "jobs": […]}: the newest of the pending,
-                               processing or dead ones, the next of the delayed or priority ones
+                               {"queue", "place", "key", "jobs": […]}: who is next, was claimed first,
+                               is due first, died last
     GET  /events?queue=        server-sent events: the queues, and the lists of one, when they change
     GET  /openapi.json         all this for programs, exactly
 
@@ -36,8 +36,9 @@ from headrace.options import JobOptions
 from headrace.producer import Call
 from headrace.web.answers import answer
 from headrace.web.limits import MAX_BODY, MAX_STREAMS
+from headrace.web.listing import listed
 from headrace.web.openapi import Endpoint, document
-from headrace.web.reader import PLACES, Reader, key_of, peek
+from headrace.web.reader import PLACES, Reader, key_of
 from headrace.web.shapes import (
     JOB_ID,
     MAX_JOBS,
@@ -54,7 +55,7 @@ from headrace.web.shapes import (
     QueueName,
     Queues,
 )
-from headrace.web.views import job_view, queue_view
+from headrace.web.views import queue_view
 from headrace.web.watch import EventStream, Watch
 from headrace.wire import DEFAULT_MAX_BYTES
 
@@ -196,9 +197,8 @@ class Api:
         if place not in PLACES:
             raise HTTPException(400, f"place={place} is none: use one of {', '.join(PLACES)}")
         limit = _limit_of(request.query_params.get("limit", "25"))
-        (jobs,) = await self._reader.ask([peek(k, place, limit)])
-        shown = [job_view(job) for job in jobs]
-        return answer(JobList(queue=k.queue, place=place, key=key_of(k, place), jobs=shown))
+        (jobs,) = await listed(self._reader.ask, k, [place], limit)
+        return answer(JobList(queue=k.queue, place=place, key=key_of(k, place), jobs=jobs))
 
     async def events(self, request: Request) -> Response:
         """Stream updates until the client leaves or the server ends."""

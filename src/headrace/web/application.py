@@ -27,6 +27,7 @@ from headrace.web.guard import Guard
 from headrace.web.limits import Limits
 from headrace.web.metrics import Metrics
 from headrace.web.reader import Reader, key_of
+from headrace.web.texts import FILTERS
 from headrace.web.watch import LISTS, Watch
 
 _HERE: Final = Path(__file__).parent
@@ -57,14 +58,15 @@ def create_site(
 ) -> Starlette:
     """Make what stands behind the guard: see ``create_app``."""
     reader = Reader(store, headrace)
-    pages = Pages(headrace, store)
+    watch = watch or Watch(reader)
+    pages = Pages(headrace, store, watch)
     return Starlette(
         routes=[
             Route("/", pages.home),
             Route("/healthz", pages.alive),
             Route("/readyz", pages.ready),
             Route("/metrics", Metrics(reader, leads).scrape),
-            *Api(headrace, reader, watch or Watch(reader)).routes(),
+            *Api(headrace, reader, watch).routes(),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],
         exception_handlers=HANDLERS,
@@ -74,17 +76,26 @@ def create_site(
 class Pages:
     """The page, and the probes."""
 
-    def __init__(self, headrace: Headrace, store: AsyncStore) -> None:
+    def __init__(self, headrace: Headrace, store: AsyncStore, watch: Watch) -> None:
         self._headrace = headrace
         self._store = store
+        self._watch = watch
         self._templates = Jinja2Templates(_HERE / "templates")
+        self._templates.env.filters |= FILTERS
 
     async def home(self, request: Request) -> Response:
-        """Show the queues, live."""
+        """Show the queues as they are; the page's script then shows them live."""
         k = keys_of(request.query_params.get("queue") or self._headrace.queue)
+        picture, trouble = None, ""
+        try:
+            picture = await self._watch.picture(k.queue)
+        except (StoreError, TimeoutError):
+            trouble = "Redis does not answer"
         shown = {
             "queue": k.queue,
             "keys": {place: key_of(k, place) for place in LISTS},
+            "picture": picture,
+            "trouble": trouble,
             "redis": str(self._headrace.redis_url),
             "version": __version__,
         }

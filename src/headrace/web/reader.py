@@ -21,12 +21,6 @@ def key_of(k: Keys, place: Place) -> str:
     return key
 
 
-def peek(k: Keys, place: Place, limit: int) -> Operation[list[bytes]]:
-    """Read the first jobs of a place: the newest of a list, the next ones of a zset."""
-    read = op.peek_sorted if place in {"delayed", "priority"} else op.peek
-    return read(key_of(k, place), 0, limit - 1)
-
-
 class Reader:
     """Reads the queues of one Redis.
 

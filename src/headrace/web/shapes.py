@@ -168,6 +168,12 @@ class JobView(TypedDict):
     arguments: str
     bytes: int
     made_at_ms: int | None
+    due_at_ms: Annotated[int | None, Meta(description="When a delayed job is due.")]
+    consumer: Annotated[str | None, Meta(description="Whose a claimed job is.")]
+    started_at_ms: Annotated[
+        int | None,
+        Meta(description="Since when a claimed job runs, by Redis' clock; null: not for long yet."),
+    ]
     priority: int
     attempt: int
     delivery: int
@@ -176,7 +182,10 @@ class JobView(TypedDict):
 
 
 class JobList(TypedDict):
-    """The first jobs of a place: the newest ones of a list, the next ones of a sorted set."""
+    """The first jobs of a place: who is next, was claimed first, is due first, died last.
+
+    Where jobs are large they are fewer than were asked for.
+    """
 
     queue: str
     place: Place

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final
+import re
+from typing import Any, Final
 
 import msgspec
 
 from headrace import ids, wire
 from headrace.operations import Snapshot
-from headrace.web.shapes import ErrorView, JobView, QueueView
+from headrace.web.shapes import JOB_ID, ErrorView, JobView, QueueView
 
 _SHOWN: Final = 200  # bytes of arguments, characters of every other text
 
@@ -17,6 +18,7 @@ class _Call(msgspec.Struct):
     """A job's call, its arguments left as they are written."""
 
     task: str
+    id: Any = None
     args: msgspec.Raw = msgspec.Raw(b"[]")
     kwargs: dict[str, msgspec.Raw] = {}
 
@@ -51,6 +53,8 @@ def job_view(job: bytes) -> JobView:
         call = _decode(job)
         task: str | None = call.task
         arguments = _arguments(call)
+        if not parts and isinstance(call.id, str) and re.fullmatch(JOB_ID, call.id):
+            head = wire.Head(call.id)  # plain JSON, with white space or the id elsewhere
     except Exception:  # malformed, which is what has to be shown
         task = None
         arguments = _cut(_malformed(job, error))
@@ -59,7 +63,10 @@ def job_view(job: bytes) -> JobView:
         "task": None if task is None else _short(task),
         "arguments": arguments,
         "bytes": len(job),
-        "made_at_ms": _made_at_ms(job),
+        "made_at_ms": ids.time_ms_of(head.id),
+        "due_at_ms": None,
+        "consumer": None,
+        "started_at_ms": None,
         "priority": head.priority,
         "attempt": head.attempt,
         "delivery": head.delivery,
@@ -84,11 +91,6 @@ def _error_view(error: wire.Error) -> ErrorView:
         "message": _short(error.message),
         "failed_at_ms": error.failed_at or None,
     }
-
-
-def _made_at_ms(job: bytes) -> int | None:
-    parts = wire.split(job)
-    return ids.time_ms_of(parts[0].id) if parts else None
 
 
 def _arguments(call: _Call) -> str:

@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -15,9 +15,10 @@ from starlette.types import Receive, Scope, Send
 from headrace.errors import HeadraceError
 from headrace.keys import keys_of
 from headrace.web.answers import encode
-from headrace.web.reader import Reader, key_of, peek
+from headrace.web.listing import listed
+from headrace.web.reader import Reader, key_of
 from headrace.web.shapes import Place
-from headrace.web.views import job_view, queue_view
+from headrace.web.views import queue_view
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +27,10 @@ _WITHIN_S: Final = 2.0  # a Redis that hangs is not shown as if it were live
 BEAT_S: Final = 5.0
 """A stream that has nothing to say shows this often that it lives; the page counts on it."""
 
-LISTS: Final[tuple[Place, ...]] = ("pending", "processing", "dead")
+LISTS: Final[tuple[Place, ...]] = ("pending", "priority", "delayed", "processing", "dead")
 """What the page shows of the chosen queue, job by job."""
 
 _JOBS: Final = 25  # of each list
-_BYTES: Final = 1 << 18  # of each list: where jobs are large, fewer of them are read
 _BEAT: Final = b"event: beat\ndata: 1\n\n"
 
 
@@ -40,13 +40,11 @@ class _Watched:
 
     Attributes:
         watchers: by how many.
-        limits: how many jobs of each list are read.
         seen: what was last found, without its instant.
         message: what was last told.
     """
 
     watchers: int = 0
-    limits: dict[Place, int] = field(default_factory=lambda: dict.fromkeys(LISTS, _JOBS))
     seen: bytes = b""
     message: bytes = b""
 
@@ -125,22 +123,33 @@ class Watch:
                     await self._hurry.wait()
         self._looking = None
 
+    async def picture(self, queue: str) -> dict[str, Any]:
+        """Look once: give what the page shows, as each message has it.
+
+        Raises:
+            StoreError: Redis did not answer.
+            TimeoutError: nor did it in time.
+        """
+        async with asyncio.timeout(_WITHIN_S):
+            return (await self._pictures([queue]))[0]
+
     async def _look(self, queues: dict[str, _Watched]) -> None:
-        peeks = [
-            peek(keys_of(q), place, w.limits[place]) for q, w in queues.items() for place in LISTS
-        ]
-        snapshots, found = await self._reader.read(queues, peeks)
-        rows = [queue_view(snapshot) for snapshot in snapshots]
-        for i, (queue, watched) in enumerate(queues.items()):
-            lists = []
-            for place, jobs in zip(LISTS, found[i * len(LISTS) :], strict=False):
-                mean = 1 + sum(map(len, jobs)) // max(1, len(jobs))
-                watched.limits[place] = max(1, min(_JOBS, _BYTES // mean))
-                shown = [job_view(job) for job in jobs]
-                lists.append({"place": place, "key": key_of(keys_of(queue), place), "jobs": shown})
-            seen = encode({"queues": rows, "queue": queue, "lists": lists})
-            now_ms = snapshots[0].now_ms
+        pictures = await self._pictures([*queues])
+        for watched, picture in zip(queues.values(), pictures, strict=True):
+            now_ms = picture.pop("now_ms")
+            seen = encode(picture)
             self._note(watched, seen, b'data: {"now_ms":%d,%b\n\n' % (now_ms, seen[1:]))
+
+    async def _pictures(self, queues: list[str]) -> list[dict[str, Any]]:
+        snapshots, _ = await self._reader.read(queues)
+        shown = {"now_ms": snapshots[0].now_ms, "queues": [queue_view(one) for one in snapshots]}
+        return [shown | {"queue": queue, "lists": await self._lists(queue)} for queue in queues]
+
+    async def _lists(self, queue: str) -> list[dict[str, Any]]:
+        k = keys_of(queue)
+        found = await listed(self._reader.ask, k, LISTS, _JOBS)
+        places = zip(LISTS, found, strict=True)
+        return [{"place": p, "key": key_of(k, p), "jobs": jobs} for p, jobs in places]
 
     def _note(self, watched: _Watched, seen: bytes, message: bytes) -> None:
         """Keep a message, and wake the streams, if it says anything new."""

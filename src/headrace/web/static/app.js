@@ -4,14 +4,20 @@ const SILENCE_MS = 12_000; // the server shows every 5 s that it lives
 const whole = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const count = (n) => (n < 1e6 ? whole : short).format(n);
+// What a terminal or a page would obey: controls, and marks that turn the direction of writing.
+const CONTROL = /[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g;
+const code = (char) => char.charCodeAt(0).toString(16);
+const escaped = (char) => char < "\x20" && { "\n": "\\n", "\r": "\\r", "\t": "\\t" }[char]
+  || (char < "\u0100" ? `\\x${code(char).padStart(2, "0")}` : `\\u${code(char).padStart(4, "0")}`);
+const visible = (text) => text.replace(CONTROL, escaped);
 const find = (id) => document.getElementById(id);
-const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const put = (node, text) => { const shown = visible(text); if (node.textContent !== shown) node.textContent = shown; };
 
 let queue = document.body.dataset.queue;
 let source = null;
 let again = 0; // the timer of a new try
 let redisIsAheadMs = 0; // of this machine's clock
-let heardAt = null; // when the data was last known to be current
+let heardAt = find("queues").children.length ? Date.now() : null; // when the data was last known to be current
 let state = "connecting";
 
 function connect() {
@@ -43,8 +49,11 @@ function say(word) {
 
 function tick() {
   const now = Date.now() + redisIsAheadMs;
-  for (const node of document.querySelectorAll("time[data-at]")) put(node, span(now - node.dataset.at));
-  const old = heardAt !== null && state !== "live" && state !== "paused";
+  for (const node of document.querySelectorAll("time[data-at]")) {
+    const { at, before = "", after = "" } = node.dataset;
+    put(node, before + span(before === "in " ? at - now : now - at) + after);
+  }
+  const old = heardAt !== null && !["live", "paused", "connecting"].includes(state);
   put(find("since"), old ? `data is ${Math.round((Date.now() - heardAt) / 1000)} s old` : "");
   if (state === "live" && Date.now() - heardAt > SILENCE_MS) {
     say("connection lost");
@@ -59,20 +68,24 @@ function span(ms) {
   return s < 172_800 ? `${Math.floor(s / 3600)} h` : `${Math.floor(s / 86_400)} d`;
 }
 
-function when(node, at) {
-  if (node.dataset.at === String(at)) return;
-  if (at === null) {
+function when(node, at, { before = "", after = "", unknown = "–" } = {}) {
+  const date = new Date(at ?? NaN);
+  if (Number.isNaN(date.getTime())) { // unknown, or an instant that no calendar has
     for (const name of ["data-at", "datetime", "title"]) node.removeAttribute(name);
-    return put(node, "–");
+    return put(node, unknown);
   }
-  node.dataset.at = at;
-  node.dateTime = new Date(at).toISOString();
-  node.title = new Date(at).toLocaleString();
+  Object.assign(node.dataset, { at, before, after });
+  node.dateTime = date.toISOString();
+  node.title = date.toLocaleString();
 }
 
 // Makes the children of a node those of a list; what is there already stays, with focus and selection.
 function draw(parent, template, items, keyOf, fill) {
-  const old = new Map([...parent.children].map((node) => [node.dataset.key, node]));
+  const old = new Map();
+  for (const node of [...parent.children]) { // the server tells equal items not apart
+    if (old.has(node.dataset.key)) node.remove();
+    else old.set(node.dataset.key, node);
+  }
   const seen = new Map();
   items.forEach((item, i) => {
     const name = keyOf(item);
@@ -92,11 +105,15 @@ function show(data) {
   redisIsAheadMs = data.now_ms - Date.now();
   draw(find("queues"), "queue-row", data.queues, (row) => row.queue, showQueue);
   const here = data.queues.find((row) => row.queue === data.queue);
+  const others = data.others?.queues ?? 0;
+  find("others").hidden = !others;
+  put(find("others"), `and ${count(others)} more queues`);
   for (const list of data.lists) showList(document.querySelector(`[data-place=${list.place}]`), list, here[list.place]);
 }
 
-function showQueue({ link, ...fields }, row) {
+function showQueue({ link, at, ...fields }, row) {
   put(link, row.queue);
+  link.dataset.queue = row.queue;
   link.setAttribute("href", `?queue=${encodeURIComponent(row.queue)}`);
   link.ariaCurrent = row.queue === queue ? "true" : null;
   const counts = { ...row, done: row.counters.done ?? 0 };
@@ -104,7 +121,7 @@ function showQueue({ link, ...fields }, row) {
     put(fields[place], count(counts[place]));
     fields[place].classList.toggle("none", counts[place] === 0);
   }
-  when(fields.oldest, row.oldest_at_ms);
+  when(at, row.oldest_at_ms);
   put(fields.paused, row.paused ? "yes" : "–");
   fields.paused.classList.toggle("alert", row.paused);
 }
@@ -112,16 +129,21 @@ function showQueue({ link, ...fields }, row) {
 function showList(section, list, total) {
   put(section.querySelector("h2 code"), list.key);
   put(section.querySelector("[data-field=count]"), count(total));
-  draw(section.querySelector("ol"), "job-item", list.jobs, (job) => job.id ?? job.arguments, showJob);
+  draw(section.querySelector("ol"), "job-item", list.jobs, (job) => job.id ?? job.arguments,
+    (fields, job) => showJob(fields, job, list.place));
   const rest = section.querySelector(".rest");
   rest.hidden = total <= list.jobs.length;
   put(rest, `and ${count(total - list.jobs.length)} more`);
   section.querySelector(".empty").hidden = total > 0;
 }
 
-function showJob(fields, job) {
+function showJob(fields, job, place) {
   put(fields.task, job.task ?? "not a job");
-  when(fields.made, job.made_at_ms);
+  if (place === "dead") when(fields.at, job.error?.failed_at_ms, { after: " ago" });
+  else if (place === "delayed") when(fields.at, job.due_at_ms, { before: "in " });
+  else if (place === "processing") when(fields.at, job.started_at_ms, { before: "runs ", unknown: job.consumer ? "claimed" : "–" });
+  else when(fields.at, job.made_at_ms, { before: "waits " });
+  put(fields.owner, job.consumer ? `by ${job.consumer}` : "");
   put(fields.call, job.arguments);
   put(fields.reason, job.error?.reason ?? "");
   put(fields.error, job.error ? [job.error.type, job.error.message].filter(Boolean).join(": ") : "");
@@ -132,7 +154,7 @@ function showJob(fields, job) {
 
 function choose(name) {
   queue = name;
-  document.title = `${name} · Headrace`;
+  document.title = `${visible(name)} · Headrace`;
   connect();
 }
 
@@ -141,7 +163,7 @@ find("queues").addEventListener("click", (event) => {
   if (!link || event.button || event.metaKey || event.ctrlKey || event.shiftKey) return;
   event.preventDefault();
   history.pushState(null, "", link.href);
-  choose(link.textContent);
+  choose(link.dataset.queue);
 });
 addEventListener("popstate", () => choose(new URLSearchParams(location.search).get("queue") ?? document.body.dataset.queue));
 document.addEventListener("visibilitychange", connect);

@@ -1,0 +1,45 @@
+"""How the page writes numbers, lengths of time and names. The page's script writes them the same way."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from headrace.logs import one_line
+
+_SHORT: Final = (("B", 10**9), ("M", 10**6))
+
+
+def count(number: int) -> str:
+    """Write a number: 1,500; from a million on 1.5M."""
+    for unit, size in _SHORT:
+        if number >= size:
+            return f"{number / size:.1f}".removesuffix(".0") + unit
+    return f"{number:,}"
+
+
+def span(ms: float) -> str:
+    """Write a length of time: 12 s, 3 min, 5 h, 2 d."""
+    s = int(max(0, ms) // 1000)
+    for unit, size, until in (("s", 1, 100), ("min", 60, 6_000), ("h", 3_600, 172_800)):
+        if s < until:
+            return f"{s // size} {unit}"
+    return f"{s // 86_400} d"
+
+
+def instant(ms: int) -> str:
+    """Write an instant for ``datetime``; "" one that no calendar has."""
+    try:
+        return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError):
+        return ""
+
+
+FILTERS: Final[dict[str, Any]] = {
+    "count": count,
+    "span": span,
+    "instant": instant,
+    # Marks that turn the direction of writing make one name look like another.
+    "visible": one_line,
+}
+"""For Jinja."""
