@@ -113,6 +113,13 @@ class Module:
         return sum(1 for n, line in lines if n not in silent and re.match(r"\s*[^\s#]", line))
 
 
+def dotted(node: ast.expr) -> str:
+    """Return the name as it is written; what is no name in it, as a call, is ``()``."""
+    if isinstance(node, ast.Name):
+        return node.id
+    return f"{dotted(node.value)}.{node.attr}" if isinstance(node, ast.Attribute) else "()"
+
+
 def facts(module: Module) -> Iterator[tuple[str, int, str]]:
     """What a module does, as far as the rules ask: kind, line, text."""
     late = {
@@ -128,7 +135,7 @@ def facts(module: Module) -> Iterator[tuple[str, int, str]]:
     docstrings = {id(node.value) for node in module.docstrings()}
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Name | ast.Attribute):
-            yield "name", node.lineno, ast.unparse(node)
+            yield "name", node.lineno, dotted(node)
         elif isinstance(node, ast.Constant) and id(node) not in docstrings:
             if isinstance(node.value, str):
                 yield "text", node.lineno, node.value
