@@ -122,7 +122,7 @@ def _matches(expected: list[str], actual: str) -> bool:
 def _run(command: str, expected: list[str], folder: Path, env: dict[str, str], where: str) -> None:
     # What becomes of jobs shows after a while: as a reader would, look again.
     if command.startswith(_LOOKS):
-        wait_until(lambda: _matches(expected, _ran(command, folder, env, where)), 20, where)
+        wait_until(lambda: _matches(expected, _ran(command, folder, env, where)), where)
         return
     shown = _ran(command, folder, env, where)
     assert _matches(expected, shown), f"{where}: {command} printed\n{shown}\nand not\n" + "\n".join(

@@ -214,10 +214,10 @@ async def test_what_swallows_its_interrupt_is_given_up_too(pool: Pool) -> None:
 
     def stubborn() -> None:
         try:
-            wait_until(go.is_set, 60)
+            wait_until(go.is_set)
         except BaseException:
             swallowed.set()
-        wait_until(go.is_set, 60)
+        wait_until(go.is_set)
 
     pool.does[0] = stubborn
     claimed = job(0)
