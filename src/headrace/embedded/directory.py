@@ -7,6 +7,7 @@ file that nobody holds is no obstacle.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -42,6 +43,19 @@ def made(data_dir: Path) -> Path:
     except OSError as error:
         raise _unusable(data_dir, error) from error
     return data_dir.resolve()
+
+
+def tighten(data_dir: Path) -> None:
+    """Keep other users of this machine from the files, also from those of an earlier release."""
+    files = [data_dir / name for name in (LOCK, LOG, MARKER)]
+    folders = [] if data_dir == Path.cwd() else [data_dir]  # that is not ours alone
+    for folder in data_dir.glob("appendonlydir"):
+        folders.append(folder)
+        files += folder.iterdir()
+    for paths, mode in ((folders, 0o700), (files, 0o600)):
+        for path in paths:
+            with contextlib.suppress(OSError):  # missing, or another user's
+                path.chmod(mode)
 
 
 def locked(data_dir: Path) -> int:

@@ -43,7 +43,7 @@ def ensure_server(redis_url: RedisUrl, data_dir: Path) -> EmbeddedServer | None:
     parts = urlsplit(redis_url.url)
     try:
         server = EmbeddedServer.start(
-            data_dir, host=parts.hostname or HOST, port=parts.port or PORT
+            data_dir, host=parts.hostname or HOST, port=parts.port or PORT, hardened=True
         )
     except TakenError:
         # Another program like this one may have been faster by some milliseconds.

@@ -16,7 +16,15 @@ from types import TracebackType
 from typing import IO, Literal, Self
 
 from headrace.clock import monotonic
-from headrace.embedded.directory import LOG, TakenError, locked, made, read_marker, write_marker
+from headrace.embedded.directory import (
+    LOG,
+    TakenError,
+    locked,
+    made,
+    read_marker,
+    tighten,
+    write_marker,
+)
 from headrace.embedded.engine import Engine, find_engine
 from headrace.errors import EmbeddedServerError, StoreError
 from headrace.store.probe import probe
@@ -32,6 +40,15 @@ LOOK_S = 0.5
 # tries to reach a stopped server again and again is in the end given its target as its own port,
 # connects to itself, and keeps the server from coming back.
 PRIVATE_PORTS = range(20_000, 32_000)
+
+# Anybody on this machine reaches a server on loopback: what Headrace and redis-cli need to work with
+# queues, and nothing that administers the server, its other users or its files.
+HARDENED = (
+    *("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-@admin", "-@dangerous"),
+    *("+info", "+role", "+keys", "+client|list", "+client|kill", "+client|unblock", "+config|get"),
+    *("--enable-protected-configs", "no", "--enable-module-command", "no"),
+    *("--enable-debug-command", "no"),
+)
 
 # exec keeps the pid, so what we start is the server. The parent may have died before prctl.
 _DIE_WITH_PARENT = """
@@ -108,6 +125,7 @@ class EmbeddedServer:
         extra_args: Sequence[str] = (),
         engine: Engine | None = None,
         die_with_parent: bool = False,
+        hardened: bool = False,
     ) -> Self:
         """Start a server on ``data_dir`` and wait until it answers, its data loaded.
 
@@ -122,6 +140,7 @@ class EmbeddedServer:
             die_with_parent: kill the server when this process ends, however it ends. Linux only,
                 and only from the main thread (the system takes the end of the starting thread for
                 that of the process); ignored elsewhere.
+            hardened: let nobody administer it: for servers that run beside other users.
 
         Raises:
             EmbeddedServerError: it cannot start here; the message says why and what to do.
@@ -133,7 +152,7 @@ class EmbeddedServer:
             )
         data_dir = made(data_dir)
         engine = find_engine(read_marker(data_dir), (engine,) if engine else None)
-        args = ("--appendfsync", appendfsync, *extra_args)
+        args = ("--appendfsync", appendfsync, *extra_args, *(HARDENED if hardened else ()))
         while True:
             try:
                 return cls(
@@ -200,6 +219,7 @@ class EmbeddedServer:
                     os.write(lock, b"%d\n" % process.pid)
                     self._await_ready(process, log_start)
                     write_marker(self.data_dir, self.engine)
+                    tighten(self.data_dir)
                 except BaseException:
                     process.kill()
                     process.wait()
@@ -219,6 +239,7 @@ class EmbeddedServer:
             stdout=log,
             stderr=log,
             pass_fds=(lock,),
+            umask=0o077,
             start_new_session=True,  # Ctrl-C in our terminal is for us to hand on
         )
 
