@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from functools import wraps
 from typing import Any
 
 import pytest
 
 from headrace import operations as op
+from headrace import plain
 from headrace.clock import monotonic
 from headrace.consumer.consumer import Consumer
 from headrace.consumer.feed import Feed
@@ -310,6 +312,16 @@ def drops_failed_settles(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Feed, "_put_back", forget)
 
 
+def untold_failures(patch: pytest.MonkeyPatch) -> None:
+    """Whatever writing down an exception raises, leaves the run without an end."""
+
+    def trusting(error: BaseException) -> BaseException:
+        text = "".join(traceback.format_exception(error))
+        return plain.make(type(error).__name__, text)
+
+    patch.setattr(plain, "plain_copy", trusting)
+
+
 EXHIBITS = [
     Exhibit(
         "delayed jobs are popped, then pushed, in two calls",
@@ -405,6 +417,12 @@ EXHIBITS = [
         "`Feed._put_back` drops outcomes",
         patch=drops_failed_settles,
         seed=2,
+    ),
+    Exhibit(
+        "a job whose failure cannot be told is kept for ever",
+        "an earlier Headrace: an exception whose `__getattr__` raised",
+        "`plain_copy` trusts the exception",
+        patch=untold_failures,
     ),
 ]
 

@@ -9,13 +9,14 @@ import sys
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from headrace import clock, ids, keys
 from headrace.consumer import claimed, consumer, in_hand, leases, runner
+from headrace.consumer.aside import Aside
 from headrace.consumer.call import call
 from headrace.consumer.claimed import Claimed
 from headrace.consumer.ending import End, failure, success
@@ -99,6 +100,15 @@ class Cells(runner.Runner):
         self._finished(claimed, end, died)
 
 
+class Inline(Aside):
+    """Describes without a thread, which the world would not know; nor does it catch anything."""
+
+    async def _within(
+        self, claimed: Claimed, what: Any, describe: Callable[[Claimed, Any], End]
+    ) -> End | None:
+        return describe(claimed, what)
+
+
 @contextmanager
 def simulated() -> Iterator[None]:
     """Put the simulation under the product: clock, chance, connections, the keeper's thread."""
@@ -122,6 +132,7 @@ def simulated() -> Iterator[None]:
     put(consumer, "LeaseKeeper", Keeper)
     put(consumer, "MaintenanceThread", maintenance_here)
     put(in_hand, "Runner", Cells)
+    put(runner, "Aside", Inline)
     put(consumer, "_TICK_S", COARSE_TICK_S)
     put(address.AsyncAddress, "_class", AsyncConnection)
     put(address.Address, "_class", SyncConnection)

@@ -34,7 +34,17 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
         The exit code: 0.
     """
     with asyncio.Runner(loop_factory=_loop_factory) as runner:
-        runner.run(_main(app, options))
+        loop = runner.get_loop()
+        main = loop.create_task(_main(app, options))
+        while not main.done():
+            try:
+                loop.run_until_complete(main)
+            except (SystemExit, KeyboardInterrupt) as exit_:
+                # asyncio lets these out of a task's own tasks and callbacks; the job has them, too.
+                if main.done():
+                    raise
+                name = type(exit_).__name__
+                log.error("something that a task started raised %s; the consumer goes on", name)
     return 0
 
 

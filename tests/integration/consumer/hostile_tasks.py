@@ -92,3 +92,11 @@ async_object = app.task(name="async_object", result_ttl=60)(Object())
 async_partial = app.task(name="async_partial", result_ttl=60)(
     functools.partial(wrapped.function, 1)
 )
+
+
+@app.task
+async def exit_in_a_child() -> None:
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    await asyncio.gather(leave())

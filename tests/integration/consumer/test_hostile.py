@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -177,3 +180,16 @@ async def test_a_log_handler_that_fails_keeps_no_job(site: Site) -> None:
             await site.died()
     finally:
         log.removeHandler(broken)
+
+
+async def test_an_exit_in_what_a_task_has_started_does_not_end_the_consumer(hostile: Site) -> None:
+    await tasks.exit_in_a_child.aenqueue()
+    await tasks.well.aenqueue(1)
+    name = f"{tasks.__name__}:app"
+    command = [sys.executable, "-m", "headrace", "consume", name, "--url", hostile.url, "--burst"]
+    root = Path(__file__).resolve().parents[3]
+    consumer = await asyncio.create_subprocess_exec(*command, cwd=root)
+    assert await consumer.wait() == 0
+    [letter] = hostile.letters()
+    assert letter["task"] == "exit_in_a_child"
+    assert hostile.counters()["done"] == 1
