@@ -54,7 +54,7 @@ def examine(named: Sequence[str], policy: LeasePolicy, *, sample: int) -> Flow[E
     Raises:
         StoreError: the server does not answer.
     """
-    facts: ServerFacts = yield from server.look()
+    facts: ServerFacts = yield from server.look(*named[:1])
     found = Examination(facts, server_checks.judge(facts))
     if facts.info.get("loading") == "1":
         return found

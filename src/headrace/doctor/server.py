@@ -61,8 +61,11 @@ class ServerFacts:
         return self.info.get(name.replace("-", "_"))
 
 
-def look() -> Flow[ServerFacts]:
+def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
     """Look at a server.
+
+    Args:
+        queue: a queue on whose keys this user may work.
 
     Raises:
         StoreError: it does not answer, or refuses what nobody can do without.
@@ -85,14 +88,14 @@ def look() -> Flow[ServerFacts]:
     before_ms = now_ms()
     server_ms: float = yield op.time_ms()
     ahead_s = (server_ms - (before_ms + now_ms()) / 2) / 1000
-    refused: tuple[str, ...] | None = yield from _refused()
+    refused: tuple[str, ...] | None = yield from _refused(queue)
     return ServerFacts(
         info, config or {}, ahead_s, statistics.median(times), refused, leader or "", connected
     )
 
 
-def _refused() -> Flow[tuple[str, ...] | None]:
-    commands, used = permissions.commands(keys_of(DEFAULT_QUEUE))
+def _refused(queue: str) -> Flow[tuple[str, ...] | None]:
+    commands, used = permissions.commands(keys_of(queue))
     try:
         places: list[int] = yield permitted(commands, used)
     except StoreRefused as error:
