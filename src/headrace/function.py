@@ -11,6 +11,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 from headrace.context import Context
 from headrace.errors import InvalidSetting
+from headrace.wire import MAX_TASK_NAME
 
 # Annotations that stay text because a name in them cannot be resolved, ``if TYPE_CHECKING``, say.
 _CONTEXT: Final = re.compile(r"(headrace\.)?Context")
@@ -48,6 +49,8 @@ def name_of_task(function: Any, name: str | None) -> str:
         raise InvalidSetting(f"a task must be callable, and {type(function).__name__} is not")
     if not own:
         raise InvalidSetting(f"a {type(function).__name__} has no name of its own: give it name=")
+    if len(own) > MAX_TASK_NAME:
+        raise InvalidSetting(f"a task's name has at most {MAX_TASK_NAME} characters: {own[:40]!r}…")
     inner = innermost(function)
     flags = inner.__code__.co_flags if inspect.isfunction(inner) else 0
     generator = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR

@@ -12,16 +12,17 @@ import base64
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
-from headrace.errors import PayloadTooLarge
+from headrace.errors import InvalidJob, PayloadTooLarge
 from headrace.faithful import PLAIN, encode_args, encode_kwargs
 from headrace.ids import LENGTH, new_id
 
 DEFAULT_MAX_BYTES: Final = 1 << 20
 """Largest job in bytes. Beyond this Redis spends its time copying, and everybody waits."""
+MAX_TASK_NAME: Final = 255  # characters: it is written into logs and errors as it is
 MIN_PRIORITY: Final = -100
 MAX_PRIORITY: Final = 100
 _MAX_MESSAGE: Final = 1_000  # characters of an error that a dead letter keeps
@@ -97,7 +98,7 @@ class Body(msgspec.Struct, frozen=True):
         error: empty, except in a dead letter that was moved back by hand.
     """
 
-    task: str
+    task: Annotated[str, msgspec.Meta(max_length=MAX_TASK_NAME)]
     args: list[Any] = msgspec.field(default_factory=list)
     kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
     timeout: float | None = None
@@ -147,7 +148,7 @@ def encode_call(
         more: ``timeout``, ``max_attempts``, ``result_ttl``; those that are None are left out.
 
     Raises:
-        InvalidJob: an argument does not come back equal from JSON.
+        InvalidJob: an argument does not come back equal from JSON, or the name is too long.
     """
     body = _task_field(task)
     if PLAIN.issuperset(map(type, args)):  # nearly all jobs: told here, without another call
@@ -167,6 +168,8 @@ def encode_call(
 
 @lru_cache(maxsize=1024)
 def _task_field(task: str) -> bytes:
+    if len(task) > MAX_TASK_NAME:
+        raise InvalidJob(f"a task's name of {len(task):,} characters: use at most {MAX_TASK_NAME}")
     return b',"task":' + encode_args((task,), ("task",))[1:-1]
 
 
@@ -297,11 +300,9 @@ def redriven(job: bytes) -> bytes:
     payload = wrapped_payload(read_error(job))
     if payload is not None:
         return payload
-    parts = split(job)
-    if parts is None:
+    if (parts := split(job)) is None:
         return job
-    head, body = parts
-    return join(renewed(head), without_error(body))
+    return join(renewed(parts[0]), without_error(parts[1]))
 
 
 def renewed(head: Head) -> Head:
@@ -317,8 +318,7 @@ def without_error(body: bytes) -> bytes:
         fields = _decode_fields(b"{" + body.lstrip(b","))
     except Exception:
         return body
-    raw = fields.pop("error", None)
-    if raw is None:
+    if (raw := fields.pop("error", None)) is None:
         return body
     tail = b',"error":' + bytes(raw) + b"}"
     # As we wrote it, it is the last field: cut it off, so that every other byte stays.

@@ -159,3 +159,10 @@ def test_the_current_context_is_that_of_the_job_that_runs_here() -> None:
 def test_outside_of_a_job_the_current_context_has_no_id_and_never_stops() -> None:
     CURRENT.check()
     assert (CURRENT.job_id, CURRENT.attempt, CURRENT.stop_reason) == ("", 1, None)
+
+
+def test_a_task_cannot_have_a_name_that_no_job_can_carry() -> None:
+    app = Headrace()
+    app.task(name="n" * 255)(print)
+    with pytest.raises(InvalidSetting, match="at most 255 characters"):
+        app.task(name="n" * 256)(print)

@@ -389,3 +389,13 @@ class TestError:
     def test_a_death_without_an_exception_has_no_type(self) -> None:
         error = wire.error_of("expired", None, failed_at=1, consumer="c")
         assert (error.type, error.message) == ("", "")
+
+
+def test_a_tasks_name_has_a_limit_which_producers_and_consumers_share() -> None:
+    most = "ü" * wire.MAX_TASK_NAME
+    job = wire.assemble(new_id(), wire.encode_call(most, (), {}))
+    assert wire.read_body(job).task == most
+    with pytest.raises(InvalidJob, match="256 characters: use at most 255"):
+        wire.encode_call(most + "ü", (), {})
+    with pytest.raises(msgspec.ValidationError, match=r"<= 255 - at `\$.task`"):
+        wire.read_body(job.replace(b',"task":"', b',"task":"+'))

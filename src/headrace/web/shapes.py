@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from headrace.flows import State
-from headrace.wire import MAX_PRIORITY, MIN_PRIORITY
+from headrace.wire import MAX_PRIORITY, MAX_TASK_NAME, MIN_PRIORITY
 
 MAX_JOBS: Final = 10_000  # in one request: a tenth of a second of the server's time
 MAX_LISTED: Final = 100
@@ -56,7 +56,14 @@ _OBJECT: Final = {"type": "object", "additionalProperties": {}, "default": {}}
 class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     """A job as it is asked for; null is as good as absent. Give `delay` or `at`, not both."""
 
-    task: Annotated[str, Meta(min_length=1, description="The task's name; need not be known here.")]
+    task: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=MAX_TASK_NAME,
+            description="The task's name; need not be known here.",
+        ),
+    ]
     # Read one job at a time: as Python objects, arguments take twenty times their bytes.
     args: Annotated[msgspec.Raw, Meta(extra_json_schema=_ARRAY)] = msgspec.field(
         default_factory=partial(msgspec.Raw, b"[]")

@@ -37,6 +37,7 @@ MALFORMED = {
     "number": b"42",
     "null": b"null",
     "infinity": b"1e400",
+    "a name beyond all bounds": b'{"task":"%b"}' % (b"n" * 256),
     "NaN": b'{"task":"echo","args":[NaN]}',
     "empty object": b"{}",
     "no task": b'{"id":"x","args":[1]}',
