@@ -6,7 +6,7 @@ from typing import Final
 
 from headrace.keys import LEADER, QUEUES, Keys
 
-_LIST: Final = "LINDEX LLEN LMOVE LPOS LPUSH LRANGE LREM LTRIM RPOP RPUSH"
+_LIST: Final = "LINDEX LLEN LPOS LPUSH LRANGE LREM LTRIM RPOP RPUSH"
 _ZSET: Final = "ZADD ZCARD ZRANGE ZREM ZREMRANGEBYSCORE ZSCORE"
 _HASH: Final = "HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSCAN HSET HSETNX"
 
@@ -24,6 +24,7 @@ def commands(k: Keys) -> tuple[list[tuple[str, ...]], list[str]]:
     """Give the commands, as their words, and the keys that stand in them."""
     found: list[tuple[str, ...]] = [
         ("BLMOVE", k.pending, k.processing, "RIGHT", "LEFT", "1"),
+        ("LMOVE", k.pending, k.pending, "LEFT", "LEFT"),
         ("BLPOP", k.nudge, "1"),
         ("SADD", QUEUES, k.queue),
         ("SMEMBERS", QUEUES),
