@@ -48,6 +48,11 @@ async def raise_in_time(shape: str, plague: str, base: str) -> None:
     _raise(shape, plague, base)
 
 
+@app.task(timeout=LIMIT_S)
+def raise_sync_in_time(shape: str, plague: str, base: str) -> None:
+    _raise(shape, plague, base)
+
+
 @app.task(result_ttl=60)
 def return_sync(shape: str, plague: str, base: str) -> Any:
     return _value(shape, plague, base)

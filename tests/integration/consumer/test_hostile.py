@@ -132,6 +132,17 @@ async def test_an_error_whose_text_hangs_is_ended_by_the_time_limit(
     assert (letter["error"]["reason"] == "timeout") is (shape != "notes")
 
 
+async def test_of_a_sync_task_it_holds_its_thread_until_that_is_interrupted(
+    hostile: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.hostile.HANG_S", 2.0)
+    async with hostile.consumer(concurrency=1):
+        await tasks.raise_sync_in_time.aenqueue("str", "hang", "Exception")
+        [letter] = await hostile.died()
+        await the_next_job_runs()
+    assert letter["error"]["type"] in {"Hostile", "TimeoutError"}
+
+
 async def test_of_an_error_whose_text_hangs_without_a_time_limit_the_type_is_told(
     hostile: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
