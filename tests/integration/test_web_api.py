@@ -23,7 +23,7 @@ from headrace.web import create_app
 from headrace.web.limits import MAX_BODY
 from headrace.web.reader import Reader
 from headrace.web.shapes import MAX_JOBS
-from tests.support.wait import WAIT_S
+from tests.support.wait import WAIT_S, await_until
 
 K = keys_of("queue")
 OURS = "http://127.0.0.1"
@@ -530,6 +530,17 @@ class TestJobs:
         redis.lpush("queue:processing", b'{"task":"bare"}')
         jobs = (await api.get("/api/queues/queue/jobs?place=processing")).json()["jobs"]
         assert [(job["task"], job["consumer"]) for job in jobs] == [("a", "web1-c"), ("bare", None)]
+        seen, bare = (job["seen_at_ms"] for job in jobs)
+        assert bare is None
+        again = (await api.get("/api/queues/queue/jobs?place=processing")).json()["jobs"]
+        assert again[0]["seen_at_ms"] == seen  # of the same claim; another one is seen anew
+        await store.run(op.settle(K, "web1-c", [op.Outcome(jobs[0]["id"], 7, "release")]))
+        await store.run(op.claim(K, 1, lease_ms=60_000, consumer="web1-c", first=8))
+        await await_until(
+            lambda: redis.time() > (seen // 1000, seen % 1000 * 1000 + 999), what="a ms"
+        )
+        anew = (await api.get("/api/queues/queue/jobs?place=processing")).json()["jobs"]
+        assert max(job["seen_at_ms"] or 0 for job in anew) > seen
 
     async def test_texts_of_any_length_are_shown_cut(
         self, api: httpx.AsyncClient, redis: Redis

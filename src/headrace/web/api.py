@@ -36,7 +36,6 @@ from headrace.options import JobOptions
 from headrace.producer import Call
 from headrace.web.answers import answer
 from headrace.web.limits import MAX_BODY, MAX_STREAMS
-from headrace.web.listing import listed
 from headrace.web.openapi import Endpoint, document
 from headrace.web.reader import PLACES, Reader, key_of
 from headrace.web.shapes import (
@@ -197,7 +196,7 @@ class Api:
         if place not in PLACES:
             raise HTTPException(400, f"place={place} is none: use one of {', '.join(PLACES)}")
         limit = _limit_of(request.query_params.get("limit", "25"))
-        (jobs,) = await listed(self._reader.ask, k, [place], limit)
+        (jobs,) = await self._watch.lister.listed(k, [place], limit)
         return answer(JobList(queue=k.queue, place=place, key=key_of(k, place), jobs=jobs))
 
     async def events(self, request: Request) -> Response:

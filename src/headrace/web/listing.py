@@ -19,6 +19,7 @@ from headrace.web.views import job_view
 MAX_BYTES: Final = 1 << 18  # of one place
 
 _STEP: Final = 5  # jobs
+_REMEMBERED: Final = 10_000  # claims
 
 Ask: TypeAlias = Callable[[Sequence[Operation[Any]]], Awaitable[list[Any]]]
 
@@ -56,39 +57,63 @@ class _Stretch:
         self.whole = len(found) < _STEP or len(self.jobs) >= limit or read >= MAX_BYTES
 
 
-async def listed(ask: Ask, k: Keys, places: Sequence[Place], limit: int) -> list[list[JobView]]:
-    """Read the first jobs of places of a queue: who is next, runs longest, is due first, died last.
+class Lister:
+    """Reads the first jobs of places; remembers since when it has seen each claim.
+
+    Redis keeps no instant of a claim: a plain job would pay for it. So how long a job runs is told as
+    far as it was seen: at least since then.
 
     Args:
         ask: runs operations in one round trip.
-        k: the queue's keys.
-        places: which.
-        limit: at most so many jobs of each.
-
-    Raises:
-        StoreError: Redis did not answer, or answered with an error.
     """
-    stretches = [_Stretch(place, getattr(k, place)) for place in places]
-    while some := [one for one in stretches if not one.whole]:
-        answers = await ask([one.next(limit) for one in some])
-        for one, found in zip(some, answers, strict=True):
-            one.take(found, limit)
-    shown = [[job_view(job) for job in one.jobs] for one in stretches]
-    for one, jobs in zip(stretches, shown, strict=True):
-        for job, due_ms in zip(jobs, one.due_ms, strict=False):
-            job["due_at_ms"] = due_ms
-        if one.place == "processing":
-            await _name_owners(ask, k, jobs)
-    return shown
 
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._seen: dict[tuple[str, str, bytes], int] = {}  # queue, id, token -> ms; oldest first
 
-async def _name_owners(ask: Ask, k: Keys, jobs: list[JobView]) -> None:
-    """Note whose claimed jobs are."""
-    claimed = [job for job in jobs if job["id"] is not None]
-    if not claimed:
-        return
-    ids = [str(job["id"]) for job in claimed]
-    (claims,) = await ask([op.command("HMGET", k.claims, *ids, parse=lambda raw: raw)])
-    for job, claim in zip(claimed, claims, strict=True):
-        token = (claim or b"").partition(b" ")[0].decode(errors="replace")
-        job["consumer"] = token.rpartition(":")[0][:200] or None  # "-": the sweep leased it
+    async def listed(self, k: Keys, places: Sequence[Place], limit: int) -> list[list[JobView]]:
+        """Read the first jobs of places of a queue: who is next, claimed first, due first, died last.
+
+        Args:
+            k: the queue's keys.
+            places: which.
+            limit: at most so many jobs of each.
+
+        Raises:
+            StoreError: Redis did not answer, or answered with an error.
+        """
+        stretches = [_Stretch(place, getattr(k, place)) for place in places]
+        while some := [one for one in stretches if not one.whole]:
+            answers = await self._ask([one.next(limit) for one in some])
+            for one, found in zip(some, answers, strict=True):
+                one.take(found, limit)
+        shown = [[job_view(job) for job in one.jobs] for one in stretches]
+        for one, jobs in zip(stretches, shown, strict=True):
+            for job, due_ms in zip(jobs, one.due_ms, strict=False):
+                job["due_at_ms"] = due_ms
+            if one.place == "processing":
+                await self._name_owners(k, jobs)
+        return shown
+
+    async def _name_owners(self, k: Keys, jobs: list[JobView]) -> None:
+        """Note whose claimed jobs are, and since when they were seen so."""
+        ids = [job["id"] for job in jobs if job["id"] is not None]
+        if not ids:
+            return
+        claims = op.command("HMGET", k.claims, *ids, parse=lambda raw: raw)
+        time = op.command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000)
+        found, now_ms = await self._ask([claims, time])
+        by_id = dict(zip(ids, found, strict=True))
+        for job in jobs:
+            token = (by_id.get(job["id"] or "") or b"").partition(b" ")[0]
+            consumer = token.decode(errors="replace").rpartition(":")[0]
+            if consumer:  # else nobody's, or leased by the sweep for a plain client
+                job["consumer"] = consumer[:200]
+                job["seen_at_ms"] = self._since((k.queue, job["id"] or "", token), now_ms)
+
+    def _since(self, claim: tuple[str, str, bytes], now_ms: int) -> int:
+        since = self._seen.pop(claim, now_ms)
+        self._seen[claim] = since
+        if len(self._seen) > _REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return since

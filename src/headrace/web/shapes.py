@@ -177,9 +177,8 @@ class JobView(TypedDict):
     made_at_ms: int | None
     due_at_ms: Annotated[int | None, Meta(description="When a delayed job is due.")]
     consumer: Annotated[str | None, Meta(description="Whose a claimed job is.")]
-    started_at_ms: Annotated[
-        int | None,
-        Meta(description="Since when a claimed job runs, by Redis' clock; null: not for long yet."),
+    seen_at_ms: Annotated[
+        int | None, Meta(description="When this server first saw the claim: it is no younger.")
     ]
     priority: int
     attempt: int

@@ -66,7 +66,7 @@ def job_view(job: bytes) -> JobView:
         "made_at_ms": ids.time_ms_of(head.id),
         "due_at_ms": None,
         "consumer": None,
-        "started_at_ms": None,
+        "seen_at_ms": None,
         "priority": head.priority,
         "attempt": head.attempt,
         "delivery": head.delivery,

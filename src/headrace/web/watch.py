@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 from headrace.errors import HeadraceError
 from headrace.keys import keys_of
 from headrace.web.answers import encode
-from headrace.web.listing import listed
+from headrace.web.listing import Lister
 from headrace.web.reader import Reader, key_of
 from headrace.web.shapes import Place
 from headrace.web.views import queue_view
@@ -54,6 +54,7 @@ class Watch:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
+        self.lister = Lister(reader.ask)
         self._queues: dict[str, _Watched] = {}
         self._news = asyncio.Event()  # set, and replaced, when a message is new
         self._hurry = asyncio.Event()
@@ -147,7 +148,7 @@ class Watch:
 
     async def _lists(self, queue: str) -> list[dict[str, Any]]:
         k = keys_of(queue)
-        found = await listed(self._reader.ask, k, LISTS, _JOBS)
+        found = await self.lister.listed(k, LISTS, _JOBS)
         places = zip(LISTS, found, strict=True)
         return [{"place": p, "key": key_of(k, p), "jobs": jobs} for p, jobs in places]
 

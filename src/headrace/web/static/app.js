@@ -141,7 +141,7 @@ function showJob(fields, job, place) {
   put(fields.task, job.task ?? "not a job");
   if (place === "dead") when(fields.at, job.error?.failed_at_ms, { after: " ago" });
   else if (place === "delayed") when(fields.at, job.due_at_ms, { before: "in " });
-  else if (place === "processing") when(fields.at, job.started_at_ms, { before: "runs ", unknown: job.consumer ? "claimed" : "–" });
+  else if (place === "processing") when(fields.at, job.seen_at_ms, { before: "for over " });
   else when(fields.at, job.made_at_ms, { before: "waits " });
   put(fields.owner, job.consumer ? `by ${job.consumer}` : "");
   put(fields.call, job.arguments);
