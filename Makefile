@@ -1,10 +1,10 @@
 # Everything is started from here. Needs make and Python >= 3.11; all else goes into .venv/.
-# Tests mostly wait, so four processes serve two cores well; JOBS=0 runs them in one.
+# Tests mostly wait, so two processes serve a core well; JOBS=0 runs them in one.
 # Another Python: make clean setup PYTHON=python3.13     Some tests: make test ARGS="-k wheel"
 
 VENV ?= .venv
 RUN := $(VENV)/bin/python -m
-JOBS ?= 4
+JOBS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help

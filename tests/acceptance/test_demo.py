@@ -28,7 +28,7 @@ from tests.support.processes import ROOT, Process, clean_environment, processes
 from tests.support.wait import WAIT_S, wait_until
 
 FILES = 360  # with fewer, all may be counted before a consumer could be killed
-LIBRARY = Path(sysconfig.get_paths()["stdlib"])  # for what must not be over too soon
+LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 
@@ -87,12 +87,31 @@ def test_a_person_is_told_what_happens_and_how_it_ended(folder: Path) -> None:
 
 @contextlib.contextmanager
 def running(folder: Path, logs: Path, until: str) -> Iterator[tuple[Process, dict[int, str]]]:
-    """Give a demo that has come so far, and its children's command lines by pid."""
-    command = [sys.executable, "-m", "headrace", "demo", "--files", str(folder)]
-    with processes(logs) as start:
+    """Give a demo that has come so far, and its children's command lines by pid.
+
+    It does not end before the block has: one of its files is a pipe to which nobody writes.
+    """
+    few, held = logs / "few", logs / "held"
+    few.mkdir()
+    for file in sorted(folder.iterdir())[:40]:
+        shutil.copy(file, few)
+    command = [sys.executable, "-m", "headrace", "demo", "--files", str(few)]
+    with processes(logs) as start, contextlib.ExitStack() as stack:
         process = start(*command, env=clean_environment(TMPDIR=str(logs)))
+        # It knows its files then, and its consumers have not been started yet.
+        wait_until(lambda: "a private" in process.output, "it has a server")
+        os.mkfifo(held)
+        last = max(few.iterdir())
+        held.replace(last)
+        stack.callback(let_go, last)
         wait_until(lambda: until in process.output, f"{until!r}")
         yield process, children_of(process.pid)
+
+
+def let_go(pipe: Path) -> None:
+    """Let whoever opens the pipe for reading find its end."""
+    with contextlib.suppress(OSError):  # nobody does
+        os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
 
 
 def children_of(parent: int) -> dict[int, str]:
@@ -111,8 +130,8 @@ def all_gone(pids: Iterator[int] | dict[int, str]) -> bool:
 
 
 @linux
-def test_ctrl_c_ends_everything_and_leaves_nothing(tmp_path: Path) -> None:
-    with running(LIBRARY, tmp_path, "jobs accepted") as (process, children):
+def test_ctrl_c_ends_everything_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
+    with running(folder, tmp_path, "jobs accepted") as (process, children):
         assert len(children) == 5, children  # Redis, the server, three consumers
         process.popen.send_signal(signal.SIGINT)
         assert process.popen.wait(WAIT_S) == 130
@@ -129,8 +148,10 @@ def test_a_demo_that_is_killed_takes_its_processes_with_it(folder: Path, tmp_pat
 
 
 @linux
-def test_a_consumer_that_is_lost_unasked_is_told_with_its_last_words(tmp_path: Path) -> None:
-    with running(LIBRARY, tmp_path, "kill -9") as (process, children):
+def test_a_consumer_that_is_lost_unasked_is_told_with_its_last_words(
+    folder: Path, tmp_path: Path
+) -> None:
+    with running(folder, tmp_path, "kill -9") as (process, children):
         names = re.compile(r"--name (demo-\d) ")
         pid, name = next((pid, m[1]) for pid, text in children.items() if (m := names.search(text)))
         os.kill(pid, signal.SIGKILL)
