@@ -88,7 +88,7 @@ def test_a_consumer_ends_for_an_error_that_lasts(
     with processes(tmp_path) as start:
         command = [sys.executable, "-m", "headrace", "consume", TASKS, "-w", workers, "--url", url]
         consumer = start(*command, env=clean_environment())
-        wait_until(lambda: not consumer.alive(), 50, "it has ended")
+        wait_until(lambda: not consumer.alive(), "it has ended")
         assert consumer.popen.returncode == code
         assert advice in consumer.output
         assert "Traceback" not in consumer.output
@@ -110,7 +110,7 @@ def test_a_server_that_may_not_maintain_ends(guarded: EmbeddedServer, tmp_path: 
         url = url_of(guarded, f"reader:{PASSWORD}")
         command = [sys.executable, "-m", "headrace", "serve", "--port", "0", "--url", url]
         server = start(*command, env=clean_environment())
-        wait_until(lambda: not server.alive(), 50, "it has ended")
+        wait_until(lambda: not server.alive(), "it has ended")
         assert server.popen.returncode == errors.NotPermitted.exit_code
 
 

@@ -56,7 +56,6 @@ WAIT_S = bound(20.0)
 
 def wait_until(
     predicate: Callable[[], T],
-    timeout_s: float | str | None = None,
     what: str = "",
     *,
     within_s: float = WAIT_S,
@@ -65,11 +64,10 @@ def wait_until(
 
     Args:
         predicate: the condition.
-        timeout_s: not used any more: all waits have the same bound.
         what: what is waited for; by default the predicate's own source.
         within_s: a longer bound, for what is long: see ``bound``.
     """
-    what = what or _told(predicate, timeout_s)
+    what = what or _source(predicate)
     deadline = time.monotonic() + within_s
     while not (value := predicate()):
         if time.monotonic() > deadline:
@@ -80,13 +78,12 @@ def wait_until(
 
 async def await_until(
     predicate: Callable[[], T | Awaitable[T]],
-    timeout_s: float | str | None = None,
     what: str = "",
     *,
     within_s: float = WAIT_S,
 ) -> T:
     """Do as ``wait_until`` does, without blocking the loop; the predicate may be async."""
-    what = what or _told(predicate, timeout_s)
+    what = what or _source(predicate)
     deadline = time.monotonic() + within_s
     while True:
         answer = predicate()
@@ -98,10 +95,8 @@ async def await_until(
         await asyncio.sleep(POLL_S)
 
 
-def _told(predicate: Callable[[], object], said: float | str | None) -> str:
-    if isinstance(said, str):
-        return said
+def _source(predicate: Callable[[], object]) -> str:
+    """Return the line where a predicate is written."""
     code = getattr(predicate, "__code__", None)
-    if code is None:
-        return repr(predicate)
-    return linecache.getline(code.co_filename, code.co_firstlineno).strip() or repr(predicate)
+    line = linecache.getline(code.co_filename, code.co_firstlineno) if code is not None else ""
+    return line.strip() or repr(predicate)
