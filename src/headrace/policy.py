@@ -162,7 +162,7 @@ class Patience:
     def __init__(self, what: str, outage: Outage | None = None) -> None:
         self.what = what
         self._outage = outage or _OUTAGE
-        self._failures = 0
+        self.failures = 0
 
     def note(self, error: StoreError) -> None:
         """Note a failure.
@@ -171,7 +171,7 @@ class Patience:
             StoreError: the error, when to wait does not help.
         """
         self._outage.begins(self, error)
-        self._failures += 1
+        self.failures += 1
 
     async def wait(self, error: StoreError) -> None:
         """Wait a moment after a failure.
@@ -179,12 +179,12 @@ class Patience:
         Raises:
             StoreError: the error, when to wait does not help.
         """
-        bound = min(LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self._failures, 10))
+        bound = min(LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(self.failures, 10))
         self.note(error)
         await asyncio.sleep(bound * (0.5 + random.random() / 2))
 
     def over(self) -> None:
         """Note a success."""
-        self._failures = 0
+        self.failures = 0
         if not self._outage.concerns_nobody:
             self._outage.is_over(self)

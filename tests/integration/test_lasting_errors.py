@@ -155,6 +155,20 @@ def answers(redis: Redis) -> bool:
         return False
 
 
+def test_a_consumer_ends_when_its_hosts_name_stays_unknown(tmp_path: Path) -> None:
+    url = "redis://no-such-host.invalid:6379/0"
+    quick = (
+        "import headrace.policy, sys; headrace.policy.RESOLVE_S = 0.5; "
+        "from headrace.cli import main; sys.exit(main())"
+    )
+    with processes(tmp_path) as start:
+        command = [sys.executable, "-c", quick, "consume", TASKS, "--url", url, "--lease", "0.3"]
+        consumer = start(*command, env=clean_environment())
+        wait_until(lambda: not consumer.alive(), 50, "it has ended")
+        assert consumer.popen.returncode == errors.HostUnknown.exit_code
+        assert consumer.output.count("Waiting for Redis") == 1
+
+
 def test_each_code_belongs_to_one_error() -> None:
     kinds = [
         *(errors.AccessDenied, errors.NotPermitted, errors.DatabaseUnknown),

@@ -77,7 +77,8 @@ class LeaseKeeper(threading.Thread):
         try:
             while not self._closing.wait(pause_s):
                 self._look_back(monotonic() - waits_since)
-                if extended := self.extend_all():
+                # With nothing to extend, Redis was not asked.
+                if (extended := self.extend_all()) and self._patience.failures:
                     self._patience.over()
                 pause_s = every_s if extended else every_s / 5
                 waits_since = monotonic()
