@@ -25,7 +25,7 @@ from headrace import Headrace
 from headrace.embedded.server import free_port
 from headrace.web import connections, limits, serve, watch
 from tests.support.processes import ROOT, clean_environment
-from tests.support.wait import await_until, wait_until
+from tests.support.wait import WAIT_S, await_until, wait_until
 
 DESCRIPTORS = 256
 HALF_HEAD = b"GET /api/queues HTTP/1.1\r\nHost: localhost\r\nX-Half: "
@@ -43,7 +43,7 @@ def crowd(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
     with contextlib.ExitStack() as stack:
         opened = []
         for i in range(count):
-            one = stack.enter_context(socket.create_connection((host, port), timeout=10))
+            one = stack.enter_context(socket.create_connection((host, port), timeout=WAIT_S))
             one.sendall(SENT[i % len(SENT)])
             opened.append(one)
         yield opened
@@ -88,15 +88,15 @@ def test_it_is_ready_while_three_hundred_half_open_connections_keep_it_waiting(
         with crowd("127.0.0.1", port, 300):
             # New connections, as a probe makes them; each is there at once or not at all.
             for _ in range(20):
-                assert httpx.get(f"{base}/readyz", timeout=30).json() == {"ready": True}
-                assert httpx.get(f"{base}/healthz", timeout=30).is_success
+                assert httpx.get(f"{base}/readyz", timeout=WAIT_S).json() == {"ready": True}
+                assert httpx.get(f"{base}/healthz", timeout=WAIT_S).is_success
             assert descriptors_of(running.pid) < DESCRIPTORS
-            assert httpx.get(f"{base}/api/queues", timeout=30).is_success
+            assert httpx.get(f"{base}/api/queues", timeout=WAIT_S).is_success
         wait_until(lambda: descriptors_of(running.pid) <= before + 8, what="they have left")
-        assert httpx.post(f"{base}/api/jobs", json={"task": "a"}, timeout=30).status_code == 202
+        assert httpx.post(f"{base}/api/jobs", json={"task": "a"}, timeout=WAIT_S).status_code == 202
         assert log.stat().st_size < 10_000, log.read_text()
         running.terminate()
-        assert running.wait(10) == 0
+        assert running.wait(WAIT_S) == 0
     assert log.stat().st_size < 10_000, log.read_text()
     assert b"Traceback" not in log.read_bytes()
 
@@ -106,7 +106,7 @@ async def served(url: str) -> AsyncIterator[tuple[httpx.AsyncClient, int]]:
     """Run a server in this loop; give a client of it, and its port."""
     port, stop = free_port(), asyncio.Event()
     running = asyncio.create_task(serve(Headrace(url), port=port, stop=stop))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as client:
 
         async def answers() -> bool:
             with contextlib.suppress(httpx.TransportError):
@@ -267,7 +267,7 @@ def main(host: str, port: str, count: str = "300") -> None:
     """Open a crowd on a server that runs, and tell how long it takes to be ready meanwhile."""
     with crowd(host, int(port), int(count)):
         for _ in range(10):
-            answer = httpx.get(f"http://{host}:{port}/readyz", timeout=30)
+            answer = httpx.get(f"http://{host}:{port}/readyz", timeout=WAIT_S)
             sys.stdout.write(f"{answer.status_code} in {answer.elapsed.total_seconds():.3f} s\n")
 
 

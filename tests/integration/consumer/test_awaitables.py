@@ -14,7 +14,7 @@ from headrace.wire import Head
 from tests.integration.consumer import hostile_tasks as tasks
 from tests.integration.consumer.hostile_tasks import plain_decorator
 from tests.support.consuming import Site
-from tests.support.wait import await_until
+from tests.support.wait import WAIT_S, await_until
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ async def test_what_a_function_returns_is_awaited(
     async with hostile.consumer():
         await hostile.drained()
     job = tasks.app.job(call.job_id)
-    assert job.result(timeout=5) == 1
+    assert job.result(timeout=WAIT_S) == 1
 
 
 async def test_it_runs_on_the_event_loop_in_its_jobs_context_and_slot(site: Site) -> None:
@@ -112,7 +112,7 @@ async def test_what_it_returns_late_may_itself_be_awaitable(site: Site) -> None:
 
     async with site.consumer():
         job = await outer.aenqueue()
-        assert await job.aresult(timeout=10) == 7
+        assert await job.aresult(timeout=WAIT_S) == 7
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -18,7 +18,7 @@ from headrace.consumer.in_hand import JobsInHand
 from headrace.policy import LeasePolicy
 from headrace.store import Store
 from tests.support.consuming import Site
-from tests.support.wait import wait_until
+from tests.support.wait import WAIT_S, wait_until
 
 BARE = b'{"task":"hog"}'
 LEASE = LeasePolicy(lease_s=600, bare_lease_s=600)  # a lease that is left to nobody stays
@@ -61,11 +61,11 @@ class Stage:
             return
         wait_until(lambda: self.loads() > self._loads)  # and the adoption, which came with it
         self.site.redis.lpush(self.site.k.processing, BARE)  # as if somebody had moved an equal job
-        assert self.keeper_is_there.wait(30)
+        assert self.keeper_is_there.wait(WAIT_S)
 
     def hold_the_keeper(self) -> None:
         self.keeper_is_there.set()
-        assert self.loop_has_decided.wait(30)
+        assert self.loop_has_decided.wait(WAIT_S)
 
     async def play(self) -> None:
         async with self.site.consumer(lease=LEASE) as running:

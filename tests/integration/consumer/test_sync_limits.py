@@ -13,7 +13,7 @@ import pytest
 from headrace import Backoff, Context, JobInterrupted
 from headrace.consumer import runner
 from tests.support.consuming import Running, Site
-from tests.support.wait import await_until, wait_until
+from tests.support.wait import WAIT_S, await_until, wait_until
 
 AT_ONCE = Backoff(base_s=0)
 
@@ -105,7 +105,7 @@ async def test_a_task_that_looks_at_its_context_is_given_time_to_end_in_its_own_
     async with site.consumer() as running:
         job = await site.app.aenqueue("loop")
         await runs_out_of_time(running, begun, 1)
-        assert await job.aresult(60) == "in its own way"
+        assert await job.aresult(WAIT_S) == "in its own way"
 
 
 async def test_a_cancelled_one_ends(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,11 +213,11 @@ async def test_it_is_tried_again_as_its_task_says_and_its_late_end_changes_nothi
     async with site.consumer(concurrency=1) as running:
         job = await site.app.aenqueue("hang")
         await runs_out_of_time(running, begun, 1)
-        assert await job.aresult(60) == "the second"
+        assert await job.aresult(WAIT_S) == "the second"
         gate.release()
         await await_until(late.is_set)
         await await_until(lambda: running.consumer.lost_threads == 0)
-        assert await job.aresult(60) == "the second"
+        assert await job.aresult(WAIT_S) == "the second"
     assert (site.counters()["retry"], site.counters()["done"]) == (1, 1)
 
 
