@@ -10,12 +10,13 @@
     queue:claims             hash    job id -> claim token, a space, the job's bytes
     queue:nudge              list    hints that wake idle consumers; capped, expiring, safe to lose
     queue:stats              hash    counters
-    queue:meta               hash    paused; when the last sweep was
+    queue:meta               hash    paused; when the last sweep was; since when it is unused
     queue:cancelled          zset    ids of running jobs that were asked to stop; expires
     queue:result:<id>        list    one element: how the job ended; expires
     queue:unique:<key>       string  the id of the job that has the key; goes with it, or expires
     headrace:queues          set     names of the queues that producers and consumers have used
     headrace:consumers       hash    consumers that were seen connected: since when each is missing, ms; 0 it is not
+    headrace:forgotten       hash    counters of queues that are forgotten, in sum
     headrace:leader          string  who sweeps and promotes; expires
 
 ``queue`` stands for the queue's name. On a cluster the pending list keeps its plain name and all
@@ -32,6 +33,7 @@ from headrace.errors import InvalidSetting
 
 QUEUES = "headrace:queues"
 CONSUMERS = "headrace:consumers"
+FORGOTTEN = "headrace:forgotten"
 LEADER = "headrace:leader"
 CONNECTION_PREFIX = "headrace:"  # of CLIENT SETNAME, so that an operator sees whose a connection is
 PROGRAMS = frozenset(
@@ -78,7 +80,7 @@ def is_name(queue: str) -> bool:
     return _NAME.fullmatch(queue) is not None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 14)
 def keys_of(queue: str, *, cluster: bool = False) -> Keys:
     """Give the keys of a queue.
 

@@ -17,14 +17,20 @@ from headrace.clock import monotonic
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import Keys, keys_of
 from headrace.operations import Operation, Promoted, Reclaimed, Swept
-from headrace.policy import LEADER_LEASE_S, LeasePolicy, Patience
+from headrace.policy import FORGET_AFTER_S, LEADER_LEASE_S, LeasePolicy, Patience
 from headrace.presence import Presence
+from headrace.resting import Resting
 from headrace.store import AsyncStore
 
 log = logging.getLogger(__name__)
 
 _QUEUES_A_TRIP: Final = 50
 _LOOKS_A_TRIP: Final = 500  # one command each
+# The registry is read when its size has changed, and so often for what that does not show.
+_READ_EVERY_S: Final = 10.0
+# Each queue at rest is asked so often whether it can be forgotten, and so many at a turn.
+_FORGET_EVERY_S: Final = 60.0
+_FORGET_AT_ONCE: Final = 50
 _LEAST_PAUSE_S: Final = 0.001
 
 # A list of who is connected costs Redis 2 us for each connection, and is to take 1/300 of its time:
@@ -53,7 +59,11 @@ class Maintenance:
         self._walked_at = 0.0
         self._hurry = asyncio.Event()
         self._due_at: float | None = None
-        self._rested_ms: dict[str, int] = {}  # when a queue was last at rest, by Redis' clock
+        self._resting = Resting()
+        self._size = -1  # of the registry, when it was read
+        self._read_at = 0.0
+        self._unused: list[str] = []  # queues to be asked whether they can be forgotten
+        self._forget_at = 0.0
         self._presence = Presence(policy.gone_after_s)
         self._look_at = 0.0  # not before; infinite where CLIENT LIST is not allowed
         self._idle_look_at = 0.0  # even if all queues are at rest
@@ -133,8 +143,12 @@ class Maintenance:
             return False
         if before != self._name:
             await self._take_over(before)
-        time_ms, known = op.unfailed(await self._store.run_all([op.time_ms(), op.queues()]))
-        queues = await self._astir(known, int(time_ms))
+        time_ms, size = op.unfailed(await self._store.run_all([op.time_ms(), op.queue_count()]))
+        if size != self._size or monotonic() - self._read_at >= _READ_EVERY_S:
+            names = await self._store.run(op.queues())
+            self._resting.keep(names)
+            self._size, self._read_at = int(size), monotonic()
+        queues = await self._astir(int(time_ms))
         if self._must_look(anything=bool(queues)):
             await self._look_for_the_gone(queues)
         walk = monotonic() - self._walked_at >= self._policy.lease_s
@@ -144,27 +158,43 @@ class Maintenance:
         busy = False
         for start in range(0, len(queues), _QUEUES_A_TRIP):
             busy |= await self._visit(queues[start : start + _QUEUES_A_TRIP], walk=walk)
+        await self._forget()
         return busy
 
-    async def _astir(self, queues: list[str], time_ms: int) -> list[str]:
-        """Tell which queues have anything to maintain, with one command for each that has nothing.
+    async def _astir(self, time_ms: int) -> list[str]:
+        """Tell which queues have anything to maintain; one command asks about hundreds at rest.
 
         Args:
-            queues: which to look at.
             time_ms: Redis' clock before that.
         """
-        astir = []
-        for start in range(0, len(queues), _LOOKS_A_TRIP):
-            some = queues[start : start + _LOOKS_A_TRIP]
+        groups = self._resting.turn()
+        counts = op.unfailed(await self._store.run_all([group.look() for group in groups]))
+        doubtful = sorted(self._resting.astir)
+        for group, count in zip(groups, counts, strict=True):
+            doubtful += sorted(group.names) if count else ()
+        for start in range(0, len(doubtful), _LOOKS_A_TRIP):
+            some = doubtful[start : start + _LOOKS_A_TRIP]
             looks = [op.is_at_rest(keys_of(queue)) for queue in some]
             rests = op.unfailed(await self._store.run_all(looks))
             for queue, rest in zip(some, rests, strict=True):
                 if rest:
-                    self._rested_ms[queue] = time_ms
+                    self._resting.rest(queue, time_ms)
                     self._offsets.pop(queue, None)
                 else:
-                    astir.append(queue)
-        return astir
+                    self._resting.wake(queue)
+        for group in groups:
+            group.rested_ms = time_ms
+        return sorted(self._resting.astir)
+
+    async def _forget(self) -> None:
+        """Ask some of the queues at rest whether they can be forgotten."""
+        if not self._unused and monotonic() >= self._forget_at:
+            self._unused, self._forget_at = self._resting.names, monotonic() + _FORGET_EVERY_S
+        some, self._unused = self._unused[:_FORGET_AT_ONCE], self._unused[_FORGET_AT_ONCE:]
+        requests = [op.forget(keys_of(queue), round(FORGET_AFTER_S * 1000)) for queue in some]
+        for queue, answer in zip(some, await self._store.run_all(requests), strict=True):
+            if answer == "forgotten":
+                log.info("queue %s is forgotten: it has been empty and unused for long", queue)
 
     def _must_look(self, *, anything: bool) -> bool:
         """Tell whether it is time to look who is connected: if nobody holds anything, less often."""
@@ -201,6 +231,7 @@ class Maintenance:
             missing[before] = now - LEADER_LEASE_S
         self._presence.learn(known, missing)
         self._look_at = self._idle_look_at = 0.0
+        self._forget_at = monotonic() + _FORGET_EVERY_S
 
     async def _look_for_the_gone(self, queues: list[str]) -> None:
         """End the leases of consumers without any connection: they need not run out."""
@@ -276,7 +307,9 @@ class Maintenance:
                 offset=offset,
                 only_if_unequal=not walk and not offset,
             ),
-            reclaiming(k, policy, gap_s=3 * self._cycle_s, rested_ms=self._rested_ms.get(queue, 0)),
+            reclaiming(
+                k, policy, gap_s=3 * self._cycle_s, rested_ms=self._resting.rested_ms.get(queue, 0)
+            ),
         ]
 
     async def _resign(self) -> None:

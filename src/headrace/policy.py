@@ -14,6 +14,7 @@ from headrace.errors import HostUnknown, InvalidSetting, StoreError
 
 log = logging.getLogger(__name__)
 
+FORGET_AFTER_S: Final = 86_400.0  # so long a queue is empty and unused before it is forgotten
 LEADER_LEASE_S: Final = 3.0  # three missed renewals
 SUSPECT_CRASHES: Final = 2
 """So many lost consumers make a job a suspect, which runs alone in a process of its own.

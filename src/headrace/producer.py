@@ -89,6 +89,7 @@ class Tally:
     def __init__(self) -> None:
         self.existing: dict[str, str] = {}  # ids that were asked for -> ids of who has their keys
         self.failed: dict[str, StoreError | QueueFull] = {}
+        self.new: set[str] = set()  # queues that nobody had counted anything in
 
     def take(self, scripts: Sequence[_Script], answers: Sequence[Enqueued | StoreError]) -> None:
         """Note the answer to each script."""
@@ -99,6 +100,8 @@ class Tally:
                 full = f"has {answer.waiting} jobs waiting, which is its bound"
                 for one in script.calls:
                     self.failed[one.job_id] = QueueFull(f"queue {one.queue!r} {full}")
+            elif answer.new:
+                self.new.add(script.calls[0].queue)
             elif answer.word == "exists":
                 self.existing[script.calls[0].job_id] = answer.existing_id
 
@@ -203,18 +206,22 @@ class Producer:
     def trips(self, calls: Sequence[Call[Any]]) -> Flow[Tally]:
         """Enqueue jobs, as a flow: as many round trips as they need."""
         scripts, tally = _plan(calls, self.max_pending), Tally()
-        # A new queue is made known in the same trip: once for each queue and process.
+        # A new queue is made known in the same trip, once for each queue and process; and again when
+        # it had been forgotten. After its jobs, for then it cannot be forgotten in between.
         new = {one.queue for one in calls} - self._registered
         register = [op.register(queue) for queue in sorted(new)] if new else []
         for start in range(0, len(scripts), _SCRIPTS_A_TRIP):
             some = scripts[start : start + _SCRIPTS_A_TRIP]
-            requests: list[Operation[Any]] = [*register, *[script.operation for script in some]]
+            requests: list[Operation[Any]] = [*[script.operation for script in some], *register]
             confirm = self._confirmation(some[0]) if self._confirm[0] else []
             try:
                 answers = yield [*requests, *confirm]
-                tally.take(some, answers[len(register) : len(requests)])
+                tally.take(some, answers[: len(some)])
                 if confirm:
                     self._check_confirmed(answers[len(requests) :])
+                if forgotten := tally.new - new:
+                    yield [op.register(queue) for queue in sorted(forgotten)]
+                    tally.new.clear()
             except StoreError as error:
                 tally.fail(scripts[start:], error)
                 break

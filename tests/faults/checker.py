@@ -320,6 +320,7 @@ def i11_awake(e: Evidence) -> Iterator[Violation]:
 _FOR_EVER = {
     *("queue", "queue:processing", "queue:dlq", "queue:delayed", "queue:priority"),
     *("queue:leases", "queue:claims", "queue:stats", "queue:meta", "headrace:queues"),
+    "headrace:forgotten",
     "headrace:consumers",  # whoever leads buries those that are gone
 }
 

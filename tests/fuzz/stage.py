@@ -148,6 +148,7 @@ class Stage:
             requests.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
             op.register("queue"),
             op.attend(["me"], ["other"]),
+            op.forget(k, DAY_MS),
         ]
 
     def call(self, operation: Operation[Any], keys: list[bytes], args: list[bytes]) -> str:

@@ -659,8 +659,66 @@ class TestMetrics:
         async with client_of(Headrace(url), AsyncStore(url)) as api:
             assert await self.scrape(api) == {
                 ("headrace_redis_up",): 0,
+                ("headrace_queues_read",): 0,
                 ("headrace_maintenance_leader",): 0,
             }
+
+    async def test_a_redis_that_is_slow_is_not_down(
+        self, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("headrace.web.metrics._WITHIN_S", 0.0)
+        found = await self.scrape(api)
+        assert (found["headrace_redis_up",], found["headrace_queues_read",]) == (1, 0)
+
+    async def test_of_many_queues_the_largest_have_series_and_the_others_a_sum(
+        self, api: httpx.AsyncClient, redis: Redis
+    ) -> None:
+        redis.sadd(QUEUES, *(f"q{n:03}" for n in range(300)))
+        for n in range(300):
+            redis.lpush(f"q{n:03}", *["{}"] * (1 + (n >= 250)))
+            redis.hset(f"q{n:03}:stats", "done", 1)
+        found = await self.scrape(api)
+        jobs = {k[2]: v for k, v in found.items() if k[:2] == ("headrace_jobs", "pending")}
+        assert len(jobs) == 101
+        assert {f"q{n:03}" for n in range(250, 300)} < jobs.keys()
+        assert sum(jobs.values()) == 350
+        assert jobs["all others"] == 350 - 50 * 2 - 50
+        done = {k[1]: v for k, v in found.items() if k[0] == "headrace_jobs_done_total"}
+        assert (len(done), sum(done.values())) == (101, 300)
+        assert len((await api.get("/api/queues")).json()["queues"]) == 301
+
+    async def test_what_a_forgotten_queue_had_counted_stays_in_the_sum(
+        self, api: httpx.AsyncClient, redis: Redis, store: AsyncStore
+    ) -> None:
+        redis.sadd(QUEUES, "gone")
+        redis.hset("gone:stats", "done", 5)
+        assert await store.run(op.forget(keys_of("gone"), 0)) == "forgotten"
+        assert (await self.scrape(api))["headrace_jobs_done_total", "all others"] == 5
+
+
+async def test_queues_come_in_pages(
+    api: httpx.AsyncClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.web.api.MAX_QUEUES_LISTED", 2)
+    redis.sadd(QUEUES, "a", "b", "c")
+    first = (await api.get("/api/queues")).json()
+    assert ([q["queue"] for q in first["queues"]], first["next"]) == (["a", "b"], "b")
+    second = (await api.get("/api/queues?after=b")).json()
+    assert ([q["queue"] for q in second["queues"]], second["next"]) == (["c", "queue"], None)
+
+
+async def test_no_queues_are_made_without_bound(
+    api: httpx.AsyncClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.web.reader._UNASKED", 0)
+    monkeypatch.setattr("headrace.web.reader.MOST_QUEUES", 3)
+    assert (await api.post("/api/jobs", json={"task": "a", "queue": "b"})).status_code == 202
+    both = [{"task": "a", "queue": "c"}, {"task": "a", "queue": "d"}]
+    answer = await api.post("/api/jobs", json=both)
+    assert answer.status_code == 429
+    assert "'c' would be a new one" in answer.json()["error"]
+    assert not redis.exists("c", "d")
+    assert (await api.post("/api/jobs", json={"task": "a", "queue": "b"})).status_code == 202
 
 
 async def test_every_answer_of_the_api_can_be_read_strictly(

@@ -151,7 +151,8 @@ class TestEnding:
                 finally:
                     os.kill(redis.pid, signal.SIGCONT)
                 await asyncio.wait({asking})
-                assert asking.exception() or asking.result().status_code == 500
+                # 503 if its own time was up before the server's.
+                assert asking.exception() or asking.result().status_code in (500, 503)
         assert status == 0
 
     async def test_the_lead_is_given_up_and_all_connections_are_closed(

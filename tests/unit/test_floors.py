@@ -34,7 +34,17 @@ FLOORS = (
         "settings",
     ),
     *("options", "context", "operations", "flows", "store", "embedded", "policy", "logs"),
-    *("producer", "job", "function", "task", "app", "presence", "maintenance", "leading"),
+    *(
+        "producer",
+        "job",
+        "function",
+        "task",
+        "app",
+        "presence",
+        "resting",
+        "maintenance",
+        "leading",
+    ),
     "__init__",
     *("consumer", "supervisor", "doctor", "web", "demo", "cli", "__main__"),
 )
@@ -57,7 +67,18 @@ FUNCTION_LINES = 45  # with its signature, without its docstring
 SCRIPT_LINES = 80
 CORE_LINES = 5_815  # of code: no blank lines, comments and docstrings; Python and Lua
 # `plain` and `logs` know nothing of queues: how exceptions are copied, how lines are written.
-NOT_CORE = ("web", "cli", "demo", "embedded", "doctor", "supervisor", "plain", "logs")
+# `store/probe.py` is what the embedded server and operators ask.
+NOT_CORE = (
+    "web",
+    "cli",
+    "demo",
+    "embedded",
+    "doctor",
+    "supervisor",
+    "plain",
+    "logs",
+    "store/probe.py",
+)
 
 
 def lines_of(node: ast.stmt) -> range:
@@ -260,7 +281,8 @@ def test_no_function_outgrows_a_screen() -> None:
 
 
 def test_the_core_stays_within_its_budget() -> None:
-    lines = sum(module.code_lines() for module in MODULES if module.entry not in NOT_CORE)
+    core = [m for m in MODULES if m.entry not in NOT_CORE and m.path not in NOT_CORE]
+    lines = sum(module.code_lines() for module in core)
     lines += sum(len(lua_code(source)) for source in SCRIPTS.values())
     assert lines <= CORE_LINES, f"{lines} lines of code: make it smaller before it grows"
 

@@ -37,6 +37,7 @@ from headrace.cli.dlq import dlq
 from headrace.cli.doctor import doctor
 from headrace.cli.explain import explain
 from headrace.cli.flags import ARGUMENTS, OPTIONS, shown_default
+from headrace.cli.forget import forget
 from headrace.cli.info import info
 from headrace.cli.pause import pause, resume
 from headrace.cli.produce import produce
@@ -96,6 +97,7 @@ _COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
     (cancel, "ID... [OPTIONS]"),
     (pause, "QUEUE... [OPTIONS]"),
     (resume, "QUEUE... [OPTIONS]"),
+    (forget, "[QUEUE...] [OPTIONS]"),
     (doctor, "[QUEUE...] [OPTIONS]"),
     (explain, "ID [QUEUE] [OPTIONS]"),
     (audit, "[QUEUE...] [OPTIONS]"),

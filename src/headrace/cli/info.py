@@ -85,7 +85,8 @@ class _Eye:
         if server is None:
             raise StoreUnavailable(f"no Redis at {self._where}. {advice(self._where.url)}")
         names = known_queues(self._store, self._queues)
-        snapshots = answers(self._store, [op.snapshot(keys_of(name)) for name in names])
+        counts = op.snapshots([keys_of(name) for name in names])
+        snapshots = [one for some in answers(self._store, counts) for one in some]
         before, since_s = self._done, monotonic() - self._looked_at
         self._done = {s.queue: s.counters.get("done", 0) for s in snapshots}
         self._looked_at = monotonic()

@@ -92,11 +92,15 @@ def say_table(columns: Sequence[Column], rows: Sequence[Row]) -> None:
         Console().print(drawn(columns, rows))
         return
     shown = [[column.title.lower() for column in columns]]
-    shown += [["-" if cell is None else one_line(str(cell)) or "-" for cell in row] for row in rows]
+    shown += [[_plain(cell) for cell in row] for row in rows]
     widths = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
     for line in shown:
         padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
         print("  ".join(padded).rstrip())
+
+
+def _plain(cell: Cell) -> str:
+    return (one_line(cell) or "-") if isinstance(cell, str) else "-" if cell is None else str(cell)
 
 
 def drawn(columns: Sequence[Column], rows: Sequence[Row]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ _DRAWN: Final = (
     Column("Oldest"),
     Column("", "yellow", least=6),
 )
+
+_MOST_DRAWN: Final = 100  # queues on a terminal
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,21 @@ class Look:
 
     def table(self) -> Any:
         """Draw the queues: give what rich prints."""
-        columns, rows = list(_DRAWN), [_row(s) for s in self.snapshots]
+        shown = self._shown()
+        columns, rows = list(_DRAWN), [_row(s) for s in shown]
         if self.rates:
             columns.insert(6, Column("Done/s"))
             rows = [
                 [*row[:6], round(self.rates.get(s.queue, 0)), *row[6:]]
-                for row, s in zip(rows, self.snapshots, strict=True)
+                for row, s in zip(rows, shown, strict=True)
             ]
         return drawn(columns, rows)
+
+    def _shown(self) -> Sequence[Snapshot]:
+        """Choose what is drawn: where there are very many queues, those that hold the most."""
+        if len(self.snapshots) <= _MOST_DRAWN:
+            return self.snapshots
+        return sorted(heapq.nlargest(_MOST_DRAWN, self.snapshots, key=_held), key=lambda s: s.queue)
 
     def say(self, *, counters: bool) -> None:
         """Print it; ``counters``: with all that happened so far, where that is drawn."""
@@ -100,10 +110,17 @@ class Look:
         for s in self.snapshots if counters else ():
             shown = ", ".join(f"{name} {count:,}" for name, count in sorted(s.counters.items()))
             yield f"{s.queue} so far: {shown or 'nothing'}"
+        if (left := len(self.snapshots) - _MOST_DRAWN) > 0:
+            held = sum(map(_held, self.snapshots)) - sum(map(_held, self._shown()))
+            yield f"And {left:,} more queues, with {held:,} jobs. All of them: headrace info | less"
         if any(s.dead for s in self.snapshots):
             yield "Look at dead jobs: headrace dlq list"
         if not any(s.counters or s.waiting or s.processing for s in self.snapshots):
             yield "No jobs yet. Enqueue one: headrace produce echo hello"
+
+
+def _held(s: Snapshot) -> int:
+    return s.waiting + s.processing + s.delayed + s.dead
 
 
 def _figures(s: Snapshot) -> dict[str, Any]:

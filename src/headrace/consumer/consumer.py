@@ -184,7 +184,8 @@ class Consumer:
         while True:
             await asyncio.sleep(_REGISTER_EVERY_S)
             with contextlib.suppress(StoreError):  # the other parts tell of it
-                await self._store.run_all([op.register(k.queue) for k in self._queues])
+                known = [op.register(k.queue) for k in self._queues]
+                await self._store.run_all([*known, *(op.use(k) for k in self._queues)])
 
     def _part_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -23,7 +23,9 @@ from headrace.operations.request import text
 from headrace.policy import LeasePolicy
 from headrace.settings import DEFAULT_QUEUE
 
-_OWN_TYPES: Final = {keys.QUEUES: "set", keys.CONSUMERS: "hash", keys.LEADER: "string"}
+_OWN_TYPES: Final = {
+    keys.QUEUES: "set", keys.CONSUMERS: "hash", keys.FORGOTTEN: "hash", keys.LEADER: "string",
+}  # fmt: skip
 
 
 @dataclass(slots=True)

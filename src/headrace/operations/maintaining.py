@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from headrace import keys
 from headrace.keys import Keys
@@ -55,6 +55,12 @@ class Reclaimed:
 def is_at_rest(k: Keys) -> Operation[bool]:
     """Tell whether there is nothing to maintain: no job is delayed, none is in processing or leased."""
     return command("EXISTS", k.delayed, k.processing, k.leases, parse=lambda n: n == 0)
+
+
+def count_astir(queues: Sequence[Keys]) -> Operation[int]:
+    """Count the keys of these queues that a queue at rest does not have."""
+    used = [key for k in queues for key in (k.delayed, k.processing, k.leases)]
+    return command("EXISTS", *used, parse=int)
 
 
 def reclaim(
@@ -172,3 +178,36 @@ def attend(came: Collection[str], left: Collection[str]) -> Operation[None]:
 def buried(consumer: str) -> Operation[None]:
     """Forget a consumer that holds nothing and is not connected."""
     return command("HDEL", keys.CONSUMERS, consumer, parse=nothing)
+
+
+ForgetAnswer = Literal["forgotten", "used", "paused"]
+
+
+def forget(k: Keys, unused_ms: int) -> Operation[ForgetAnswer]:
+    """Forget a queue that is empty, and not used for so long; 0: whenever it was used last."""
+    used = (
+        k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.stats, k.meta,
+        keys.QUEUES, keys.FORGOTTEN,
+    )  # fmt: skip
+    parse: Callable[[Any], ForgetAnswer] = text  # type: ignore[assignment]
+    return run("forget", used, (unused_ms,), parse)
+
+
+def use(k: Keys) -> Operation[None]:
+    """Say that a queue has a consumer, so that it is not forgotten."""
+    return command("HDEL", k.meta, "unused", parse=nothing)
+
+
+def queue_count() -> Operation[int]:
+    """Count the queues in the registry."""
+    return command("SCARD", keys.QUEUES, parse=int)
+
+
+def forgotten() -> Operation[dict[str, int]]:
+    """Return what the queues that are forgotten had counted, by counter."""
+
+    def parse(raw: Any) -> dict[str, int]:
+        pairs = zip(raw[::2], raw[1::2], strict=True)
+        return {text(name): int(count) for name, count in pairs if count.isdigit()}
+
+    return command("HGETALL", keys.FORGOTTEN, parse=parse)

@@ -18,6 +18,7 @@ from headrace.operations.request import (
 )
 from headrace.scripts import MAX_ITEMS
 
+_A_SCRIPT: Final = 200  # queues: 3 ms of Redis' time
 _FAR_MS: Final = 1 << 53  # a plain client's score may be infinite
 CANCEL_REQUEST_TTL_MS: Final = 3_600_000
 """How long a running job can find out that it should stop; longer than any lease by far."""
@@ -91,37 +92,51 @@ class Snapshot:
         return None if at_ms is None else max(0, self.now_ms - at_ms) / 1000
 
 
+def _snapshot(k: Keys, raw: Any) -> Snapshot:
+    now, pending, priority, delayed, processing, dead, leases, claims, paused = raw[:9]
+    pairs = raw[12]
+    return Snapshot(
+        queue=k.queue,
+        now_ms=now,
+        pending=pending,
+        priority=priority,
+        delayed=delayed,
+        processing=processing,
+        dead=dead,
+        leases=leases,
+        claims=claims,
+        paused=paused == 1,
+        oldest=raw[9],
+        first_priority=raw[10],
+        due_at_ms=int(max(0, min(float(raw[11]), _FAR_MS))) if raw[11] != b"" else None,
+        counters={
+            text(name): int(value)
+            for name, value in zip(pairs[::2], pairs[1::2], strict=True)
+            if name.isascii() and value.isdigit()  # others are not ours
+        },
+    )
+
+
+def snapshots(queues: Sequence[Keys]) -> list[Operation[list[Snapshot]]]:
+    """Count every place of queues, however many: each at one instant, a few hundred in a script."""
+    return [_counting(queues[i : i + _A_SCRIPT]) for i in range(0, len(queues), _A_SCRIPT)]
+
+
+def _counting(queues: Sequence[Keys]) -> Operation[list[Snapshot]]:
+    used = [
+        key
+        for k in queues
+        for key in (
+            k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.stats, k.meta
+        )
+    ]  # fmt: skip
+    return run("snapshot", used, (), lambda raw: list(map(_snapshot, queues, raw)))
+
+
 def snapshot(k: Keys) -> Operation[Snapshot]:
     """Count every place of a queue at one instant."""
-    used = (
-        k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.stats, k.meta
-    )  # fmt: skip
-
-    def parse(raw: Any) -> Snapshot:
-        now, pending, priority, delayed, processing, dead, leases, claims, paused = raw[:9]
-        pairs = raw[12]
-        return Snapshot(
-            queue=k.queue,
-            now_ms=now,
-            pending=pending,
-            priority=priority,
-            delayed=delayed,
-            processing=processing,
-            dead=dead,
-            leases=leases,
-            claims=claims,
-            paused=paused == 1,
-            oldest=raw[9],
-            first_priority=raw[10],
-            due_at_ms=int(max(0, min(float(raw[11]), _FAR_MS))) if raw[11] != b"" else None,
-            counters={
-                text(name): int(value)
-                for name, value in zip(pairs[::2], pairs[1::2], strict=True)
-                if name.isascii() and value.isdigit()  # others are not ours
-            },
-        )
-
-    return run("snapshot", used, (), parse)
+    one: Operation[Any] = _counting([k])
+    return one._replace(parse=lambda raw: _snapshot(k, raw[0]))
 
 
 def pause(k: Keys, *, paused: bool) -> Operation[bool]:

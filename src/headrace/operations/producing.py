@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 from headrace import keys
 from headrace.keys import Keys
@@ -20,32 +20,38 @@ from headrace.operations.request import (
 log = logging.getLogger(__name__)
 
 
-class Enqueued(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Enqueued:
     """What became of an enqueue.
 
     Attributes:
         word: ``ok``, ``full`` (nothing was enqueued) or ``exists`` (a job has that key already).
         existing_id: that job's id.
         waiting: how many jobs wait, when full.
+        new: nothing had been counted in this queue: it is new, or was forgotten.
     """
 
     word: str
     existing_id: str = ""
     waiting: int = 0
+    new: bool = field(default=False, compare=False)
 
 
 _OK: Final = Enqueued("ok")
+_NEW: Final = Enqueued("ok", new=True)
 
 
-def _pushed(_: Any) -> Enqueued:
-    return _OK
+def _pushed(raw: Any) -> Enqueued:
+    return _NEW if raw == 2 else _OK
 
 
 def _enqueued(raw: Any) -> Enqueued:
     word = text(raw[0])
     if word == "exists":
         return Enqueued(word, existing_id=text(raw[1]))
-    return Enqueued(word, waiting=raw[1] if word == "full" else 0)
+    if word == "full":
+        return Enqueued(word, waiting=raw[1])
+    return _pushed(raw[1] + 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 -- ARGV 1 max_pending (jobs; 0: no bound) 2 due: '' now, '+ms' from now, '@ms' since 1970
 --      3 id of the one job of a call with a key, else '' 4 key_ttl (ms; 0: until the job ends)
 --      5… the jobs' bytes
--- Returns {'ok'}, {'full', waiting}, or {'exists', id of the job that has the key}
+-- Returns {'ok', 1: as push's 2, or 0}, {'full', waiting}, or {'exists', id of the job that has the key}
 -- include: sound
 -- include: now
 -- include: head
@@ -42,5 +42,4 @@ if #plain > 0 then redis.call('LPUSH', pending, unpack(plain)) end
 -- that take a job out leave its key behind.
 if unique and ttl == 0 then ttl = math.max(0, at - now_ms()) + 604800000 end
 if unique then redis.call('SET', unique, id, 'PX', number(ttl)) end
-redis.call('HINCRBY', stats, 'enqueued', count)
-return {'ok'}
+return {'ok', redis.call('HINCRBY', stats, 'enqueued', count) == count and 1 or 0}

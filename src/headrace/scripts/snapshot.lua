@@ -1,18 +1,24 @@
 #!lua flags=allow-oom
--- Counts every place of a queue at one instant.
--- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 delayed (zset) 5 dead (list)
---      6 leases (zset) 7 claims (hash) 8 stats (hash) 9 meta (hash)
+-- Counts every place of queues, each at one instant.
+-- KEYS for each queue: pending (list); processing (list); priority (zset); delayed (zset); dead (list);
+--      leases (zset); claims (hash); stats (hash); meta (hash)
 -- ARGV none
--- Returns {now (ms), pending, priority, delayed, processing, dead, leases, claims, paused (0, 1),
---   head of the oldest pending job, head of the first prioritised one, next due (ms; '' none),
---   {counter, value, …}}
+-- Returns for each queue {now (ms), pending, priority, delayed, processing, dead, leases, claims,
+--   paused (0, 1), head of the oldest pending job, head of the first prioritised one,
+--   next due (ms; '' none), {counter, value, …}}
 -- include: now
-local pending, processing, priority, delayed, dead, leases, claims, stats, meta = unpack(KEYS)
-local first = redis.call('ZRANGE', priority, 0, 0)[1]
-return {
-  now_ms(), redis.call('LLEN', pending), redis.call('ZCARD', priority), redis.call('ZCARD', delayed),
-  redis.call('LLEN', processing), redis.call('LLEN', dead), redis.call('ZCARD', leases),
-  redis.call('HLEN', claims), redis.call('HGET', meta, 'paused') and 1 or 0,
-  string.sub(redis.call('LINDEX', pending, -1) or '', 1, 200), string.sub(first or '', 1, 200),
-  redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2] or '', redis.call('HGETALL', stats),
-}
+local WIDTH, now, seen = 9, now_ms(), {}
+for at = 1, #KEYS - WIDTH + 1, WIDTH do
+  local pending, processing, priority, delayed, dead, leases, claims, stats, meta = unpack(KEYS, at, at + 8)
+  local waiting, prioritised = redis.call('LLEN', pending), redis.call('ZCARD', priority)
+  local later = redis.call('ZCARD', delayed)
+  seen[#seen + 1] = {
+    now, waiting, prioritised, later, redis.call('LLEN', processing), redis.call('LLEN', dead),
+    redis.call('ZCARD', leases), redis.call('HLEN', claims), redis.call('HGET', meta, 'paused') and 1 or 0,
+    waiting > 0 and string.sub(redis.call('LINDEX', pending, -1), 1, 200) or '',
+    prioritised > 0 and string.sub(redis.call('ZRANGE', priority, 0, 0)[1], 1, 200) or '',
+    later > 0 and redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2] or '',
+    redis.call('HGETALL', stats),
+  }
+end
+return seen

@@ -4,7 +4,8 @@
                                -> 202 {"id": "…", "queue": "…"}
                                many: an array of these -> 202 {"jobs": [{"id": "…", "queue": "…"}, …]}
     GET  /jobs/{id}?queue=     {"id", "queue", "state"}; "done" also when nothing is known of it
-    GET  /queues               {"now_ms", "queues": [{"queue", "pending", "dead", …}, …]}
+    GET  /queues?after=        {"now_ms", "queues": [{"queue", "pending", "dead", …}, …], "next"}: by name,
+                               1,000 at a time; "next" is the "after" of the next page, or null
     GET  /queues/{queue}       one of these
     GET  /queues/{queue}/jobs?place=pending&limit=25
                                {"queue", "place", "key", "jobs": […]}: who is next, was claimed first,
@@ -27,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from headrace import clock
 from headrace import operations as op
 from headrace.app import Headrace
 from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge
@@ -37,11 +39,12 @@ from headrace.producer import Call
 from headrace.web.answers import answer
 from headrace.web.limits import MAX_BODY, MAX_STREAMS
 from headrace.web.openapi import Endpoint, document
-from headrace.web.reader import PLACES, Reader, key_of
+from headrace.web.reader import MOST_QUEUES, PLACES, Reader, key_of
 from headrace.web.shapes import (
     JOB_ID,
     MAX_JOBS,
     MAX_LISTED,
+    MAX_QUEUES_LISTED,
     Accepted,
     AcceptedMany,
     AgedQueueView,
@@ -57,6 +60,8 @@ from headrace.web.shapes import (
 from headrace.web.views import queue_view
 from headrace.web.watch import EventStream, Watch
 from headrace.wire import DEFAULT_MAX_BYTES
+
+_NAMED: Final = 20  # queues in an error
 
 
 class _Counted(NewJob):
@@ -106,8 +111,10 @@ class Api:
                 says="Tell where a job is.", answers=(JobState,), errors=(400, 503),
             ),
             Endpoint(
-                path="/queues", handle=self.queues,
-                says="Show all queues.", answers=(Queues,), errors=(503,),
+                path="/queues", handle=self.queues, parameters=(("after", QueueName, None),),
+                says=f"Show all queues, by name; {MAX_QUEUES_LISTED:,} at a time: `next` is the `after` of "
+                "the next page.",
+                answers=(Queues,), errors=(400, 503),
             ),
             Endpoint(
                 path="/queues/{queue:rest}/jobs", handle=self.jobs,
@@ -147,6 +154,12 @@ class Api:
             self._call(one, i if many else None)
             for i, one in enumerate(wanted if many else [wanted])
         ]
+        if new := await self._reader.excess({call.queue for call in calls}):
+            raise HTTPException(
+                429,
+                f"there would be more than {MOST_QUEUES:,} queues: {min(new)!r} would be a new one. "
+                "Use one that there is, or see: headrace forget --help",
+            )
         jobs = [Accepted(id=j.id, queue=j.queue) for j in await self._headrace.aenqueue_many(calls)]
         return answer(AcceptedMany(jobs=jobs) if many else jobs[0], 202)
 
@@ -177,11 +190,18 @@ class Api:
         job = self._headrace.job(job_id, queue=queue)
         return answer(JobState(id=job.id, queue=queue, state=await job.astatus()))
 
-    async def queues(self, _: Request) -> Response:
-        """Show all queues."""
-        snapshots, _jobs = await self._reader.read()
+    async def queues(self, request: Request) -> Response:
+        """Show all queues, page by page where there are very many."""
+        after = request.query_params.get("after")
+        if after is not None:
+            keys_of(after)  # what cannot be a name is refused
+        names = [name for name in await self._reader.names() if after is None or name > after]
+        page = names[:MAX_QUEUES_LISTED]
+        snapshots = await self._reader.read(page)
+        now_ms = max([one.now_ms for one in snapshots], default=0)
         shown = [_with_age(snapshot) for snapshot in snapshots]
-        return answer(Queues(now_ms=snapshots[0].now_ms, queues=shown))
+        following = page[-1] if len(names) > len(page) else None
+        return answer(Queues(now_ms=now_ms or clock.now_ms(), queues=shown, next=following))
 
     async def queue(self, request: Request) -> Response:
         """Show one queue."""
@@ -210,7 +230,8 @@ class Api:
         name: str = request.path_params["queue"]
         names = await self._reader.names()
         if name not in names:
-            raise HTTPException(404, f"there is no queue {name!r}: there are {', '.join(names)}")
+            some = ", ".join(names[:_NAMED]) + (", …" if len(names) > _NAMED else "")
+            raise HTTPException(404, f"there is no queue {name!r}: there are {some}")
         return name
 
 

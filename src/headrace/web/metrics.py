@@ -1,13 +1,16 @@
-"""``GET /metrics`` for Prometheus: what Redis says at the instant of the scrape, and nothing else.
+"""``GET /metrics`` for Prometheus: what Redis says at the instant of the scrape.
 
-No number is kept here, so any server tells the same, and a restart forgets nothing.
+No number is kept here, so any server tells the same, and a restart forgets nothing; except which
+queues have series of their own, where there are very many.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+import heapq
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Metric
@@ -17,9 +20,10 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace import operations as op
 from headrace.errors import StoreError
 from headrace.operations import Snapshot
-from headrace.web.reader import PLACES, Reader
+from headrace.web.reader import PLACES, SHOWN, Reader, size_of
 
 _WITHIN_S: Final = 3.0  # a scraper waits 10 s by default, and wants to hear that Redis is away
 
@@ -47,37 +51,74 @@ _COUNTERS: Final = {
 }
 
 
+REST: Final = "all others"
+"""What stands for the queues that are not shown one by one. No queue can be called so."""
+
+
 class QueueCollector(Collector):
     """Tells one scrape.
 
     Args:
-        snapshots: all queues; None when Redis did not answer.
+        snapshots: all queues; None when they could not be read.
+        named: which are shown one by one; None all of them.
+        up: Redis answers.
         leads: this server does the maintenance.
+        forgotten: what queues had counted that are forgotten, by counter.
     """
 
-    def __init__(self, snapshots: Sequence[Snapshot] | None, *, leads: bool) -> None:
+    def __init__(
+        self,
+        snapshots: Sequence[Snapshot] | None,
+        *,
+        named: Collection[str] | None = None,
+        up: bool = True,
+        leads: bool,
+        forgotten: Mapping[str, int] = MappingProxyType({}),
+    ) -> None:
         self._snapshots = snapshots
+        self._named = named
+        self._up = up
         self._leads = leads
+        self._forgotten = forgotten
 
     def collect(self) -> Iterator[Metric]:
         """Give all metrics."""
-        up = self._snapshots is not None
-        yield GaugeMetricFamily("headrace_redis_up", "1: Redis answers; 0: it does not.", up)
+        yield GaugeMetricFamily("headrace_redis_up", "1: Redis answers; 0: it does not.", self._up)
+        yield GaugeMetricFamily(
+            "headrace_queues_read",
+            "1: all queues were read; 0: Redis is down, or too slow for that.",
+            self._snapshots is not None,
+        )
         yield GaugeMetricFamily(
             "headrace_maintenance_leader",
             "1: this server promotes due jobs and takes back expired leases; one process does.",
             self._leads,
         )
-        if self._snapshots is not None:
-            yield from _gauges(self._snapshots)
-            for counter, (name, says) in _COUNTERS.items():
-                family = CounterMetricFamily(f"headrace_{name}", says, labels=["queue"])
-                for snapshot in self._snapshots:
-                    family.add_metric([snapshot.queue], snapshot.counters.get(counter, 0))
-                yield family
+        if self._snapshots is None:
+            return
+        yield GaugeMetricFamily("headrace_queues", "Queues that are known.", len(self._snapshots))
+        shown, rest = _parted(self._snapshots, self._named)
+        yield from _gauges(shown, rest)
+        for counter, (name, says) in _COUNTERS.items():
+            family = CounterMetricFamily(f"headrace_{name}", says, labels=["queue"])
+            for snapshot in shown:
+                family.add_metric([snapshot.queue], snapshot.counters.get(counter, 0))
+            others = sum(snapshot.counters.get(counter, 0) for snapshot in rest)
+            if rest or self._forgotten:
+                family.add_metric([REST], others + self._forgotten.get(counter, 0))
+            yield family
 
 
-def _gauges(snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
+def _parted(
+    snapshots: Sequence[Snapshot], named: Collection[str] | None
+) -> tuple[list[Snapshot], list[Snapshot]]:
+    if named is None:
+        return list(snapshots), []
+    shown = [snapshot for snapshot in snapshots if snapshot.queue in named]
+    return shown, [snapshot for snapshot in snapshots if snapshot.queue not in named]
+
+
+def _gauges(snapshots: Sequence[Snapshot], rest: Sequence[Snapshot]) -> Iterator[Metric]:
     jobs = GaugeMetricFamily(
         "headrace_jobs", "Jobs by the place where they are now.", labels=["queue", "place"]
     )
@@ -103,23 +144,62 @@ def _gauges(snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
             age.add_metric(queue, age_s)
         foreign.add_metric(queue, snapshot.foreign)
         paused.add_metric(queue, snapshot.paused)
+    if rest:
+        for place in PLACES:
+            jobs.add_metric([REST, place], sum(getattr(one, place) for one in rest))
+        foreign.add_metric([REST], sum(one.foreign for one in rest))
     yield from (jobs, age, foreign, paused)
 
 
 class Metrics:
-    """The endpoint."""
+    """The endpoint.
+
+    Up to ``SHOWN`` queues have series of their own. Once there are more, those that were chosen keep
+    theirs for as long as this process lives, and so does the sum of the others: a queue that moved
+    between them would look to Prometheus as if counters had been reset.
+    """
 
     def __init__(self, reader: Reader, leads: Callable[[], bool]) -> None:
         self._reader = reader
         self._leads = leads
+        self._named: set[str] = set()
+        self._left: Counter[str] = (
+            Counter()
+        )  # counted by queues that had a series and are forgotten
+        self._last: dict[str, Mapping[str, int]] = {}  # what those with a series had counted
 
     async def scrape(self, request: Request) -> Response:
         """Answer a scrape, also when Redis does not."""
         snapshots: list[Snapshot] | None = None
-        with suppress(StoreError, TimeoutError):  # headrace_redis_up says it
+        forgotten: dict[str, int] = {}
+        try:
             async with asyncio.timeout(_WITHIN_S):
-                snapshots, _ = await self._reader.read()
+                names = await self._reader.names()
+                snapshots = await self._reader.read(names)
+                (forgotten,) = await self._reader.ask([op.forgotten()])
+            up = True
+        except (StoreError, TimeoutError):
+            up = await self._reader.is_up()
         registry = CollectorRegistry()
-        registry.register(QueueCollector(snapshots, leads=self._leads()))
+        shown = QueueCollector(
+            snapshots,
+            named=self._chosen(snapshots or []),
+            up=up,
+            leads=self._leads(),
+            forgotten=Counter(forgotten) - self._left,
+        )
+        registry.register(shown)
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=media_type)
+
+    def _chosen(self, snapshots: Sequence[Snapshot]) -> Collection[str]:
+        """Choose which queues have series of their own: those that had, and the largest."""
+        by_name = {snapshot.queue: snapshot for snapshot in snapshots}
+        for name in self._last.keys() - by_name.keys() if snapshots else ():
+            self._left.update(self._last.pop(name))
+        free = SHOWN - len(self._named)
+        if free > 0:
+            new = [one for one in snapshots if one.queue not in self._named]
+            self._named |= {one.queue for one in heapq.nlargest(free, new, key=size_of)}
+        self._last |= {name: by_name[name].counters for name in self._named & by_name.keys()}
+        return self._named

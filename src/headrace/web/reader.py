@@ -1,18 +1,31 @@
-"""Reads queues, as many as there are, in one round trip."""
+"""Reads queues, however many there are: all of them, or again and again those that matter."""
 
 from __future__ import annotations
 
+import asyncio
+import heapq
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, get_args
 
 from headrace import operations as op
 from headrace.app import Headrace
+from headrace.errors import StoreError
 from headrace.keys import Keys, keys_of
 from headrace.operations import Operation, Snapshot
 from headrace.store import AsyncStore
 from headrace.web.shapes import Place
 
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
+SHOWN: Final = 100
+"""So many queues are shown one by one, on the page and to Prometheus; the others as a sum."""
+
+MOST_QUEUES: Final = 10_000
+"""Over HTTP nobody can make more of them."""
+
+_UNASKED: Final = 100  # queues that a server takes jobs for without asking how many there are
+_A_LOOK: Final = 500  # queues: 10 ms of Redis' time, and as much of ours
+_UP_WITHIN_S: Final = 1.0
 
 
 def key_of(k: Keys, place: Place) -> str:
@@ -32,6 +45,7 @@ class Reader:
     def __init__(self, store: AsyncStore, headrace: Headrace) -> None:
         self._store = store
         self._headrace = headrace
+        self._known: set[str] = set()
 
     async def ask(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Run operations in one round trip.
@@ -46,10 +60,91 @@ class Reader:
         own = {self._headrace.queue, *(t.config.queue for t in self._headrace.tasks.values())}
         return sorted({*own, *await self._store.run(op.queues())})
 
-    async def read(
-        self, also: Collection[str] = (), peeks: Sequence[Operation[list[bytes]]] = ()
-    ) -> tuple[list[Snapshot], list[list[bytes]]]:
-        """Count all queues, and these as well; and read stretches of some, at the same time."""
-        names = sorted({*await self.names(), *also})
-        answers = await self.ask([*(op.snapshot(keys_of(name)) for name in names), *peeks])
-        return answers[: len(names)], answers[len(names) :]
+    async def read(self, names: Sequence[str]) -> list[Snapshot]:
+        """Count these queues."""
+        answers = await self.ask(op.snapshots([keys_of(name) for name in names]))
+        return [one for some in answers for one in some]
+
+    async def excess(self, wanted: set[str]) -> set[str]:
+        """Return which of these queues would be new, if there would then be too many.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        if wanted <= self._known or len(self._known | wanted) <= _UNASKED:
+            self._known |= wanted
+            return set()
+        self._known = set(await self.names())
+        new = wanted - self._known
+        if len(self._known) + len(new) > MOST_QUEUES:
+            return new
+        self._known |= new
+        return set()
+
+    async def is_up(self) -> bool:
+        """Whether Redis answers at all: what is slow is not down."""
+        try:
+            async with asyncio.timeout(_UP_WITHIN_S):
+                await self._store.run(op.command("PING", parse=bool))
+        except (StoreError, TimeoutError):
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All queues, of which only so many are shown one by one.
+
+    Attributes:
+        shown: those with the most jobs, and those that were asked for; by name.
+        others: the sums of all that are not shown: jobs by place, and ``queues``, how many they are.
+    """
+
+    shown: list[Snapshot]
+    others: dict[str, int]
+
+
+class Onlooker:
+    """Reads all queues again and again, at a bounded cost.
+
+    What is shown is read at each look; of the others some are, in turn, so that with very many queues
+    a sum or a newcomer to those with the most jobs may be late by as many looks as they take.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._seen: dict[str, Snapshot] = {}
+        self._shown: list[str] = []
+        self._at = 0
+
+    async def look(self, also: Collection[str]) -> Overview:
+        """Look once; show these in any case."""
+        names = sorted({*await self._reader.names(), *also})
+        self._at = self._at if self._at < len(names) else 0
+        turn = names[self._at : self._at + _A_LOOK]
+        self._at += _A_LOOK
+        asked = {*turn, *also, *(name for name in names if name not in self._seen)}
+        asked.update(set(self._shown).intersection(names))
+        snapshots = await self._reader.read(sorted(asked))
+        self._seen |= {one.queue: one for one in snapshots}
+        self._seen = {name: self._seen[name] for name in names}
+        overview = overview_of(self._seen.values(), also)
+        self._shown = [one.queue for one in overview.shown]
+        return overview
+
+
+def overview_of(snapshots: Collection[Snapshot], also: Collection[str] = ()) -> Overview:
+    """Choose what is shown of queues: those with the most jobs, and these."""
+    if len(snapshots) <= SHOWN:
+        return Overview(list(snapshots), {})
+    largest = heapq.nlargest(SHOWN, snapshots, key=size_of)
+    names = {*also, *(one.queue for one in largest)}
+    others = [one for one in snapshots if one.queue not in names]
+    sums: dict[str, int] = {place: sum(getattr(one, place) for one in others) for place in PLACES}
+    shown = [one for one in snapshots if one.queue in names]
+    return Overview(shown, {"queues": len(others)} | sums)
+
+
+def size_of(snapshot: Snapshot) -> int:
+    """Return how many jobs a queue holds."""
+    return sum(getattr(snapshot, place) for place in PLACES)

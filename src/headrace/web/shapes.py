@@ -13,6 +13,7 @@ from headrace.wire import MAX_PRIORITY, MAX_TASK_NAME, MIN_PRIORITY
 
 MAX_JOBS: Final = 10_000  # in one request: a tenth of a second of the server's time
 MAX_LISTED: Final = 100
+MAX_QUEUES_LISTED: Final = 1_000
 
 Place: TypeAlias = Literal["pending", "processing", "delayed", "priority", "dead"]
 
@@ -152,10 +153,11 @@ class AgedQueueView(QueueView):
 
 
 class Queues(TypedDict):
-    """All queues at one instant, ms since 1970 by Redis' clock."""
+    """Queues at one instant, ms since 1970 by Redis' clock; and after which name the next page begins."""
 
     now_ms: int
     queues: list[AgedQueueView]
+    next: str | None
 
 
 class ErrorView(TypedDict):

@@ -16,7 +16,7 @@ from headrace.errors import HeadraceError
 from headrace.keys import keys_of
 from headrace.web.answers import encode
 from headrace.web.listing import Lister
-from headrace.web.reader import Reader, key_of
+from headrace.web.reader import Onlooker, Reader, key_of
 from headrace.web.shapes import Place
 from headrace.web.views import queue_view
 
@@ -55,6 +55,7 @@ class Watch:
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.lister = Lister(reader.ask)
+        self._onlooker = Onlooker(reader)
         self._queues: dict[str, _Watched] = {}
         self._news = asyncio.Event()  # set, and replaced, when a message is new
         self._hurry = asyncio.Event()
@@ -116,7 +117,7 @@ class Watch:
             except Exception as error:
                 if not isinstance(error, HeadraceError | TimeoutError):
                     log.exception("The queues could not be shown")
-                away = encode({"error": str(error) or "Redis does not answer"})
+                away = encode({"error": str(error) or await self._told()})
                 for watched in self._queues.values():
                     self._note(watched, b"", b"event: away\ndata: %b\n\n" % away)
             with suppress(TimeoutError):
@@ -134,6 +135,12 @@ class Watch:
         async with asyncio.timeout(_WITHIN_S):
             return (await self._pictures([queue]))[0]
 
+    async def _told(self) -> str:
+        """Say why a look took too long."""
+        if await self._reader.is_up():
+            return f"Redis answers, but slowly: the queues were not read within {_WITHIN_S:g} s"
+        return "Redis does not answer"
+
     async def _look(self, queues: dict[str, _Watched]) -> None:
         pictures = await self._pictures([*queues])
         for watched, picture in zip(queues.values(), pictures, strict=True):
@@ -142,8 +149,12 @@ class Watch:
             self._note(watched, seen, b'data: {"now_ms":%d,%b\n\n' % (now_ms, seen[1:]))
 
     async def _pictures(self, queues: list[str]) -> list[dict[str, Any]]:
-        snapshots, _ = await self._reader.read(queues)
-        shown = {"now_ms": snapshots[0].now_ms, "queues": [queue_view(one) for one in snapshots]}
+        overview = await self._onlooker.look(queues)
+        shown = {
+            "now_ms": max(one.now_ms for one in overview.shown),
+            "queues": [queue_view(one) for one in overview.shown],
+            "others": overview.others,
+        }
         return [shown | {"queue": queue, "lists": await self._lists(queue)} for queue in queues]
 
     async def _lists(self, queue: str) -> list[dict[str, Any]]:

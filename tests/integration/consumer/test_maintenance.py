@@ -161,3 +161,53 @@ async def test_a_lead_that_runs_out_is_taken_by_another(site: Site) -> None:
     site.redis.set(LEADER, "stands still", px=200)
     async with site.consumer(lease=QUICK) as running:
         await await_until(lambda: site.redis.get(LEADER) == running.name.encode())
+
+
+class TestManyQueues:
+    async def test_those_at_rest_share_commands_and_one_that_wakes_is_found(
+        self, site: Site
+    ) -> None:
+        redis = site.redis
+        names = [f"q{n:04}" for n in range(1_000)]
+        redis.sadd(QUEUES, *names)
+        for name in names:
+            redis.lpush(name, b'{"id":"a","task":"echo"}')
+
+        def asked() -> tuple[int, int]:
+            calls = redis.info("commandstats")
+            return calls["cmdstat_getex"]["calls"], calls["cmdstat_exists"]["calls"]
+
+        async with site.consumer(queues="elsewhere", lease=QUICK, check=False):
+            await await_until(lambda: "cmdstat_getex" in redis.info("commandstats"))
+            await await_until(lambda: redis.info("commandstats")["cmdstat_exists"]["calls"] > 1_000)
+            turns, looks = asked()
+            await await_until(lambda: asked()[0] >= turns + 10, "ten turns")
+            more = asked()
+            # Four groups, and what a consumer asks itself.
+            assert more[1] - looks <= 10 * (more[0] - turns + 2)
+            redis.zadd(keys_of("q0500").delayed, {b'{"id":"b","task":"echo"}': 1})
+            await await_until(lambda: redis.llen("q0500") == 2, "it is promoted")
+
+    async def test_one_that_is_empty_and_unused_for_long_is_forgotten_by_itself(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(maintenance, "_FORGET_EVERY_S", 0.01)
+        redis = site.redis
+        redis.sadd(QUEUES, "empty", "full")
+        redis.lpush("full", b'{"id":"a","task":"echo"}')
+        async with site.consumer(queues="elsewhere", lease=QUICK, check=False):
+            await await_until(lambda: redis.hexists("empty:meta", "unused"), "it is noted")
+            assert redis.sismember(QUEUES, "empty")
+            redis.hset("empty:meta", "unused", "1 0")  # since 1970
+            await await_until(lambda: not redis.sismember(QUEUES, "empty"), "it is forgotten")
+            assert redis.sismember(QUEUES, "full")
+            # A producer that has made it known before does so again.
+            producing = site.another_app()
+            call = producing.call_with("note", (1,), {}, {"queue": "empty"})
+            await producing.aenqueue_many([call])
+            redis.delete("empty")
+            assert redis.sismember(QUEUES, "empty")
+            async with a_store(site.url) as store:
+                assert await store.run(op.forget(keys_of("empty"), 0)) == "forgotten"
+            await producing.aenqueue_many([call])
+            assert redis.sismember(QUEUES, "empty")
