@@ -204,3 +204,86 @@ def test_a_burst_ends_all_when_there_is_nothing_left(scene: Scene, tmp_path: Pat
         assert process.popen.wait(WAIT_S) == 0, process.output
     assert sorted(line.number for line in scene.lines("end")) == list(range(200))
     assert invariants.check(scene.redis).counters == {"enqueued": 200, "done": 200}
+
+
+def takeovers(output: str) -> list[str]:
+    """Return what the supervisor said of replacements, in order: begun, taken over, ended."""
+    words = ("replacing ", " takes over from ", " has been replaced")
+    return [word.strip() for line in output.splitlines() for word in words if word in line]
+
+
+IN_TURN = ["replacing", "takes over from", "has been replaced"]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_so_many_jobs_a_child_is_replaced_by_one_that_claims_before_it_ends(
+    scene: Scene, tmp_path: Path, workers: int
+) -> None:
+    count = 0
+    with scene.supervisor(tmp_path, "--max-jobs", "3", workers=workers, grace_s=600) as process:
+        while len(takeovers(process.output)) < 6:  # two of them, one after the other
+            scene.app.enqueue_many(scene.app.call("note", n) for n in range(count, count + 5))
+            count += 5
+            wait_until(lambda n=count: len(scene.lines("end")) >= n, WAIT_S, "all ran")  # type: ignore[misc]
+        assert process.alive()
+        said = takeovers(process.output)
+        assert said[:6] == IN_TURN + IN_TURN  # one at a time, and none ends before another claims
+        assert process.end() == 0, process.output
+    assert sorted(line.number for line in scene.lines("end")) == list(range(count))
+    assert len({line.pid for line in scene.lines("end")}) > workers
+    counters = invariants.check(scene.redis).counters
+    assert (counters["enqueued"], counters["done"]) == (count, count)
+    assert "died" not in process.output
+
+
+def test_a_child_that_has_grown_beyond_its_memory_is_replaced(scene: Scene, tmp_path: Path) -> None:
+    with scene.supervisor(
+        tmp_path, "--max-memory", "300", app="integration.greedy", workers=1, grace_s=600
+    ) as process:
+        for number in range(2):
+            scene.app.enqueue("keep", number, 400)
+            wait_until(
+                lambda n=number: takeovers(process.output).count("has been replaced") == n + 1,  # type: ignore[misc]
+                WAIT_S,
+                "replaced",
+            )
+        assert process.end() == 0, process.output
+    first, second = scene.lines("end")
+    assert first.pid != second.pid
+    assert " MiB" in process.output
+
+
+def test_a_child_that_is_larger_than_its_memory_from_the_start_is_not_replaced_for_ever(
+    scene: Scene, tmp_path: Path
+) -> None:
+    with scene.supervisor(tmp_path, "--max-memory", "1", workers=1) as process:
+        wait_until(lambda: "is not replaced for its memory" in process.output, WAIT_S)
+        scene.app.enqueue("note", 1)
+        wait_until(lambda: scene.lines("end"), WAIT_S)
+        assert not takeovers(process.output)
+        assert process.end() == 0, process.output
+
+
+def test_a_burst_ends_after_so_many_jobs(scene: Scene, tmp_path: Path) -> None:
+    scene.app.enqueue_many(scene.app.call("note", n) for n in range(20))
+    with scene.supervisor(tmp_path, "--burst", "--max-jobs", "3", workers=1) as process:
+        assert process.popen.wait(WAIT_S) == 0, process.output
+    assert len(scene.lines("end")) == 3
+    assert len(invariants.check(scene.redis).pending) == 17
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_consumer_whose_threads_do_not_end_is_replaced(
+    scene: Scene, tmp_path: Path, workers: int
+) -> None:
+    with scene.supervisor(
+        tmp_path, app="integration.greedy", workers=workers, grace_s=600
+    ) as process:
+        scene.app.enqueue("hang", 0)
+        wait_until(lambda: "threads do not end" in process.output, WAIT_S, "it asks for it")
+        if workers > 1:
+            wait_until(lambda: takeovers(process.output) == IN_TURN, WAIT_S, "replaced")
+        scene.app.enqueue("note", 1)
+        wait_until(lambda: scene.lines("end"), WAIT_S, "jobs go on")
+        assert process.end() == 0, process.output
+    assert invariants.check(scene.redis).counters["dead"] == 1

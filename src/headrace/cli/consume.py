@@ -66,7 +66,20 @@ Burst: TypeAlias = Annotated[
     bool, Parameter(("--burst", "-b"), help="End when there is nothing left to do.")
 ]
 MaxJobs: TypeAlias = Annotated[
-    int | None, Parameter(metavar="N", help="End after so many jobs, each process.")
+    int | None,
+    Parameter(
+        metavar="N",
+        validator=Number(gte=1),
+        help="Replace a process after about so many jobs, without a pause. With --burst, end.",
+    ),
+]
+MaxMemory: TypeAlias = Annotated[
+    int | None,
+    Parameter(
+        metavar="MIB",
+        validator=Number(gte=1),
+        help="Replace a process that holds more memory than this (resident), without a pause.",
+    ),
 ]
 GracePeriod: TypeAlias = Annotated[
     float,
@@ -95,6 +108,7 @@ def consume(
     workers: Workers = 1,
     burst: Burst = False,
     max_jobs: MaxJobs = None,
+    max_memory: MaxMemory = None,
     grace_period: GracePeriod = 30.0,
     unknown_task_ttl: UnknownTaskTtl = 86_400.0,
     name: Name = None,
@@ -130,15 +144,16 @@ def consume(
         lease=LeasePolicy(lease_s=lease, bare_lease_s=bare_lease, max_crashes=max_crashes),
         grace_s=grace_period,
         burst=burst,
-        max_jobs=max_jobs,
+        max_jobs=max_jobs if burst else None,
         name=name,
         unknown_task_ttl_s=unknown_task_ttl,
     )
-    if workers > 1:
-        from headrace.supervisor import supervise
+    from headrace.supervisor import Limits, supervise
 
+    limits = Limits(None if burst else max_jobs, max_memory)
+    if workers > 1 or limits.any:
         program = partial(_one_of_several, app, url, log_level, log_format)
-        return supervise(program, options, workers, application.redis_url.url)
+        return supervise(program, options, workers, application.redis_url.url, limits)
     return _run(application, app, options)
 
 

@@ -70,11 +70,12 @@ class Consumer:
         self._drained = False  # it did so while nothing was in hand that could have added work
         self._hints = 0  # how often something did: also while a claim was under way
         self._grace_until: float | None = None  # set when it is stopped
-        self._stops = 0
+        self.stops = 0
         self._ends: Counter[op.Verb] = Counter()  # what had become of jobs when it was stopped
         self._grace_told = False  # that it is over
         self._failure: BaseException | None = None
         self._begun = False
+        self.ready = False  # it claims jobs
         self._wake = asyncio.Event()
 
     async def run(self) -> None:
@@ -93,6 +94,7 @@ class Consumer:
         try:
             try:
                 await self._register()
+                self.ready = True
                 await self._consume()
             finally:
                 await self._intake.close()
@@ -109,13 +111,32 @@ class Consumer:
             raise self._failure
 
     @property
+    def stopping(self) -> bool:
+        """Whether it was told to end."""
+        return self._grace_until is not None
+
+    @property
+    def finished(self) -> int:
+        """How many jobs have come to an end of any kind; not those that were given back."""
+        return self._jobs.ends.total() - self._jobs.ends["release"] if self._begun else 0
+
+    @property
+    def worn(self) -> str:
+        """Why its process should be replaced, or "".
+
+        As many threads were given up as it has slots: it holds twice the threads that it may have.
+        """
+        lost = self.lost_threads
+        return f"{lost} threads do not end" if lost >= self._slots.concurrency else ""
+
+    @property
     def lost_threads(self) -> int:
         """How many threads were given up, because their jobs did not end, and still run."""
         return self._jobs.lost_threads if self._begun else 0
 
     def stop(self) -> None:
         """Claim nothing more and end within the grace period; a second call ends at once."""
-        self._stops += 1
+        self.stops += 1
         if self._grace_until is not None:
             self._grace_until = min(self._grace_until, monotonic())
         else:
@@ -279,7 +300,7 @@ class Consumer:
                 if now > self._grace_until:
                     if self._slots.running and not self._grace_told:
                         self._grace_told = True
-                        report.grace_over(len(self._slots.running), early=self._stops > 1)
+                        report.grace_over(len(self._slots.running), early=self.stops > 1)
                     self._jobs.end_grace(at_once=now > self._grace_until + _CANCEL_AGAIN_S)
                 self._wake.set()
 

@@ -7,8 +7,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 from headrace.app import Headrace
 from headrace.consumer.consumer import Consumer
@@ -17,6 +17,7 @@ from headrace.consumer.options import ConsumerOptions
 log = logging.getLogger("headrace.consumer")
 
 _REST_S: Final = 1.0
+_LOOK_S: Final = 0.2
 
 _loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
 try:
@@ -27,8 +28,17 @@ else:
     _loop_factory = uvloop.new_event_loop
 
 
+Watch = Callable[[Consumer], Coroutine[Any, Any, None]]
+
+watches: Final[list[Watch]] = []
+"""What runs beside the consumer of this process: a supervisor's eye. Without one, it replaces itself."""
+
+
 def run(app: Headrace, options: ConsumerOptions) -> int:
     """Consume until SIGTERM or SIGINT; a second signal ends at once.
+
+    A consumer whose threads do not end replaces its process, when no supervisor does: it claims
+    nothing more, lets jobs finish, and begins anew with the arguments that it was started with.
 
     Returns:
         The exit code: 0.
@@ -45,17 +55,35 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
                     raise
                 name = type(exit_).__name__
                 log.error("something that a task started raised %s; the consumer goes on", name)
+    if main.result():
+        logging.shutdown()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - our own arguments
     return 0
 
 
-async def _main(app: Headrace, options: ConsumerOptions) -> None:
+async def _main(app: Headrace, options: ConsumerOptions) -> bool:
     consumer = Consumer(app, options)
+    worn: list[str] = []
+
+    async def look() -> None:
+        while not (why := consumer.worn):  # noqa: ASYNC110 - of a thread that ends there is no event
+            await asyncio.sleep(_LOOK_S)
+        if not consumer.stopping:
+            worn.append(why)
+            log.error("the process is replaced: %s", why)
+            consumer.stop()
+
+    beside = [asyncio.create_task(watch(consumer)) for watch in watches]
+    beside = beside or [asyncio.create_task(look())]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         loop.add_signal_handler(number, consumer.stop)
     await consumer.run()
+    for task in beside:
+        task.cancel()
     await app.aclose()
     await _end_the_rest()
+    return bool(worn) and consumer.stops == 1
 
 
 async def _end_the_rest() -> None:

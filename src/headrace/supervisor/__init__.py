@@ -1,5 +1,6 @@
 """Several consumers on one machine, as processes: started, watched and replaced."""
 
+from headrace.supervisor.recycling import Limits
 from headrace.supervisor.supervisor import supervise
 
-__all__ = ["supervise"]
+__all__ = ["Limits", "supervise"]

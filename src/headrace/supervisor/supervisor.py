@@ -17,19 +17,23 @@ import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from headrace import flows
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.consumer.consumer import new_name
 from headrace.consumer.options import ConsumerOptions
+from headrace.consumer.program import watches
 from headrace.errors import LASTING_CODES, StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.maintenance import reclaiming
 from headrace.store import Store
+from headrace.supervisor.recycling import READY, Limits, watch
 
 log = logging.getLogger("headrace.consumer")
 
@@ -42,15 +46,36 @@ _STEP_S: Final = 0.05
 
 @dataclass(slots=True, eq=False)
 class _Child:
-    """One slot of the supervisor: the process in it, its consumer's name, and how often it failed."""
+    """One process of the supervisor.
+
+    Attributes:
+        process: the process …
+        name: … and its consumer's name.
+        line: what it says of itself.
+        started: when it was started (monotonic).
+        quick_deaths: how often those before it died soon after their start.
+        replaces: the child that ends as soon as this one claims jobs.
+        outgrown: why it is to be replaced, or "".
+        retiring: it was told to end, for another has its place.
+    """
 
     process: SpawnProcess
     name: str
+    line: Connection
     started: float
     quick_deaths: int = 0
+    replaces: _Child | None = None
+    outgrown: str = ""
+    retiring: bool = False
 
 
-def supervise(program: Program, options: ConsumerOptions, workers: int, url: str) -> int:
+def supervise(
+    program: Program,
+    options: ConsumerOptions,
+    workers: int,
+    url: str,
+    limits: Limits | None = None,
+) -> int:
     """Run several consumers until SIGTERM or SIGINT; a second signal ends them at once.
 
     Args:
@@ -58,16 +83,21 @@ def supervise(program: Program, options: ConsumerOptions, workers: int, url: str
         options: how each of them works.
         workers: how many.
         url: where Redis is.
+        limits: after what a child is replaced. Its successor is started first, and one child is
+            replaced at a time, so that there are never fewer than ``workers`` that claim jobs.
 
     Returns:
         The exit code: 0, 1 when a consumer failed in burst mode, or that of an error that lasts.
     """
-    return _Supervisor(program, options, workers, url).run()
+    return _Supervisor(program, options, workers, url, limits or Limits()).run()
 
 
 class _Supervisor:
-    def __init__(self, program: Program, options: ConsumerOptions, workers: int, url: str) -> None:
+    def __init__(
+        self, program: Program, options: ConsumerOptions, workers: int, url: str, limits: Limits
+    ) -> None:
         self._program = program
+        self._limits = limits
         self._options = options
         self._workers = workers
         self._store = Store(url, name=f"{CONNECTION_PREFIX}supervisor")
@@ -85,19 +115,53 @@ class _Supervisor:
             if not self._stopping:
                 self._start()
         while self._children:
-            sentinels = {child.process.sentinel: child for child in self._children}
-            for sentinel in multiprocessing.connection.wait(list(sentinels)):
-                assert isinstance(sentinel, int)
-                self._bury(sentinels[sentinel])
+            ends: dict[Any, _Child] = {child.process.sentinel: child for child in self._children}
+            lines: dict[Any, _Child] = {
+                child.line: child for child in self._children if not child.line.closed
+            }
+            for ready in multiprocessing.connection.wait([*lines, *ends]):
+                if ready in lines:
+                    self._hear(lines[ready])
+                else:
+                    self._bury(ends[ready])
+            self._replace_one()
         self._store.close()
         return self._exit_code or int(self._failed)
 
-    def _start(self, quick_deaths: int = 0) -> None:
+    def _hear(self, child: _Child) -> None:
+        try:
+            word = child.line.recv_bytes().decode()
+        except (EOFError, OSError):  # it has ended
+            child.line.close()
+            return
+        if word != READY:
+            child.outgrown = word
+        elif child.replaces is not None and not self._stopping:
+            old, child.replaces = child.replaces, None
+            log.info("%s takes over from %s", child.name, old.name)
+            old.retiring = True
+            old.process.terminate()
+
+    def _replace_one(self) -> None:
+        """Start the successor of a child that asks for one, unless another is being replaced."""
+        if self._stopping or any(child.replaces or child.retiring for child in self._children):
+            return
+        for child in self._children:
+            if child.outgrown:
+                log.info("replacing %s: %s", child.name, child.outgrown)
+                self._start(replaces=child)
+                return
+
+    def _start(self, quick_deaths: int = 0, replaces: _Child | None = None) -> None:
         name = f"{self._base}-{secrets.token_hex(2)}"
         options = dataclasses.replace(self._options, name=name)
-        process = self._context.Process(target=_child, args=(self._program, options), name=name)
+        line, its_line = self._context.Pipe(duplex=False)
+        process = self._context.Process(
+            target=_child, args=(self._program, options, its_line, self._limits), name=name
+        )
         process.start()
-        self._children.append(_Child(process, name, monotonic(), quick_deaths))
+        its_line.close()
+        self._children.append(_Child(process, name, line, monotonic(), quick_deaths, replaces))
         if self._stopping:  # the signal came before the child was listed
             process.terminate()
 
@@ -105,14 +169,22 @@ class _Supervisor:
         self._end_children()
 
     def _end_children(self) -> None:
-        self._stopping = True
+        first, self._stopping = not self._stopping, True
         for child in self._children:
+            if first and child.retiring:
+                continue  # it has been told; a second signal would end it at once
             with contextlib.suppress(ProcessLookupError):
                 child.process.terminate()
 
     def _bury(self, child: _Child) -> None:
         child.process.join()
         self._children.remove(child)
+        child.line.close()
+        successor = next((one for one in self._children if one.replaces is child), None)
+        if successor is not None:
+            successor.replaces = None
+        if child.retiring:
+            log.info("%s has been replaced", child.name)
         if child.process.exitcode == 0:
             return  # it was told to end, or its burst is over
         if self._stopping and child.process.exitcode == -signal.SIGTERM:
@@ -124,13 +196,14 @@ class _Supervisor:
         self._failed = self._failed or self._options.burst
         log.error("consumer %s died (exit code %s)", child.name, child.process.exitcode)
         self._recover(child.name)
-        if self._options.burst:
+        if self._options.burst or child.retiring or successor is not None:
             return
         quick = child.quick_deaths + 1 if monotonic() - child.started < _SETTLED_S else 0
         if quick > 1:
             self._pause(min(_LONGEST_PAUSE_S, 0.1 * 2.0**quick))
         if not self._stopping:
-            self._start(quick)
+            old = child.replaces
+            self._start(quick, old if old in self._children else None)
 
     def _pause(self, pause_s: float) -> None:
         """Wait, but not beyond the signal to end, whose handler must not touch a lock held here."""
@@ -152,10 +225,11 @@ class _Supervisor:
             log.warning("the jobs of %s have to wait until they are reclaimed: %s", name, error)
 
 
-def _child(program: Program, options: ConsumerOptions) -> None:
+def _child(program: Program, options: ConsumerOptions, line: Connection, limits: Limits) -> None:
     # A group of its own: Ctrl-C reaches the supervisor alone, which tells each child once.
     os.setpgid(0, 0)
     threading.Thread(target=_follow_parent, name="headrace-parent", daemon=True).start()
+    watches.append(partial(watch, line=line, limits=limits))
     raise SystemExit(program(options))
 
 
