@@ -130,7 +130,7 @@ def consume(
     If Redis is away, it waits for it.
     """
     logs.configure(log_level, json=log_format == "json")
-    from headrace import consumer
+    from headrace import consumer, supervisor
 
     if app is None:
         raise InvalidSetting(
@@ -148,12 +148,10 @@ def consume(
         name=name,
         unknown_task_ttl_s=unknown_task_ttl,
     )
-    from headrace.supervisor import Limits, supervise
-
-    limits = Limits(None if burst else max_jobs, max_memory)
+    limits = supervisor.Limits(None if burst else max_jobs, max_memory)
     if workers > 1 or limits.any:
         program = partial(_one_of_several, app, url, log_level, log_format)
-        return supervise(program, options, workers, application.redis_url.url, limits)
+        return supervisor.supervise(program, options, workers, application.redis_url.url, limits)
     return _run(application, app, options)
 
 

@@ -49,10 +49,10 @@ class Limits:
 
 async def watch(consumer: Consumer, line: Connection, limits: Limits) -> None:
     """Tell the supervisor when this consumer claims jobs, and when it is to be replaced, and why."""
+    at_first_mib = resident_mib()  # before it has run a job
     while not consumer.ready:  # noqa: ASYNC110 - a look is plainer than an event
         await asyncio.sleep(_LOOK_S)
     _say(line, READY)
-    at_first_mib = resident_mib()
     if limits.memory_mib is not None and at_first_mib >= limits.memory_mib:
         log.warning(
             "max_memory is %d MiB, and a new process takes %d MiB: it is not replaced for its memory",
