@@ -88,7 +88,7 @@ def test_without_redis_it_says_how_to_start_one(line: str) -> None:
     assert (ran.code, ran.out) == (1, "")
     (said,) = ran.err.splitlines()
     assert said.startswith("headrace: no Redis at redis://127.0.0.1:1/0")
-    assert "headrace serve" in said
+    assert "redis-server" in said
 
 
 @pytest.mark.parametrize(
