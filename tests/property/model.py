@@ -250,6 +250,8 @@ class Model:
             seen[job] += 1
             job_id = id_of(job)
             copies = seen[job] if job_id else self.processing.count(job)
+            while not job_id and self._bare(job) > copies:  # a plain LREM: the last lease goes
+                del self.leases[self._bare_name(job, self._bare(job))]
             while self.leased(job) < copies:
                 named = job_id is not None and job_id not in self.leases
                 name = job_id if job_id and named else self._bare_name(job, self._bare(job) + 1)

@@ -40,8 +40,17 @@ for _, item in ipairs(items) do
   local known, id = seen[item], id_of(item)
   if not known then
     local _, job = held(id and redis.call('HGET', claims, id))
-    known = {copies = id and 0 or #redis.call('LPOS', processing, item, 'COUNT', 1000)}
+    known = {}
     known.digest, known.ordinal = numbered(claims, item)
+    local most = math.max(1000, known.ordinal + 1)
+    known.copies = id and 0 or #redis.call('LPOS', processing, item, 'COUNT', most)
+    -- Some are gone, by a plain LREM. The last leases go with them: were it those that run out first,
+    -- equal items that come and go would put off the end of one that stays for ever.
+    while not id and known.ordinal > known.copies do
+      local last = known.digest .. known.ordinal
+      drop_numbered(leases, claims, last, last)
+      known.ordinal = known.ordinal - 1
+    end
     known.leased = known.ordinal + (job == item and 1 or 0)
     seen[item] = known
   end

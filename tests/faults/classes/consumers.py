@@ -9,6 +9,7 @@ from headrace.policy import LeasePolicy
 from tests.faults.bench import Bench
 from tests.faults.classes.registry import fault_class
 from tests.faults.evidence import Terms, Verdict
+from tests.faults.failpoints import Failpoint
 from tests.faults.roles import SupervisorRole
 from tests.support.wait import wait_until
 
@@ -104,6 +105,31 @@ def server_killed(bench: Bench) -> Verdict:
         bench.nursery.signal(bench.servers.pop(), signal.SIGKILL)
         bench.maintainer()
     return bench.finish(Terms(runs_once=True))
+
+
+@fault_class("the leader is overloaded", cost_s=60, short=0.1)
+def leader_overloaded(bench: Bench) -> Verdict:
+    """Keep the loop of the one process that maintains; kill others, some right after a blocking move.
+
+    Due jobs, bare items and lost consumers wait for nobody else: only it promotes, sweeps and looks.
+    """
+    bench.serve_redis()
+    bench.sample()
+    bench.consumer(concurrency=4)  # it alone leads
+    for _ in range(3):
+        bench.consumer(maintains=False)
+    bench.producer(300, mix=(("stall", 1),), batch=2, pause_s=0.2, seconds=(0.3, 0.9))
+    bench.producer(6_000, mix=(("quick", 6), ("nap", 1)), batch=10, pause_s=0.05, delayed=0.5)
+    while bench.producing():
+        bench.pause(0.3, 0.7)
+        bench.forget_the_dead()
+        others = sorted(bench.consumers.keys() - {"c1"})
+        if len(others) > 3:
+            bench.kill(bench.rng.choice(others))
+        point = Failpoint("after:BLMOVE", "kill", passes=bench.rng.randint(1, 5))
+        bench.consumer(points=(point,) if bench.rng.random() < 0.7 else (), maintains=False)
+    bench.forget_the_dead()
+    return bench.finish(Terms(stranded_s=6.0, must_hit=(("kill after", "BLMOVE"), ("SIGKILL", ""))))
 
 
 @fault_class("recovery at default leases", cost_s=200, lease=LeasePolicy())

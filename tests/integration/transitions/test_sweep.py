@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from headrace import operations as op
-from tests.integration.transitions.driver import Driver, again, job
+from tests.integration.transitions.driver import LONG_MS, Driver, again, job
 
 A = job("a")
 BARE = b'{"task":"t"}'
@@ -150,3 +150,25 @@ def test_twenty_equal_bare_items_come_back_in_one_call_after_the_grace(queue: Dr
     state = queue.check()
     assert Counter(state.pending) == {BARE: 20}
     assert (state.processing, state.leases) == ([], {})
+
+
+def test_one_of_equal_bare_items_ends_although_others_come_and_go(queue: Driver) -> None:
+    k, redis, item = queue.k, queue.redis, b'{"task":"t"}'
+
+    def sweep() -> None:
+        queue.store.run(op.sweep(k, bare_lease_ms=LONG_MS))
+
+    def time_passes(ms: int) -> None:
+        for name, at in redis.zrange(k.leases, 0, -1, withscores=True):
+            redis.zadd(k.leases, {name: at - ms})
+
+    redis.lpush(k.processing, item)
+    sweep()
+    for _ in range(2):
+        time_passes(LONG_MS * 6 // 10)
+        redis.lpush(k.processing, item)
+        sweep()
+        redis.lrem(k.processing, 1, item)
+        sweep()
+    assert queue.store.run(op.reclaim(k, grace_ms=0, gap_ms=10**12, max_crashes=5)).back == 1
+    queue.foreign += 1
