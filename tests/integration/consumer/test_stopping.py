@@ -300,7 +300,7 @@ class TestRedisAway:
     async def test_a_consumer_that_has_never_seen_redis_can_be_stopped(self) -> None:
         app = Headrace(f"redis://127.0.0.1:{free_port()}/0")
         async with consuming(app) as running:
-            await await_until(lambda: running.consumer._patience._failures)
+            await await_until(lambda: running.consumer._patience.failures)
             running.stop()
             await running.ended()
 
