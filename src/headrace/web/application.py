@@ -89,8 +89,10 @@ class Pages:
         picture, trouble = None, ""
         try:
             picture = await self._watch.picture(k.queue)
-        except (StoreError, TimeoutError):
+        except StoreError:
             trouble = "Redis does not answer"
+        except TimeoutError:
+            trouble = await self._watch.trouble()
         shown = {
             "queue": k.queue,
             "keys": {place: key_of(k, place) for place in LISTS},

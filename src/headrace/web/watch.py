@@ -117,7 +117,7 @@ class Watch:
             except Exception as error:
                 if not isinstance(error, HeadraceError | TimeoutError):
                     log.exception("The queues could not be shown")
-                away = encode({"error": str(error) or await self._told()})
+                away = encode({"error": str(error) or await self.trouble()})
                 for watched in self._queues.values():
                     self._note(watched, b"", b"event: away\ndata: %b\n\n" % away)
             with suppress(TimeoutError):
@@ -135,7 +135,7 @@ class Watch:
         async with asyncio.timeout(_WITHIN_S):
             return (await self._pictures([queue]))[0]
 
-    async def _told(self) -> str:
+    async def trouble(self) -> str:
         """Say why a look took too long."""
         if await self._reader.is_up():
             return f"Redis answers, but slowly: the queues were not read within {_WITHIN_S:g} s"
