@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -153,7 +154,8 @@ def test_twenty_equal_bare_items_come_back_in_one_call_after_the_grace(queue: Dr
 
 
 def test_one_of_equal_bare_items_ends_although_others_come_and_go(queue: Driver) -> None:
-    k, redis, item = queue.k, queue.redis, b'{"task":"t"}'
+    k, item = queue.k, BARE.decode()
+    redis: Any = queue.redis
 
     def sweep() -> None:
         queue.store.run(op.sweep(k, bare_lease_ms=LONG_MS))
