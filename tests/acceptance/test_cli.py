@@ -705,3 +705,15 @@ def test_the_page_is_where_the_web_server_would_put_it() -> None:
 
     defaults = inspect.signature(serve).parameters
     assert (defaults["host"].default, defaults["port"].default) == (web.HOST, web.PORT)
+
+
+def test_empty_queues_are_forgotten_and_others_are_not(headrace: Headrace, redis: Redis) -> None:
+    redis.sadd("headrace:queues", "empty", "vacant", "full")
+    redis.lpush("full", "{}")
+    assert headrace("forget", "empty").lines == ["empty is forgotten"]
+    kept = headrace("forget", "full")
+    assert (kept.code, kept.lines) == (1, ["full is not forgotten: it holds jobs or dead letters"])
+    assert (
+        headrace("forget", "--empty").lines[-1] == "2 queues are forgotten"
+    )  # the default one too
+    assert redis.smembers("headrace:queues") == {b"full"}

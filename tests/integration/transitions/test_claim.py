@@ -314,3 +314,16 @@ def test_wrong_arguments_claim_nothing(queue: Driver, wrong: tuple[str, ...]) ->
 def test_a_due_time_beyond_all_numbers_is_told_as_far_away(queue: Driver) -> None:
     queue.redis.zadd(queue.k.delayed, {A: float("inf")})
     assert queue.claimed().due_ms == 10**12
+
+
+def test_of_ten_thousand_priorities_the_highest_costs_no_more_commands(queue: Driver) -> None:
+    jobs = {b'{"id":"p%05d","priority":1,"task":"t"}' % n: -n / 100 for n in range(1, 10_001)}
+    queue.redis.zadd(queue.k.priority, dict(jobs))
+
+    def calls() -> int:
+        return sum(v["calls"] for k, v in queue.redis.info("commandstats").items() if "z" in k)
+
+    before = calls()
+    assert queue.claim(1) == [max(jobs, key=lambda one: -jobs[one])]
+    assert calls() - before <= 8
+    queue.foreign += len(jobs)

@@ -123,3 +123,24 @@ def test_a_waiting_place_of_a_wrong_type_loses_no_letter(queue: Driver) -> None:
 def test_no_letters_are_none(queue: Driver) -> None:
     assert redrive(queue) == 0
     assert queue.redis.keys("*") == []
+
+
+def test_a_redriven_job_that_is_reclaimed_stands_once_and_its_letter_is_not_back(
+    queue: Driver,
+) -> None:
+    queue.enqueue(job("a"))
+    queue.settle_all(*(queue.outcome(one, "dead", job=one) for one in queue.claim()))
+    letter: Any
+    (letter,) = queue.redis.lrange(queue.k.dead, 0, -1)
+    pair = (letter, wire.redriven(letter))
+    assert queue.store.run(op.redrive(queue.k, [pair])) == 1
+    queue.claim()
+    queue.redis.zadd(queue.k.leases, {"a": 1})
+    answers = queue.store.run_all(
+        [
+            op.reclaim(queue.k, grace_ms=0, gap_ms=10**13, max_crashes=5),
+            op.redrive(queue.k, [pair]),
+        ]
+    )
+    assert (answers[0].back, answers[1]) == (1, 0)
+    assert (queue.redis.llen(queue.k.pending), queue.redis.llen(queue.k.dead)) == (1, 0)
