@@ -8,7 +8,8 @@
 --   next due (ms; '' none), {counter, value, …}}
 -- include: now
 local WIDTH, now, seen = 9, now_ms(), {}
-for at = 1, #KEYS - WIDTH + 1, WIDTH do
+if #KEYS == 0 or #KEYS % WIDTH ~= 0 then error('nine keys belong to a queue') end
+for at = 1, #KEYS, WIDTH do
   local pending, processing, priority, delayed, dead, leases, claims, stats, meta = unpack(KEYS, at, at + 8)
   local waiting, prioritised = redis.call('LLEN', pending), redis.call('ZCARD', priority)
   local later = redis.call('ZCARD', delayed)
