@@ -16,7 +16,7 @@ import pytest
 from headrace import Context
 from headrace.embedded import EmbeddedServer
 from headrace.policy import LeasePolicy
-from tests.support.consuming import QUICK, Quick, Site, claim_ahead, hold_as, ids_of
+from tests.support.consuming import LONG_S, QUICK, Quick, Site, claim_ahead, hold_as, ids_of
 from tests.support.wait import WAIT_S, await_until, bound, wait_until
 
 BOTH = pytest.mark.parametrize("kind", ["async", "sync"])
@@ -430,11 +430,13 @@ class TestSickRedis:
 async def test_a_c_call_that_keeps_the_interpreter_longer_than_a_lease_is_told(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
+    short = LeasePolicy(lease_s=0.5, bare_lease_s=LONG_S)  # it is to run out here
+
     @site.app.task
     def hold() -> None:
         # Called so, C code keeps Python's global lock; `ctypes.CDLL` gives it away.
-        ctypes.PyDLL(None).usleep(round(2 * QUICK.lease_s * 1_000_000))
+        ctypes.PyDLL(None).usleep(round(2 * short.lease_s * 1_000_000))
 
-    async with site.consumer(lease=QUICK, check=False):
+    async with site.consumer(lease=short, check=False):
         await hold.aenqueue()
         await await_until(lambda: "no lease could be extended for" in caplog.text)
