@@ -78,10 +78,14 @@ def _encoded(whole: Any, equal: Any, values: Any, names: Sequence[str]) -> bytes
     raise InvalidJob(f"the arguments cannot be written as JSON: {why}; {_OTHERWISE}") from why
 
 
-def fault(value: Any) -> str:
+def fault(value: Any, sequences: tuple[type, ...] = (list,)) -> str:
     """Tell where and why a value does not come back equal from JSON; "" it does.
 
     Such as ``" at ['items'][3]: a set does not come back equal from JSON; pass a list"``.
+
+    Args:
+        value: what to look through.
+        sequences: what may come back as a list.
     """
     left: list[tuple[str, int, Any]] = [("", 0, value)]
     while left:
@@ -92,7 +96,7 @@ def fault(value: Any) -> str:
         elif issubclass(type(value), dict):
             said = next(filter(None, map(_fault_of_key, value)), "")
             inner = [(f"{place}[{_short(key)}]", depth + 1, one) for key, one in value.items()]
-        elif issubclass(type(value), list):
+        elif issubclass(type(value), sequences):
             inner = [(f"{place}[{i}]", depth + 1, one) for i, one in enumerate(value)]
         else:
             said = _fault_of(value)

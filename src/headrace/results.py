@@ -40,20 +40,31 @@ def encode_value(value: Any) -> bytes:
     """Encode a return value.
 
     One that does not come back equal from JSON, or is larger than a job may be, is told as such: the
-    job is done all the same.
+    job is done all the same. Tuples come back as lists: ``return a, b`` is too usual to be refused when
+    its work is done already.
     """
     why, most = "", wire.DEFAULT_MAX_BYTES
     # An int beyond 64 bits overflows; a foreign object may raise anything, also when it is compared.
     with suppress(BaseException):
         end = _encode(End("done", value))
         # To look at the type first costs less than to decode.
-        if type(value) in PLAIN or _decode(end).value == value:
+        if type(value) in PLAIN or _decode(end).value == _with_lists(value):
             if len(end) <= most:
                 return end
             why = f"{len(end):,} bytes; the limit is {most:,}"
     with suppress(BaseException):
-        why = why or fault(value).removeprefix(": ")
+        why = why or fault(value, sequences=(list, tuple)).removeprefix(": ")
     return encode_unreadable(value, why)
+
+
+def _with_lists(value: Any) -> Any:
+    """Return a value with lists in place of its tuples."""
+    kind = type(value)
+    if issubclass(kind, list | tuple):
+        return [_with_lists(part) for part in value]
+    if issubclass(kind, dict):
+        return {key: _with_lists(part) for key, part in value.items()}
+    return value
 
 
 def encode_unreadable(value: Any, why: str = "") -> bytes:

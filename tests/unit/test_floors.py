@@ -65,9 +65,9 @@ ONLY = (
 MODULE_LINES = 350
 FUNCTION_LINES = 45  # with its signature, without its docstring
 SCRIPT_LINES = 80
-CORE_LINES = 5_815  # of code: no blank lines, comments and docstrings; Python and Lua
-# `plain` and `logs` know nothing of queues: how exceptions are copied, how lines are written.
-# `store/probe.py` is what the embedded server and operators ask.
+CORE_LINES = 6_370  # of code: no blank lines, comments and docstrings; Python and Lua
+# The core is what a plain job touches. A suspect that runs in a process of its own, processes that are
+# started anew, what the embedded server and operators ask, and how log lines are written are beside it.
 NOT_CORE = (
     "web",
     "cli",
@@ -75,7 +75,9 @@ NOT_CORE = (
     "embedded",
     "doctor",
     "supervisor",
-    "plain",
+    "consumer/cell.py",
+    "consumer/inmate.py",
+    "consumer/warden.py",
     "logs",
     "store/probe.py",
 )
