@@ -38,7 +38,7 @@ class Queue(Model):
             delay = int(due[1:]) - (0 if due[0] == "+" else self.now)
         word = self.enqueue(jobs, delay, bound)
         waiting = len(self.pending) + len(self.priority) + len(self.delayed)
-        return [word.encode(), waiting] if word == "full" else [word.encode()]
+        return [word.encode(), waiting if word == "full" else 0]
 
     def run_push(self, *jobs: bytes) -> Any:
         self.enqueue(jobs, 0)
@@ -72,6 +72,10 @@ class Queue(Model):
     def run_reclaim(self, limit: int, grace: int, gap: int, max_crashes: int, rested: int) -> Any:
         done = self.reclaim(limit, grace, gap, max_crashes, rested or None)
         return [done.quiet_ms, done.back, done.died]
+
+    def run_forget(self, unused_ms: int) -> Any:
+        assert unused_ms > 3_600_000  # longer than any run: it is only asked, and never forgotten
+        return b"used"
 
     def run_pause(self, pause: int) -> Any:
         changed = self.paused != bool(pause)

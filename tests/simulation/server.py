@@ -187,6 +187,8 @@ class Server:
         return len(members)
 
     def _do_hdel(self, _: Connection, __: int, ___: str, name: str) -> Any:
+        if name == "unused":  # the one field of a queue's meta that is deleted by its own command
+            return 0
         return int(self.consumers.pop(name, None) is not None)
 
     def _do_hgetall(self, *_: Any) -> Any:
@@ -196,6 +198,9 @@ class Server:
     def _do_time(self, *_: Any) -> Any:
         now = self.clock_ms()
         return [b"%d" % (now // 1000), b"%d" % (now % 1000 * 1000)]
+
+    def _do_scard(self, _: Connection, __: int, key: str) -> int:
+        return len(self.sets.get(key, ()))
 
     def _do_smembers(self, _: Connection, __: int, key: str) -> Any:
         return [member.encode() for member in sorted(self.sets.get(key, ()))]
@@ -216,13 +221,9 @@ class Server:
         return {"": queue.pending, "processing": queue.processing, "dlq": queue.dead}[place]
 
     def _do_exists(self, _: Connection, __: int, *keys: str) -> int:
-        queue = self.queue(keys[0])
-        self.checker.glance(queue)
-        places: dict[str, Any] = {
-            "delayed": queue.delayed, "processing": queue.processing, "leases": queue.leases,
-            "priority": queue.priority,
-        }  # fmt: skip
-        return sum(bool(places[key.rpartition(":")[2]]) for key in keys)
+        for name in dict.fromkeys(key.rpartition(":")[0] for key in keys):
+            self.checker.glance(self.queue(name))
+        return sum(bool(getattr(self.queue(key), key.rpartition(":")[2])) for key in keys)
 
     def _do_hget(self, _: Connection, __: int, key: str, field: str) -> Any:
         assert field == "paused", field
