@@ -12,7 +12,7 @@ import resource
 import signal
 import time
 
-from headrace import Backoff, Context, Headrace, Reject
+from headrace import CURRENT, Backoff, Context, Headrace, Reject
 
 app = Headrace(backoff=Backoff(base_s=0.1, max_s=0.2), result_ttl=60)
 
@@ -26,7 +26,7 @@ def write(event: str, ctx: Context) -> None:
 
 
 @app.task
-def innocent(number: int, ctx: Context, seconds: float = 0.0) -> int:
+def innocent(number: int, ctx: Context = CURRENT, seconds: float = 0.0) -> int:
     write("start", ctx)
     time.sleep(seconds)
     write("end", ctx)
@@ -34,7 +34,7 @@ def innocent(number: int, ctx: Context, seconds: float = 0.0) -> int:
 
 
 @app.task
-async def ainnocent(number: int, ctx: Context, seconds: float = 0.0) -> int:
+async def ainnocent(number: int, ctx: Context = CURRENT, seconds: float = 0.0) -> int:
     write("start", ctx)
     await asyncio.sleep(seconds)
     write("end", ctx)
@@ -42,7 +42,7 @@ async def ainnocent(number: int, ctx: Context, seconds: float = 0.0) -> int:
 
 
 @app.task
-def poison(how: str, ctx: Context) -> None:
+def poison(how: str, ctx: Context = CURRENT) -> None:
     write("start", ctx)
     match how:
         case "kill":
@@ -58,7 +58,7 @@ def poison(how: str, ctx: Context) -> None:
 
 
 @app.task
-async def apoison(ctx: Context) -> None:
+async def apoison(ctx: Context = CURRENT) -> None:
     write("start", ctx)
     await asyncio.sleep(0)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -91,7 +91,7 @@ def fail(kind: str) -> None:
 
 
 @app.task
-def obedient(ctx: Context) -> None:
+def obedient(ctx: Context = CURRENT) -> None:
     """Wait to be told to end, and say that it was."""
     logging.getLogger("poison").info("waits")
     write("start", ctx)
@@ -102,7 +102,7 @@ def obedient(ctx: Context) -> None:
 
 
 @app.task
-def deaf(ctx: Context) -> None:
+def deaf(ctx: Context = CURRENT) -> None:
     """Ignore whatever it is told."""
     write("start", ctx)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -111,7 +111,7 @@ def deaf(ctx: Context) -> None:
 
 
 @app.task
-async def aobedient(ctx: Context) -> None:
+async def aobedient(ctx: Context = CURRENT) -> None:
     write("start", ctx)
     try:
         await asyncio.sleep(60)
@@ -121,19 +121,19 @@ async def aobedient(ctx: Context) -> None:
 
 
 @app.task
-def parent(ctx: Context) -> None:
+def parent(ctx: Context = CURRENT) -> None:
     """Enqueue another job, wherever the application says that Redis is."""
     innocent.enqueue(1)
 
 
 def _wrapped() -> None:
     @app.task
-    def nested(ctx: Context) -> int:
+    def nested(ctx: Context = CURRENT) -> int:
         write("start", ctx)
         return 7
 
     @app.task
-    async def anested(ctx: Context) -> int:
+    async def anested(ctx: Context = CURRENT) -> int:
         write("start", ctx)
         return 8
 

@@ -25,6 +25,7 @@ from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.store import Store
 from tests.support.commands import NOBODY, Ran, environment, run
+from tests.support.plain import PlainRedis
 from tests.support.processes import ROOT, Process
 from tests.support.wait import WAIT_S, wait_until
 
@@ -295,7 +296,8 @@ def test_a_variable_of_another_program_of_that_name_is_not_ours(headrace: Headra
     ],
 )
 def test_a_bad_variable_is_named(command: str, name: str, value: str) -> None:
-    ran = run(command, url=NOBODY, **{name: value})
+    variable: dict[str, Any] = {name: value}
+    ran = run(command, url=NOBODY, **variable)
     assert ran.code == 2
     assert name in ran.complaint
 
@@ -353,7 +355,9 @@ def test_a_task_of_ones_own_goes_to_its_queue(headrace: Headrace, redis: Redis, 
     assert redis.llen("mail") == 1
 
 
-def test_a_job_can_be_prioritised_delayed_and_bounded(headrace: Headrace, redis: Redis) -> None:
+def test_a_job_can_be_prioritised_delayed_and_bounded(
+    headrace: Headrace, redis: PlainRedis
+) -> None:
     headrace("produce", "echo", "-p", "5", "--timeout", "2.5", "--result-ttl", "60")
     (job,) = [json.loads(job) for job in redis.zrange("queue:priority", 0, -1)]
     assert (job["priority"], job["timeout"], job["result_ttl"]) == (5, 2.5, 60)
@@ -467,7 +471,7 @@ def test_a_queue_that_nobody_knows_is_warned_of_once(headrace: Headrace, shop: P
         assert ran.err.count(said) == warned
 
 
-def test_how_long_unknown_tasks_wait_can_be_set(headrace: Headrace, redis: Redis) -> None:
+def test_how_long_unknown_tasks_wait_can_be_set(headrace: Headrace, redis: PlainRedis) -> None:
     headrace("produce", "unheard_of")
     ran = headrace("consume", "headrace.demo.tasks", "-b", "--unknown-task-ttl", "0")
     assert (
@@ -598,7 +602,7 @@ def test_the_list_can_be_bounded_and_chosen(headrace: Headrace, store: Store) ->
     assert only["id"] == late
 
 
-def test_a_dead_letter_is_shown_whole(headrace: Headrace, store: Store, redis: Redis) -> None:
+def test_a_dead_letter_is_shown_whole(headrace: Headrace, store: Store, redis: PlainRedis) -> None:
     job_id = bury(store, "emails", arg={"to": "me"})
     shown = headrace("dlq", "show", job_id).out
     assert 'call      send({"to":"me"})' in shown
@@ -633,7 +637,9 @@ def test_a_dead_letter_that_is_not_there_is_a_failure(headrace: Headrace, store:
         assert f"no dead letter {command[1]} in" in ran.complaint
 
 
-def test_dead_letters_are_put_back_by_id(headrace: Headrace, store: Store, redis: Redis) -> None:
+def test_dead_letters_are_put_back_by_id(
+    headrace: Headrace, store: Store, redis: PlainRedis
+) -> None:
     first, second, third = bury(store), bury(store), bury(store, "emails")
     ran = headrace("dlq", "redrive", first, third, "nosuch", "--json")
     assert ran.code == 1

@@ -22,6 +22,7 @@ from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.store import Store
 from tests.support.commands import NOBODY, Ran, environment, run
+from tests.support.plain import PlainRedis
 from tests.support.processes import ROOT, Process, clean_environment
 from tests.support.wait import wait_until
 
@@ -36,7 +37,7 @@ Headrace = Callable[..., Ran]
 def headrace(url: str) -> Headrace:
     """Run a command against the test's server."""
 
-    def headrace(*args: str, **env: str) -> Ran:
+    def headrace(*args: str, **env: Any) -> Ran:
         return run(*args, url=url, **env)
 
     return headrace
@@ -150,7 +151,7 @@ def test_a_defect_gives_1_until_it_is_repaired(
 
 
 def test_repair_gives_back_what_a_lost_consumer_held(
-    headrace: Headrace, store: Store, redis: Redis
+    headrace: Headrace, store: Store, redis: PlainRedis
 ) -> None:
     job_id = claim(store)
     redis.zadd(K.leases, {job_id: 1_000})

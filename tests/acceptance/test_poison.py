@@ -16,6 +16,7 @@ from redis import Redis
 from headrace import Headrace, wire
 from headrace.keys import keys_of
 from tests.support import invariants
+from tests.support.plain import PlainRedis
 from tests.support.processes import Process, clean_environment, processes
 from tests.support.wait import wait_until
 
@@ -41,7 +42,7 @@ def ended(journal: Path) -> Counter[str]:
 class Watch:
     """Looks again and again at how many crashes the innocents are charged with."""
 
-    def __init__(self, redis: Redis, innocents: set[str]) -> None:
+    def __init__(self, redis: PlainRedis, innocents: set[str]) -> None:
         self.redis = redis
         self.innocents = innocents
         self.worst: Counter[str] = Counter()

@@ -7,12 +7,14 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 
 from headrace import doctor, wire
 from headrace import operations as op
+from headrace.clock import now_ms
 from headrace.doctor import Examination, Finding, server, server_checks
 from headrace.embedded import EmbeddedServer
 from headrace.ids import new_id
@@ -20,6 +22,7 @@ from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
 from headrace.store import Store
 from tests.support import invariants
+from tests.support.plain import PlainRedis
 from tests.support.servers import private_server
 from tests.support.wait import wait_until
 
@@ -32,7 +35,7 @@ class Ward:
     """A store, a plain client, and what the doctor says of the Redis behind both."""
 
     store: Store
-    redis: Redis
+    redis: PlainRedis
     next_claim: int = 1
 
     def examine(self, *queues: str, sample: int = 10_000) -> Examination:
@@ -187,7 +190,7 @@ def test_looking_changes_nothing(ward: Ward) -> None:
     assert dump_of(ward.redis) == before
 
 
-def dump_of(redis: Redis) -> dict[bytes, tuple[bytes | None, bool]]:
+def dump_of(redis: PlainRedis) -> dict[bytes, tuple[bytes | None, bool]]:
     return {key: (redis.dump(key), redis.pttl(key) > 0) for key in redis.keys()}
 
 
@@ -289,7 +292,9 @@ def test_whatever_is_broken_no_job_is_lost_by_mending(ward: Ward, seed: int) -> 
 
 def push_a_copy_of_a_dead_letter(ward: Ward) -> None:
     (job,) = ward.claim()
-    letter = wire.letter(*wire.split(job), wire.Error("max_attempts"))  # type: ignore[misc]
+    split = wire.split(job)
+    assert split
+    letter = wire.letter(*split, wire.Error("max_attempts"))
     ward.store.run(op.settle(K, "me", [op.Outcome(id_of(job), 1, "dead", job=letter)]))
     ward.redis.lpush(K.pending, job)
 
@@ -381,12 +386,15 @@ def test_a_job_that_moves_while_it_is_read_does_not_stand_twice(ward: Ward) -> N
     flow, moved = doctor.examine(["queue"], QUICK, sample=100), False
     step = next(flow)
     while True:
-        is_list = isinstance(step, list)
-        # Between reading the pending list and processing, all of it is claimed.
-        if not is_list and step.args[:2] == ("LRANGE", K.processing) and not moved:
-            moved = True
-            ward.store.run(op.claim(K, 20, lease_ms=60_000, consumer="me", first=1))
-        answer = ward.store.run_all(step) if is_list else ward.store.run(step)
+        answer: Any
+        if isinstance(step, list):
+            answer = ward.store.run_all(step)
+        else:
+            # Between reading the pending list and processing, all of it is claimed.
+            if step.args[:2] == ("LRANGE", K.processing) and not moved:
+                moved = True
+                ward.store.run(op.claim(K, 20, lease_ms=60_000, consumer="me", first=1))
+            answer = ward.store.run(step)
         try:
             step = flow.send(answer)
         except StopIteration as end:
@@ -554,7 +562,6 @@ def test_a_replica_is_a_problem_and_its_primary_shows_it(patient: Ward, tmp_path
 
 
 def test_a_clock_that_is_an_hour_off_is_found(ward: Ward, monkeypatch: pytest.MonkeyPatch) -> None:
-    now_ms = server.now_ms
     monkeypatch.setattr(server, "now_ms", lambda: now_ms() + 3_610_000)
     assert ward.found()["clock"].found == "its clock is 60 min behind this machine's"
 

@@ -19,6 +19,7 @@ from headrace.keys import CONSUMERS, keys_of
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 from tests.support.consuming import Site
+from tests.support.plain import PlainRedis
 from tests.support.wait import WAIT_S, await_until
 
 POLICY = LeasePolicy()
@@ -28,7 +29,7 @@ K = keys_of("queue")
 class Clinic:
     """A store, a plain client, and what is said of a job."""
 
-    def __init__(self, store: AsyncStore, redis: Redis) -> None:
+    def __init__(self, store: AsyncStore, redis: PlainRedis) -> None:
         self.store = store
         self.redis = redis
 

@@ -164,7 +164,7 @@ def test_a_consumer_ends_when_its_hosts_name_stays_unknown(tmp_path: Path) -> No
     with processes(tmp_path) as start:
         command = [sys.executable, "-c", quick, "consume", TASKS, "--url", url, "--lease", "0.3"]
         consumer = start(*command, env=clean_environment())
-        wait_until(lambda: not consumer.alive(), 50, "it has ended")
+        wait_until(lambda: not consumer.alive(), "it has ended")
         assert consumer.popen.returncode == errors.HostUnknown.exit_code
         assert consumer.output.count("Waiting for Redis") == 1
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -311,7 +312,7 @@ def test_a_job_whose_script_had_to_be_loaded_is_confirmed_too(
 @pytest.mark.parametrize(
     "options", [{"confirm_replicas": -1}, {"confirm_replicas": True}, {"confirm_timeout": 0}]
 )
-def test_a_confirmation_that_means_nothing_is_refused(options: dict[str, int]) -> None:
+def test_a_confirmation_that_means_nothing_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidSetting, match=r"confirm_\w+="):
         Headrace(**options)
 

@@ -285,7 +285,9 @@ class TestUnavailable:
                 # No FIN: what the next writer finds is a connection that was reset.
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             [(connection, _)] = store._idle
-            await await_until(lambda: connection._writer.transport.is_closing())
+            writer = connection._writer
+            assert writer
+            await await_until(writer.transport.is_closing)
             with pytest.raises(StoreError):
                 await store.run(echo("2"))
             await store.close()

@@ -132,7 +132,7 @@ def test_a_child_that_is_killed_again_and_again_is_replaced_again_and_again(
         for round_ in range(2):
             os.kill(naps[-1].pid, signal.SIGKILL)
             count = 3 + round_
-            wait_until(lambda n=count: len(scene.lines("start")) == n, "replaced")  # type: ignore[misc]
+            wait_until(lambda: len(scene.lines("start")) == count, "replaced")
             naps = scene.lines("start")
         assert naps[-1].delivery == 2
         assert process.end() == 0, process.output
@@ -224,7 +224,7 @@ def test_after_so_many_jobs_a_child_is_replaced_by_one_that_claims_before_it_end
         while len(takeovers(process.output)) < 6:  # two of them, one after the other
             scene.app.enqueue_many(scene.app.call("note", n) for n in range(count, count + 5))
             count += 5
-            wait_until(lambda n=count: len(scene.lines("end")) >= n, WAIT_S, "all ran")  # type: ignore[misc]
+            wait_until(lambda: len(scene.lines("end")) >= count, "all ran")
         assert process.alive()
         said = takeovers(process.output)
         assert said[:6] == IN_TURN + IN_TURN  # one at a time, and none ends before another claims
@@ -243,8 +243,7 @@ def test_a_child_that_has_grown_beyond_its_memory_is_replaced(scene: Scene, tmp_
         for number in range(2):
             scene.app.enqueue("keep", number, 400)
             wait_until(
-                lambda n=number: takeovers(process.output).count("has been replaced") == n + 1,  # type: ignore[misc]
-                WAIT_S,
+                lambda: takeovers(process.output).count("has been replaced") == number + 1,
                 "replaced",
             )
         assert process.end() == 0, process.output
@@ -257,9 +256,9 @@ def test_a_child_that_is_larger_than_its_memory_from_the_start_is_not_replaced_f
     scene: Scene, tmp_path: Path
 ) -> None:
     with scene.supervisor(tmp_path, "--max-memory", "1", workers=1) as process:
-        wait_until(lambda: "is not replaced for its memory" in process.output, WAIT_S)
+        wait_until(lambda: "is not replaced for its memory" in process.output)
         scene.app.enqueue("note", 1)
-        wait_until(lambda: scene.lines("end"), WAIT_S)
+        wait_until(lambda: scene.lines("end"))
         assert not takeovers(process.output)
         assert process.end() == 0, process.output
 
@@ -280,10 +279,10 @@ def test_a_consumer_whose_threads_do_not_end_is_replaced(
         tmp_path, app="integration.greedy", workers=workers, grace_s=600
     ) as process:
         scene.app.enqueue("hang", 0)
-        wait_until(lambda: "threads do not end" in process.output, WAIT_S, "it asks for it")
+        wait_until(lambda: "threads do not end" in process.output, "it asks for it")
         if workers > 1:
-            wait_until(lambda: takeovers(process.output) == IN_TURN, WAIT_S, "replaced")
+            wait_until(lambda: takeovers(process.output) == IN_TURN, "replaced")
         scene.app.enqueue("note", 1)
-        wait_until(lambda: scene.lines("end"), WAIT_S, "jobs go on")
+        wait_until(lambda: scene.lines("end"), "jobs go on")
         assert process.end() == 0, process.output
     assert invariants.check(scene.redis).counters["dead"] == 1

@@ -6,7 +6,7 @@ import asyncio
 import json
 import tracemalloc
 from collections.abc import AsyncIterator
-from typing import cast
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -23,6 +23,7 @@ from headrace.web import create_app
 from headrace.web.limits import MAX_BODY
 from headrace.web.reader import Reader
 from headrace.web.shapes import MAX_JOBS
+from tests.support.plain import PlainRedis
 from tests.support.wait import WAIT_S, await_until
 
 K = keys_of("queue")
@@ -156,7 +157,7 @@ class TestEnqueue:
         assert redis.dbsize() == 0
 
     async def test_a_whole_number_may_be_written_as_5_0(
-        self, api: httpx.AsyncClient, redis: Redis
+        self, api: httpx.AsyncClient, redis: PlainRedis
     ) -> None:
         sent = b'{"task": "a", "priority": 5.0, "max_attempts": 7.0}'
         kind = {"content-type": "application/json"}
@@ -198,7 +199,8 @@ class TestEnqueue:
         assert peak < 6 * len(body)  # the body itself, a few times
 
     async def test_arguments_of_a_wrong_kind_are_said(self, api: httpx.AsyncClient) -> None:
-        for given in ({"args": {}}, {"args": None}, {"kwargs": []}):
+        wrong: list[dict[str, Any]] = [{"args": {}}, {"args": None}, {"kwargs": []}]
+        for given in wrong:
             answer = await api.post("/api/jobs", json=[{"task": "a"}, {"task": "a", **given}])
             assert answer.status_code == 400
             assert "job 1: the body is no job" in error_of(answer)

@@ -73,7 +73,7 @@ async def served(url: str, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
                 return (await client.get("/healthz")).is_success
             return False
 
-        await await_until(answers, what="the server answers")  # type: ignore[arg-type]
+        await await_until(answers, what="the server answers")
         try:
             yield client
         finally:
@@ -219,7 +219,7 @@ class TestRedisComesAndGoes:
                 async def ready() -> bool:
                     return (await client.get("/readyz")).is_success
 
-                await await_until(ready, what="it is ready again")  # type: ignore[arg-type]
+                await await_until(ready, what="it is ready again")
                 assert (await client.post("/api/jobs", json={"task": "a"})).status_code == 202
                 await events.until(
                     lambda name, data: name == "message" and count(data, "pending") == 1

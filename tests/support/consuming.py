@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from redis import Redis
 
 from headrace import Headrace, wire
 from headrace import operations as op
@@ -20,6 +19,7 @@ from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 from tests.support import invariants
+from tests.support.plain import PlainRedis
 from tests.support.wait import WAIT_S, await_until
 
 LONG_S = 600.0  # a lease that no test outlives
@@ -95,7 +95,9 @@ class Site:
         twins: ids that were brought more than once.
     """
 
-    def __init__(self, url: str, redis: Redis, *, queue: str = "queue", **options: Any) -> None:
+    def __init__(
+        self, url: str, redis: PlainRedis, *, queue: str = "queue", **options: Any
+    ) -> None:
         self.url = url
         self.redis = redis
         self.k = keys_of(queue)

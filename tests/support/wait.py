@@ -15,7 +15,7 @@ import linecache
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -76,18 +76,26 @@ def wait_until(
     return value
 
 
+@overload
 async def await_until(
-    predicate: Callable[[], T | Awaitable[T]],
+    predicate: Callable[[], Awaitable[T]], what: str = ..., *, within_s: float = ...
+) -> T: ...
+@overload
+async def await_until(
+    predicate: Callable[[], T], what: str = ..., *, within_s: float = ...
+) -> T: ...
+async def await_until(
+    predicate: Callable[[], Any],
     what: str = "",
     *,
     within_s: float = WAIT_S,
-) -> T:
+) -> Any:
     """Do as ``wait_until`` does, without blocking the loop; the predicate may be async."""
     what = what or _source(predicate)
     deadline = time.monotonic() + within_s
     while True:
         answer = predicate()
-        value: T = await answer if inspect.isawaitable(answer) else answer
+        value = await answer if inspect.isawaitable(answer) else answer
         if value:
             return value
         if time.monotonic() > deadline:

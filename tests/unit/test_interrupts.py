@@ -171,7 +171,7 @@ async def test_interrupted_again_and_again_each_job_ends_once_and_the_others_as_
                 pass
             pool.threads.interrupt(claimed)
         if claimed.number % 8 == 7:
-            await await_until(lambda n=claimed.number: len(pool.ended) == n + 1)  # type: ignore[misc]
+            await await_until(lambda: len(pool.ended) == claimed.number + 1)
     assert all(len(ends) == 1 for ends in pool.ended.values())
     spared = [pool.ended[number][0] for number in range(0, 3_000, 2)]
     assert spared == [(number, None) for number in range(0, 3_000, 2)]
@@ -258,7 +258,7 @@ async def test_a_job_that_ends_while_it_is_given_up_ends_once(pool: Pool) -> Non
         if pool.threads.give_up(claimed) is not None:
             given_up += 1
             pool.ended.setdefault(number, []).append((None, None))
-        await await_until(lambda n=number: n in pool.ended)  # type: ignore[misc]
+        await await_until(lambda: number in pool.ended)
     await await_until(lambda: pool.threads.lost == 0)
     assert all(len(ends) == 1 for ends in pool.ended.values())
     assert given_up

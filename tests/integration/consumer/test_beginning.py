@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace import Backoff, Context, Headrace
+from headrace import CURRENT, Backoff, Context, Headrace
 from headrace.consumer.consumer import Consumer
 from headrace.keys import LEADER
 from headrace.policy import LeasePolicy
@@ -57,7 +57,7 @@ async def test_a_failed_run_is_retried_after_the_answer(
     attempts: list[int] = []
 
     @site.app.task(max_attempts=2, backoff=Backoff(base_s=0))
-    async def fails(ctx: Context) -> None:
+    async def fails(ctx: Context = CURRENT) -> None:
         attempts.append(ctx.attempt)
         raise OSError
 
@@ -104,7 +104,7 @@ async def test_somebody_has_taken_it_and_it_is_told_to_end(
     monkeypatch.setattr(Consumer, "_moved", taken)
 
     @site.app.task
-    async def wait(ctx: Context) -> None:
+    async def wait(ctx: Context = CURRENT) -> None:
         try:
             await asyncio.Event().wait()
         finally:
@@ -124,7 +124,7 @@ async def test_one_that_keeps_the_loop_to_itself_is_adopted_by_the_lease_keeper(
     adopted: list[bytes] = []
 
     @site.app.task
-    async def hog(ctx: Context) -> None:
+    async def hog(ctx: Context = CURRENT) -> None:
         claim = (site.k.claims, ctx.job_id)
         wait_until(lambda: site.redis.hexists(*claim))  # without giving the loop a chance
         adopted.append(site.redis.hget(*claim) or b"")
@@ -176,7 +176,7 @@ async def test_a_script_that_the_server_has_forgotten_is_no_hindrance(site: Site
     adopted: list[bool] = []
 
     @site.app.task(max_attempts=1)
-    async def hog(ctx: Context) -> None:
+    async def hog(ctx: Context = CURRENT) -> None:
         wait_until(lambda: site.redis.hexists(site.k.claims, ctx.job_id))
         adopted.append(True)
 

@@ -7,6 +7,7 @@ import random
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -304,7 +305,7 @@ class TestUnderLoad:
     ) -> None:
         accepted: list[int] = []
         unsure: list[int] = []
-        options = {"lease": QUICK, "concurrency": 10}
+        options: dict[str, Any] = {"lease": QUICK, "concurrency": 10}
         async with site.consumer(**options) as one, site.consumer(**options) as other:
             for n in range(300):
                 if n % 50 == 25:
@@ -329,7 +330,7 @@ class TestUnderLoad:
                 await site.idle(running)
                 site.redis.client_kill_filter(_type="normal", skipme=True)
                 site.push({"task": "note", "args": [n]})
-                await await_until(lambda n=n: len(runs) == n + 1)  # type: ignore[misc]
+                await await_until(lambda: len(runs) == n + 1)
             await site.drained()
         assert runs == [(n, 0, 1) for n in range(3)]
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from headrace import Job, Retry, wire
+from headrace.ids import new_id
 from headrace.task import Task
 from headrace.wire import Head
 from tests.integration.consumer import hostile_tasks as tasks
@@ -96,7 +97,7 @@ async def test_a_job_that_returns_something_hostile_is_done(
     async with hostile.consumer(concurrency=2):
         jobs = await enqueued(tasks.app.tasks[name], examples(seed, VALUES))
         for job in jobs:
-            await await_until(lambda job=job: job.status() == "done", what="it is done")
+            await await_until(lambda: job.status() == "done", what="it is done")
         await the_next_job_runs()
     assert hostile.letters() == []
 
@@ -109,7 +110,7 @@ async def test_alone_in_a_process_of_its_own_it_ends_in_the_same_place(
     bases = ERRORS if name.startswith("raise") else VALUES
     for call in examples(seed, bases, 3):
         _, body = wire.split(tasks.app.tasks[name].call(*call).job) or (None, b"")
-        hostile.push(wire.join(Head(wire.new_id(), delivery=2, crashes=2), body))
+        hostile.push(wire.join(Head(new_id(), delivery=2, crashes=2), body))
     async with hostile.consumer(concurrency=2):
         await hostile.drained()
         await the_next_job_runs()

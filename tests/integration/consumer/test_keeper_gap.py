@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from headrace.consumer import leases
+from headrace.consumer.claimed import adoption
 from headrace.consumer.consumer import Consumer
 from headrace.consumer.in_hand import JobsInHand
 from headrace.policy import LeasePolicy
@@ -99,8 +100,6 @@ async def test_the_loop_gives_a_job_up_before_the_keeper_has_noted_its_adoption(
 async def test_the_loop_gives_a_job_up_before_the_keeper_has_sent_its_adoption(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adoption = leases.adoption
-
     def held(*args: Any, **more: Any) -> Any:
         if not stage.keeper_is_there.is_set():
             stage.hold_the_keeper()

@@ -70,7 +70,7 @@ class TestAlive:
             await site.app.aenqueue("wait")
             for _ in range(3):
                 before = await leased(site)
-                await await_until(lambda before=before: extended(site, before))
+                await await_until(lambda: extended(site, before))
             runs.go.set()
             await site.drained()
         assert runs.ended == ["done"]
@@ -89,7 +89,7 @@ class TestAlive:
             wait_until(lambda: site.redis.zcard(site.k.leases))
             for _ in range(2):
                 before = site.state().leases
-                wait_until(lambda before=before: extended(site, before))
+                wait_until(lambda: extended(site, before))
 
         if way == "by claim":
             await rude.aenqueue()
@@ -108,12 +108,12 @@ class TestAlive:
         runs = Runs(site, "sync")
         async with site.consumer(lease=QUICK):
             async with site.consumer(lease=QUICK) as draining:
-                await site.app.aenqueue_many([runs.task.call(), runs.task.call()])  # type: ignore[call-arg]
+                await site.app.aenqueue_many([runs.task.call(), runs.task.call()])
                 await await_until(lambda: len(runs.begun) == 2)
                 draining.stop()
                 for _ in range(2):
                     before = await leased(site, 2)
-                    await await_until(lambda before=before: extended(site, before))
+                    await await_until(lambda: extended(site, before))
                 runs.go.set()
                 await site.drained()
         assert len(runs.begun) == 2
@@ -248,7 +248,7 @@ class TestDead:
             await hold_as(site, "vanished", 1, lease_ms=600_000)
             for _ in range(3):
                 swept = site.redis.hget(site.k.meta, "swept")
-                await await_until(lambda at=swept: site.redis.hget(site.k.meta, "swept") != at)
+                await await_until(lambda: site.redis.hget(site.k.meta, "swept") != swept)
             assert site.redis.llen(site.k.processing) == 1
             site.leases_run_out()
             await await_until(lambda: site.redis.llen(site.k.pending) == 1)
@@ -378,9 +378,9 @@ class TestSickRedis:
         runs = Runs(own_site, kind)
         site = own_site
         # Long enough for a server that is just starting to answer within a quarter of it.
-        with_lease = {"lease": LeasePolicy(lease_s=AWAY_S, bare_lease_s=AWAY_S)}
+        with_lease: dict[str, Any] = {"lease": LeasePolicy(lease_s=AWAY_S, bare_lease_s=AWAY_S)}
         async with site.consumer(**with_lease), site.consumer(**with_lease) as idle:
-            jobs = await site.app.aenqueue_many([runs.task.call() for _ in range(3)])  # type: ignore[call-arg]
+            jobs = await site.app.aenqueue_many([runs.task.call() for _ in range(3)])
             await await_until(lambda: len(runs.begun) == 3)
             await await_until(lambda: set(site.state().leases) == {job.id for job in jobs})
             own_server.kill()

@@ -102,7 +102,7 @@ class TestSeveralQueues:
             for queue in ("c", "a", "b"):
                 await site.idle(running, queues=3)
                 await note.options(queue=queue, priority=len(ran)).aenqueue(queue)
-                await await_until(lambda queue=queue: ran[-1:] == [queue])
+                await await_until(lambda: ran[-1:] == [queue])
             # Moves were ended and begun again with each job; those under way now end at once.
             running.stop()
             await running.ended()
@@ -132,9 +132,7 @@ class TestPaused:
             await wait.options(priority=3).aenqueue("first")
             await await_until(lambda: not site.redis.exists(site.k.processing))
             for consumer in consumers:  # they have noticed, so that no move is under way
-                await await_until(
-                    lambda c=consumer: not c.consumer._intake._active["queue"].is_set()
-                )
+                await await_until(lambda: not consumer.consumer._intake._active["queue"].is_set())
             await site.app.aenqueue_many(wait.call(f"late {n}") for n in range(5))
             assert not running_now
             assert len(site.state().pending) == 11
@@ -177,7 +175,7 @@ class TestPaused:
             await note.aenqueue("queue")
             for n in range(3):
                 await note.options(queue="other").aenqueue("other")
-                await await_until(lambda n=n: ran == ["other"] * (n + 1))
+                await await_until(lambda: ran == ["other"] * (n + 1))
             await set_paused(site, paused=False)
             await await_until(lambda: "queue" in ran)
 

@@ -236,7 +236,7 @@ class TestIdle:
             for n, options in enumerate([{}, {"priority": 5}, {"priority": -5}, {"delay": 0.05}]):
                 await site.idle(running)
                 await note.options(**options).aenqueue(str(n))  # type: ignore[arg-type]
-                await await_until(lambda n=n: ran[-1:] == [str(n)])
+                await await_until(lambda: ran[-1:] == [str(n)])
             await site.drained()
 
 
@@ -276,7 +276,7 @@ class TestContexts:
             for n in range(3):
                 await site.idle(running)
                 await body.aenqueue()
-                await await_until(lambda n=n: len(seen) == n + 1)
+                await await_until(lambda: len(seen) == n + 1)
         assert set(seen) == {"clean"}
 
     @BOTH
@@ -583,7 +583,8 @@ class TestResults:
 
     async def test_none_is_a_result(self, site: Site) -> None:
         @site.app.task(result_ttl=60)
-        def nothing() -> None: ...
+        def nothing() -> int | None:
+            return None
 
         async with site.consumer():
             assert await (await nothing.aenqueue()).aresult(timeout=WAIT_S) is None
@@ -647,7 +648,8 @@ class TestResults:
 
     async def test_a_task_that_keeps_none_says_so(self, site: Site) -> None:
         @site.app.task
-        def quiet() -> None: ...
+        def quiet() -> int | None:
+            return None
 
         async with site.consumer():
             job = await quiet.aenqueue()

@@ -342,7 +342,7 @@ class TestNothingIsLost:
         await site.app.aenqueue_many(note.call(n) for n in range(3_000))
         for stop_at in (300, 900, 1_700):
             async with site.consumer(concurrency=8) as running:
-                await await_until(lambda at=stop_at: len(ran) >= at)
+                await await_until(lambda: len(ran) >= stop_at)
                 running.stop()
                 await running.ended()  # leaving the block would stop it a second time
         async with site.consumer(concurrency=8):
