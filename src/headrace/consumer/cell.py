@@ -55,6 +55,8 @@ class Cell:
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
         self._lock = threading.Lock()
+        # A run that is over and the consumer that ends may close at the same time.
+        self._closing = threading.Lock()
         self._warden: _Warden | None = None
 
     def run(self, claimed: Claimed) -> Answer:
@@ -83,9 +85,10 @@ class Cell:
 
     def close(self) -> None:
         """Let the warden end, if there is one."""
-        if self._warden is not None:
-            self._warden.close()
-            self._warden = None
+        with self._closing:
+            if self._warden is not None:
+                self._warden.close()
+                self._warden = None
 
     def _admit(self, errand: Errand) -> _Stay:
         # The warden that is there may have left just now, for nobody had come for a while.

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -147,3 +148,19 @@ def test_a_job_that_has_not_begun_has_all_of_its_time_left(cell: Cell) -> None:
         cell.run(job)
     assert job.deadline is not None
     assert 90 < job.deadline - monotonic() <= 100
+
+
+def test_it_may_be_closed_twice_at_once(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell.run(claimed("well"))
+    both, join = threading.Barrier(2), SpawnProcess.join
+
+    def joined(self: SpawnProcess, timeout: float | None = None) -> None:
+        if timeout is not None:
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.5)  # the other one, if it gets so far, which it must not
+        join(self, timeout)
+
+    monkeypatch.setattr(SpawnProcess, "join", joined)
+    with ThreadPoolExecutor(2) as pool:
+        for closed in [pool.submit(cell.close) for _ in range(2)]:
+            closed.result()
