@@ -17,7 +17,7 @@ from headrace.consumer.threads import Threads
 from headrace.errors import JobInterrupted
 from headrace.keys import keys_of
 from headrace.wire import Head
-from tests.support.wait import await_until, wait_until
+from tests.support.wait import await_until
 
 K = keys_of("queue")
 
@@ -215,10 +215,11 @@ async def test_what_swallows_its_interrupt_is_given_up_too(pool: Pool) -> None:
     def stubborn() -> None:
         try:
             begun.set()
-            wait_until(go.is_set)
+            while not go.is_set():
+                go.wait(0.01)
         except BaseException:
             swallowed.set()
-        wait_until(go.is_set)
+        go.wait()
 
     pool.does[0] = stubborn
     claimed = job(0)

@@ -81,11 +81,10 @@ def of_run(claimed: Claimed, end: End, bench: Bench) -> Outcome:
         if stop == "cancelled":
             return _outcome(claimed, "cancel", claimed.result_ttl_ms, results.CANCELLED)
         if stop == "timeout":
-            late = failure(
-                claimed,
-                TimeoutError("the job ran out of time").with_traceback(end.error.__traceback__),
-            )
-            return _of_failure(claimed, late, bench, "timeout")
+            error = TimeoutError("the job ran out of time").with_traceback(end.error.__traceback__)
+            for note in getattr(end.error, "__notes__", ()):  # where its thread is
+                error.add_note(note)
+            return _of_failure(claimed, failure(claimed, error), bench, "timeout")
     return _of_failure(claimed, end, bench, "max_attempts")
 
 
@@ -167,7 +166,8 @@ def _charged(claimed: Claimed) -> Head:
 def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench: Bench) -> Outcome:
     config = claimed.task.config if claimed.task is not None else None
     text = ""
-    if problem is not None and problem.__traceback__ is not None and claimed.flaw is None:
+    told = problem is not None and (problem.__traceback__ or getattr(problem, "__notes__", ()))
+    if problem is not None and told and claimed.flaw is None:
         text = traceback_of(problem)
     died = problem if isinstance(problem, ProcessDied) else None
     error = wire.error_of(
