@@ -166,7 +166,7 @@ def _charged(claimed: Claimed) -> Head:
 def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench: Bench) -> Outcome:
     config = claimed.task.config if claimed.task is not None else None
     text = ""
-    told = problem is not None and (problem.__traceback__ or getattr(problem, "__notes__", ()))
+    told = bool(problem and (problem.__traceback__ or getattr(problem, "__notes__", None)))
     if problem is not None and told and claimed.flaw is None:
         text = traceback_of(problem)
     died = problem if isinstance(problem, ProcessDied) else None
