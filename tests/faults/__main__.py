@@ -51,7 +51,11 @@ class Result:
     def line(self) -> str:
         v = self.verdict
         # Most refusals follow from another fault; where nothing else was done, they are the faults.
-        others = sum(n for (what, _), n in self.faults.items() if not what.startswith("refused "))
+        others = sum(
+            n
+            for (what, _), n in self.faults.items()
+            if what != history.BUSY and not what.startswith("refused ")
+        )
         events = others or sum(n for (what, _), n in self.faults.items() if what in _REFUSALS)
         return (
             f"{self.name:<38}{events:>7}{v.jobs:>8}{v.lost:>6}{v.doubled:>9}{v.stuck:>7}{v.late:>7}{v.stale:>7}"

@@ -170,6 +170,13 @@ class Bench:
         self.fault("SIGKILL", target=name)
         self.nursery.signal(self.consumers.pop(name), signal.SIGKILL)
 
+    def leave_bare(self) -> None:
+        """Take a job as a plain consumer does, and be seen no more: it stands bare in processing."""
+        k = keys_of(QUEUE)
+        with self.redis() as redis:
+            if redis.rpoplpush(k.pending, k.processing):
+                self.fault("plain consumer lost")
+
     def kill_child(self, parent: int) -> None:
         """SIGKILL one of the processes that a laboratory process started: a consumer."""
         children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()

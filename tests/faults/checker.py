@@ -16,6 +16,7 @@ from tests.faults.evidence import Evidence, Final, Terms, Verdict, Violation
 from tests.faults.history import History, Run, call_bytes
 from tests.support.invariants import MAX_NUDGES
 
+_STEPS = 10
 _EARLY_S = 0.002  # instants are cut to milliseconds on the way
 _REASONS = {
     *("max_attempts", "timeout", "crashed", "rejected", "invalid_arguments", "malformed"),
@@ -51,6 +52,7 @@ def check(history: History, final: Final, terms: Terms) -> Verdict:
         i9_one_lease,
         i10_stranded,
         i10_recovery,
+        i10_duties,
         i11_awake,
         i12_keys,
         shown,
@@ -297,6 +299,28 @@ def i10_recovery(e: Evidence) -> Iterator[Violation]:
     if wait_s > e.terms.recovery_s:
         text = f"{job_id or 'the first job after the fault'} waited {wait_s:.1f} s, and that is p99"
         yield Violation("I10", f"{text}; the bound is {e.terms.recovery_s:.1f} s")
+
+
+def i10_duties(e: Evidence) -> Iterator[Violation]:
+    """A leader promotes and finds lost consumers in time, whatever holds its event loop.
+
+    A duty takes about ten steps, each of which a busy machine may delay.
+    """
+    slack_s = _STEPS * e.delay_s
+    if e.terms.overdue_s is not None:
+        bound_s = e.terms.overdue_s + slack_s
+        late_s = max((sample.overdue_s for sample in e.history.samples), default=0.0)
+        if late_s > bound_s:
+            text = f"a delayed job had been due for {late_s:.1f} s; the bound is {bound_s:.1f} s"
+            yield Violation("I10", text)
+    if e.terms.found_s is None or not e.history.samples:
+        return
+    bound_s, ended_at = e.terms.found_s + slack_s, e.history.samples[-1].at
+    for name in sorted(e.history.attended & e.history.died_at.keys()):
+        took_s = e.history.found_at.get(name, ended_at) - e.history.died_at[name]
+        if took_s > bound_s:
+            text = f"consumer {name} was not found for {took_s:.1f} s after its death"
+            yield Violation("I10", f"{text}; the bound is {bound_s:.1f} s")
 
 
 def i11_drained(e: Evidence) -> Iterator[Violation]:

@@ -8,14 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from tests.faults.history import BURY, BUSY
+
 GOAL: Final = 20
 
 PRODUCING: Final = ("push", "enqueue")
 CONSUMING: Final = ("claim", "BLMOVE", "adopt", "settle", "extend")
 MAINTAINING: Final = ("promote", "sweep", "reclaim", "lead")
 OPERATING: Final = ("cancel", "redrive", "purge", "snapshot")
-TRANSITIONS: Final = (*PRODUCING, *CONSUMING, *MAINTAINING, *OPERATING)
-SCRIPTS: Final = tuple(name for name in TRANSITIONS if name != "BLMOVE")
+SCRIPTS: Final = tuple(
+    name for name in (*PRODUCING, *CONSUMING, *MAINTAINING, *OPERATING) if name != "BLMOVE"
+)
+TRANSITIONS: Final = (*PRODUCING, *CONSUMING, *MAINTAINING, *OPERATING, BURY)
+DUTIES: Final = ("promote", "sweep", BURY)
 
 FAULTS: Final = {
     "kill before": "SIGKILL of the sender before it is sent",
@@ -32,10 +37,13 @@ FAULTS: Final = {
     "refused READONLY": "Redis has become a replica",
     "refused UNBLOCKED": "the same, while the request blocked",
     "refused OOM": "Redis is full",
+    BUSY: "done although something else holds its process' event loop",
 }
 
 _NOT_IDEMPOTENT = "another job, by design; nothing sends it twice"
 _ALLOW_OOM = "runs in a full Redis: it frees memory, or keeps running jobs alive"
+_NO_DUTY = "sent by the loop itself, or a duty that is seen to be done by what the others do"
+_SEVERAL = "several requests, each of them hit by itself: CLIENT LIST, extend"
 NOT_APPLICABLE: Final[Mapping[tuple[str, str], str]] = {
     **{("sent twice", name): _NOT_IDEMPOTENT for name in PRODUCING},
     ("sent twice", "claim"): _NOT_IDEMPOTENT,
@@ -44,6 +52,8 @@ NOT_APPLICABLE: Final[Mapping[tuple[str, str], str]] = {
     ("refused NOSCRIPT", "adopt"): "its script travels with it, if its task is to begin at once",
     **{("refused UNBLOCKED", name): "does not block" for name in SCRIPTS},
     **{("refused OOM", name): _ALLOW_OOM for name in SCRIPTS if name not in PRODUCING},
+    **{(BUSY, name): _NO_DUTY for name in TRANSITIONS if name not in DUTIES},
+    **{(fault, BURY): _SEVERAL for fault in FAULTS if fault != BUSY},
 }
 
 

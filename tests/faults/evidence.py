@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 from tests.faults.history import Enqueue, History, Run, Settled, number_of
+from tests.faults.sampler import EVERY_S
 from tests.support.invariants import State
 
 
@@ -23,6 +25,8 @@ class Terms:
         max_crashes: crash deliveries after which a job is dead.
         stranded_s: how long an expired lease or a bare item may stand there, s.
         recovery_s: within which a dead consumer's job runs again, p99, s; None: that is not measured.
+        overdue_s: how long a delayed job may be due before it is promoted, s; None: not measured.
+        found_s: within which the leader finds a lost consumer, s; None: that is not measured.
         foreign: jobs that plain clients brought, less those that they took; None is not known.
         consumers: names of the consumers that have to be awake at the end.
         uncharged: nobody died, so no lease may have been ended by anybody but its holder.
@@ -35,6 +39,8 @@ class Terms:
     max_crashes: int = 5
     stranded_s: float = 20.0
     recovery_s: float | None = None
+    overdue_s: float | None = None
+    found_s: float | None = None
     foreign: int | None = 0
     consumers: tuple[str, ...] = ()
     uncharged: bool = False
@@ -112,6 +118,12 @@ class Evidence:
                     self.unknown_bytes.append((place, job))
                 else:
                     self.places[number].append((place, job))
+
+    @property
+    def delay_s(self) -> float:
+        """How much the machine has delayed the sampler at most, s: as long it may delay anybody."""
+        at = [sample.at for sample in self.history.samples]
+        return max([0.0, *(after - before - EVERY_S for before, after in pairwise(at))])
 
     def finished(self, number: int) -> bool:
         """Whether a run of it returned."""

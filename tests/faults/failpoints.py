@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import sys
 import threading
@@ -21,13 +22,14 @@ from typing import Any, Literal
 
 from redis.exceptions import BusyLoadingError, ReadOnlyError
 
-from headrace import clock, wire
+from headrace import clock, keys, wire
 from headrace.consumer import claimed
+from headrace.consumer.consumer import Consumer
 from headrace.errors import StoreError, StoreFull, StoreRefused
 from headrace.maintenance import Maintenance
 from headrace.operations import Operation
 from headrace.store import AsyncStore, Channel, Store, exchange
-from tests.faults.history import Journal
+from tests.faults.history import BURY, Journal
 
 Action = Literal["kill", "stop", "repeat"]
 _WIDTH = 7  # of one outcome in a settle's arguments
@@ -139,6 +141,17 @@ class Tap:
                 self._adopted(op)
             elif op.name == "settle":
                 self._settled(op, set(answer), sent_ns, repeat=repeat)
+            else:
+                self._maintained(op, answer)
+
+    def _maintained(self, op: Operation[Any], answer: Any) -> None:
+        """Write down which duty of a leader was done."""
+        if op.name == "attend":
+            self._journal.write("attended", op.args[1 : 1 + int(op.args[0])])
+        elif op.args[:2] == ("HDEL", keys.CONSUMERS):
+            self._journal.write("duty", BURY, op.args[2])
+        elif (op.name == "promote" and answer.moved) or (op.name == "sweep" and answer.given):
+            self._journal.write("duty", op.name, "")
 
     def unknown(self, name: str) -> None:
         """Write down that Redis did not know a script, so that it was loaded and sent again."""
@@ -262,6 +275,39 @@ def leave_maintenance_to_others() -> None:
         await asyncio.Event().wait()
 
     Maintenance.run = run  # type: ignore[method-assign]
+
+
+def hold_the_loop(journal: Journal, released: Sequence[object]) -> None:
+    """Let something else than jobs hold this consumer's event loop most of the time.
+
+    Half of it is Python code, which also competes for the interpreter with the other threads.
+
+    Args:
+        journal: told when the loop is held, and when it is not.
+        released: when there is anything in it, the loop is held no more.
+    """
+    run, chance = Consumer.run, random.Random(0)
+
+    async def hold() -> None:
+        while not released:
+            await asyncio.sleep(0.03)
+            seconds, computes = chance.uniform(0.3, 0.9), chance.random() < 0.5
+            until = time.monotonic() + seconds
+            journal.write("busy", True)
+            if not computes:
+                time.sleep(seconds)
+            while time.monotonic() < until:
+                pass
+            journal.write("busy", False)
+
+    async def held(self: Consumer) -> None:
+        holding = asyncio.create_task(hold())
+        try:
+            await run(self)
+        finally:
+            holding.cancel()
+
+    Consumer.run = held  # type: ignore[method-assign]
 
 
 def suspect_nobody() -> None:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -26,6 +26,11 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 Outcome = Literal["acked", "refused", "unsure"]
+
+BUSY: Final = "busy loop"
+"""A fault: something else holds the event loop of the process that leads while it does a duty."""
+BURY: Final = "bury"
+"""A leader's duty: to find a lost consumer, and to end its leases."""
 
 
 class Enqueue(NamedTuple):
@@ -109,6 +114,7 @@ class Sample(NamedTuple):
         doubled: ids that stand in several places.
         expired_s: how long the longest expired lease has been standing there, s.
         bare_s: how long the sampler has seen the oldest bare item, s.
+        overdue_s: how long the first delayed job has been due, s.
     """
 
     at: float
@@ -117,6 +123,7 @@ class Sample(NamedTuple):
     doubled: list[str] = []
     expired_s: float = 0.0
     bare_s: float = 0.0
+    overdue_s: float = 0.0
 
     @property
     def residual(self) -> int:
@@ -136,6 +143,9 @@ class History:
     faults: list[Fault] = field(default_factory=list)
     samples: list[Sample] = field(default_factory=list)
     deaths: dict[int, float] = field(default_factory=dict)  # pid -> when
+    died_at: dict[str, float] = field(default_factory=dict)  # name -> when
+    attended: set[str] = field(default_factory=set)  # consumers that a leader has seen connected
+    found_at: dict[str, float] = field(default_factory=dict)  # lost consumers, by name -> when
     collapses: list[str] = field(default_factory=list)  # who died by itself: a bug, not a fault
     removals: set[str] = field(default_factory=set)  # ids that an operator cancelled or purged
     heals: list[float] = field(default_factory=list)  # when what was broken worked again
@@ -200,6 +210,7 @@ class _Reading:
         self._history = History()
         self._enqueues: dict[int, Enqueue] = {}
         self._open: dict[tuple[int, str, int], list[Run]] = {}  # runs that have not ended
+        self._busy: set[int] = set()  # processes whose event loop is held
 
     def result(self) -> History:
         history = self._history
@@ -250,9 +261,22 @@ class _Reading:
         self._history.samples.append(Sample(at, *fields))
 
     def on_death(self, at: float, _pid: int, of: int, name: str, code: int) -> None:
-        self._history.deaths[of] = at
+        self._history.deaths[of] = self._history.died_at[name] = at
+        self._busy.discard(of)
         if code not in (0, -signal.SIGKILL, -signal.SIGTERM):
             self._history.collapses.append(f"{name} (exit code {code})")
+
+    def on_busy(self, _at: float, pid: int, held: bool) -> None:
+        (self._busy.add if held else self._busy.discard)(pid)
+
+    def on_duty(self, at: float, pid: int, duty: str, target: str) -> None:
+        if duty == BURY:
+            self._history.found_at[target] = at
+        if pid in self._busy:
+            self._history.faults.append(Fault(BUSY, duty, at, target))
+
+    def on_attended(self, _at: float, _pid: int, names: list[str]) -> None:
+        self._history.attended.update(names)
 
     def on_removal(self, _at: float, _pid: int, job_ids: list[str]) -> None:
         self._history.removals.update(job_ids)

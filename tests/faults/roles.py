@@ -90,9 +90,11 @@ class ConsumerRole(Role):
     Attributes:
         suspects: jobs whose consumers died twice run alone, as in the product. Where consumers are
             killed by the hundred from outside, each of them would cost the start of a Python.
+        held: its event loop is held most of the time, until it gets SIGUSR2.
     """
 
     suspects: bool = False
+    held: bool = False
     lease: LeasePolicy = field(default_factory=LeasePolicy)
     concurrency: int = 10
     grace_s: float = 30.0
@@ -100,7 +102,12 @@ class ConsumerRole(Role):
     def begin(self) -> Journal:
         if not self.suspects:
             failpoints.suspect_nobody()
-        return super().begin()
+        journal = super().begin()
+        if self.held:
+            released: list[int] = []
+            signal.signal(signal.SIGUSR2, lambda *_: released.append(1))
+            failpoints.hold_the_loop(journal, released)
+        return journal
 
     def options(self) -> ConsumerOptions:
         return ConsumerOptions(

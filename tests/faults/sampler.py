@@ -61,7 +61,7 @@ class Sampler(threading.Thread):
             self.join()
 
     def _look(self) -> None:
-        places, counters, expired = _counts(self._redis, self._k)
+        places, counters, expired, overdue_s = _counts(self._redis, self._k)
         if (now := time.monotonic()) - self._looked_at > _GAP_S:
             self._seen.clear()
         self._looked_at = now
@@ -78,13 +78,14 @@ class Sampler(threading.Thread):
         stood = {"bare": 0.0, "expired": 0.0}
         for what, since in self._seen.items():
             stood[what[0]] = max(stood[what[0]], now - since)  # type: ignore[index]
-        self._journal.write("sample", places, counters, doubled, stood["expired"], stood["bare"])
+        stood_s = (stood["expired"], stood["bare"], overdue_s)
+        self._journal.write("sample", places, counters, doubled, *stood_s)
 
 
 def _counts(
     redis: Redis, k: Keys
-) -> tuple[dict[str, int], dict[str, int], list[tuple[bytes, float]]]:
-    """Count places and counters, and give the leases that have expired."""
+) -> tuple[dict[str, int], dict[str, int], list[tuple[bytes, float]], float]:
+    """Count places and counters; give the leases that have expired, and how overdue a job is, s."""
     with redis.pipeline(transaction=True) as pipe:
         for key in (k.pending, k.processing, k.dead):
             pipe.llen(key)
@@ -93,9 +94,11 @@ def _counts(
         pipe.hgetall(k.stats)
         pipe.time()
         pipe.zrange(k.leases, 0, 99, withscores=True)
-        *sizes, stats, (seconds, micros), leases = pipe.execute()
+        pipe.zrange(k.delayed, 0, 0, withscores=True)
+        *sizes, stats, (seconds, micros), leases, delayed = pipe.execute()
     names = ("pending", "processing", "dead", "priority", "delayed")
     now_ms = seconds * 1000 + micros // 1000
     expired = [(name, deadline) for name, deadline in leases if deadline < now_ms]
     counters = {name.decode(): int(value) for name, value in stats.items()}
-    return dict(zip(names, sizes, strict=True)), counters, expired
+    overdue_s = max([0.0, *((now_ms - due_ms) / 1000 for _, due_ms in delayed)])
+    return dict(zip(names, sizes, strict=True)), counters, expired, overdue_s

@@ -14,6 +14,8 @@ from tests.faults import history as records
 from tests.faults.checker import check
 from tests.faults.evidence import Final, Terms, Verdict
 from tests.faults.history import (
+    BURY,
+    BUSY,
     Enqueue,
     Fault,
     Held,
@@ -481,3 +483,54 @@ def test_a_number_is_found_wherever_its_job_stands(head: str) -> None:
     assert number_of(job(41, head=head)) == 41
     assert number_of(letter(41)) == 41
     assert number_of(b"no job") is None
+
+
+# — the duties of whoever leads —
+
+
+def test_what_is_due_and_not_promoted_in_time_is_rejected() -> None:
+    story = Story()
+    story.done(1)
+    story.sampled(overdue_s=1.7)
+    assert story.verdict(overdue_s=2.0).violations == []
+    [violation] = story.verdict(overdue_s=1.5).violations
+    assert "due for 1.7 s" in str(violation)
+
+
+def test_a_lost_consumer_that_is_found_late_or_never_is_rejected() -> None:
+    story = Story()
+    story.done(1)
+    story.sampled()
+    story.history.samples[-1] = story.history.samples[-1]._replace(at=20.0)
+    story.history.died_at["c1"] = story.history.died_at["never seen"] = 10.0
+    story.history.attended.add("c1")
+    [violation] = story.verdict(found_s=2.0).violations
+    assert "consumer c1 was not found for 10.0 s" in str(violation)
+    story.history.found_at["c1"] = 12.5
+    [violation] = story.verdict(found_s=2.0).violations
+    assert "2.5 s after its death" in str(violation)
+    story.history.found_at["c1"] = 11.5
+    assert story.verdict(found_s=2.0).violations == []
+
+
+def test_a_machine_that_delays_the_sampler_is_given_as_much_time_for_each_step() -> None:
+    story = Story()
+    story.done(1)
+    for at in (1.0, 1.2, 1.7):  # 0.3 s later than it should be
+        story.sampled(at=at, overdue_s=4.0)
+    assert story.verdict(overdue_s=1.5).violations == []
+    assert story.verdict(overdue_s=0.9).violations
+
+
+def test_a_duty_counts_where_the_loop_of_its_process_is_held(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, "leader")
+    journal.write("duty", "promote", "")
+    journal.write("busy", True)
+    journal.write("duty", "promote", "")
+    journal.write("duty", BURY, "c7")
+    journal.write("busy", False)
+    journal.write("duty", "sweep", "")
+    history = records.read(tmp_path)
+    hit = [(fault.fault, fault.transition) for fault in history.faults]
+    assert hit == [(BUSY, "promote"), (BUSY, BURY)]
+    assert history.found_at.keys() == {"c7"}

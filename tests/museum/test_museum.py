@@ -14,11 +14,13 @@ import pytest
 from redis import Redis
 
 from headrace.store import Store
+from tests.integration.consumer.test_maintenance import looks_in
 from tests.integration.transitions.driver import Driver
-from tests.museum import in_redis, in_the_consumer
+from tests.museum import in_redis, in_the_consumer, in_the_leader
 from tests.museum.exhibit import Exhibit
 from tests.museum.find import find
 from tests.museum.in_lua import MISPRINTS, Misprint
+from tests.support.consuming import Site
 
 DEEP = os.environ.get("HYPOTHESIS_PROFILE") == "deep"
 MOST_SEEDS = 10_000
@@ -54,3 +56,15 @@ def test_a_misprint_is_found_on_a_real_server(
 @pytest.mark.parametrize("misprint", MISPRINTS, ids=lambda misprint: misprint.name)
 def test_without_the_misprint_nothing_is_found(misprint: Misprint, queue: Driver) -> None:
     misprint.check(queue)
+
+
+@pytest.mark.parametrize("has_bug", [False, True], ids=["without", in_the_leader.NAME])
+async def test_a_leader_that_looks_rarely_is_found(
+    has_bug: bool, url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_bug:
+        in_the_leader.paced_by_elapsed_time(monkeypatch)
+    site = Site(url, redis)
+    looks = await looks_in(in_the_leader.TURNS, site, monkeypatch)
+    await site.close()
+    assert (looks < in_the_leader.TURNS) == has_bug

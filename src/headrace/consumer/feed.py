@@ -130,7 +130,7 @@ class Feed:
         claimed, self._claimed = self._claimed, []
         for k, first, jobs, until in claimed:
             for number, job in enumerate(jobs, first):
-                self._jobs.arrive(job, k, number, until, moved=False)
+                self._jobs.arrive(job, k, number, self._safe(until), moved=False)
         self._slots.coming = 0
 
     async def _disown_the_doubtful(self) -> None:
@@ -187,7 +187,16 @@ class Feed:
             if isinstance(answer, StoreError):
                 self._jobs.adoptions[claimed] = None
             else:
-                self._jobs.adopted(claimed, answer, until)
+                safe_until = until if claimed.begun else self._safe(until)
+                self._jobs.adopted(claimed, answer, safe_until)
+
+    def _safe(self, until: float) -> float:
+        """Return until when a lease lasts that came just now; 0 if it may end before it is extended.
+
+        A task that holds the loop lets an answer wait here, and the lease keeper, which knows of no
+        job before that, extends after a third of a lease: the job would run twice.
+        """
+        return until if until - monotonic() > 1.5 * self._lease.extend_every_s else 0.0
 
     # — claim —
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import signal
 import time
+from dataclasses import dataclass
 
 from headrace.policy import LeasePolicy
 from tests.faults.bench import Bench
 from tests.faults.classes.registry import fault_class
 from tests.faults.evidence import Terms, Verdict
 from tests.faults.failpoints import Failpoint
+from tests.faults.history import BURY, BUSY
 from tests.faults.roles import SupervisorRole
 from tests.support.wait import wait_until
 
@@ -107,29 +109,57 @@ def server_killed(bench: Bench) -> Verdict:
     return bench.finish(Terms(runs_once=True))
 
 
-@fault_class("the leader is overloaded", cost_s=60, short=0.1)
+@dataclass(frozen=True)
+class Watched(LeasePolicy):
+    """Long leases: what a dead consumer held runs again long before, if the leader has ever seen it."""
+
+    lease_s: float = 9.0
+    bare_lease_s: float = 1.5
+    max_crashes: int = 50
+    extend_every_s: float = 0.5
+    sweep_every_s: float = 0.15
+    gone_after_s: float = 1.0
+
+
+@fault_class("the leader is overloaded", cost_s=60, short=0.1, lease=Watched())
 def leader_overloaded(bench: Bench) -> Verdict:
-    """Keep the loop of the one process that maintains; kill others, some right after a blocking move.
+    """Hold the loop of the one process that maintains; kill others, some right after a blocking move.
 
     Due jobs, bare items and lost consumers wait for nobody else: only it promotes, sweeps and looks.
     """
     bench.serve_redis()
     bench.sample()
-    bench.consumer(concurrency=4)  # it alone leads
+    leader = bench.consumer(concurrency=4, held=True)  # it alone leads
     for _ in range(3):
         bench.consumer(maintains=False)
     bench.producer(300, mix=(("stall", 1),), batch=2, pause_s=0.2, seconds=(0.3, 0.9))
     bench.producer(6_000, mix=(("quick", 6), ("nap", 1)), batch=10, pause_s=0.05, delayed=0.5)
+    armed: set[str] = set()
     while bench.producing():
         bench.pause(0.3, 0.7)
         bench.forget_the_dead()
-        others = sorted(bench.consumers.keys() - {"c1"})
+        others = sorted(bench.consumers.keys() - {leader})
         if len(others) > 3:
             bench.kill(bench.rng.choice(others))
+        bench.leave_bare()
         point = Failpoint("after:BLMOVE", "kill", passes=bench.rng.randint(1, 5))
-        bench.consumer(points=(point,) if bench.rng.random() < 0.7 else (), maintains=False)
-    bench.forget_the_dead()
-    return bench.finish(Terms(stranded_s=6.0, must_hit=(("kill after", "BLMOVE"), ("SIGKILL", ""))))
+        points = (point,) if bench.rng.random() < 0.7 else ()
+        name = bench.consumer(points=points, maintains=False)
+        armed |= {name} if points else set()
+    bench.drained()
+    # Who is about to die is not asked whether he is awake.
+    for name in armed & bench.consumers.keys():
+        bench.nursery.signal(bench.consumers.pop(name), signal.SIGTERM)
+    bench.nursery.signal(bench.consumers[leader], signal.SIGUSR2)
+    return bench.finish(
+        Terms(
+            stranded_s=6.0,
+            overdue_s=1.5,
+            # Missing for 1 s, and as much again for the looks on both sides of that.
+            found_s=2.0,
+            must_hit=(("kill after", "BLMOVE"), ("SIGKILL", ""), (BUSY, "promote"), (BUSY, BURY)),
+        )
+    )
 
 
 @fault_class("recovery at default leases", cost_s=200, lease=LeasePolicy())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
@@ -14,6 +15,7 @@ from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.keys import CONSUMERS, LEADER, QUEUES, keys_of
 from headrace.maintenance import Maintenance
+from headrace.operations import Operation
 from headrace.policy import LeasePolicy
 from headrace.scripts import script
 from headrace.store import AsyncStore
@@ -131,30 +133,53 @@ class TestABusyLeader:
         )
 
 
-async def test_how_often_it_is_asked_who_is_connected_depends_on_their_number_alone(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each answer takes a minute, by the leader's clock: the next look is due as soon as ever."""
+@asynccontextmanager
+async def leading(
+    site: Site, sent: Callable[[Operation[Any]], object]
+) -> AsyncIterator[Maintenance]:
+    """Give a maintenance that does a turn when the test says so; ``sent`` sees each of its requests."""
+
+    class Seen(AsyncStore):
+        async def run_all(self, operations: Any, *rest: Any, **more: Any) -> list[Any]:
+            for operation in operations:
+                sent(operation)
+            return await super().run_all(operations, *rest, **more)
+
+    store = Seen(site.url, name="headrace:me")
+    try:
+        yield Maintenance(store, "me", LeasePolicy())
+    finally:
+        await store.close()
+
+
+async def looks_in(turns: int, site: Site, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Count how often it is asked who is connected, where each answer takes a minute.
+
+    By the leader's clock: a turn begins each second.
+    """
     late: list[float] = [0.0]
     monkeypatch.setattr(maintenance, "monotonic", lambda: monotonic() + late[0])
     looks: list[float] = []
 
-    class Slow(AsyncStore):
-        async def run_all(self, operations: Any, *rest: Any, **more: Any) -> list[Any]:
-            if any(operation.args[:2] == ("CLIENT", "LIST") for operation in operations):
-                looks.append(late[0])
-                late[0] += 60
-            return await super().run_all(operations, *rest, **more)
+    def slowly(operation: Operation[Any]) -> None:
+        if operation.args[:2] == ("CLIENT", "LIST"):
+            looks.append(late[0])
+            late[0] += 60
 
-    store = Slow(site.url, name="headrace:me")
     site.redis.lpush(site.k.processing, b"in hand")
     site.redis.sadd(QUEUES, site.k.queue)
-    running = asyncio.create_task(Maintenance(store, "me", LeasePolicy()).run())
-    await await_until(lambda: len(looks) >= 3, what="it looks again")
-    running.cancel()
-    await asyncio.wait([running])
-    await store.close()
+    async with leading(site, slowly) as leader:
+        for _ in range(turns):
+            await leader._turn()
+            late[0] += 1
     site.redis.flushdb()
+    return len(looks)
+
+
+async def test_how_often_it_is_asked_who_is_connected_depends_on_their_number_alone(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await looks_in(5, site, monkeypatch) == 5
 
 
 async def test_a_lead_that_runs_out_is_taken_by_another(site: Site) -> None:
@@ -172,21 +197,26 @@ class TestManyQueues:
         redis.sadd(QUEUES, *names)
         for name in names:
             redis.lpush(name, b'{"id":"a","task":"echo"}')
+        asked: list[str] = []
 
-        def asked() -> tuple[int, int]:
-            calls = redis.info("commandstats")
-            return calls["cmdstat_getex"]["calls"], calls["cmdstat_exists"]["calls"]
+        def note(operation: Operation[Any]) -> None:
+            if operation.name == "EXISTS":
+                asked.append(operation.name)
 
-        async with site.consumer(queues="elsewhere", lease=QUICK, check=False):
-            await await_until(lambda: "cmdstat_getex" in redis.info("commandstats"))
-            await await_until(lambda: redis.info("commandstats")["cmdstat_exists"]["calls"] > 1_000)
-            turns, looks = asked()
-            await await_until(lambda: asked()[0] >= turns + 10, "ten turns")
-            more = asked()
-            # Four groups, and what a consumer asks itself.
-            assert more[1] - looks <= 10 * (more[0] - turns + 2)
+        async with leading(site, note) as leader:
+
+            async def looks_in_a_turn() -> int:
+                asked.clear()
+                await leader._turn()
+                return len(asked)
+
+            assert await looks_in_a_turn() == 1_000  # nobody knows any of them
+            assert [await looks_in_a_turn() for _ in range(3)] == [4, 4, 4]  # groups of 250
             redis.zadd(keys_of("q0500").delayed, {b'{"id":"b","task":"echo"}': 1})
-            await await_until(lambda: redis.llen("q0500") == 2, "it is promoted")
+            assert await looks_in_a_turn() == 4 + 250  # whichever of its group it is
+            assert redis.llen("q0500") == 2  # promoted in the same turn
+            assert await looks_in_a_turn() == 4 + 1  # and known to be awake
+            assert await looks_in_a_turn() == 4
 
     async def test_one_that_is_empty_and_unused_for_long_is_forgotten_by_itself(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
