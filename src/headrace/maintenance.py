@@ -262,9 +262,7 @@ class Maintenance:
             self._presence.forget(name)
 
     async def _visit(self, queues: list[str], *, walk: bool) -> bool:
-        requests: list[Operation[Promoted] | Operation[Swept] | Operation[Reclaimed]] = []
-        for queue in queues:
-            requests += self._requests(queue, walk=walk)
+        requests = [one for queue in queues for one in self._requests(queue, walk=walk)]
         answers = await self._store.run_all(requests)
         busy = False
         for i, queue in enumerate(queues):

@@ -11,9 +11,8 @@ from headrace.keys import keys_of
 from headrace.operations import Operation
 
 _A_GROUP: Final = 250  # queues: 0.1 ms of Redis' time
-_GROUPS_A_TURN: Final = (
-    40  # 10,000 queues: 4 ms of Redis' time; of more, the others at the next turn
-)
+# 10,000 queues: 4 ms of Redis' time; of more, the others at the next turn.
+_GROUPS_A_TURN: Final = 40
 
 
 @dataclass(slots=True, eq=False)

@@ -316,7 +316,11 @@ def i10_duties(e: Evidence) -> Iterator[Violation]:
     if e.terms.found_s is None or not e.history.samples:
         return
     bound_s, ended_at = e.terms.found_s + slack_s, e.history.samples[-1].at
+    # While all queues are at rest, it looks less often.
+    holding = {e.history.deaths[pid] for pid, job_ids in _orphans(e).items() if job_ids}
     for name in sorted(e.history.attended & e.history.died_at.keys()):
+        if e.history.died_at[name] not in holding:
+            continue
         took_s = e.history.found_at.get(name, ended_at) - e.history.died_at[name]
         if took_s > bound_s:
             text = f"consumer {name} was not found for {took_s:.1f} s after its death"

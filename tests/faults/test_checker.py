@@ -502,7 +502,10 @@ def test_a_lost_consumer_that_is_found_late_or_never_is_rejected() -> None:
     story.done(1)
     story.sampled()
     story.history.samples[-1] = story.history.samples[-1]._replace(at=20.0)
-    story.history.died_at["c1"] = story.history.died_at["never seen"] = 10.0
+    story.history.held += [Held("job-2", 0, PID, 9.0), Held("job-3", 0, OTHER, 9.0)]
+    story.history.deaths = {PID: 10.0, OTHER: 10.0}
+    story.history.died_at = {"c1": 10.0, "never seen": 10.0, "held nothing": 9.0}
+    story.history.attended.add("held nothing")
     story.history.attended.add("c1")
     [violation] = story.verdict(found_s=2.0).violations
     assert "consumer c1 was not found for 10.0 s" in str(violation)

@@ -187,8 +187,7 @@ class Feed:
             if isinstance(answer, StoreError):
                 self._jobs.adoptions[claimed] = None
             else:
-                safe_until = until if claimed.begun else self._safe(until)
-                self._jobs.adopted(claimed, answer, safe_until)
+                self._jobs.adopted(claimed, answer, until if claimed.begun else self._safe(until))
 
     def _safe(self, until: float) -> float:
         """Return until when a lease lasts that came just now; 0 if it may end before it is extended.
