@@ -270,3 +270,19 @@ async def test_a_job_that_ends_while_it_is_given_up_ends_once(pool: Pool) -> Non
     pool.threads.start(job(1_000))
     await await_until(lambda: 1_000 in pool.ended)
     assert pool.ended[1_000] == [(1_000, None)]
+
+
+@pytest.mark.usefixtures("restless")
+async def test_interrupts_that_come_too_late_leave_python_as_it_was(pool: Pool) -> None:
+    """A pending one that was taken back left a profiled thread in an endless loop (Python 3.11)."""
+    jobs = [job(number) for number in range(200)]
+    for claimed in jobs:
+        pool.threads.start(claimed)
+        pool.threads.interrupt(claimed)
+    await await_until(lambda: len(pool.ended) == len(jobs))
+    sys.setprofile(lambda *_: None)
+    try:
+        total = sum(n for n in range(1_000) if n % 2)
+    finally:
+        sys.setprofile(None)
+    assert total == 250_000

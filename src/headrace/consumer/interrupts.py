@@ -6,7 +6,7 @@ next job. What keeps it inside the job it is meant for:
 
 - Whoever takes the job out of ``_armed`` first, decides: one step in Python, so there is one winner.
   Is it the thread, nothing is raised any more. Is it the loop, exactly one exception comes.
-- The thread leaves ``attempt`` only when that one has come, or has been taken back.
+- The thread leaves ``attempt`` only when that one has come.
 
 A thread that does not react, for it is in a call of C code, is given up: likewise, whoever takes the
 job out of ``_struck`` first decides whether its end still counts.
@@ -31,7 +31,6 @@ _NOTHING: Final = object()
 _set_async_exc = ctypes.pythonapi.PyThreadState_SetAsyncExc
 _set_async_exc.argtypes = (ctypes.c_ulong, ctypes.py_object)
 _set_async_exc.restype = ctypes.c_int
-_NO_EXCEPTION: Final = ctypes.py_object()  # NULL: takes back one that has not come yet
 
 
 class Interrupts:
@@ -58,7 +57,12 @@ class Interrupts:
             if self._armed.pop(claimed, None) is None:
                 while not claimed.was_interrupted:  # it is being raised: a matter of microseconds
                     threading.Event().wait(_LOOK_S)
-                _set_async_exc(thread, _NO_EXCEPTION)
+                # Nobody knows whether it has come. One that is taken back leaves Python's mark that
+                # there is one, which slows down all threads, and a profiled one hangs (seen with
+                # 3.11). So it is raised here once more, in place of the first, and awaited.
+                _set_async_exc(thread, ctypes.py_object(JobInterrupted))
+                while True:
+                    threading.Event().wait(_LOOK_S)
         except JobInterrupted as late:  # the only one: it came when the run itself was over
             if value is _NOTHING and error is None:
                 error = late
