@@ -118,8 +118,11 @@ def test_a_cluster_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     port = free_port()
     with processes(tmp_path) as start:
         server = str(engine_under_test().path)
+        # By default the servers of a cluster talk to each other on port + 10000: there may be none.
+        options = {"port": port, "cluster-port": free_port(), "cluster-enabled": "yes", "save": ""}
         # Two arguments for each option, as a configuration file has them.
-        start(server, "--port", str(port), "--cluster-enabled", "yes", "--save", "", cwd=tmp_path)
+        given = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        start(server, *given, cwd=tmp_path)
         with Redis(port=port) as redis:
             wait_until(lambda: answers(redis), what="it listens")
         url = f"redis://127.0.0.1:{port}/0"
