@@ -35,6 +35,11 @@ PASSWORD = "s3cret"
 USER_PASSWORD = "0ther"
 
 
+def named(redis: Redis, name: str) -> int:
+    """Count the connections of this name."""
+    return sum(client["name"] == name for client in redis.client_list())
+
+
 class AnyStore(Protocol):
     def run(self, operation: Operation[R]) -> R: ...
     def run_all(self, operations: Sequence[Operation[Any]]) -> list[Any]: ...
@@ -617,6 +622,53 @@ class TestThreadsAndProcesses:
             ]
             await store.close()
 
+        asyncio.run(work())
+
+    def test_a_cancelled_look_at_an_idle_connection_closes_it(
+        self, url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(exchange, "IDLE_CHECK_S", -1)
+
+        async def work() -> None:
+            store = AsyncStore(url, name="looked-at")
+            for turns in range(5):  # of the loop, until the call is cancelled
+                await store.run(echo("warm"))
+                call = asyncio.ensure_future(store.run(echo("cancelled")))
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                call.cancel()
+                await asyncio.wait({call})
+            await store.close()
+            await await_until(lambda: not named(redis, "looked-at"), what="all are closed")
+
+        asyncio.run(work())
+
+    def test_a_store_that_is_closed_during_a_call_closes_its_connection_after_it(
+        self, url: str, redis: Redis
+    ) -> None:
+        def blocks() -> bool:
+            return bool(redis.info("clients")["blocked_clients"] == 1)
+
+        def push(close: Callable[[], None]) -> None:
+            wait_until(blocks, what="the call is under way")
+            close()
+            redis.lpush(K.pending, A)
+
+        async def work() -> None:
+            store = AsyncStore(url, name="busy")
+            call = asyncio.ensure_future(store.run(op.blocking_move(K, WAIT_S)))
+            await await_until(blocks, what="the call is under way")
+            await store.close()
+            redis.lpush(K.pending, B)
+            assert await call == B
+            await await_until(lambda: not named(redis, "busy"), what="it is closed")
+
+        store = Store(url, name="busy")
+        pushing = threading.Thread(target=push, args=(store.close,), name="pusher")
+        pushing.start()
+        assert store.run(op.blocking_move(K, WAIT_S)) == A
+        pushing.join()
+        wait_until(lambda: not named(redis, "busy"), what="it is closed")
         asyncio.run(work())
 
     def test_an_interrupted_call_leaves_no_answer_to_another(self, url: str) -> None:

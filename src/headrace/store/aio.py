@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 from collections import deque
@@ -111,9 +112,11 @@ class AsyncStore:
     async def _trip(
         self, operations: Sequence[Operation[Any]], meanwhile: Callable[[], None] | None = None
     ) -> list[Any]:
-        sent = False
-        connection = await self._take()
+        sent, idle = False, self._idle
+        connection, used = self._take()
         try:
+            if monotonic() - used > exchange.IDLE_CHECK_S and await _is_stale(connection):
+                await connection.disconnect(nowait=True)
             if not connection.is_connected:
                 async with asyncio.timeout(self._timeout_s):
                     await self._address.connect(connection)
@@ -142,11 +145,10 @@ class AsyncStore:
             await connection.disconnect(nowait=True)
             raise
         if failed and exchange.is_demoted(replies):
-            await connection.disconnect(nowait=True)
             await self.close(nowait=True)
-        if len(self._idle) < exchange.KEPT:
-            self._idle.append((connection, monotonic()))
-        else:
+        if idle is self._idle and len(idle) < exchange.KEPT:
+            idle.append((connection, monotonic()))
+        else:  # enough are kept, or the store was closed meanwhile and nobody would close this one
             await connection.disconnect(nowait=True)
         return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
 
@@ -169,14 +171,16 @@ class AsyncStore:
             return value
 
     async def close(self, *, nowait: bool = False) -> None:
-        """Close the idle connections. The store can be used again."""
-        while self._idle:
-            await self._idle.pop()[0].disconnect(nowait=nowait)
+        """Close the connections: idle ones now, busy ones after use. The store can be used again."""
+        idle, self._idle = self._idle, deque()
+        while idle:
+            await idle.pop()[0].disconnect(nowait=nowait)
 
     def abandon(self) -> None:
         """Close the idle connections of an event loop that was closed before them."""
-        while self._idle:
-            connection = self._idle.pop()[0]
+        idle, self._idle = self._idle, deque()
+        while idle:
+            connection = idle.pop()[0]
             writer = getattr(connection, "_writer", None)  # redis-py has no other name for it
             if writer is not None:
                 # Its loop cannot close it any more; uvloop has done so.
@@ -184,14 +188,12 @@ class AsyncStore:
                     writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
                 connection._writer = connection._reader = None  # noqa: SLF001  else it complains
 
-    async def _take(self) -> Connection:
+    def _take(self) -> tuple[Connection, float]:
+        """Give an idle connection, or a new one, and when it was last used."""
         try:
-            connection, used = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
-            return self._address.connection()
-        if monotonic() - used > exchange.IDLE_CHECK_S and await _is_stale(connection):
-            await connection.disconnect(nowait=True)
-        return connection
+            return self._address.connection(), math.inf
 
     async def _exchange(
         self,

@@ -7,6 +7,7 @@ Its twin is ``store/aio.py``; the two differ in ``await``, and in who bounds a r
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections import deque
@@ -105,9 +106,11 @@ class Store:
             threading.Event().wait(min(left_s, exchange.LOOK_EVERY_S))
 
     def _trip(self, operations: Sequence[Operation[Any]]) -> list[Any]:
-        sent = False
-        connection = self._take()
+        sent, idle = False, self._idle
+        connection, used = self._take()
         try:
+            if monotonic() - used > exchange.IDLE_CHECK_S and _is_stale(connection):
+                connection.disconnect()
             if not connection.is_connected:
                 self._address.connect(connection)
             sent = True
@@ -134,11 +137,10 @@ class Store:
             connection.disconnect()
             raise
         if failed and exchange.is_demoted(replies):
-            connection.disconnect()
             self.close()
-        if len(self._idle) < exchange.KEPT:
-            self._idle.append((connection, monotonic()))
-        else:
+        if idle is self._idle and len(idle) < exchange.KEPT:
+            idle.append((connection, monotonic()))
+        else:  # enough are kept, or the store was closed meanwhile and nobody would close this one
             connection.disconnect()
         return [exchange.answer(op, reply) for op, reply in zip(operations, replies, strict=True)]
 
@@ -161,18 +163,17 @@ class Store:
             return value
 
     def close(self) -> None:
-        """Close the idle connections. The store can be used again."""
-        while self._idle:
-            self._idle.pop()[0].disconnect()
+        """Close the connections: idle ones now, busy ones after use. The store can be used again."""
+        idle, self._idle = self._idle, deque()
+        while idle:
+            idle.pop()[0].disconnect()
 
-    def _take(self) -> Connection:
+    def _take(self) -> tuple[Connection, float]:
+        """Give an idle connection, or a new one, and when it was last used."""
         try:
-            connection, used = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
-            return self._address.connection()
-        if monotonic() - used > exchange.IDLE_CHECK_S and _is_stale(connection):
-            connection.disconnect()
-        return connection
+            return self._address.connection(), math.inf
 
     def _exchange(
         self, connection: Connection, commands: Sequence[Sequence[Argument]], wait_s: float
