@@ -14,6 +14,8 @@ READY := $(VENV)/.ready
 
 # What a shell may hold for other programs' sake, and would lead ours to other code or another place.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
+# Hundreds of processes are started: each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile

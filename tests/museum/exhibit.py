@@ -25,7 +25,6 @@ class Exhibit:
         queue: the queue that has it, when it lies in Redis.
         patch: puts it into the product, when it lies there.
         seed: where it was found before; tried first.
-        rare: it may take more seeds than fit into ``make test``.
     """
 
     name: str
@@ -34,4 +33,3 @@ class Exhibit:
     queue: type[Queue] = Queue
     patch: Callable[[pytest.MonkeyPatch], None] = _nothing
     seed: int = 0
-    rare: bool = False

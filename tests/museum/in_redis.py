@@ -154,21 +154,20 @@ EXHIBITS = [
         "asynq, Faktory, Oban, Graphile Worker",
         "`settle` takes any token",
         AckById,
-        seed=10,
+        seed=48,
     ),
     Exhibit(
         "a late failure brings a finished job back",
         "asynq, Oban: completion by id has this gap, too",
         "`settle` fences `done` and `dead`, and not `retry`",
         UnfencedRetry,
-        seed=142,
+        seed=61,
     ),
     Exhibit(
         "the sweep takes back what is between move and lease",
         "RPOPLPUSH recipes",
         "`sweep` puts bare items back at once",
         RequeuesBare,
-        seed=9,
     ),
     Exhibit(
         "the sweep fails what is between move and lease",
@@ -193,14 +192,14 @@ EXHIBITS = [
         "BullMQ (docs: `noeviction` is the only policy), asynq #1144",
         "the key unused for longest goes at nine jobs",
         Evicting,
-        seed=7,
+        seed=14,
     ),
     Exhibit(
         "one item that cannot be read ends every sweep",
         "asynq (`ListLeaseExpired`)",
         "`reclaim` raises on bytes without an id",
         Poisoned,
-        seed=3,
+        seed=19,
     ),
     Exhibit(
         "a crash is not counted",
@@ -214,6 +213,6 @@ EXHIBITS = [
         "an earlier draft of this protocol",
         "`claim` gives no new id",
         SharedLease,
-        seed=18,
+        seed=80,
     ),
 ]

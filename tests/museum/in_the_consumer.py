@@ -328,7 +328,6 @@ EXHIBITS = [
         "Sidekiq OSS (`scheduled.rb`), Faktory (`RemoveBefore`)",
         "the leader promotes through the client",
         patch=two_calls,
-        seed=9,
     ),
     Exhibit(
         "the sweeper brings back what has finished meanwhile",
@@ -354,21 +353,21 @@ EXHIBITS = [
         "redis-py's default (10 retries)",
         "`AsyncStore.run_all` retries",
         patch=sends_again,
-        seed=23,
+        seed=15,
     ),
     Exhibit(
         "a blocking move is ended by cancelling it",
         "whoever cancels a BLMOVE: in 34 of 200 tries the job had moved",
         "`Channel.end` cancels the read",
         patch=cancels_moves,
-        seed=312,
-        rare=True,
+        seed=435,
     ),
     Exhibit(
         "the client's timeout is not longer than the block",
         "RQ (PR #2120)",
         "`Channel` waits 5 s for a 5 s block",
         patch=short_timeout,
+        seed=168,
     ),
     Exhibit(
         "a connection is used again after a timeout",
@@ -382,7 +381,7 @@ EXHIBITS = [
         "BullMQ #648",
         "`Intake` leaves its loops",
         patch=exits_on_unblocked,
-        seed=20,
+        seed=65,
     ),
     Exhibit(
         "lost jobs are looked for only at boot",
@@ -408,8 +407,7 @@ EXHIBITS = [
         "BullMQ (docs: false stalls)",
         "the keeper waits for the loop",
         patch=extended_by_the_loop,
-        seed=224,
-        rare=True,
+        seed=77,
     ),
     Exhibit(
         "an acknowledgement that fails is forgotten",

@@ -109,6 +109,9 @@ def server_killed(bench: Bench) -> Verdict:
     return bench.finish(Terms(runs_once=True))
 
 
+_TURNS = 60  # after so many it will not come any more
+
+
 @dataclass(frozen=True)
 class Watched(LeasePolicy):
     """Long leases: what a dead consumer held runs again long before, if the leader has ever seen it."""
@@ -135,9 +138,13 @@ def leader_overloaded(bench: Bench) -> Verdict:
     bench.producer(300, mix=(("stall", 1),), batch=2, pause_s=0.2, seconds=(0.3, 0.9))
     bench.producer(6_000, mix=(("quick", 6), ("nap", 1)), batch=10, pause_s=0.05, delayed=0.5)
     armed: set[str] = set()
-    while bench.producing():
+    struck, turns = 0, 0
+    while (producing := bench.producing()) or (not struck and turns < _TURNS):
+        turns += 1
+        if not producing:  # a short run is over before any of them had to wait for a job
+            bench.producer(100, mix=(("quick", 1),), batch=1, pause_s=0.1)
         bench.pause(0.3, 0.7)
-        bench.forget_the_dead()
+        struck += bench.forget_the_dead()
         others = sorted(bench.consumers.keys() - {leader})
         if len(others) > 3:
             bench.kill(bench.rng.choice(others))
