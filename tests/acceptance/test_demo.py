@@ -28,6 +28,7 @@ from tests.support.processes import ROOT, Process, clean_environment, processes
 from tests.support.wait import WAIT_S, wait_until
 
 FILES = 360  # with fewer, all may be counted before a consumer could be killed
+FEW = 40
 LIBRARY = Path(sysconfig.get_paths()["stdlib"])
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -40,6 +41,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in sorted(files)[:FILES]:
         shutil.copy(file, folder / "-".join(file.relative_to(LIBRARY).parts))
     return folder
+
+
+def some_of(folder: Path, beside: Path) -> Path:
+    """Give a folder with a few of these files."""
+    few = beside / "few"
+    few.mkdir()
+    for file in sorted(folder.iterdir())[:FEW]:
+        shutil.copy(file, few)
+    return few
 
 
 def demo(*args: str) -> subprocess.CompletedProcess[str]:
@@ -73,12 +83,11 @@ def test_every_job_is_accounted_for_and_nothing_is_left_running(folder: Path) ->
     assert told["kill"]["done_seconds"] > 0
 
 
-def test_a_person_is_told_what_happens_and_how_it_ended(folder: Path) -> None:
-    ended = demo("--files", str(folder), "--no-kill", "--consumers", "2")
+def test_a_person_is_told_what_happens_and_how_it_ended(folder: Path, tmp_path: Path) -> None:
+    few = some_of(folder, tmp_path)
+    ended = demo("--files", str(few), "--no-kill", "--consumers", "2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert (
-        f"Every job is accounted for: {FILES + 5} accepted = {FILES} done + 5 dead." in ended.stdout
-    )
+    assert f"Every job is accounted for: {FEW + 5} accepted = {FEW} done + 5 dead." in ended.stdout
     url = next(word for word in ended.stdout.split() if word.startswith("redis://"))
     with socket.socket() as probe:
         address = urlsplit(url)
@@ -91,10 +100,7 @@ def running(folder: Path, logs: Path, until: str) -> Iterator[tuple[Process, dic
 
     It does not end before the block has: one of its files is a pipe to which nobody writes.
     """
-    few, held = logs / "few", logs / "held"
-    few.mkdir()
-    for file in sorted(folder.iterdir())[:40]:
-        shutil.copy(file, few)
+    few, held = some_of(folder, logs), logs / "held"
     command = [sys.executable, "-m", "headrace", "demo", "--files", str(few)]
     with processes(logs) as start, contextlib.ExitStack() as stack:
         process = start(*command, env=clean_environment(TMPDIR=str(logs)))

@@ -129,6 +129,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=FULL_MINUTES, help="about how long")
     parser.add_argument("--only", action="append", metavar="CLASS", help="a part of its name")
     parser.add_argument("--short", action="store_true", help="a minute of it")
+    parser.add_argument("--third", action="store_true", help="a third of the classes, by the seed")
     parser.add_argument("--lanes", type=int, default=_LANES, help="classes at a time")
     parser.add_argument("--keep", action="store_true", help="keep what was written")
     args = parser.parse_args()
@@ -139,6 +140,8 @@ def main() -> int:
         if (not args.short or one.short)
         and (not args.only or any(part.lower() in one.name.lower() for part in args.only))
     ]
+    if args.third:
+        classes = random.Random(seed).sample(classes, -(-len(classes) // 3))
     if not classes:
         parser.error("no class has such a name; there are: " + ", ".join(CLASSES))
     scale = args.minutes / FULL_MINUTES
