@@ -21,10 +21,10 @@ from redis import Redis
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from headrace import Headrace
 from headrace.embedded.server import free_port
-from headrace.web import connections, limits, serve, watch
+from headrace.web import connections, limits, watch
 from tests.support.processes import ROOT, clean_environment
+from tests.support.serving import served
 from tests.support.wait import WAIT_S, await_until, wait_until
 
 DESCRIPTORS = 256
@@ -99,26 +99,6 @@ def test_it_is_ready_while_three_hundred_half_open_connections_keep_it_waiting(
         assert running.wait(WAIT_S) == 0
     assert log.stat().st_size < 10_000, log.read_text()
     assert b"Traceback" not in log.read_bytes()
-
-
-@contextlib.asynccontextmanager
-async def served(url: str) -> AsyncIterator[tuple[httpx.AsyncClient, int]]:
-    """Run a server in this loop; give a client of it, and its port."""
-    port, stop = free_port(), asyncio.Event()
-    running = asyncio.create_task(serve(Headrace(url), port=port, stop=stop))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as client:
-
-        async def answers() -> bool:
-            with contextlib.suppress(httpx.TransportError):
-                return (await client.get("/healthz")).is_success
-            return False
-
-        await await_until(answers, what="the server answers")
-        try:
-            yield client, port
-        finally:
-            stop.set()
-            await running
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_HEAD, HALF_BODY])

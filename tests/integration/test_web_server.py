@@ -28,6 +28,7 @@ from headrace.store import AsyncStore
 from headrace.web import serve, views, watch
 from headrace.web.reader import Reader
 from tests.support.servers import private_server
+from tests.support.serving import served
 from tests.support.wait import WAIT_S, await_until, wait_until
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -59,26 +60,6 @@ def process(url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     finally:
         running.kill()
         running.wait()
-
-
-@contextlib.asynccontextmanager
-async def served(url: str, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
-    """Run a server in this loop; give a client of it."""
-    port, stop = free_port(), asyncio.Event()
-    running = asyncio.create_task(serve(Headrace(url), port=port, stop=stop, **options))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
-
-        async def answers() -> bool:
-            with contextlib.suppress(httpx.TransportError):
-                return (await client.get("/healthz")).is_success
-            return False
-
-        await await_until(answers, what="the server answers")
-        try:
-            yield client
-        finally:
-            stop.set()
-            await asyncio.wait_for(running, WAIT_S)
 
 
 class Events:
@@ -182,7 +163,7 @@ class TestAddress:
             await serve(Headrace(), host=host, port=0)
 
     async def test_a_taken_port_is_said(self, url: str) -> None:
-        async with served(url) as client:
+        async with served(url) as (client, _):
             with pytest.raises(HeadraceError, match=f"port {client.base_url.port} .*another port"):
                 await serve(Headrace(url), port=client.base_url.port or 0)
 
@@ -197,7 +178,7 @@ class TestRedisComesAndGoes:
         self, tmp_path: Path, quick: None
     ) -> None:
         with private_server(tmp_path) as redis:
-            async with served(redis.url) as client, streamed(client) as events:
+            async with served(redis.url) as (client, _), streamed(client) as events:
                 assert (await client.get("/readyz")).json() == {"ready": True}
                 await events.until(lambda name, _: name == "message")
 
@@ -227,7 +208,7 @@ class TestRedisComesAndGoes:
 
     async def test_a_redis_that_hangs_is_not_ready(self, tmp_path: Path) -> None:
         with private_server(tmp_path) as redis:
-            async with served(redis.url) as client:
+            async with served(redis.url) as (client, _):
                 os.kill(redis.pid, signal.SIGSTOP)
                 try:
                     answer = await client.get("/readyz")
@@ -241,7 +222,7 @@ class TestMaintenance:
     async def test_a_due_job_is_promoted_with_no_consumer_there(
         self, url: str, redis: Redis
     ) -> None:
-        async with served(url, policy=LeasePolicy(lease_s=0.3)) as client:
+        async with served(url, policy=LeasePolicy(lease_s=0.3)) as (client, _):
             await client.post("/api/jobs", json={"task": "a", "delay": 0.2})
             assert redis.zcard("queue:delayed") == 1
             await await_until(lambda: redis.llen("queue") == 1, what="the job is promoted")
@@ -272,7 +253,7 @@ class TestEvents:
     async def test_the_lists_come_as_they_are_and_again_when_they_change(
         self, url: str, redis: Redis, quick: None
     ) -> None:
-        async with served(url) as client, streamed(client) as events:
+        async with served(url) as (client, _), streamed(client) as events:
             name, data = await events.next()
             assert name == "message"
             assert [entry["key"] for entry in data["lists"]] == [
@@ -294,7 +275,7 @@ class TestEvents:
     async def test_nothing_is_sent_while_nothing_changes_but_signs_of_life(
         self, url: str, quick: None
     ) -> None:
-        async with served(url) as client, streamed(client) as events:
+        async with served(url) as (client, _), streamed(client) as events:
             assert (await events.next())[0] == "message"
             assert [(await events.next())[0] for _ in range(3)] == ["beat"] * 3
 
@@ -302,7 +283,7 @@ class TestEvents:
         self, url: str, redis: Redis, quick: None
     ) -> None:
         redis.lpush("queue", *[json.dumps({"task": "a", "args": [i]}) for i in range(100)])
-        async with served(url) as client, streamed(client) as events:
+        async with served(url) as (client, _), streamed(client) as events:
             data = (await events.next())[1]
             assert (count(data, "pending"), len(data["lists"][0]["jobs"])) == (100, 25)
             redis.rpush("queue", *[json.dumps({"task": "b", "args": ["x" * 200_000]})] * 30)
@@ -350,7 +331,7 @@ class TestEvents:
         def looking() -> bool:
             return any("_look_on" in repr(task) for task in asyncio.all_tasks())
 
-        async with served(url) as client:
+        async with served(url) as (client, _):
             async with streamed(client) as events:
                 await events.next()
                 assert looking()
@@ -372,14 +353,14 @@ class TestEvents:
             return view(snapshot)
 
         monkeypatch.setattr(watch, "queue_view", broken_once)
-        async with served(url) as client, streamed(client) as events:
+        async with served(url) as (client, _), streamed(client) as events:
             assert (await events.next())[0] == "away"
             assert (await events.next())[0] == "message"
         assert "broken" in caplog.text
 
 
 async def test_a_queue_of_a_watcher_is_shown_before_anybody_used_it(url: str, quick: None) -> None:
-    async with served(url) as client, streamed(client, "nobody") as events:
+    async with served(url) as (client, _), streamed(client, "nobody") as events:
         _, data = await events.next()
         assert count(data, "pending", "nobody") == 0
         assert data["lists"][0]["key"] == keys_of("nobody").pending

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tests.support.wait import WAIT_S
+
 if TYPE_CHECKING:
     from tests.simulation.world import Node
 
@@ -64,7 +66,7 @@ class Fiber:
         if self._parked and not self._over:
             self._give_turn(self._mine.release)
         if self._thread.is_alive():
-            self._thread.join(5)
+            self._thread.join(WAIT_S)
 
     def _start(self) -> None:
         if not self.node.dead and not self._over:

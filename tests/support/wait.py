@@ -21,6 +21,7 @@ T = TypeVar("T")
 
 PATIENCE_VARIABLE = "HEADRACE_TEST_PATIENCE"
 POLL_S = 0.005
+_POLL_AT_MOST_S = 0.02  # between two looks of a long wait: hundreds of tests look, on few cores
 
 # At least so much more than on a quiet machine: others may come while the tests run. And at most so
 # much: a test that fails is to end.
@@ -68,11 +69,12 @@ def wait_until(
         within_s: a longer bound, for what is long: see ``bound``.
     """
     what = what or _source(predicate)
-    deadline = time.monotonic() + within_s
+    deadline, pause_s = time.monotonic() + within_s, POLL_S
     while not (value := predicate()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s:.0f} s: {what}")
-        time.sleep(POLL_S)
+        time.sleep(pause_s)
+        pause_s = min(_POLL_AT_MOST_S, 1.1 * pause_s)
     return value
 
 
@@ -92,7 +94,7 @@ async def await_until(
 ) -> Any:
     """Do as ``wait_until`` does, without blocking the loop; the predicate may be async."""
     what = what or _source(predicate)
-    deadline = time.monotonic() + within_s
+    deadline, pause_s = time.monotonic() + within_s, POLL_S
     while True:
         answer = predicate()
         value = await answer if inspect.isawaitable(answer) else answer
@@ -100,7 +102,8 @@ async def await_until(
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {within_s:.0f} s: {what}")
-        await asyncio.sleep(POLL_S)
+        await asyncio.sleep(pause_s)
+        pause_s = min(_POLL_AT_MOST_S, 1.1 * pause_s)
 
 
 def _source(predicate: Callable[[], object]) -> str:

@@ -17,6 +17,7 @@ from redis import Redis
 from headrace import Headrace
 from headrace.embedded import EmbeddedServer
 from headrace.scripts import script
+from tests.integration.consumer import hostile_tasks
 from tests.support.consuming import Site
 from tests.support.proxy import Proxy, proxied
 from tests.support.servers import private_server
@@ -49,6 +50,16 @@ async def site(url: str, redis: Redis, caplog: pytest.LogCaptureFixture) -> Asyn
     yield site
     await site.close()
     assert_quiet_loop(caplog)
+
+
+@pytest.fixture
+async def hostile(site: Site) -> AsyncIterator[Site]:
+    """Give the queue of the hostile application, which new processes find, and forget it afterwards."""
+    before, site.app = site.app, hostile_tasks.app
+    hostile_tasks.app.use(site.url)
+    yield site
+    await hostile_tasks.app.aclose()
+    site.app = before
 
 
 @pytest.fixture

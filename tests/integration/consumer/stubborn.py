@@ -5,6 +5,7 @@ import threading
 
 from headrace import Context
 from tests.acceptance.shop import _write, app
+from tests.support.wait import bound
 
 
 @app.task
@@ -26,4 +27,4 @@ async def hang_in_a_thread(number: int, ctx: Context) -> None:
 @app.task
 def hang(number: int, ctx: Context) -> None:
     _write("start", ctx, number)
-    threading.Event().wait(60)
+    threading.Event().wait(bound(60))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,17 +15,6 @@ from tests.integration.consumer import hostile_tasks as tasks
 from tests.integration.consumer.hostile_tasks import plain_decorator
 from tests.support.consuming import Site
 from tests.support.wait import WAIT_S, await_until
-
-
-@pytest.fixture
-async def hostile(site: Site) -> AsyncIterator[Site]:
-    """Give the queue of the application that a new process finds, and forget it afterwards."""
-    before, site.app = site.app, tasks.app
-    tasks.app.use(site.url)
-    yield site
-    await tasks.app.aclose()
-    site.app = before
-
 
 CALLS = [("wrapped", (1,)), ("async_object", (1,)), ("async_partial", ())]
 

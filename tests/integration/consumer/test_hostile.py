@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -31,16 +30,6 @@ VALUES = ("object", "object", "str", "dict", "list", "int")
 RAISING = sorted(set(PLAGUES) - {"hang"})
 
 rounds = pytest.mark.parametrize("seed", range(ROUNDS))
-
-
-@pytest.fixture
-async def hostile(site: Site) -> AsyncIterator[Site]:
-    """Give the queue of the hostile application, and forget afterwards where it was."""
-    before, site.app = site.app, tasks.app
-    tasks.app.use(site.url)
-    yield site
-    await tasks.app.aclose()
-    site.app = before
 
 
 def examples(seed: int, bases: tuple[str, ...], count: int = EXAMPLES) -> list[tuple[str, ...]]:

@@ -1,0 +1,64 @@
+"""What a test waits for has a bound from ``tests/support/wait.py``, not a number of its own."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parents[1]
+FILES = sorted(path for path in TESTS.rglob("*.py") if path != TESTS / "support/wait.py")
+
+# Calls that wait, and where their bound stands: its position, or its keyword.
+WAITING = {
+    "communicate": (1, "timeout"),
+    "join": (0, "timeout"),
+    "run": (None, "timeout"),
+    "timeout": (0, "delay"),
+    "wait": (0, "timeout"),
+    "wait_for": (1, "timeout"),
+    "wait_until": (None, "within_s"),
+    "await_until": (None, "within_s"),
+}
+
+_A_MOMENT_S = 1.0  # so long a test may look whether something does not happen
+
+
+def bounds_in(tree: ast.AST) -> Iterator[tuple[int, float]]:
+    """Give the line and the seconds of each wait for something that is bounded by a number."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+        place, keyword = WAITING.get(name, (None, ""))
+        given = [each.value for each in node.keywords if each.arg == keyword]
+        if place is not None and not (name == "timeout" and _is_a_marker(node)):
+            given += node.args[place : place + 1]
+        for value in given:
+            seconds = value.value if isinstance(value, ast.Constant) else None
+            if isinstance(seconds, int | float) and seconds > _A_MOMENT_S:
+                yield node.lineno, seconds
+
+
+def _is_a_marker(node: ast.Call) -> bool:
+    return "mark" in ast.unparse(node.func)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(TESTS)))
+def test_no_wait_has_a_number_for_a_bound(path: Path) -> None:
+    assert not list(bounds_in(ast.parse(path.read_text()))), "use WAIT_S or bound(seconds)"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "thread.join(5)",
+        "asyncio.timeout(2.0)",
+        "wait_until(ready, within_s=3)",
+        "p.wait(timeout=2)",
+    ],
+)
+def test_a_number_is_seen(line: str) -> None:
+    assert list(bounds_in(ast.parse(line)))
