@@ -31,7 +31,7 @@ def bounds_in(tree: ast.AST) -> Iterator[tuple[int, float]]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        name = getattr(node.func, "attr", None) or getattr(node.func, "id", "")
+        name = str(getattr(node.func, "attr", None) or getattr(node.func, "id", ""))
         place, keyword = WAITING.get(name, (None, ""))
         given = [each.value for each in node.keywords if each.arg == keyword]
         if place is not None and not (name == "timeout" and _is_a_marker(node)):
