@@ -12,6 +12,7 @@ from redis import Redis
 from headrace import Headrace, StoreError
 from headrace.keys import keys_of
 from tests.support import invariants
+from tests.support.journal import lines_of
 from tests.support.processes import Process, clean_environment, processes
 from tests.support.servers import private_server
 from tests.support.wait import wait_until
@@ -29,7 +30,7 @@ class Journal:
 
     def of(self, event: str) -> Counter[int]:
         """How often each job's number had this event."""
-        lines = [line.split() for line in self.path.read_text().splitlines()]
+        lines = lines_of(self.path)
         return Counter(int(number) for what, number, *_ in lines if what == event)
 
 

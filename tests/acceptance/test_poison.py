@@ -16,6 +16,7 @@ from redis import Redis
 from headrace import Headrace, wire
 from headrace.keys import keys_of
 from tests.support import invariants
+from tests.support.journal import lines_of
 from tests.support.plain import PlainRedis
 from tests.support.processes import Process, clean_environment, processes
 from tests.support.wait import wait_until
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.timeout(180)  # on a quiet machine 20 to 40; each suspe
 
 def ended(journal: Path) -> Counter[str]:
     """Count how often each job came to its end, by the tasks' own journal."""
-    lines = [line.split() for line in journal.read_text().splitlines()]
+    lines = lines_of(journal)
     return Counter(job for event, job, *_ in lines if event == "end")
 
 

@@ -16,6 +16,7 @@ from redis import Redis
 from headrace import Headrace
 from headrace.keys import keys_of
 from tests.support import invariants
+from tests.support.journal import lines_of
 from tests.support.processes import Process, clean_environment, processes
 from tests.support.wait import WAIT_S, wait_until
 
@@ -74,7 +75,7 @@ class Scene:
                             os.kill(line.pid, signal.SIGKILL)
 
     def lines(self, event: str) -> list[Line]:
-        lines = [line.split() for line in self._journal.read_text().splitlines()]
+        lines = lines_of(self._journal)
         return [Line(e, int(n), int(d), int(pid)) for e, n, _, d, pid in lines if e == event]
 
     def both_nap(self, process: Process) -> list[Line]:

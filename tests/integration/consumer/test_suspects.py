@@ -19,6 +19,7 @@ from headrace.task import Task
 from headrace.wire import Head
 from tests.acceptance import poison
 from tests.support.consuming import QUICK, Site
+from tests.support.journal import lines_of
 from tests.support.wait import WAIT_S, await_until, wait_until
 
 Event = tuple[str, str, int, int, float]
@@ -32,7 +33,7 @@ class Journal:
         path.touch()
 
     def events(self, what: str, job_id: str | None = None) -> list[Event]:
-        lines = [line.split() for line in self.path.read_text().splitlines()]
+        lines = lines_of(self.path)
         return [
             (event, job, int(delivery), int(pid), float(at))
             for event, job, delivery, pid, at in lines
