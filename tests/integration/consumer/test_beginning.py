@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from headrace import CURRENT, Backoff, Context, Headrace
+from headrace.consumer.claimed import Claimed, adoption
 from headrace.consumer.consumer import Consumer
 from headrace.keys import LEADER
 from headrace.policy import LeasePolicy
@@ -139,11 +140,15 @@ async def test_one_that_keeps_the_loop_to_itself_is_adopted_by_the_lease_keeper(
     assert site.counters() == {"enqueued": 1, "done": 1}
 
 
+@pytest.mark.parametrize("late", [False, True], ids=["", "the keeper hears later than the loop"])
 async def test_an_answer_from_before_the_lease_keepers_adoption_leaves_no_lease_to_nobody(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, late: bool
 ) -> None:
-    """The model of the protocol found it: told that its item is gone, a run had an equal one."""
-    bare = b'{"task":"hog"}'
+    """The model of the protocol found it: told that its item is gone, a run had an equal one.
+
+    When the keeper hears of its own adoption after the loop has given the job up, the job runs again.
+    """
+    moves: list[tuple[bytes, int]] = []
     moved = Consumer._moved
 
     def loads() -> int:
@@ -152,24 +157,39 @@ async def test_an_answer_from_before_the_lease_keepers_adoption_leaves_no_lease_
 
     def taken(self: Consumer, k: Any, job: bytes, since: float | None) -> None:
         assert site.redis.lrem(k.processing, 1, job) == 1
-        before.append(loads())
+        moves.append((job, loads()))
         moved(self, k, job, since)
 
+    def heard_late(claimed: Claimed, *rest: Any, **options: Any) -> Any:
+        request = adoption(claimed, *rest, **options)
+
+        def parse(reply: Any) -> Any:
+            if len(moves) == 1 and site.redis.exists(site.k.claims):
+                held, job_id = running.consumer._holdings, claimed.head.id
+                wait_until(lambda: held.get(site.k.queue, job_id) is None, "the loop gave it up")
+            return request.parse(reply)
+
+        return request._replace(parse=parse)
+
     monkeypatch.setattr(Consumer, "_moved", taken)
-    before: list[int] = []
+    if late:
+        monkeypatch.setattr("headrace.consumer.leases.adoption", heard_late)
 
     @site.app.task
     async def hog() -> None:
-        wait_until(lambda: loads() > before[0])  # and the adoption, which came with it, is lost
-        site.redis.lpush(site.k.processing, bare)  # as if somebody had moved an equal job
+        job, before = moves[-1]
+        wait_until(lambda: loads() > before)  # and the adoption, which came with it, is lost
+        site.redis.lpush(site.k.processing, job)  # as if somebody had moved an equal job
         wait_until(lambda: site.redis.exists(site.k.claims))
 
     nobody_sweeps(site)
     async with site.consumer(lease=QUICK) as running:
         await site.idle(running)
-        site.push(bare)
+        site.push(b'{"task":"hog"}')
         await site.drained()
-    assert site.counters() == {"done": 1}
+    again = len(moves) - 1
+    assert again == 1 or not late
+    assert site.counters() == ({"done": 1, "release": again} if again else {"done": 1})
 
 
 async def test_a_script_that_the_server_has_forgotten_is_no_hindrance(site: Site) -> None:
