@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import pytest
+import uvloop
 from redis import Redis
 
 from headrace import operations as op
@@ -31,6 +32,7 @@ R = TypeVar("R")
 
 K = keys_of("queue")
 A, B, C = (b'{"id":"%b","task":"t"}' % name for name in (b"a", b"b", b"c"))
+LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 PASSWORD = "s3cret"
 USER_PASSWORD = "0ther"
 
@@ -276,9 +278,10 @@ class TestUnavailable:
                 thread.join()
         assert [type(answer) for answer in answers] == [StoreRefused] * 3
 
-    def test_a_connection_that_was_reset_is_unavailable_on_uvloop_too(self) -> None:
-        uvloop = pytest.importorskip("uvloop")
-
+    @LOOPS
+    def test_a_connection_that_was_reset_is_unavailable_on_every_loop(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
         async def ask(store: AsyncStore, listener: socket.socket) -> None:
             loop = asyncio.get_running_loop()
             asked = asyncio.create_task(store.run(echo("1")))
@@ -300,7 +303,7 @@ class TestUnavailable:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             listener.setblocking(False)
             store = AsyncStore(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with asyncio.Runner(loop_factory=new_loop) as runner:
                 runner.run(ask(store, listener))
 
 

@@ -217,11 +217,19 @@ class AsyncStore:
 
 
 async def send(connection: Connection, commands: Sequence[Sequence[Argument]]) -> None:
-    """Send commands in one piece."""
+    """Send commands in one piece.
+
+    Raises:
+        ConnectionResetError: the peer has reset the connection.
+    """
     try:
         await connection.send_packed_command([exchange.packed(commands)], check_health=False)
-    except RuntimeError as error:  # uvloop's word for a connection that the peer has reset
+    except RuntimeError as error:  # uvloop's word for it
         raise ConnectionResetError(str(error)) from error
+    except AttributeError as error:  # asyncio's in early Python 3.12: its loop is gone by then
+        if "_add_writer" not in str(error):
+            raise
+        raise ConnectionResetError("the connection was reset") from error
 
 
 async def _is_stale(connection: Connection) -> bool:
