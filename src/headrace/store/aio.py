@@ -224,12 +224,9 @@ async def send(connection: Connection, commands: Sequence[Sequence[Argument]]) -
     """
     try:
         await connection.send_packed_command([exchange.packed(commands)], check_health=False)
-    except RuntimeError as error:  # uvloop's word for it
+    except (RuntimeError, AttributeError) as error:
+        # uvloop's word for it; and asyncio's in early Python 3.12: the transport has no loop any more.
         raise ConnectionResetError(str(error)) from error
-    except AttributeError as error:  # asyncio's in early Python 3.12: its loop is gone by then
-        if "_add_writer" not in str(error):
-            raise
-        raise ConnectionResetError("the connection was reset") from error
 
 
 async def _is_stale(connection: Connection) -> bool:
