@@ -361,6 +361,7 @@ EXHIBITS = [
         "`Channel.end` cancels the read",
         patch=cancels_moves,
         seed=435,
+        rare=True,
     ),
     Exhibit(
         "the client's timeout is not longer than the block",
@@ -368,6 +369,7 @@ EXHIBITS = [
         "`Channel` waits 5 s for a 5 s block",
         patch=short_timeout,
         seed=168,
+        rare=True,
     ),
     Exhibit(
         "a connection is used again after a timeout",
@@ -408,6 +410,7 @@ EXHIBITS = [
         "the keeper waits for the loop",
         patch=extended_by_the_loop,
         seed=77,
+        rare=True,
     ),
     Exhibit(
         "an acknowledgement that fails is forgotten",
