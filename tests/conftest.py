@@ -38,29 +38,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Give every test a time limit for this machine: its own one, or the one in pyproject.toml."""
     usual_s = float(config.getini("timeout"))
     long: list[pytest.Item] = []
+    others: list[pytest.Item] = []
     for item in items:
         own = item.get_closest_marker("timeout")
         quiet_s = float(own.args[0]) if own else usual_s
         item.add_marker(pytest.mark.timeout(bound(quiet_s)), append=False)
-        if own:
-            long.append(item)
-    items[:] = long_first(items, long, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+        (long if own else others).append(item)
+    items[:] = long_first(long, others, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
 
 
 def long_first(
-    items: list[pytest.Item], long: list[pytest.Item], workers: int
+    long: list[pytest.Item], others: list[pytest.Item], workers: int
 ) -> list[pytest.Item]:
     """Let each process of xdist begin with its share of the long tests, so that none comes last.
 
     It gives each an equal part of the list, as it stands.
     """
-    others = [item for item in items if item not in long]
-    parts = []
+    part = (len(long) + len(others)) // workers
+    ordered: list[pytest.Item] = []
     for n in range(workers):
         own = long[n::workers]
-        parts.append(own + others[: len(items) // workers - len(own)])
-        others = others[len(parts[-1]) - len(own) :]
-    return [item for part in parts for item in part] + others
+        fill = max(0, part - len(own))
+        ordered += own + others[:fill]
+        others = others[fill:]
+    return ordered + others
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ ELSEWHERE = {
     "make test-matrix": "by hand, before a release",
     "make bench": "by hand",
     "make check": "by hand, before each commit",
-    "make faults": "by hand; tests/faults/test_faults_short.py runs a minute of it",
+    "make faults": "by hand; tests/faults/test_faults_short.py runs a third of its classes, small",
     "make simulate": "by hand; tests/simulation/test_simulation.py runs some seeds",
     "make model": "by hand; tests/model/test_model.py checks a part, where spin is",
     "make fuzz": "by hand; tests/fuzz runs some examples",
