@@ -15,6 +15,7 @@ from typing import Any, Protocol, TypeVar
 import pytest
 import uvloop
 from redis import Redis
+from redis.asyncio.connection import Connection
 
 from headrace import operations as op
 from headrace.embedded import EmbeddedServer
@@ -40,6 +41,23 @@ USER_PASSWORD = "0ther"
 def named(redis: Redis, name: str) -> int:
     """Count the connections of this name."""
     return sum(client["name"] == name for client in redis.client_list())
+
+
+def run_with_a_peer(
+    ask: Callable[[AsyncStore, socket.socket], Coroutine[Any, Any, None]],
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """Run ``ask`` with a store, and with the listener that it connects to."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        store = AsyncStore(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
+        with asyncio.Runner(loop_factory=new_loop) as runner:
+            runner.run(ask(store, listener))
+
+
+def reset_at_close(peer: socket.socket) -> None:
+    """Let no FIN go out: what the next writer finds is a connection that was reset."""
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 class AnyStore(Protocol):
@@ -290,8 +308,7 @@ class TestUnavailable:
                 await loop.sock_recv(peer, 1 << 16)
                 await loop.sock_sendall(peer, b"$1\r\n1\r\n")
                 assert await asked == b"1"
-                # No FIN: what the next writer finds is a connection that was reset.
-                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                reset_at_close(peer)
             [(connection, _)] = store._idle
             writer = connection._writer
             assert writer
@@ -300,11 +317,28 @@ class TestUnavailable:
                 await store.run(echo("2"))
             await store.close()
 
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            listener.setblocking(False)
-            store = AsyncStore(f"redis://127.0.0.1:{listener.getsockname()[1]}/0")
-            with asyncio.Runner(loop_factory=new_loop) as runner:
-                runner.run(ask(store, listener))
+        run_with_a_peer(ask, new_loop)
+
+    @LOOPS
+    def test_a_connection_that_is_reset_while_it_is_made_is_unavailable_on_every_loop(
+        self, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> None:
+        async def greet(connection: Connection) -> None:
+            assert connection._writer
+            await await_until(connection._writer.transport.is_closing)
+            await connection.send_command("ROLE")
+
+        async def ask(store: AsyncStore, listener: socket.socket) -> None:
+            store._address._options["redis_connect_func"] = greet
+            asked = asyncio.create_task(store.run(echo("1")))
+            peer, _ = await asyncio.get_running_loop().sock_accept(listener)
+            with peer:
+                reset_at_close(peer)
+            with pytest.raises(StoreUnavailable):
+                await asked
+            await store.close()
+
+        run_with_a_peer(ask, new_loop)
 
 
 class TestReplyLost:

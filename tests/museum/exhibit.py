@@ -24,8 +24,7 @@ class Exhibit:
         how: how it is put in.
         queue: the queue that has it, when it lies in Redis.
         patch: puts it into the product, when it lies there.
-        seed: where it was found before, on Python 3.11; tried first.
-        rare: it may take more seeds than fit into ``make test``, where that seed does not show it.
+        seed: where it was found before, on each Python; tried first.
     """
 
     name: str
@@ -34,4 +33,3 @@ class Exhibit:
     queue: type[Queue] = Queue
     patch: Callable[[pytest.MonkeyPatch], None] = _nothing
     seed: int = 0
-    rare: bool = False

@@ -131,20 +131,19 @@ class Address(_Address[sync.Connection]):
             StoreRefused: the Sentinels know no such service, or do not let us in.
             StoreUnavailable: no Sentinel answers, or the server is not the primary.
         """
-        if not self._hosts:
-            connection.connect()
-            return
         answers: dict[Host, Any] = {}
         for host in self._hosts:
             answers[host] = self._ask(host)
             if isinstance(answers[host], list):
                 break
-        connection.host, connection.port = self._primary(answers)
+        if answers:
+            connection.host, connection.port = self._primary(answers)
         connection.connect()
-        connection.send_command("ROLE")
-        if (connection.read_response())[0] != b"master":
-            connection.disconnect()
-            raise self._away(_NO_PRIMARY)
+        if answers:
+            connection.send_command("ROLE")
+            if connection.read_response()[0] != b"master":
+                connection.disconnect()
+                raise self._away(_NO_PRIMARY)
 
     def _ask(self, host: Host) -> Any:
         asked = self._sentinel(host)
@@ -173,30 +172,30 @@ class AsyncAddress(_Address[aio.Connection]):
 
     async def connect(self, connection: aio.Connection) -> None:
         """Connect as ``Address.connect`` does."""
-        if not self._hosts:
-            await connection.connect()
-            _send_at_once(connection)
-            return
         answers: dict[Host, Any] = {}
         for host in self._hosts:
             answers[host] = await self._ask(host)
             if isinstance(answers[host], list):
                 break
-        connection.host, connection.port = self._primary(answers)
-        await connection.connect()
-        await connection.send_command("ROLE")
-        if (await connection.read_response())[0] != b"master":
-            await connection.disconnect(nowait=True)
-            raise self._away(_NO_PRIMARY)
+        if answers:
+            connection.host, connection.port = self._primary(answers)
+        with exchange.Resets():
+            await connection.connect()
+            if answers:
+                await connection.send_command("ROLE")
+                if (await connection.read_response())[0] != b"master":
+                    await connection.disconnect(nowait=True)
+                    raise self._away(_NO_PRIMARY)
         _send_at_once(connection)
 
     async def _ask(self, host: Host) -> Any:
         asked = self._sentinel(host)
         try:
-            async with asyncio.timeout(_SENTINEL_S):
-                await asked.connect()
-                await asked.send_command(*self._question)
-                return await asked.read_response()
+            with exchange.Resets():
+                async with asyncio.timeout(_SENTINEL_S):
+                    await asked.connect()
+                    await asked.send_command(*self._question)
+                    return await asked.read_response()
         except exchange.NETWORK_ERRORS as error:
             return error
         finally:

@@ -158,10 +158,9 @@ class AsyncStore:
             step = next(flow)
             while True:
                 try:
-                    if isinstance(step, list):
-                        answer: Any = await self.run_all(step)
-                    else:
-                        answer = await self.run(step)
+                    answer: Any = await (
+                        self.run_all(step) if isinstance(step, list) else self.run(step)
+                    )
                 except StoreError as error:
                     step = flow.throw(error)
                 else:
@@ -217,16 +216,9 @@ class AsyncStore:
 
 
 async def send(connection: Connection, commands: Sequence[Sequence[Argument]]) -> None:
-    """Send commands in one piece.
-
-    Raises:
-        ConnectionResetError: the peer has reset the connection.
-    """
-    try:
+    """Send commands in one piece."""
+    with exchange.Resets():
         await connection.send_packed_command([exchange.packed(commands)], check_health=False)
-    except (RuntimeError, AttributeError) as error:
-        # uvloop's word for it; and asyncio's in early Python 3.12: the transport has no loop any more.
-        raise ConnectionResetError(str(error)) from error
 
 
 async def _is_stale(connection: Connection) -> bool:

@@ -117,6 +117,21 @@ _CUT_OFF: Final = ("UNBLOCKED", "NOREPLICAS")
 NETWORK_ERRORS: Final = (RedisError, OSError, EOFError)
 
 
+class Resets:
+    """Raises ConnectionResetError for what event loops say of a write to a connection that was reset.
+
+    uvloop raises RuntimeError; asyncio, in early Python 3.12, AttributeError: its transport has no
+    loop any more.
+    """
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        no_loop = isinstance(error, AttributeError) and error.name == "_add_writer"
+        if no_loop or isinstance(error, RuntimeError):
+            raise ConnectionResetError(str(error)) from error
+
+
 def packed(commands: Sequence[Sequence[Argument]]) -> bytes:
     """Encode commands as they travel, in one piece."""
     pack: Any = hiredis.pack_command  # its stub does not know that it takes floats

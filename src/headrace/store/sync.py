@@ -150,10 +150,7 @@ class Store:
             step = next(flow)
             while True:
                 try:
-                    if isinstance(step, list):
-                        answer: Any = self.run_all(step)
-                    else:
-                        answer = self.run(step)
+                    answer: Any = self.run_all(step) if isinstance(step, list) else self.run(step)
                 except StoreError as error:
                     step = flow.throw(error)
                 else:
