@@ -188,6 +188,9 @@ class Site:
         stats: dict[Any, Any] = self.redis.hgetall(self.k.stats)
         return {name.decode(): int(n) for name, n in stats.items()}
 
+    def ends(self) -> dict[str, int]:
+        return invariants.ends(self.counters())
+
     def now_ms(self) -> int:
         """Tell the time by Redis' clock."""
         seconds, micros = self.redis.time()

@@ -15,6 +15,14 @@ from headrace.keys import Keys, keys_of
 MAX_NUDGES = 1_000
 
 
+def ends(counters: dict[str, int]) -> dict[str, int]:
+    """Return what has become of jobs, whatever was given back: what was claimed ahead may always be.
+
+    It is when nothing has started for a tenth of a second, also because the machine stood still.
+    """
+    return {name: n for name, n in counters.items() if name != "release"}
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """All that a queue keeps, read at one instant."""

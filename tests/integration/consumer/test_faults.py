@@ -298,7 +298,7 @@ class TestUnderLoad:
                     site.redis.script_flush()
             await site.drained()
         assert sorted(runs) == [(n, 0, 1) for n in range(300)]
-        assert site.counters() == {"enqueued": 300, "done": 300}
+        assert site.ends() == {"enqueued": 300, "done": 300}
 
     async def test_all_connections_are_killed_again_and_again(
         self, site: Site, runs: list[tuple[int, int, int]]

@@ -178,7 +178,7 @@ class TestFullRedis:
             unfill(site)
         assert {name: n for name, n in runs.items() if n > 1} == {f"flaky{n}": 3 for n in range(10)}
         assert len(runs) == len(jobs)
-        assert site.counters() == {"enqueued": 100, "done": 90, "retry": 20, "dead": 10}
+        assert site.ends() == {"enqueued": 100, "done": 90, "retry": 20, "dead": 10}
 
     async def test_an_idle_consumer_whose_blocking_move_is_refused_finds_work_by_claiming(
         self, own_site: Site

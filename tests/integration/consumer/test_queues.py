@@ -203,7 +203,7 @@ class TestPriorities:
                 meet.options(priority=n % 3 + 1).call(n) for n in range(10)
             )
             await site.drained()
-        assert site.counters() == {"enqueued": 10, "done": 10}
+        assert site.ends() == {"enqueued": 10, "done": 10}
 
     async def test_a_thousand_come_out_in_exact_order(self, site: Site) -> None:
         ran: list[tuple[int, int]] = []

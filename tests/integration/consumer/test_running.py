@@ -146,7 +146,7 @@ class TestRunning:
             await await_until(lambda: len(seen) >= 1000)
             await site.drained()
         assert sorted(seen) == list(range(1000))
-        assert site.counters() == {"enqueued": 1000, "done": 1000}
+        assert site.ends() == {"enqueued": 1000, "done": 1000}
 
 
 class TestSlots:

@@ -368,7 +368,7 @@ class TestBurst:
         async with site.consumer(burst=True, concurrency=5) as running:
             await running.ended()
         assert sorted(ran) == list(range(300))
-        assert site.counters() == {"enqueued": 300, "done": 300}
+        assert site.ends() == {"enqueued": 300, "done": 300}
 
     async def test_it_ends_at_once_on_an_empty_queue(self, site: Site) -> None:
         async with site.consumer(burst=True) as running:
