@@ -102,7 +102,7 @@ class TestAlive:
                 await await_until(lambda: runs)
                 await site.drained()
         assert len(runs) == 1
-        assert site.counters() == {"enqueued": 1, "done": 1}
+        assert site.ends() == {"enqueued": 1, "done": 1}
 
     async def test_jobs_are_extended_while_the_consumer_drains(self, site: Site) -> None:
         runs = Runs(site, "sync")
