@@ -189,11 +189,10 @@ class Model:
     def settle(self, consumer: str, outcomes: Sequence[op.Outcome]) -> list[str]:
         lost: list[str] = []
         over: set[str | None] = set()
-        for i, outcome in enumerate(outcomes):
+        for outcome in outcomes:
             job_id, verb = outcome.job_id, outcome.verb
             held = self.leases.get(job_id)
-            again = any(earlier.job_id == job_id for earlier in outcomes[:i])
-            if again or held is None or held.owner != f"{consumer}:{abs(outcome.claim)}":
+            if held is None or held.owner != f"{consumer}:{abs(outcome.claim)}":
                 lost.append(job_id)
                 continue
             del self.leases[job_id]

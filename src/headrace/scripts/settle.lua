@@ -50,7 +50,7 @@ for n, id in ipairs(ids) do
   local ttl, side = tonumber(ARGV[base + 6]), claim < 0 and -1 or 1
   local owner, job = held(values[n])
   local gone = seen[id] or owner ~= ARGV[1] .. ':' .. number(claim * side)
-  seen[id] = true
+  seen[id] = seen[id] or not gone  -- a former claim of it, which is lost, may come before
   if ttl > 0 then result = result + 1 end
   if stops and WAITS[verb] and redis.call('ZSCORE', cancelled, id) then verb = 'cancel' end
   if not gone then

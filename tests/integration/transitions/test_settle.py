@@ -188,6 +188,20 @@ class TestRepeated:
         assert answer == ["a"]
         assert queue.check().places["pending"] == [RETRIED]
 
+    def test_a_former_claim_of_the_same_job_in_the_call_keeps_the_current_one_from_nothing(
+        self, queue: Driver
+    ) -> None:
+        """The laboratory found it: both were told together, and what was done ran once more."""
+        queue.hold(A)
+        current = queue.numbers["a"]
+        answer = queue.settle_all(
+            queue.outcome(A, "release", claim=current + 1), queue.outcome(A, "done")
+        )
+        assert answer == ["a"]
+        state = queue.check()
+        assert not (state.pending or state.processing or state.claims)
+        assert state.counters == {"enqueued": 1, "done": 1, "lost": 1}
+
 
 class TestGone:
     @each_verb
