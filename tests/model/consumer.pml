@@ -1,4 +1,4 @@
-/* A consumer (src/headrace/consumer: feed, intake, leases) with one slot. Its round trips, its blocking move, its
+/* A consumer (src/headrace/consumer: batcher, listener, leases) with one slot. Its round trips, its blocking move, its
  * run and its lease keeper go on side by side, so each is a step that is taken whenever it can be. */
 
 #define FREE_TO_SEND(c) (!dead[c] && trip[c] == NO && !doubt[c])

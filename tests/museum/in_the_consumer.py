@@ -11,9 +11,9 @@ import pytest
 from headrace import operations as op
 from headrace import plain
 from headrace.clock import monotonic
+from headrace.consumer.claims import Claims
 from headrace.consumer.consumer import Consumer
-from headrace.consumer.feed import Feed
-from headrace.consumer.intake import Intake
+from headrace.consumer.listener import Listener
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import keys_of
 from headrace.maintenance import Maintenance
@@ -241,8 +241,8 @@ def exits_on_unblocked(patch: pytest.MonkeyPatch) -> None:
         return until
 
     patch.setattr(Channel, "_begin", exiting)
-    patch.setattr(Intake, "_await_jobs", left(Intake._await_jobs))
-    patch.setattr(Intake, "_await_nudges", left(Intake._await_nudges))
+    patch.setattr(Listener, "_await_jobs", left(Listener._await_jobs))
+    patch.setattr(Listener, "_await_nudges", left(Listener._await_nudges))
 
 
 def only_at_boot(patch: pytest.MonkeyPatch) -> None:
@@ -304,11 +304,10 @@ def extended_by_the_loop(patch: pytest.MonkeyPatch) -> None:
 def drops_failed_settles(patch: pytest.MonkeyPatch) -> None:
     """An outcome that could not be told is forgotten."""
 
-    def forget(self: Feed, batch: Any, *_: Any) -> None:
-        for claimed, _ in batch.pairs:
-            self._holdings.remove(claimed)
+    def forget(self: Claims, batch: Any, **_: Any) -> None:
+        self.settled(batch)
 
-    patch.setattr(Feed, "_put_back", forget)
+    patch.setattr(Claims, "put_back", forget)
 
 
 def untold_failures(patch: pytest.MonkeyPatch) -> None:
@@ -379,7 +378,7 @@ EXHIBITS = [
     Exhibit(
         "the consumer's loop ends on UNBLOCKED",
         "BullMQ #648",
-        "`Intake` leaves its loops",
+        "`Listener` leaves its loops",
         patch=exits_on_unblocked,
         seed=65,
     ),
@@ -412,7 +411,7 @@ EXHIBITS = [
     Exhibit(
         "an acknowledgement that fails is forgotten",
         "Sidekiq Pro #4495",
-        "`Feed._put_back` drops outcomes",
+        "`Claims.put_back` drops outcomes",
         patch=drops_failed_settles,
         seed=2,
     ),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import clock, ids, keys
-from headrace.consumer import claimed, consumer, in_hand, leases, runner
+from headrace.consumer import claimed, consumer, dispatcher, leases, runner
 from headrace.consumer.aside import Aside
 from headrace.consumer.call import call
 from headrace.consumer.claimed import Claimed
@@ -32,6 +32,7 @@ from tests.simulation.queue import Queue
 from tests.simulation.scenario import ALONE, K, Scenario
 from tests.simulation.server import Server
 from tests.simulation.world import Stuck, World
+from tests.support.phases import CheckedPhase
 
 COARSE_TICK_S = 0.4
 """How often consumers look at the clock here; an eighth of the looks, and of the cost."""
@@ -131,8 +132,9 @@ def simulated() -> Iterator[None]:
     put(ids, "os", _Chance)
     put(consumer, "LeaseKeeper", Keeper)
     put(consumer, "MaintenanceThread", maintenance_here)
-    put(in_hand, "Runner", Cells)
+    put(dispatcher, "Runner", Cells)
     put(runner, "Aside", Inline)
+    put(claimed.Claimed, "phase", CheckedPhase())
     put(consumer, "_TICK_S", COARSE_TICK_S)
     put(address.AsyncAddress, "_class", AsyncConnection)
     put(address.Address, "_class", SyncConnection)

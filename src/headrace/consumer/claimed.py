@@ -1,9 +1,10 @@
-"""A claimed job: what a consumer reads of its bytes before anything runs, and asks for it. Pure."""
+"""A claimed job: what a consumer reads of its bytes before anything runs, and where it is. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace import operations as op
@@ -11,7 +12,7 @@ from headrace import wire
 from headrace.context import Context
 from headrace.ids import new_id
 from headrace.keys import Keys
-from headrace.operations import AdoptAnswer, Operation
+from headrace.operations import AdoptAnswer, Operation, Outcome
 from headrace.policy import SUSPECT_CRASHES, LeasePolicy
 from headrace.task import Task
 from headrace.wire import Body, Head
@@ -24,6 +25,41 @@ LONGEST_S: Final = 1e10
 """Three centuries: further ahead, sums of milliseconds lose their meaning."""
 
 Flaw = Literal["malformed", "too_large", "unknown_task", "surplus"]
+
+
+class Phase(Enum):
+    """Where a claimed job is on its way through the consumer; ``NEXT`` has the ways.
+
+    Attributes:
+        ARRIVED: it waits for Redis to say that it is ours.
+        READY: it waits for a slot.
+        RUNNING: it has a slot.
+        ENDED: its outcome waits to be told to Redis.
+        SETTLING: its outcome is on the way, and may be in effect: it may even be claimed again.
+        LOST: it is, or may be, another consumer's; what still runs of it changes nothing.
+        GONE: nothing is left of it here.
+    """
+
+    ARRIVED = "arrived"
+    READY = "ready"
+    RUNNING = "running"
+    ENDED = "ended"
+    SETTLING = "settling"
+    LOST = "lost"
+    GONE = "gone"
+
+
+NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
+    Phase.ARRIVED: frozenset({Phase.READY, Phase.ENDED, Phase.GONE}),
+    # Given back or told to end before it has begun, it ends; no thread had time: it waits again.
+    Phase.READY: frozenset({Phase.RUNNING, Phase.ENDED}),
+    Phase.RUNNING: frozenset({Phase.READY, Phase.ENDED, Phase.LOST}),
+    Phase.ENDED: frozenset({Phase.SETTLING, Phase.GONE}),
+    Phase.SETTLING: frozenset({Phase.ENDED, Phase.GONE}),
+    Phase.LOST: frozenset({Phase.GONE}),
+    Phase.GONE: frozenset(),
+}
+"""From where a job may go where. The tests hold each step against it; at work that would cost."""
 
 
 @dataclass(eq=False)
@@ -39,7 +75,8 @@ class Claimed:
         job: … and as they have to stand there while it runs.
         leased_until: until when nobody else gets it, by this process' monotonic clock.
         owned: Redis knows it as ours. A job that came by a blocking move is not, until it is adopted.
-        begun: it was let run before Redis had said that it is ours.
+        phase: where it is.
+        outcome: what became of it, when it has ended.
         kept: the lease keeper has adopted it, meanwhile, or may have.
         flaw: why it cannot be run, or None.
         problem: what reading it raised.
@@ -49,8 +86,6 @@ class Claimed:
         started: when it began to run (monotonic); 0 not yet.
         deadline: when its time is over (monotonic); None without bound.
         runner: the asyncio task that runs it, when its task is async.
-        abandoned: settled already, whatever it still does.
-        settling: its outcome is on the way, and may be in effect: it may even be claimed again.
         stopped_at: when the loop saw that it was told to end (monotonic); 0 not yet.
         interrupted: an exception is, or was, about to be raised in its thread …
         was_interrupted: … and has been.
@@ -71,17 +106,21 @@ class Claimed:
     call: Body | None = field(default=None, init=False)
     task: Task[Any, Any] | None = field(default=None, init=False)
     context: Context | None = field(default=None, init=False)
-    begun: bool = field(default=False, init=False)
+    phase: Phase = field(default=Phase.ARRIVED, init=False)
+    outcome: Outcome | None = field(default=None, init=False)
     kept: bool = field(default=False, init=False)
     started: float = field(default=0.0, init=False)
     deadline: float | None = field(default=None, init=False)
     runner: asyncio.Task[None] | None = field(default=None, init=False)
-    abandoned: bool = field(default=False, init=False)
-    settling: bool = field(default=False, init=False)
     stopped_at: float = field(default=0.0, init=False)
     interrupted: bool = field(default=False, init=False)
     was_interrupted: bool = field(default=False, init=False)
     alone: bool = field(default=False, init=False)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was let run before Redis had said that it is ours."""
+        return not self.owned and self.phase is not Phase.ARRIVED
 
     @property
     def suspect(self) -> bool:

@@ -1,12 +1,17 @@
 """The consumer: puts its parts together, and decides when to claim, when to wait and when to end.
 
-    intake ─▶ jobs in hand ─▶ runner          one event loop; tasks on it or in threads
-       ▲         │      ▲
-       └─ feed ◀─┘      └── lease keeper      a thread, for leases must not wait for the loop
-                            maintenance       another one: nor must the jobs of those who are lost
+    listener ─▶ dispatcher ─▶ runner      one event loop; tasks on it or in threads
+                  ▲  │
+      batcher ────┘  ▼
+         ▲─────── claims ◀── lease keeper  a thread, for leases must not wait for the loop
+                             maintenance   another one: nor must the jobs of those who are lost
 
-While a round trip of the feed is under way, outcomes collect; the next one carries them all and
-claims for the free slots (group commit). With nothing to claim, the intake waits.
+While a round trip of the batcher is under way, outcomes collect; the next one carries them all and
+claims for the free slots (group commit). With nothing to claim, the listener waits.
+
+How it ends: it claims nothing more (``stop``); what has not begun goes back; what runs has its grace;
+the blocking requests end, and what they brought goes back; Redis hears what it does not know; only
+then the leases are left alone.
 """
 
 from __future__ import annotations
@@ -24,18 +29,17 @@ from headrace import operations as op
 from headrace.app import Headrace
 from headrace.clock import monotonic
 from headrace.consumer import report
-from headrace.consumer.feed import Feed
-from headrace.consumer.holdings import Holdings
-from headrace.consumer.in_hand import JobsInHand
-from headrace.consumer.intake import Intake
+from headrace.consumer.batcher import Batcher
+from headrace.consumer.claims import Claims
+from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.leases import LeaseKeeper
+from headrace.consumer.listener import Listener
 from headrace.consumer.options import DEFAULT_ASYNC, DEFAULT_THREADS, ConsumerOptions
 from headrace.consumer.slots import Slots
 from headrace.consumer.verdict import Bench
 from headrace.errors import StoreError
-from headrace.keys import CONNECTION_PREFIX, Keys, keys_of
+from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.leading import MaintenanceThread
-from headrace.operations import Claimed as Claim
 from headrace.policy import Patience
 from headrace.store import AsyncStore, Store
 
@@ -62,13 +66,16 @@ class Consumer:
         self._options = options
         self.name = options.name or new_name()
         self._queues = [keys_of(queue.name) for queue in options.queues]
-        self._holdings = Holdings(self._queues)
-        slots = options.concurrency or default_concurrency(app)
-        self._slots = Slots(slots, options.max_jobs, options.lease.lease_s)
+        self._claims = Claims(self._queues)
+        self._slots = Slots(
+            options.concurrency or default_concurrency(app),
+            options.max_jobs,
+            self._claims.unowned,
+            options.lease.lease_s,
+        )
         self._patience = Patience("the consumer")
-        self._dry = False  # the last claim came back short, and nothing has hinted at work since
+        self._dry_at: int | None = None  # the hints before the last claim, if it came back short
         self._drained = False  # it did so while nothing was in hand that could have added work
-        self._hints = 0  # how often something did: also while a claim was under way
         self._grace_until: float | None = None  # set when it is stopped
         self.stops = 0
         self._ends: Counter[op.Verb] = Counter()  # what had become of jobs when it was stopped
@@ -89,7 +96,7 @@ class Consumer:
         self._keeper.start()
         parts = (self._maintenance.run(), self._tick(), self._stay_registered())
         background = [asyncio.create_task(part) for part in parts]
-        for task in (*background, *self._intake.tasks):
+        for task in (*background, *self._listener.tasks, self._keeper.ended):
             task.add_done_callback(self._part_ended)
         try:
             try:
@@ -97,7 +104,7 @@ class Consumer:
                 self.ready = True
                 await self._consume()
             finally:
-                await self._intake.close()
+                await self._listener.close()
             await self._flush()
         finally:
             self._keeper.close()
@@ -146,7 +153,7 @@ class Consumer:
                 self._ends = self._jobs.ends.copy()
                 self._jobs.closing = True
                 self._jobs.give_back_ready()
-                self._intake.end()
+                self._listener.end()
         self._wake.set()
 
     def _open(self) -> None:
@@ -154,32 +161,12 @@ class Consumer:
         url, label = self._app.redis_url.url, f"{CONNECTION_PREFIX}{self.name}"
         self._store = AsyncStore(url, name=label)
         bench = Bench(self.name, round(options.unknown_task_ttl_s * 1000), lease.max_crashes)
-        self._jobs = JobsInHand(self._app.tasks, self._holdings, self._slots, bench, self._wake.set)
-        self._feed = Feed(
-            self._store,
-            options.queues,
-            self.name,
-            lease=lease,
-            holdings=self._holdings,
-            jobs=self._jobs,
-            slots=self._slots,
-            bench=bench,
-            seen=self._seen,
-        )
-        self._intake = Intake(self._store, self._queues, label, moved=self._moved, look=self._look)
+        self._jobs = Dispatcher(self._app.tasks, self._claims, self._slots, bench, self._wake)
+        self._batcher = Batcher(self._store, options.queues, lease, self._jobs)
+        self._listener = Listener(self._store, label, lease, self._jobs, self._wake)
         # When an answer does not come, there is time for another try before the lease runs out.
         own = Store(url, name=label, timeout_s=min(5.0, 0.75 * lease.extend_every_s))
-        loop = asyncio.get_running_loop()
-        self._keeper = LeaseKeeper(
-            own,
-            self.name,
-            lease,
-            self._holdings,
-            stop=self._jobs.stop,
-            lose=self._jobs.lose,
-            release=self._jobs.release,
-            failed=lambda error: loop.call_soon_threadsafe(self._fail, error),
-        )
+        self._keeper = LeaseKeeper(own, self.name, lease, self._jobs)
         self._maintenance = MaintenanceThread(url, label, self.name, lease)
         self._begun = True
 
@@ -208,7 +195,7 @@ class Consumer:
                 known = [op.register(k.queue) for k in self._queues]
                 await self._store.run_all([*known, *(op.use(k) for k in self._queues)])
 
-    def _part_ended(self, task: asyncio.Task[None]) -> None:
+    def _part_ended(self, task: asyncio.Future[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
 
@@ -226,62 +213,62 @@ class Consumer:
             wanted = 0 if self._grace_until is not None else max(0, self._slots.wanted)
             alone = not self._slots.in_hand
             if not wanted or (alone and self._options.burst):
-                self._dry = False  # when a slot is free again, there may be jobs
-            if not self._jobs.anything_to_send and (self._dry or not wanted):
+                self._dry_at = None  # when a slot is free again, there may be jobs
+            hints = self._listener.hints
+            dry = (
+                self._dry_at == hints
+            )  # the last claim came back short, and nothing has hinted since
+            if not self._claims.untold and (dry or not wanted):
                 if self._slots.coming:
-                    self._feed.unpack()
+                    self._batcher.unpack()
                 else:
                     await self._wait()
                 continue
-            self._intake.shut()
-            hints = self._hints
+            self._listener.shut()
             try:
-                dry = await self._feed.trip(0 if self._dry else wanted)
-                self._dry = wanted > 0 and dry and hints == self._hints
-                self._drained = alone and self._dry
+                short = await self._trip(0 if dry else wanted)
+                self._dry_at = hints if wanted and short else None
+                self._drained = alone and self._dry_at == self._listener.hints
                 self._patience.over()
             except StoreError as error:
-                self._dry = False
+                self._dry_at = None
                 await self._patience.wait(error)
+
+    async def _trip(self, wanted: int) -> bool:
+        """Make a round trip, and pass on what the queues said; whether all came short."""
+        trip = await self._batcher.trip(wanted)
+        for k, claim in trip.claims:
+            self._listener.pause(k.queue, paused=claim.paused)
+            if claim.due_ms is not None:
+                self._maintenance.due_in(claim.due_ms)
+        return trip.short
 
     async def _wait(self) -> None:
         """Wait for something to do: an outcome, a job, a nudge, the end."""
         if self._grace_until is None and self._slots.free > 0:
-            self._intake.open()
+            self._listener.open()
         else:
-            self._intake.end()
+            self._listener.end()
         await self._wake.wait()
         self._wake.clear()
+
+    @property
+    def _is_empty(self) -> bool:
+        """Whether nothing is in hand and nothing is left to tell."""
+        return not (self._slots.in_hand or self._claims.untold)
 
     def _is_over(self) -> bool:
         if self._grace_until is not None:
             late = monotonic() > self._grace_until + _FLUSH_S
-            return late or self._jobs.empty
+            return late or self._is_empty
         drained = self._options.burst and self._drained
-        if self._jobs.empty and (self._slots.left == 0 or drained):
-            if drained and self._intake.moving:
-                self._intake.end()  # it may bring a job, which is to be run
+        if self._is_empty and (self._slots.left == 0 or drained):
+            if drained and self._listener.moving:
+                self._listener.end()  # it may bring a job, which is to be run
                 return False
             self.stop()
             return True
         return False
-
-    def _seen(self, k: Keys, claim: Claim) -> None:
-        self._intake.pause(k.queue, paused=claim.paused)
-        if claim.due_ms is not None:
-            self._maintenance.due_in(claim.due_ms)
-
-    def _moved(self, k: Keys, job: bytes, since: float | None) -> None:
-        # It stands bare in processing, and no sweep gives it to others before this.
-        until = 0.0 if since is None else since + self._options.lease.bare_lease_s
-        self._jobs.arrive(job, k, self._holdings.numbers(1), until, moved=True)
-        self._look()
-
-    def _look(self) -> None:
-        self._dry = False
-        self._hints += 1
-        self._intake.shut()
-        self._wake.set()
 
     async def _tick(self) -> None:
         cancelled_at = told_at = monotonic()
@@ -306,11 +293,11 @@ class Consumer:
 
     async def _flush(self) -> None:
         """Tell Redis what it does not know yet, also of what the blocking requests brought."""
-        self._feed.unpack()
+        self._batcher.unpack()
         deadline = min(self._grace_until or monotonic(), monotonic()) + _FLUSH_S
-        while self._jobs.anything_to_send or self._feed.in_doubt:
+        while self._claims.untold or self._batcher.in_doubt:
             try:
-                await self._feed.trip(0)
+                await self._batcher.trip(0)
             except StoreError as error:
                 if monotonic() > deadline:
                     log.error("what ended last is not told: its leases run out (%s)", error)

@@ -1,34 +1,29 @@
 """The lease keeper: extends what a consumer holds, from a thread with a connection of its own.
 
 An event loop that is busy, or a task that keeps the interpreter to itself, must not cost leases. So
-this is a thread, it owns its store, and it shares with the loop only the holdings (which it copies)
+this is a thread, it owns its store, and it shares with the loop only the claims (which it copies)
 and each job's ``stop_reason`` (which it sets).
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from headrace import operations as op
 from headrace.clock import monotonic
-from headrace.consumer.claimed import Claimed, adoption
-from headrace.consumer.holdings import Holdings
-from headrace.context import StopReason
+from headrace.consumer.claimed import Claimed, Phase, adoption
+from headrace.consumer.dispatcher import Dispatcher
 from headrace.errors import StoreError
-from headrace.keys import keys_of
+from headrace.keys import Keys
 from headrace.policy import LeasePolicy, Patience
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 from headrace.store import Store
 
 log = logging.getLogger(__name__)
-
-Stop = Callable[[Claimed, StopReason], None]
-Lose = Callable[[Claimed], None]
-Release = Callable[[Claimed, str], None]
-Failed = Callable[[BaseException], object]
 
 
 class LeaseKeeper(threading.Thread):
@@ -38,34 +33,21 @@ class LeaseKeeper(threading.Thread):
         store: a store for this thread alone.
         consumer: the consumer's name.
         policy: how long a lease lasts.
-        holdings: what the consumer holds.
-        stop: tells a job, from this thread, that it should end.
-        lose: gives a job up, from this thread, that is another consumer's now.
-        release: gives a lease back, from this thread, that came after its job had ended: under this id.
-        failed: told, from this thread, of what ended it before it was closed.
+        jobs: what the consumer holds; hears what becomes of leases.
+
+    Attributes:
+        ended: fails with whatever ends the thread before it is closed.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        consumer: str,
-        policy: LeasePolicy,
-        holdings: Holdings,
-        *,
-        stop: Stop,
-        lose: Lose,
-        release: Release,
-        failed: Failed,
-    ) -> None:
+    def __init__(self, store: Store, consumer: str, policy: LeasePolicy, jobs: Dispatcher) -> None:
         super().__init__(name="headrace-leases", daemon=True)
         self._store = store
         self._consumer = consumer
         self._policy = policy
-        self._holdings = holdings
-        self._stop = stop
-        self._lose = lose
-        self._release = release
-        self._failed = failed
+        self._claims = jobs.claims
+        self._jobs = jobs
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[None] = self._loop.create_future()
         self._closing = threading.Event()
         self._patience = Patience("extending leases")
 
@@ -84,7 +66,7 @@ class LeaseKeeper(threading.Thread):
                 waits_since = monotonic()
         except Exception as error:
             with contextlib.suppress(RuntimeError):  # the loop is closed: the consumer has left
-                self._failed(error)
+                self._loop.call_soon_threadsafe(self.ended.set_exception, error)
         finally:
             self._store.close()
 
@@ -105,40 +87,40 @@ class LeaseKeeper(threading.Thread):
 
     def extend_all(self) -> bool:
         """Extend every lease once; answers whether Redis did so."""
-        for queue in self._holdings.queues():
-            held = self._holdings.of(queue).values()
+        for k in self._claims.queues:
+            held = self._claims.of(k.queue).values()
             owned = [claimed for claimed in held if claimed.owned]
-            asked = (self._extend(queue, some) for some in _portions(owned))
+            asked = (self._extend(k, some) for some in _portions(owned))
             if not all(asked) or not all(self._adopt(claimed) for claimed in held if claimed.begun):
                 return False
         return True
 
-    def _extend(self, queue: str, some: Sequence[Claimed]) -> bool:
+    def _extend(self, k: Keys, some: Sequence[Claimed]) -> bool:
         # Before it is sent: the lease lasts at least as long.
         until = monotonic() + self._policy.lease_s
         pairs = [(claimed.head.id, claimed.number) for claimed in some]
-        request = op.extend(keys_of(queue), self._consumer, pairs, lease_ms=self._policy.lease_ms)
+        request = op.extend(k, self._consumer, pairs, lease_ms=self._policy.lease_ms)
         try:
             answer = self._store.run(request)
         except StoreError as error:
-            self._failed_to_extend(queue, error)
+            self._failed_to_extend(k.queue, error)
             return False
         lost, cancelled = set(answer.lost), set(answer.cancelled)
         for claimed in some:
             if claimed.head.id in lost:
                 # Settled while this was on its way, or truly lost: the loop knows which.
-                if self._holdings.get(queue, claimed.head.id) is claimed:
-                    self._lose(claimed)
+                if self._claims.get(k.queue, claimed.head.id) is claimed:
+                    self._jobs.lose(claimed)
             else:
                 claimed.leased_until = until
                 if claimed.head.id in cancelled:
-                    self._stop(claimed, "cancelled")
+                    self._jobs.stop(claimed, "cancelled")
         return True
 
     def _adopt(self, claimed: Claimed) -> bool:
         """Adopt a job that keeps the loop from hearing that its first adoption has failed."""
         ran_s = monotonic() - claimed.started if claimed.started else 0.0
-        if claimed.owned or claimed.abandoned or ran_s < self._policy.extend_every_s / 2:
+        if claimed.owned or claimed.phase is Phase.LOST or ran_s < self._policy.extend_every_s / 2:
             return True  # or the loop does so
         queue, job_id = claimed.k.queue, claimed.head.id
         until = monotonic() + self._policy.lease_s
@@ -152,8 +134,8 @@ class LeaseKeeper(threading.Thread):
             self._failed_to_extend(queue, failure)
         # Set before this look; the loop gives a job up before it looks at `kept`. So one of the two
         # sees the other, and what the loop did meanwhile leaves no lease to nobody.
-        if claimed.kept and self._holdings.get(queue, job_id) is not claimed:
-            self._release(claimed, job_id)
+        if claimed.kept and self._claims.get(queue, job_id) is not claimed:
+            self._jobs.release(claimed, job_id)
         return error is None
 
     def _failed_to_extend(self, queue: str, error: StoreError) -> None:
@@ -171,10 +153,10 @@ class LeaseKeeper(threading.Thread):
         is a grace; so jobs go on. They stay ours until Redis says otherwise: it may have stood still.
         """
         soon = monotonic() + self._policy.extend_every_s
-        for queue in self._holdings.queues():
-            for claimed in self._holdings.of(queue).values():
+        for k in self._claims.queues:
+            for claimed in self._claims.of(k.queue).values():
                 if (claimed.owned or claimed.begun) and claimed.leased_until < soon:
-                    self._stop(claimed, "lost")
+                    self._jobs.stop(claimed, "lost")
 
 
 def _portions(held: Sequence[Claimed]) -> Iterator[Sequence[Claimed]]:

@@ -16,7 +16,7 @@ from headrace.consumer import report
 from headrace.consumer.aside import Aside
 from headrace.consumer.call import call
 from headrace.consumer.cell import NoCell
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import Claimed, Phase
 from headrace.consumer.ending import End, Later, failure, is_awaitable, success
 from headrace.consumer.slots import PREFETCH_MOST
 from headrace.consumer.threads import Finished, Threads
@@ -81,7 +81,7 @@ class Runner:
             self._threads.interrupt(claimed)
         late = now - claimed.stopped_at >= GIVE_UP_AFTER_S
         # While Redis is silent the job may still be ours, and end well.
-        in_doubt = claimed.context.stop_reason == "lost" and not claimed.abandoned
+        in_doubt = claimed.context.stop_reason == "lost" and claimed.phase is Phase.RUNNING
         error = self._threads.give_up(claimed) if late and not in_doubt else None
         if error is not None:
             report.given_up(claimed, self.lost_threads)

@@ -1,4 +1,4 @@
-"""The slots: how many jobs run, how many wait in hand for a slot, and how many more to claim.
+"""The slots: which jobs run, which wait in hand for a slot, and how many more to claim.
 
 While jobs are quick, some are claimed beyond the free slots, so that a slot never waits for a round
 trip. How many is bounded by time, and they are handed back as soon as a slow job holds them up.
@@ -7,10 +7,11 @@ trip. How many is bounded by time, and they are handed back as soon as a slow jo
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 from typing import Final
 
 from headrace.clock import monotonic
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import Claimed, Phase
 from headrace.policy import LeasePolicy
 
 PREFETCH_S: Final = 0.020
@@ -26,6 +27,8 @@ HAND_BACKS: Final = 10
 
 _NEW_WEIGHT: Final = 0.1  # of the newest run in the moving average: about the last ten count
 
+_WITH_A_PLACE: Final = (Phase.READY, Phase.RUNNING)
+
 
 class Slots:
     """Counts what a consumer has in hand. Belongs to the event loop.
@@ -33,15 +36,20 @@ class Slots:
     Args:
         concurrency: how many jobs run at once.
         most: how many jobs it may start in all; None without bound.
+        unowned: the jobs of which Redis has not said yet that they are ours.
         patience_s: how long others may take to end when a suspect has come.
     """
 
     def __init__(
-        self, concurrency: int, most: int | None, patience_s: float = LeasePolicy().lease_s
+        self,
+        concurrency: int,
+        most: int | None,
+        unowned: Iterable[Claimed] = (),
+        patience_s: float = LeasePolicy().lease_s,
     ) -> None:
         self.concurrency = concurrency
+        self._unowned = unowned
         self.running: set[Claimed] = set()
-        self.waiting: set[Claimed] = set()  # for Redis to say that they are ours
         self.ready: deque[Claimed] = deque()
         self.coming = 0  # claimed, and not read yet
         self.left = most
@@ -57,7 +65,13 @@ class Slots:
     @property
     def in_hand(self) -> int:
         """How many jobs are in hand and not ended."""
-        return len(self.running) + len(self.ready) + len(self.waiting) + self.coming
+        return len(self.running) + self._before_the_run
+
+    @property
+    def _before_the_run(self) -> int:
+        # Most that are not known as ours have begun all the same.
+        waiting = sum(claimed.phase not in _WITH_A_PLACE for claimed in self._unowned)
+        return len(self.ready) + waiting + self.coming
 
     def take(self, claimed: Claimed) -> bool:
         """Note a job that could run; answers False when it has to go back.
@@ -91,11 +105,7 @@ class Slots:
         if self.suspect is not None or self.draining:
             return 0
         free = self.concurrency - self.in_hand
-        return (
-            free
-            if self.left is None
-            else min(free, self.left - len(self.ready) - len(self.waiting) - self.coming)
-        )
+        return free if self.left is None else min(free, self.left - self._before_the_run)
 
     @property
     def wanted(self) -> int:
@@ -105,11 +115,12 @@ class Slots:
         free, prefetch = self.free, self._prefetch()
         # Beyond the free slots, half at a time: to have something to do while the other half comes.
         wanted = min(free + prefetch, max(free, (self.concurrency + prefetch) // 2))
-        return (
-            wanted
-            if self.left is None
-            else min(wanted, self.left - len(self.ready) - len(self.waiting) - self.coming)
-        )
+        return wanted if self.left is None else min(wanted, self.left - self._before_the_run)
+
+    def enqueue(self, claimed: Claimed) -> None:
+        """Let a job wait for a slot."""
+        claimed.phase = Phase.READY
+        self.ready.append(claimed)
 
     def next(self, ahead: int = 0) -> Claimed | None:
         """Take the next job to start, when there is one and a slot for it.
@@ -125,6 +136,7 @@ class Slots:
         if not self.ready or len(self.running) >= places:
             return None
         claimed = self.ready.popleft()
+        claimed.phase = Phase.RUNNING
         self.running.add(claimed)
         self._last_start, self._looks = monotonic(), 0
         if self.left is not None:
@@ -132,11 +144,14 @@ class Slots:
         return claimed
 
     def returned(self, jobs: list[Claimed]) -> None:
-        """Take back jobs that were to start, and did not: they are the next again."""
+        """Take back jobs that were to start, and did not: they are the next again, if still ours."""
         self.running.difference_update(jobs)
-        self.ready.extendleft(reversed(jobs))
+        back = [claimed for claimed in jobs if claimed.phase is Phase.RUNNING]
+        for claimed in back:
+            claimed.phase = Phase.READY
+        self.ready.extendleft(reversed(back))
         if self.left is not None:
-            self.left += len(jobs)
+            self.left += len(back)
 
     def ended(self, claimed: Claimed) -> None:
         """Note that a run ended, and how long it took."""

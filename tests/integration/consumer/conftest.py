@@ -15,10 +15,12 @@ import pytest
 from redis import Redis
 
 from headrace import Headrace
+from headrace.consumer.claimed import Claimed
 from headrace.embedded import EmbeddedServer
 from headrace.scripts import script
 from tests.integration.consumer import hostile_tasks
 from tests.support.consuming import Site
+from tests.support.phases import CheckedPhase
 from tests.support.proxy import Proxy, proxied
 from tests.support.servers import private_server
 
@@ -42,6 +44,11 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
         return {"uvloop": uvloop.new_event_loop}
     return {"asyncio": asyncio.new_event_loop}
+
+
+@pytest.fixture(autouse=True)
+def _phases_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Claimed, "phase", CheckedPhase())
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from headrace import CURRENT, Backoff, Context, Headrace
 from headrace.consumer.claimed import Claimed, adoption
-from headrace.consumer.consumer import Consumer
+from headrace.consumer.dispatcher import Dispatcher
 from headrace.keys import LEADER
 from headrace.policy import LeasePolicy
 from headrace.scripts import script
@@ -95,14 +95,14 @@ async def test_somebody_has_taken_it_and_it_is_told_to_end(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ended: list[str | None] = []
-    moved = Consumer._moved
+    moved = Dispatcher.take_moved
 
-    def taken(self: Consumer, k: Any, job: bytes, since: float | None) -> None:
+    def taken(self: Dispatcher, k: Any, job: bytes, until: float) -> None:
         assert site.redis.lrem(k.processing, 1, job) == 1
         site.foreign -= 1
-        moved(self, k, job, since)
+        moved(self, k, job, until)
 
-    monkeypatch.setattr(Consumer, "_moved", taken)
+    monkeypatch.setattr(Dispatcher, "take_moved", taken)
 
     @site.app.task
     async def wait(ctx: Context = CURRENT) -> None:
@@ -149,29 +149,29 @@ async def test_an_answer_from_before_the_lease_keepers_adoption_leaves_no_lease_
     When the keeper hears of its own adoption after the loop has given the job up, the job runs again.
     """
     moves: list[tuple[bytes, int]] = []
-    moved = Consumer._moved
+    moved = Dispatcher.take_moved
 
     def loads() -> int:
         stats: dict[str, Any] = site.redis.info("commandstats")
         return int(stats.get("cmdstat_script|load", {"calls": 0})["calls"])
 
-    def taken(self: Consumer, k: Any, job: bytes, since: float | None) -> None:
+    def taken(self: Dispatcher, k: Any, job: bytes, until: float) -> None:
         assert site.redis.lrem(k.processing, 1, job) == 1
         moves.append((job, loads()))
-        moved(self, k, job, since)
+        moved(self, k, job, until)
 
     def heard_late(claimed: Claimed, *rest: Any, **options: Any) -> Any:
         request = adoption(claimed, *rest, **options)
 
         def parse(reply: Any) -> Any:
             if len(moves) == 1 and site.redis.exists(site.k.claims):
-                held, job_id = running.consumer._holdings, claimed.head.id
+                held, job_id = running.consumer._claims, claimed.head.id
                 wait_until(lambda: held.get(site.k.queue, job_id) is None, "the loop gave it up")
             return request.parse(reply)
 
         return request._replace(parse=parse)
 
-    monkeypatch.setattr(Consumer, "_moved", taken)
+    monkeypatch.setattr(Dispatcher, "take_moved", taken)
     if late:
         monkeypatch.setattr("headrace.consumer.leases.adoption", heard_late)
 

@@ -19,7 +19,7 @@ import pytest
 from redis import Redis
 
 from headrace import maintenance
-from headrace.consumer import intake, threads
+from headrace.consumer import listener, threads
 from headrace.keys import LEADER
 from headrace.store import AsyncStore
 from tests.support.consuming import LONG_S, QUICK, Site, claim_ahead
@@ -60,7 +60,7 @@ def _calls(redis: Redis) -> Counter[str]:
 
 
 def counted_trips(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Give a list that gets an element for each round trip: whether it was one of the feed."""
+    """Give a list that gets an element for each round trip: whether it was one of the batcher."""
     trips, run_all = [], AsyncStore.run_all
 
     async def counted(store: AsyncStore, operations: Any, *rest: Any, **more: Any) -> list[Any]:
@@ -222,7 +222,7 @@ async def test_an_idle_consumer_that_leads_asks_for_few_commands(
 async def test_an_idle_consumer_that_does_not_lead_asks_for_fewer(
     site: Site, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "BLOCK_S", 0.2)  # 5 s
+    monkeypatch.setattr(listener, "BLOCK_S", 0.2)  # 5 s
     monkeypatch.setattr(maintenance, "LEADER_LEASE_S", 600)  # 3 s; it asks twice in that time
     redis.set(LEADER, "another", px=600_000)
     asked = _calls(redis)["pttl"]

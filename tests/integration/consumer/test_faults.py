@@ -371,11 +371,11 @@ class TestABug:
         "part",
         [
             "headrace.maintenance.Maintenance._turn",
-            "headrace.consumer.in_hand.JobsInHand.look_at_the_clock",
+            "headrace.consumer.dispatcher.Dispatcher.look_at_the_clock",
             "headrace.consumer.leases.LeaseKeeper.extend_all",
-            "headrace.consumer.feed.Feed.trip",
-            "headrace.consumer.intake.Intake.open",
-            "headrace.consumer.in_hand.JobsInHand.arrive",
+            "headrace.consumer.batcher.Batcher.trip",
+            "headrace.consumer.listener.Listener.open",
+            "headrace.consumer.dispatcher.Dispatcher.arrive",
         ],
     )
     async def test_ends_the_consumer_with_it_soon_and_nothing_is_left(

@@ -14,8 +14,7 @@ import pytest
 
 from headrace.consumer import leases
 from headrace.consumer.claimed import adoption
-from headrace.consumer.consumer import Consumer
-from headrace.consumer.in_hand import JobsInHand
+from headrace.consumer.dispatcher import Dispatcher
 from headrace.policy import LeasePolicy
 from headrace.store import Store
 from tests.support.consuming import Site
@@ -35,21 +34,21 @@ class Stage:
         self.loop_has_decided = threading.Event()
         self.ran = 0
         self._loads = 0
-        moved, disown = Consumer._moved, JobsInHand._disown
+        moved, forget = Dispatcher.take_moved, Dispatcher._forget
 
-        def taken(consumer: Consumer, k: Any, job: bytes, since: float | None) -> None:
+        def taken(jobs: Dispatcher, k: Any, job: bytes, until: float) -> None:
             if not self.ran:
                 assert site.redis.lrem(k.processing, 1, job) == 1  # a plain client has done it
                 self._loads = self.loads()
-            moved(consumer, k, job, since)
+            moved(jobs, k, job, until)
 
-        def forgotten(jobs: JobsInHand, claimed: Any) -> None:
-            disown(jobs, claimed)
+        def forgotten(jobs: Dispatcher, claimed: Any) -> None:
+            forget(jobs, claimed)
             self.loop_has_decided.set()
 
-        monkeypatch.setattr(Consumer, "_moved", taken)
+        monkeypatch.setattr(Dispatcher, "take_moved", taken)
         monkeypatch.setattr(LeasePolicy, "extend_every_s", KEEPER_COMES_EVERY_S)
-        monkeypatch.setattr(JobsInHand, "_disown", forgotten)
+        monkeypatch.setattr(Dispatcher, "_forget", forgotten)
         site.app.task(name="hog")(self._hog)
 
     def loads(self) -> int:

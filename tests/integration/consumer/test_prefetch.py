@@ -21,6 +21,13 @@ def job(number: int) -> Claimed:
     return Claimed(K, number, Head(f"j{number}"), b"}", b"", b"", 0.0, owned=True)
 
 
+def enqueue(slots: Slots, count: int) -> list[Claimed]:
+    jobs = [job(number) for number in range(count)]
+    for claimed in jobs:
+        slots.enqueue(claimed)
+    return jobs
+
+
 class Clock:
     def __init__(self) -> None:
         self.now = 1_000.0
@@ -49,7 +56,7 @@ class TestSlots:
     def run(self, slots: Slots, clock: Clock, took_s: float, count: int = 1) -> None:
         """Run jobs of one length, one after the other."""
         for number in range(count):
-            slots.ready.append(job(number))
+            slots.enqueue(job(number))
             claimed = slots.next()
             assert claimed is not None
             claimed.started = clock.now
@@ -60,7 +67,7 @@ class TestSlots:
         slots = Slots(4, None)
         assert (slots.free, slots.wanted) == (4, 4)
         for number in range(4):
-            slots.ready.append(job(number))
+            slots.enqueue(job(number))
             slots.next()
         assert (slots.free, slots.wanted) == (0, 0)
 
@@ -100,15 +107,16 @@ class TestSlots:
         assert claims(slots)[0] == 100
 
     def test_what_waits_in_hand_counts_as_claimed_ahead(self, clock: Clock) -> None:
-        slots = Slots(1, None)
+        unowned: list[Claimed] = []
+        slots = Slots(1, None, unowned)
         self.run(slots, clock, 0.001, count=50)
         ahead = sum(claims(slots)) - 1
         slots.coming = 0
-        slots.ready.append(job(0))
+        slots.enqueue(job(0))
         assert slots.next() is not None
         for number in range(1, 6):
-            slots.ready.append(job(number))
-        slots.waiting.add(job(6))
+            slots.enqueue(job(number))
+        unowned.append(job(6))
         assert slots.next() is None
         assert slots.free == -6
         assert sum(claims(slots)) == ahead - 6
@@ -124,8 +132,7 @@ class TestSlots:
     def test_what_a_slow_job_holds_up_is_given_back_newest_first(self, clock: Clock) -> None:
         slots = Slots(1, None)
         self.run(slots, clock, 0.001, count=50)
-        jobs = [job(number) for number in range(5)]
-        slots.ready.extend(jobs)
+        jobs = enqueue(slots, 5)
         assert slots.next() is jobs[0]
         clock.now += HELD_UP_S * 0.9
         assert slots.held_up() == []
@@ -135,7 +142,7 @@ class TestSlots:
 
     def test_a_loop_that_stood_still_is_no_slow_job(self, clock: Clock) -> None:
         slots = Slots(1, None)
-        slots.ready.extend([job(0), job(1)])
+        enqueue(slots, 2)
         assert slots.next() is not None
         clock.now += HELD_UP_S * 10  # and then everything that waited happens at once
         assert slots.held_up() == []
@@ -147,7 +154,7 @@ class TestSlots:
     ) -> None:
         slots = Slots(concurrency, None)
         self.run(slots, clock, 0.000_1, count=50)
-        slots.ready.extend(job(number) for number in range(concurrency + 5))
+        enqueue(slots, concurrency + 5)
         running = [slots.next() for _ in range(concurrency)]
         assert slots.wanted > 0
         assert slots.held_up() == []
@@ -162,7 +169,7 @@ class TestSlots:
 
     def test_jobs_that_start_one_after_the_other_are_not_held_up(self, clock: Clock) -> None:
         slots = Slots(1, None)
-        slots.ready.extend(job(number) for number in range(20))
+        enqueue(slots, 20)
         for _ in range(20):
             claimed = slots.next()
             assert claimed is not None
@@ -174,7 +181,7 @@ class TestSlots:
         slots = Slots(3, 55)
         self.run(slots, clock, 0.000_1, count=50)
         assert (slots.left, slots.free, slots.wanted) == (5, 3, 5)
-        slots.ready.extend(job(number) for number in range(5))
+        enqueue(slots, 5)
         assert slots.wanted == 0
         started = [slots.next() for _ in range(3)]
         assert None not in started

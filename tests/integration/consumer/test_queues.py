@@ -11,7 +11,7 @@ import pytest
 
 from headrace import StoreRefused
 from headrace import operations as op
-from headrace.consumer import intake
+from headrace.consumer import listener
 from tests.support.consuming import LONG_S, Site, a_store
 from tests.support.wait import WAIT_S, await_until
 
@@ -19,7 +19,7 @@ from tests.support.wait import WAIT_S, await_until
 @pytest.fixture
 def nothing_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let idle consumers block for so long that what does not wake them is never found."""
-    monkeypatch.setattr(intake, "BLOCK_S", LONG_S)
+    monkeypatch.setattr(listener, "BLOCK_S", LONG_S)
 
 
 async def set_paused(site: Site, *, paused: bool) -> None:
@@ -132,7 +132,7 @@ class TestPaused:
             await wait.options(priority=3).aenqueue("first")
             await await_until(lambda: not site.redis.exists(site.k.processing))
             for consumer in consumers:  # they have noticed, so that no move is under way
-                await await_until(lambda: not consumer.consumer._intake._active["queue"].is_set())
+                await await_until(lambda: not consumer.consumer._listener._active["queue"].is_set())
             await site.app.aenqueue_many(wait.call(f"late {n}") for n in range(5))
             assert not running_now
             assert len(site.state().pending) == 11
@@ -342,7 +342,7 @@ class TestLostNudge:
 
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(intake, "BLOCK_S", 0.2)
+        monkeypatch.setattr(listener, "BLOCK_S", 0.2)
 
     async def test_a_prioritised_job_is_found(self, site: Site) -> None:
         ran: list[int] = []

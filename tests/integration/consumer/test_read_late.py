@@ -1,6 +1,6 @@
 """A loop that is held reads the answer to a claim late: what is left of the lease decides.
 
-The lease keeper extends what the loop knows of, and has not heard of these jobs. A clock of the feed
+The lease keeper extends what the loop knows of, and has not heard of these jobs. A clock of the batcher
 that jumps ahead while Redis answers stands for the loop that is held.
 """
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headrace.clock import monotonic
-from headrace.consumer import feed
+from headrace.consumer import batcher
 from headrace.operations import Operation
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
@@ -37,7 +37,7 @@ def read_late(monkeypatch: pytest.MonkeyPatch, late_s: float) -> None:
         return answers
 
     monkeypatch.setattr(AsyncStore, "run_all", held)
-    monkeypatch.setattr(feed, "monotonic", lambda: monotonic() + ahead_s[0])
+    monkeypatch.setattr(batcher, "monotonic", lambda: monotonic() + ahead_s[0])
 
 
 @pytest.mark.parametrize(

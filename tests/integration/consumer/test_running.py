@@ -13,7 +13,7 @@ import pytest
 
 from headrace import Context, Headrace, JobCancelled, JobFailed, NoResult, ResultTimeout
 from headrace.consumer import consumer as consumer_module
-from headrace.consumer import intake, runner
+from headrace.consumer import listener, runner
 from headrace.context import current_job
 from headrace.ids import new_id
 from tests.support.consuming import LONG_S, QUICK, Site
@@ -218,7 +218,7 @@ class TestIdle:
             ran.append(1)
 
         # What idle consumers ask for is counted in test_costs.py.
-        monkeypatch.setattr(intake, "BLOCK_S", LONG_S)
+        monkeypatch.setattr(listener, "BLOCK_S", LONG_S)
         async with site.consumer() as a, site.consumer() as b, site.consumer() as c:
             await site.idle(a, b, c)
             site.push({"task": "note"})
@@ -775,7 +775,7 @@ class TestFailingParts:
         with pytest.raises(LookupError, match="a bug"):
             async with site.consumer() as running:
                 await site.idle(running)
-                monkeypatch.setattr("headrace.consumer.in_hand.read", fails)
+                monkeypatch.setattr("headrace.consumer.dispatcher.read", fails)
                 await note.aenqueue()
                 await running.ended()
         await site.check_nothing_is_left()

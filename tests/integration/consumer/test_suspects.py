@@ -104,7 +104,7 @@ class TestSlots:
     def put(self, slots: Slots, claimed: Claimed) -> Claimed:
         claimed.flaw = None  # whatever its task is
         assert slots.take(claimed)
-        slots.ready.append(claimed)
+        slots.enqueue(claimed)
         return claimed
 
     def test_beside_a_suspect_nothing_is_claimed_and_nothing_starts(self, slots: Slots) -> None:

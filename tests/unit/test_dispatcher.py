@@ -7,8 +7,8 @@ from typing import Any
 
 from headrace import Headrace
 from headrace.consumer.claimed import Claimed
-from headrace.consumer.holdings import Holdings
-from headrace.consumer.in_hand import JobsInHand
+from headrace.consumer.claims import Claims
+from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.slots import Slots
 from headrace.consumer.verdict import Bench
 from headrace.keys import keys_of
@@ -28,10 +28,10 @@ class Threads:
         self.started.append(claimed)
 
 
-async def in_hand(count: int, slots: Slots) -> tuple[JobsInHand, Threads]:
+async def dispatched(count: int, slots: Slots) -> tuple[Dispatcher, Threads]:
     app: Any = Headrace("redis://127.0.0.1:1")
     task = app.task(name="note")(lambda _: None)
-    jobs = JobsInHand(app.tasks, Holdings([K]), slots, Bench("me", 1_000), lambda: None)
+    jobs = Dispatcher(app.tasks, Claims([K]), slots, Bench("me", 1_000), asyncio.Event())
     jobs._runner = threads = Threads()  # type: ignore[assignment]
     for number in range(count):
         jobs.arrive(task.call(number).job, K, number, 1e12, moved=False)
@@ -41,7 +41,7 @@ async def in_hand(count: int, slots: Slots) -> tuple[JobsInHand, Threads]:
 
 async def test_what_no_thread_had_time_for_starts_in_its_order_when_slots_are_free() -> None:
     slots = Slots(2, None)
-    jobs, threads = await in_hand(6, slots)
+    jobs, threads = await dispatched(6, slots)
     first = threads.started.copy()
     assert [claimed.number for claimed in first] == [0, 1, 2, 3, 4, 5]  # two slots, and ahead
     jobs._take_back(first)  # all at once: the threads were about to sleep, and all had been told
@@ -51,7 +51,7 @@ async def test_what_no_thread_had_time_for_starts_in_its_order_when_slots_are_fr
 
 async def test_what_no_thread_had_time_for_waits_while_all_slots_are_taken() -> None:
     slots = Slots(2, None)
-    jobs, threads = await in_hand(4, slots)
+    jobs, threads = await dispatched(4, slots)
     jobs._take_back(threads.started[2:])
     assert len(threads.started) == 4
     assert [claimed.number for claimed in slots.ready] == [2, 3]

@@ -1,4 +1,4 @@
-"""The intake: how an idle consumer waits for work without polling.
+"""The listener: how an idle consumer waits for work without polling.
 
 For each queue one BLMOVE to processing, and one BLPOP over the queues' nudges, each on a connection
 of its own. They are started only while there is a free slot and the last claim came back short.
@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 from headrace import operations as op
 from headrace.clock import monotonic
+from headrace.consumer.dispatcher import Dispatcher
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import Keys
-from headrace.policy import Patience
+from headrace.policy import LeasePolicy, Patience
 from headrace.store import AsyncStore, Channel
 
 log = logging.getLogger(__name__)
@@ -28,33 +28,34 @@ BLOCK_S: Final = 5.0
 _REFUSED_S: Final = 1.0
 
 
-class Intake:
+class Listener:
     """The blocking requests of a consumer.
 
     Args:
         store: the consumer's store.
-        queues: the keys of its queues.
         label: what its connections are called.
-        moved: takes a job that was moved to processing, and since when it may stand there (by our
-            monotonic clock); None if the queue may have been paused then.
-        look: asks for a claim, for there may be something.
+        lease: how long a job may stand bare in processing.
+        jobs: gets the jobs that were moved; knows the queues.
+        wake: set when there may be something to claim.
 
     Attributes:
         tasks: what waits; each ends after ``close``, or failed if it ends before.
+        hints: how often something hinted at work.
     """
 
     def __init__(
         self,
         store: AsyncStore,
-        queues: list[Keys],
         label: str,
-        *,
-        moved: Callable[[Keys, bytes, float | None], None],
-        look: Callable[[], None],
+        lease: LeasePolicy,
+        jobs: Dispatcher,
+        wake: asyncio.Event,
     ) -> None:
-        self._moved = moved
-        self._look = look
-        self._queues = queues
+        self._lease = lease
+        self._jobs = jobs
+        self._wake = wake
+        self.hints = 0
+        self._queues = queues = jobs.claims.queues
         self._idle = asyncio.Event()
         self._closing = False
         self._active = {k.queue: asyncio.Event() for k in queues}
@@ -133,7 +134,7 @@ class Intake:
             except StoreRefused as error:
                 log.debug("queue %s: %s", k.queue, error)
                 await asyncio.sleep(_REFUSED_S)
-                self._look()
+                self._hint()
             except StoreError as error:
                 await patience.wait(error)
             finally:
@@ -142,7 +143,10 @@ class Intake:
     def _take_moved(self, k: Keys, since: float, moved: tuple[bytes | None, bool | None]) -> None:
         job, paused = moved
         if job is not None:
-            self._moved(k, job, since if paused is False else None)
+            # No sweep gives it to others before this, unless its queue may have been paused then.
+            until = since + self._lease.bare_lease_s if paused is False else 0.0
+            self._jobs.take_moved(k, job, until)
+            self._hint()
 
     async def _await_nudges(self) -> None:
         patience = Patience("waiting for nudges")
@@ -157,11 +161,17 @@ class Intake:
                 patience.over()
             except StoreError as error:
                 await patience.wait(error)
-                self._look()  # one may have come
+                self._hint()  # one may have come
 
     def _take_nudge(self, answer: tuple[bool, bool | None]) -> None:
         """Look for work if a nudge came; or should have: they are hints, and may be lost."""
         nudged, prioritised = answer
         paused = not all(active.is_set() for active in self._active.values())
         if nudged or prioritised is not False or paused:
-            self._look()
+            self._hint()
+
+    def _hint(self) -> None:
+        """Let a claim be made, for there may be something."""
+        self.hints += 1
+        self.shut()
+        self._wake.set()

@@ -1,0 +1,17 @@
+"""Holds each step of a claimed job against the table of steps; the product itself does not, for speed."""
+
+from __future__ import annotations
+
+from headrace.consumer.claimed import NEXT, Claimed, Phase
+
+
+class CheckedPhase:
+    """Stands for ``Claimed.phase``: refuses a step that is in no line of ``NEXT``."""
+
+    def __get__(self, claimed: Claimed | None, _: type[Claimed] | None = None) -> Phase:
+        return Phase.ARRIVED if claimed is None else vars(claimed).get("phase", Phase.ARRIVED)
+
+    def __set__(self, claimed: Claimed, phase: Phase) -> None:
+        before = claimed.phase
+        assert phase in NEXT[before], f"{claimed.head.id}: from {before.value} to {phase.value}"
+        vars(claimed)["phase"] = phase
