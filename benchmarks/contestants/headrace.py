@@ -14,6 +14,7 @@ from headrace import Headrace
 from headrace import operations as op
 from headrace.consumer import ConsumerOptions, parse_queues
 from headrace.consumer.consumer import Consumer
+from headrace.isolation.runner import IsolatedRunner
 
 VARIANT, _, QUEUES = os.environ.get("BENCH_VARIANT", "sync").partition("+")
 TASKS = ASYNC if VARIANT == "async" else SYNC
@@ -38,7 +39,7 @@ async def _consume(shares: list[str], concurrency: int) -> None:
     options = [
         ConsumerOptions(queues=parse_queues(names), concurrency=concurrency) for names in shares
     ]
-    await asyncio.gather(*(Consumer(app, one).run() for one in options))
+    await asyncio.gather(*(Consumer(app, one, IsolatedRunner).run() for one in options))
 
 
 class Producer:

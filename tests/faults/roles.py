@@ -18,7 +18,6 @@ from typing import Any, Literal
 from headrace import operations as op
 from headrace import web, wire
 from headrace.consumer import ConsumerOptions, parse_queues
-from headrace.consumer import run as run_consumer
 from headrace.errors import StoreError
 from headrace.keys import Keys, keys_of
 from headrace.operations import Operation
@@ -26,6 +25,7 @@ from headrace.options import JobOptions
 from headrace.policy import LeasePolicy
 from headrace.store import Store
 from headrace.supervisor import supervise
+from headrace.supervisor.program import run as run_consumer
 from tests.faults import failpoints, lab_app
 from tests.faults.failpoints import Failpoint, Tap
 from tests.faults.history import Journal, canary

@@ -14,6 +14,7 @@ from headrace import Headrace
 from headrace.consumer import Consumer, ConsumerOptions, parse_queues
 from headrace.doctor.examination import examine
 from headrace.embedded import EmbeddedServer
+from headrace.isolation.runner import IsolatedRunner
 from headrace.policy import LeasePolicy
 from headrace.store import Store
 from tests.support.servers import private_server
@@ -46,7 +47,9 @@ def test_everybody_reads_the_three_lists_and_headrace_works(hardened: EmbeddedSe
     ran: list[int] = []
     app.task(name="work", max_attempts=1)(ran.append)
     app.enqueue("work", 1)
-    asyncio.run(Consumer(app, ConsumerOptions(parse_queues("queue"), burst=True)).run())
+    asyncio.run(
+        Consumer(app, ConsumerOptions(parse_queues("queue"), burst=True), IsolatedRunner).run()
+    )
     assert ran == [1]
     app.close()
     with Redis(port=hardened.port) as redis:

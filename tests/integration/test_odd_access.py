@@ -15,6 +15,7 @@ from headrace.consumer import Consumer, ConsumerOptions, parse_queues
 from headrace.doctor.examination import examine
 from headrace.embedded import EmbeddedServer
 from headrace.errors import NotPermitted
+from headrace.isolation.runner import IsolatedRunner
 from headrace.operations import command
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore, Store, probe
@@ -51,7 +52,7 @@ def use_everything(url: str) -> None:
     gone = app.find_task("work").options(delay=600).enqueue(3)
     assert gone.status() == "delayed"
     assert gone.cancel()
-    asyncio.run(Consumer(app, BURST).run())
+    asyncio.run(Consumer(app, BURST, IsolatedRunner).run())
     assert ran[:2] == [2, 1]
     assert jobs[1].result(60) is None
     assert jobs[0].cancel() in (True, False)
@@ -113,5 +114,5 @@ def test_without_a_command_that_is_needed_the_error_names_it(tmp_path: Path, nam
         with pytest.raises(NotPermitted, match=f"(?i)unknown command.*{name}"):
             app.enqueue("work", 1)
         with pytest.raises(NotPermitted, match=f"(?i)unknown command.*{name}"):
-            asyncio.run(Consumer(app, BURST).run())
+            asyncio.run(Consumer(app, BURST, IsolatedRunner).run())
         app.close()

@@ -77,8 +77,8 @@ def maintenance_here(url: str, label: str, name: str, policy: LeasePolicy) -> Ma
     return Maintenance(AsyncStore(url, name=label), name, policy)
 
 
-class Cells(runner.Runner):
-    """The runner, in which a suspect runs in a cell that is a task instead of a process."""
+class TaskRunner(runner.Runner):
+    """The runner, in which a suspect runs in a task instead of a process."""
 
     def start(self, claimed: Claimed) -> None:
         if not claimed.alone:
@@ -86,9 +86,9 @@ class Cells(runner.Runner):
             return
         context = self._base.copy()
         context.run(ALONE.set, True)
-        claimed.runner = self._loop.create_task(self._run_in_cell(claimed), context=context)
+        claimed.runner = self._loop.create_task(self._run_alone_in_a_task(claimed), context=context)
 
-    async def _run_in_cell(self, claimed: Claimed) -> None:
+    async def _run_alone_in_a_task(self, claimed: Claimed) -> None:
         died: ProcessDied | None = None
         end: End | None = None
         claimed.started = Network.here.world.now
@@ -132,7 +132,7 @@ def simulated() -> Iterator[None]:
     put(ids, "os", _Chance)
     put(consumer, "LeaseKeeper", Keeper)
     put(consumer, "MaintenanceThread", maintenance_here)
-    put(dispatcher, "Runner", Cells)
+    put(dispatcher, "Runner", TaskRunner)
     put(runner, "Aside", Inline)
     put(claimed.Claimed, "phase", CheckedPhase())
     put(consumer, "_TICK_S", COARSE_TICK_S)

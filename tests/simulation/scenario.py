@@ -16,6 +16,7 @@ from headrace.consumer.verdict import ProcessDied
 from headrace.context import Context
 from headrace.errors import StoreError
 from headrace.ids import new_id
+from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
 from headrace.retry import Backoff
@@ -115,7 +116,7 @@ class Scenario:
                 end(one, "stopped")
                 raise
             if ALONE.get():
-                end(one, "killed its cell")
+                end(one, "killed its process")
                 raise ProcessDied("SIGKILL", None, 0, "")
             assert world.current is not None
             world.current.kill()
@@ -162,7 +163,7 @@ class Scenario:
         self.checker.consumers[name] = node
         self.checker.rests(node)
         self.faults.prepare(node)
-        consumer = Consumer(self.app, options)
+        consumer = Consumer(self.app, options, IsolatedRunner)
 
         def terminate() -> None:
             node.leaving = True

@@ -18,6 +18,7 @@ import headrace
 from headrace import Headrace, wire
 from headrace import operations as op
 from headrace.consumer import Consumer, ConsumerOptions, parse_queues, slots
+from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
@@ -76,7 +77,9 @@ def claim_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def consuming(app: Headrace, queues: str = "queue", **options: Any) -> AsyncIterator[Running]:
     """Run a consumer while the block runs; stop it then, and raise what it raised."""
-    running = Running(Consumer(app, ConsumerOptions(parse_queues(queues), **options)))
+    running = Running(
+        Consumer(app, ConsumerOptions(parse_queues(queues), **options), IsolatedRunner)
+    )
     try:
         yield running
     finally:

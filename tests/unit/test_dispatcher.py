@@ -11,6 +11,7 @@ from headrace.consumer.claims import Claims
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.slots import Slots
 from headrace.consumer.verdict import Bench
+from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import keys_of
 
 K = keys_of("queue")
@@ -31,7 +32,15 @@ class Threads:
 async def dispatched(count: int, slots: Slots) -> tuple[Dispatcher, Threads]:
     app: Any = Headrace("redis://127.0.0.1:1")
     task = app.task(name="note")(lambda _: None)
-    jobs = Dispatcher(app.tasks, Claims([K]), slots, Bench("me", 1_000), asyncio.Event())
+    bench = Bench("me", 1_000)
+    jobs = Dispatcher(
+        app.tasks,
+        Claims([K]),
+        slots,
+        bench=bench,
+        isolation=IsolatedRunner(bench),
+        wake=asyncio.Event(),
+    )
     jobs._runner = threads = Threads()  # type: ignore[assignment]
     for number in range(count):
         jobs.arrive(task.call(number).job, K, number, 1e12, moved=False)

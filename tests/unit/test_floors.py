@@ -46,7 +46,7 @@ FLOORS = (
         "leading",
     ),
     "__init__",
-    *("consumer", "supervisor", "doctor", "web", "demo", "cli", "__main__"),
+    *("consumer", "isolation", "supervisor", "doctor", "web", "demo", "cli", "__main__"),
 )
 
 KEY = r"(?s).*(:(processing|dlq|delayed|priority|leases|claims|nudge|stats|meta|cancelled|result|unique)\b|\bheadrace:(?! )).*"
@@ -75,9 +75,7 @@ NOT_CORE = (
     "embedded",
     "doctor",
     "supervisor",
-    "consumer/cell.py",
-    "consumer/inmate.py",
-    "consumer/warden.py",
+    "isolation",
     "logs",
     "store/probe.py",
 )

@@ -170,6 +170,7 @@ def _one_of_several(
 def _run(application: Headrace, app: str, options: ConsumerOptions) -> int:
     """Say what is about to run, and run it."""
     from headrace import consumer
+    from headrace.supervisor import program
 
     names = sorted(application.tasks)
     tasks = ", ".join([*names[:_FEW], *([f"{len(names) - _FEW} more"] if names[_FEW:] else [])])
@@ -189,7 +190,7 @@ def _run(application: Headrace, app: str, options: ConsumerOptions) -> int:
             "%s has no tasks: jobs that come here are parked; is a module of tasks not imported?",
             app,
         )
-    return consumer.run(application, options)
+    return program.run(application, options)
 
 
 def _queues_of(application: Headrace) -> list[str]:

@@ -1,8 +1,7 @@
-"""The consumer: ``run`` one in this process."""
+"""The consumer: claims jobs, runs their tasks, and tells Redis what became of them."""
 
 from headrace.consumer.consumer import Consumer, default_concurrency
 from headrace.consumer.options import ConsumerOptions, QueueWeight, parse_queues
-from headrace.consumer.program import run
 
 __all__ = [
     "Consumer",
@@ -10,5 +9,4 @@ __all__ = [
     "QueueWeight",
     "default_concurrency",
     "parse_queues",
-    "run",
 ]

@@ -23,6 +23,7 @@ import os
 import secrets
 import socket
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 from headrace import operations as op
@@ -35,6 +36,7 @@ from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.leases import LeaseKeeper
 from headrace.consumer.listener import Listener
 from headrace.consumer.options import DEFAULT_ASYNC, DEFAULT_THREADS, ConsumerOptions
+from headrace.consumer.runner import Isolation
 from headrace.consumer.slots import Slots
 from headrace.consumer.verdict import Bench
 from headrace.errors import StoreError
@@ -59,11 +61,15 @@ class Consumer:
     Args:
         app: the application whose tasks it runs.
         options: how it works.
+        isolation: makes what runs its suspects.
     """
 
-    def __init__(self, app: Headrace, options: ConsumerOptions) -> None:
+    def __init__(
+        self, app: Headrace, options: ConsumerOptions, isolation: Callable[[Bench], Isolation]
+    ) -> None:
         self._app = app
         self._options = options
+        self._isolation = isolation
         self.name = options.name or new_name()
         self._queues = [keys_of(queue.name) for queue in options.queues]
         self._claims = Claims(self._queues)
@@ -161,7 +167,14 @@ class Consumer:
         url, label = self._app.redis_url.url, f"{CONNECTION_PREFIX}{self.name}"
         self._store = AsyncStore(url, name=label)
         bench = Bench(self.name, round(options.unknown_task_ttl_s * 1000), lease.max_crashes)
-        self._jobs = Dispatcher(self._app.tasks, self._claims, self._slots, bench, self._wake)
+        self._jobs = Dispatcher(
+            self._app.tasks,
+            self._claims,
+            self._slots,
+            bench=bench,
+            isolation=self._isolation(bench),
+            wake=self._wake,
+        )
         self._batcher = Batcher(self._store, options.queues, lease, self._jobs)
         self._listener = Listener(self._store, label, lease, self._jobs, self._wake)
         # When an answer does not come, there is time for another try before the lease runs out.

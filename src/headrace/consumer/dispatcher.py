@@ -14,11 +14,10 @@ from typing import Any
 
 from headrace.clock import monotonic
 from headrace.consumer import report, verdict
-from headrace.consumer.cell import Cell
 from headrace.consumer.claimed import Claimed, Phase, read
 from headrace.consumer.claims import Claims
 from headrace.consumer.ending import End, Failure, failure
-from headrace.consumer.runner import Runner
+from headrace.consumer.runner import Isolation, Runner
 from headrace.consumer.slots import Slots
 from headrace.consumer.verdict import Bench
 from headrace.context import StopReason
@@ -35,6 +34,7 @@ class Dispatcher:
         claims: its claims.
         slots: its slots.
         bench: what verdicts need.
+        isolation: runs suspects.
         wake: set when there is something for the batcher to do.
 
     Attributes:
@@ -48,7 +48,9 @@ class Dispatcher:
         tasks: Mapping[str, Task[Any, Any]],
         claims: Claims,
         slots: Slots,
+        *,
         bench: Bench,
+        isolation: Isolation,
         wake: asyncio.Event,
     ) -> None:
         self._tasks = tasks
@@ -57,8 +59,7 @@ class Dispatcher:
         self.bench = bench
         self._wake = wake
         self._loop = asyncio.get_running_loop()
-        self._cell = Cell(bench)
-        self._runner = Runner(self._finished, self._take_back, slots.concurrency, self._cell.run)
+        self._runner = Runner(self._finished, self._take_back, slots.concurrency, isolation)
         self._starting = self._filling = self.closing = False
         self.ends: Counter[Verb] = Counter()
 
@@ -192,7 +193,7 @@ class Dispatcher:
 
     def _judge(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
         try:
-            if isinstance(value, verdict.Answer):  # it was judged where it ran
+            if isinstance(value, verdict.IsolatedOutcome):  # it was judged where it ran
                 outcome, error = value.outcome, value.error
             elif isinstance(error, verdict.ProcessDied):
                 outcome = verdict.of_death(claimed, error, self.bench)
@@ -298,7 +299,6 @@ class Dispatcher:
         for claimed in self.slots.running:
             self._runner.cancel(claimed)
         self._runner.close()
-        self._cell.close()
 
     def _give_back(self, jobs: Sequence[Claimed]) -> None:
         for claimed in jobs:

@@ -102,7 +102,7 @@ def suspected(claimed: Claimed, *, welcome: bool) -> None:
     )
 
 
-def no_cell(claimed: Claimed, error: BaseException) -> None:
+def not_isolated(claimed: Claimed, error: BaseException) -> None:
     """Tell that a suspect runs in this process after all."""
     log.warning("it runs in the consumer's own process: %s", error, extra=_fields(claimed))
 

@@ -9,17 +9,17 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from headrace.clock import monotonic
 from headrace.consumer import report
 from headrace.consumer.aside import Aside
 from headrace.consumer.call import call
-from headrace.consumer.cell import NoCell
 from headrace.consumer.claimed import Claimed, Phase
 from headrace.consumer.ending import End, Later, failure, is_awaitable, success
 from headrace.consumer.slots import PREFETCH_MOST
 from headrace.consumer.threads import Finished, Threads
+from headrace.consumer.verdict import IsolatedOutcome, IsolationUnavailable
 from headrace.context import current_job
 from headrace.plain import is_plain, is_plain_error
 
@@ -30,6 +30,22 @@ GIVE_UP_AFTER_S: Final = 5.0
 """After so long its thread is given up: it is in a call of C code, or does not let itself be ended."""
 
 
+class Isolation(Protocol):
+    """Runs jobs in processes of their own."""
+
+    def run(self, claimed: Claimed) -> IsolatedOutcome:
+        """Run a job, and wait for how it ends. Called in a thread.
+
+        Raises:
+            IsolationUnavailable: it was not begun.
+            JobStopped: it was told to end, and did.
+            ProcessDied: its process ended without an answer.
+        """
+
+    def close(self) -> None:
+        """End what is left of its processes."""
+
+
 class Runner:
     """Runs claimed jobs.
 
@@ -37,7 +53,7 @@ class Runner:
         finished: told on the event loop how each run ended.
         returned: gets back the jobs that it could not begin.
         threads: how many sync jobs may run at once.
-        in_cell: runs a job in a process of its own, and waits for it.
+        isolation: runs suspects.
     """
 
     def __init__(
@@ -45,10 +61,10 @@ class Runner:
         finished: Finished,
         returned: Callable[[list[Claimed]], None],
         threads: int,
-        in_cell: Callable[[Claimed], Any],
+        isolation: Isolation,
     ) -> None:
         self._finished = finished
-        self._in_cell = in_cell
+        self._isolation = isolation
         self._loop = asyncio.get_running_loop()
         self._threads = Threads(self._run_sync, self._hear_sync, returned, most=threads)
         self._alone = Threads(self._run_alone, self._hear, returned, most=1)
@@ -75,7 +91,7 @@ class Runner:
         Gives the exception with which its run ends when the thread has been given up.
         """
         if claimed.runner is not None or claimed.alone or claimed.context is None:
-            return None  # it is cancelled; or the cell ends its process
+            return None  # it is cancelled; or its process is ended
         claimed.stopped_at = claimed.stopped_at or now
         if now - claimed.stopped_at >= INTERRUPT_AFTER_S:
             self._threads.interrupt(claimed)
@@ -93,9 +109,10 @@ class Runner:
         return self._threads.lost
 
     def close(self) -> None:
-        """Let idle threads end; busy ones end with their job or with the process."""
+        """Let idle threads end, and all processes; busy threads end with their job or with this process."""
         self._threads.close()
         self._alone.close()
+        self._isolation.close()
 
     def _start_async(self, claimed: Claimed, later: Later | None = None) -> None:
         # A context of its own: whoever calls this may itself run in another job's.
@@ -135,7 +152,7 @@ class Runner:
         return self._base.copy().run(_call_in_thread, claimed)
 
     def _run_alone(self, claimed: Claimed) -> Any:
-        return self._base.copy().run(self._in_cell, claimed)
+        return self._base.copy().run(self._isolation.run, claimed)
 
     def _hear_sync(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
         if isinstance(value, Later):
@@ -144,8 +161,8 @@ class Runner:
             self._finished(claimed, value, error)
 
     def _hear(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
-        if isinstance(error, NoCell):
-            report.no_cell(claimed, error)
+        if isinstance(error, IsolationUnavailable):
+            report.not_isolated(claimed, error)
             claimed.alone = False
             self.start(claimed)
         else:

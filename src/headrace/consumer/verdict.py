@@ -62,8 +62,12 @@ class ProcessDied(Exception):
         self.peak_mib, self.stack = peak_mib, stack
 
 
+class IsolationUnavailable(Exception):
+    """The job cannot run in a process of its own; the message says why. It has not begun."""
+
+
 @dataclass(frozen=True, slots=True)
-class Answer:
+class IsolatedOutcome:
     """A run that was judged where it ran, in another process: its outcome, and what it raised."""
 
     outcome: Outcome

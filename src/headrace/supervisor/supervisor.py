@@ -28,11 +28,11 @@ from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.consumer.consumer import new_name
 from headrace.consumer.options import ConsumerOptions
-from headrace.consumer.program import watches
 from headrace.errors import LASTING_CODES, StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.maintenance import reclaiming
 from headrace.store import Store
+from headrace.supervisor.program import watches
 from headrace.supervisor.recycling import READY, Limits, watch
 
 log = logging.getLogger("headrace.consumer")

@@ -13,6 +13,7 @@ import pytest
 from headrace import Backoff, Headrace, JobFailed, QueueFull, StoreFull
 from headrace import operations as op
 from headrace.consumer import Consumer, ConsumerOptions, parse_queues
+from headrace.isolation.runner import IsolatedRunner
 from headrace.web import create_app
 from tests.support.consuming import QUICK, Site, a_store, ids_of
 from tests.support.processes import clean_environment, processes
@@ -293,7 +294,9 @@ class TestFullRedis:
         site.push(*({"task": "note", "args": [n]} for n in range(50)))  # bare: each is adopted
         fill(site)
         consumer = Consumer(
-            site.app, ConsumerOptions(parse_queues("queue"), burst=True, concurrency=4)
+            site.app,
+            ConsumerOptions(parse_queues("queue"), burst=True, concurrency=4),
+            IsolatedRunner,
         )
         await asyncio.wait_for(consumer.run(), WAIT_S)
         assert refuses_writes(site)

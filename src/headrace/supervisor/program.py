@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from headrace.app import Headrace
-from headrace.consumer.consumer import Consumer
-from headrace.consumer.options import ConsumerOptions
+from headrace.consumer import Consumer, ConsumerOptions
+from headrace.isolation.runner import IsolatedRunner
 
 log = logging.getLogger("headrace.consumer")
 
@@ -62,7 +62,7 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
 
 
 async def _main(app: Headrace, options: ConsumerOptions) -> bool:
-    consumer = Consumer(app, options)
+    consumer = Consumer(app, options, IsolatedRunner)
     worn: list[str] = []
 
     async def look() -> None:

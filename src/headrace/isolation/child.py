@@ -1,7 +1,7 @@
-"""The inmate: what runs in a cell. One job of one task, judged here, told to the consumer, and out.
+"""The child: one job of one task, run and judged in this process, and told to the consumer.
 
-It begins as a fork of a process that knows nothing of the consumer: what it needs comes as an
-``Errand``, and leaves as words over a pipe.
+It begins as a fork of a process that knows nothing of the consumer: what it needs comes as a
+``ChildRequest``, and what it gives goes as messages over a pipe.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from headrace.task import Task
 NEW_STACK: Final = b"\0"
 """Stands before each stack that is written while the job runs, as no text does."""
 
-_STACK_EVERY_S: Final = 0.5  # for a SIGKILL leaves no word: the last of these has to do
+_STACK_EVERY_S: Final = 0.5  # for a SIGKILL leaves no message: the last of these has to do
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
-    """What an inmate has to know.
+class ChildRequest:
+    """What a child has to know.
 
     Attributes:
         module: where its task stands …
@@ -75,7 +75,7 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True)
-class NotFound:
+class NotBegun:
     """The task was not found, or could not be imported; or something of ours failed: why."""
 
     why: str
@@ -91,40 +91,40 @@ class Ended:
     traceback: str
 
 
-def main(errand: Errand, line: Connection, stacks: Connection) -> NoReturn:
-    """Run the job of an errand, and end this process."""
+def main(request: ChildRequest, messages: Connection, stacks: Connection) -> NoReturn:
+    """Run the job of a request, and end this process."""
     os.setpgid(0, 0)
     faulthandler.enable(stacks.fileno())
     threading.Thread(target=_watch, args=(stacks,), name="headrace-parent", daemon=True).start()
-    if errand.log_level:
-        logs.configure(errand.log_level, json=errand.log_json)
+    if request.log_level:
+        logs.configure(request.log_level, json=request.log_json)
     try:
-        line.send(_run(errand, line))
+        messages.send(_run(request, messages))
     except BaseException as problem:  # what is left to do here is to say so
-        line.send(_not_found(problem))
+        messages.send(_not_found(problem))
     logging.shutdown()
     for stream in (sys.__stdout__, sys.__stderr__):
         if stream is not None:
             with suppress(OSError, ValueError):
                 stream.flush()
-    os._exit(0)  # and not back into the warden that this is a copy of
+    os._exit(0)  # and not back into the fork server that this is a copy of
 
 
-def _run(errand: Errand, line: Connection) -> NotFound | Ended:
+def _run(request: ChildRequest, messages: Connection) -> NotBegun | Ended:
     try:
-        claimed = _claimed(errand, _find(errand))
+        claimed = _claimed(request, _find(request))
     except BaseException as problem:  # also SystemExit, of an application that is imported
         return _not_found(problem)
     try:
-        end = _call(claimed, line)
+        end = _call(claimed, messages)
     except BaseException as raised:  # also SystemExit: a task does not end its process
         end = failure(claimed, raised)
-    bench = Bench(errand.consumer, 0, clock_ahead_ms=errand.clock_ahead_ms)
+    bench = Bench(request.consumer, 0, clock_ahead_ms=request.clock_ahead_ms)
     return _ended(verdict.of_run(claimed, end, bench), end)
 
 
-def _not_found(problem: BaseException) -> NotFound:
-    return NotFound(f"{name_of(type(problem))}: {plain_copy(problem)}")
+def _not_found(problem: BaseException) -> NotBegun:
+    return NotBegun(f"{name_of(type(problem))}: {plain_copy(problem)}")
 
 
 def _watch(stacks: Connection) -> None:
@@ -138,23 +138,25 @@ def _watch(stacks: Connection) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _find(errand: Errand) -> Task[Any, Any]:
-    found: Any = importlib.import_module(errand.module)
-    for name in errand.path.split("."):
+def _find(request: ChildRequest) -> Task[Any, Any]:
+    found: Any = importlib.import_module(request.module)
+    for name in request.path.split("."):
         found = getattr(found, name)
     if not isinstance(found, Task):
-        raise TypeError(f"{errand.module}.{errand.path} is a {type(found).__name__} there, no task")
+        raise TypeError(
+            f"{request.module}.{request.path} is a {type(found).__name__} there, no task"
+        )
     app = getattr(found.producer, "__self__", None)
     if isinstance(app, Headrace):
-        app.use(errand.url)
+        app.use(request.url)
     return found
 
 
-def _claimed(errand: Errand, task: Task[Any, Any]) -> Claimed:
+def _claimed(request: ChildRequest, task: Task[Any, Any]) -> Claimed:
     return read(
-        errand.job,
-        keys_of(errand.queue),
-        errand.number,
+        request.job,
+        keys_of(request.queue),
+        request.number,
         tasks={task.name: task},
         leased_until=0.0,
         moved=False,
@@ -162,7 +164,7 @@ def _claimed(errand: Errand, task: Task[Any, Any]) -> Claimed:
     )
 
 
-def _call(claimed: Claimed, line: Connection) -> End:
+def _call(claimed: Claimed, messages: Connection) -> End:
     context, task = claimed.context, claimed.task
     assert context is not None
     assert task is not None
@@ -170,12 +172,12 @@ def _call(claimed: Claimed, line: Connection) -> End:
 
     def told(*_: object) -> bool:
         # The signal alone may come from whoever ends all processes at once: the consumer decides.
-        if context.stop_reason is None and line.poll():
-            context.stop_reason = line.recv()
+        if context.stop_reason is None and messages.poll():
+            context.stop_reason = messages.recv()
         return context.stop_reason is not None
 
     signal.signal(signal.SIGTERM, told)
-    line.send(Begun())
+    messages.send(Begun())
     value = call(claimed)
     if not is_awaitable(value):
         return success(claimed, value)

@@ -1,4 +1,4 @@
-"""A cell by itself: how its processes end, and what it does when there can be none."""
+"""The isolated runner by itself: how its processes end, and what it does when there can be none."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ import pytest
 from headrace import Headrace, wire
 from headrace.clock import monotonic
 from headrace.consumer import verdict
-from headrace.consumer.cell import Cell, NoCell
 from headrace.consumer.claimed import Claimed, read
-from headrace.consumer.verdict import Bench, ProcessDied
+from headrace.consumer.verdict import Bench, IsolationUnavailable, ProcessDied
 from headrace.errors import JobStopped
+from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import keys_of
 from headrace.operations import Outcome
 from headrace.wire import Head
@@ -67,10 +67,10 @@ if multiprocessing.parent_process() is None:  # so that a new process does not f
 
 
 @pytest.fixture
-def cell() -> Iterator[Cell]:
-    cell = Cell(Bench("c", 60_000))
-    yield cell
-    cell.close()
+def isolated() -> Iterator[IsolatedRunner]:
+    isolated = IsolatedRunner(Bench("c", 60_000))
+    yield isolated
+    isolated.close()
 
 
 def claimed(task: str, args: str = "[]") -> Claimed:
@@ -78,22 +78,24 @@ def claimed(task: str, args: str = "[]") -> Claimed:
     return read(raw, keys_of("queue"), 7, tasks=app.tasks, leased_until=0.0, moved=False)
 
 
-def test_a_run_is_judged_where_it_ran(cell: Cell) -> None:
-    answer = cell.run(claimed("well"))
+def test_a_run_is_judged_where_it_ran(isolated: IsolatedRunner) -> None:
+    answer = isolated.run(claimed("well"))
     assert (answer.outcome, answer.error) == (Outcome("a", 7, "done"), None)
 
 
-def test_what_fails_after_a_run_is_no_reason_to_run_it_again(cell: Cell) -> None:
+def test_what_fails_after_a_run_is_no_reason_to_run_it_again(isolated: IsolatedRunner) -> None:
     with pytest.raises(RuntimeError, match="its run was not judged: ValueError: nobody judges"):
-        cell.run(claimed("leave_no_judge"))
+        isolated.run(claimed("leave_no_judge"))
 
 
 @pytest.mark.parametrize(
     ("number", "name"), [(signal.SIGUSR1, "SIGUSR1"), (signal.SIGRTMIN + 5, "signal 39")]
 )
-def test_a_signal_is_told_by_its_name_or_its_number(cell: Cell, number: int, name: str) -> None:
+def test_a_signal_is_told_by_its_name_or_its_number(
+    isolated: IsolatedRunner, number: int, name: str
+) -> None:
     with pytest.raises(ProcessDied, match=f"was ended by {name}") as died:
-        cell.run(claimed("end_by", f"[{int(number)}]"))
+        isolated.run(claimed("end_by", f"[{int(number)}]"))
     assert (died.value.signal, died.value.exit_code) == (name, None)
 
 
@@ -107,51 +109,55 @@ def test_a_signal_is_told_by_its_name_or_its_number(cell: Cell, number: int, nam
         "00000004802e4e2e",  # a pickle of nothing
     ],
 )
-def test_half_a_word_in_its_pipe_hangs_nobody(cell: Cell, what: str, tmp_path: Path) -> None:
+def test_half_a_word_in_its_pipe_hangs_nobody(
+    isolated: IsolatedRunner, what: str, tmp_path: Path
+) -> None:
     said = tmp_path / "said"
     job = claimed("say", f'["{what}", "{said}"]')
     assert job.context is not None
     with ThreadPoolExecutor(1) as thread:
-        run = thread.submit(cell.run, job)
+        run = thread.submit(isolated.run, job)
         wait_until(said.exists)
         job.context.stop_reason = "timeout"  # as the consumer does at its deadline
         with pytest.raises(JobStopped):
             run.result(WAIT_S)
-    assert cell.run(claimed("well")).error is None  # and the next one is heard
+    assert isolated.run(claimed("well")).error is None  # and the next one is heard
 
 
-def test_a_warden_that_was_killed_is_replaced(cell: Cell) -> None:
-    cell.run(claimed("well"))
-    first = cell._warden
+def test_a_fork_server_that_was_killed_is_replaced(isolated: IsolatedRunner) -> None:
+    isolated.run(claimed("well"))
+    first = isolated._server
     assert first is not None
     os.kill(first._process.pid or 0, signal.SIGKILL)
     first._process.join()
-    assert cell.run(claimed("well")).error is None
-    assert cell._warden is not first
+    assert isolated.run(claimed("well")).error is None
+    assert isolated._server is not first
 
 
 def test_where_no_process_can_be_started_there_is_none(
-    cell: Cell, monkeypatch: pytest.MonkeyPatch
+    isolated: IsolatedRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refused(_: SpawnProcess) -> None:
         raise OSError("no more processes")
 
     monkeypatch.setattr(SpawnProcess, "start", refused)
-    with pytest.raises(NoCell, match="no process can be started: no more processes"):
-        cell.run(claimed("well"))
+    with pytest.raises(IsolationUnavailable, match="no process can be started: no more processes"):
+        isolated.run(claimed("well"))
 
 
-def test_a_job_that_has_not_begun_has_all_of_its_time_left(cell: Cell) -> None:
+def test_a_job_that_has_not_begun_has_all_of_its_time_left(isolated: IsolatedRunner) -> None:
     job = claimed("only_here")
     job.deadline = monotonic() + 100
-    with pytest.raises(NoCell, match="AttributeError.*only_here"):
-        cell.run(job)
+    with pytest.raises(IsolationUnavailable, match="AttributeError.*only_here"):
+        isolated.run(job)
     assert job.deadline is not None
     assert 90 < job.deadline - monotonic() <= 100
 
 
-def test_it_may_be_closed_twice_at_once(cell: Cell, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell.run(claimed("well"))
+def test_it_may_be_closed_twice_at_once(
+    isolated: IsolatedRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    isolated.run(claimed("well"))
     both, join = threading.Barrier(2), SpawnProcess.join
 
     def joined(self: SpawnProcess, timeout: float | None = None) -> None:
@@ -162,5 +168,5 @@ def test_it_may_be_closed_twice_at_once(cell: Cell, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(SpawnProcess, "join", joined)
     with ThreadPoolExecutor(2) as pool:
-        for closed in [pool.submit(cell.close) for _ in range(2)]:
+        for closed in [pool.submit(isolated.close) for _ in range(2)]:
             closed.result()

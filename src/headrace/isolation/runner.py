@@ -1,0 +1,163 @@
+"""The isolated runner: the consumer's side, called in a thread that waits.
+
+How the protocol goes: a fork server is spawned, once; it forks a child for each request. The child says
+that it has begun, then how it ended; the server says how the child's process ended. To end it, we tell
+it why, send SIGTERM, and a moment later SIGKILL.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import threading
+from typing import Any, NoReturn
+
+from headrace.clock import monotonic
+from headrace.consumer.claimed import Claimed
+from headrace.consumer.verdict import Bench, IsolatedOutcome, IsolationUnavailable, ProcessDied
+from headrace.context import StopReason
+from headrace.errors import JobStopped
+from headrace.isolation.child import Begun, ChildRequest, Ended, NotBegun
+from headrace.isolation.process import BEGIN_S, LEAVE_S, LOOK_S, Child, ForkServer
+from headrace.logs import JsonFormatter, TextFormatter
+from headrace.plain import make
+from headrace.task import Task
+
+
+class IsolatedRunner:
+    """Runs the suspects of one consumer, one at a time, each in a process of its own.
+
+    Args:
+        bench: what verdicts need beside the job.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._lock = threading.Lock()
+        # A run that is over and the consumer that ends may close at the same time.
+        self._closing = threading.Lock()
+        self._server: ForkServer | None = None
+
+    def run(self, claimed: Claimed) -> IsolatedOutcome:
+        """Run a job in a process of its own, and wait for how it ends.
+
+        Raises:
+            IsolationUnavailable: it was not begun.
+            JobStopped: it was told to end, and did.
+            ProcessDied: its process ended without an answer.
+        """
+        request = _request(claimed, self._bench)
+        timeout_s = claimed.deadline and claimed.deadline - monotonic()
+        claimed.deadline, claimed.started = None, monotonic()  # its time begins when it does
+        try:
+            with self._lock:
+                child = self._start(request)
+                try:
+                    return _wait_for(child, claimed, timeout_s)
+                finally:
+                    child.end()
+                    if child.unclean:
+                        self.close()
+        except IsolationUnavailable:
+            claimed.deadline = timeout_s and monotonic() + timeout_s
+            raise
+
+    def close(self) -> None:
+        """Let the fork server end, if there is one."""
+        with self._closing:
+            if self._server is not None:
+                self._server.close()
+                self._server = None
+
+    def _start(self, request: ChildRequest) -> Child:
+        # The fork server that is there may have left just now, for nobody had come for a while.
+        for _ in range(2):
+            if self._server is None:
+                self._server = ForkServer()
+            pid = self._server.start(request)
+            if pid is not None:
+                return Child(self._server, pid)
+            self.close()
+        raise IsolationUnavailable(f"no process has begun within {BEGIN_S:g} s")
+
+
+def _wait_for(child: Child, claimed: Claimed, timeout_s: float | None) -> IsolatedOutcome:
+    assert claimed.context is not None
+    begun, told_at = False, math.inf
+    while True:
+        died = child.has_ended()  # asked before it is listened to: what it said last is not missed
+        message = child.hear(0.0 if died else LOOK_S)
+        if isinstance(message, Ended):
+            return _answer(message)
+        if isinstance(
+            message, NotBegun
+        ):  # once it has begun it must not begin again, in the consumer
+            raise (
+                RuntimeError(f"its run was not judged: {message.why}")
+                if begun
+                else IsolationUnavailable(message.why)
+            )
+        if isinstance(message, Begun):
+            begun, claimed.deadline = True, timeout_s and monotonic() + timeout_s
+        elif died:
+            _raise_for(child.death(), claimed.context.stop_reason, begun=begun)
+        elif claimed.context.stop_reason is not None and told_at == math.inf:
+            told_at = monotonic()
+            child.tell(claimed.context.stop_reason)
+        elif monotonic() > told_at + LEAVE_S:
+            child.kill()
+        elif not begun and monotonic() > claimed.started + BEGIN_S:
+            raise IsolationUnavailable(f"its process did not begin within {BEGIN_S:g} s")
+
+
+def _answer(message: Ended) -> IsolatedOutcome:
+    if not message.type:
+        return IsolatedOutcome(message.outcome, None)
+    error = make(message.type, message.text)
+    error.add_note(message.traceback)  # for the log
+    return IsolatedOutcome(message.outcome, error)
+
+
+def _raise_for(death: ProcessDied, reason: StopReason | None, *, begun: bool) -> NoReturn:
+    if reason is not None:
+        raise JobStopped(reason)
+    raise death if begun else IsolationUnavailable(f"before it began, {death}")
+
+
+def _request(claimed: Claimed, bench: Bench) -> ChildRequest:
+    task = claimed.task
+    assert task is not None
+    module, path = _address(task)
+    handlers = [handler.formatter for handler in logging.getLogger().handlers]
+    ours = [one for one in handlers if isinstance(one, JsonFormatter | TextFormatter)]
+    level = logging.getLevelName(logging.getLogger().level).lower()
+    return ChildRequest(
+        module,
+        path,
+        url=task.producer().url,
+        queue=claimed.k.queue,
+        number=claimed.number,
+        job=claimed.job,
+        consumer=bench.consumer,
+        clock_ahead_ms=bench.clock_ahead_ms,
+        log_level=level if ours else "",
+        log_json=bool(ours) and isinstance(ours[0], JsonFormatter),
+    )
+
+
+def _address(task: Task[Any, Any]) -> tuple[str, str]:
+    """Find the module and the name under which a new process finds the task again."""
+    home = sys.modules.get(getattr(task.function, "__module__", ""))
+    # An object's or a partial's module is that of its class.
+    for module in [home, *sys.modules.values()]:
+        names = [name for name, value in [*vars(module).items()] if value is task] if module else []
+        if module and names:
+            return module.__name__, names[0]
+    found: Any = home
+    path: str = getattr(task.function, "__qualname__", task.name)
+    for name in path.split("."):  # a method's, say
+        found = getattr(found, name, None)
+    if found is not task or home is None:
+        raise IsolationUnavailable(f"a new process would not find {path} as a module's name")
+    return home.__name__, path
