@@ -13,7 +13,7 @@ from headrace.options import JobOptions, Placement, Seconds, TaskOptions, placem
 from headrace.producer import CONFIRM_S, Call, Producer
 from headrace.retry import Backoff
 from headrace.settings import DEFAULT_QUEUE, redis_url
-from headrace.task import AsyncTask, Task, handle, prepare
+from headrace.task import AsyncTask, Task, job_handle, prepare
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -166,13 +166,13 @@ class Headrace:
         """
         call = self.call(name, *args, **kwargs)
         producer = self.producer()
-        return handle(producer, call, producer.send((call,))[0])
+        return job_handle(producer, call, producer.send((call,))[0])
 
     async def aenqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Enqueue a job by its task's name, as ``enqueue`` does."""
         call = self.call(name, *args, **kwargs)
         producer = self.producer()
-        return handle(producer, call, (await producer.asend((call,)))[0])
+        return job_handle(producer, call, (await producer.asend((call,)))[0])
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
         """Make a job by its task's name without enqueuing it: for ``enqueue_many``.
@@ -208,13 +208,13 @@ class Headrace:
         """
         calls, producer = _checked(calls), self.producer()
         ids = producer.send(calls)
-        return [handle(producer, call, job_id) for call, job_id in zip(calls, ids, strict=True)]
+        return [job_handle(producer, call, job_id) for call, job_id in zip(calls, ids, strict=True)]
 
     async def aenqueue_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Enqueue many jobs, as ``enqueue_many`` does."""
         calls, producer = _checked(calls), self.producer()
         ids = await producer.asend(calls)
-        return [handle(producer, call, job_id) for call, job_id in zip(calls, ids, strict=True)]
+        return [job_handle(producer, call, job_id) for call, job_id in zip(calls, ids, strict=True)]
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """Give the handle of a job that somebody else enqueued."""

@@ -138,7 +138,7 @@ def purge(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
     return purged
 
 
-def disown(k: Keys, consumer: str, known: Container[tuple[str, int]]) -> Flow[int]:
+def release_unknown(k: Keys, consumer: str, known: Container[tuple[str, int]]) -> Flow[int]:
     """Release, uncharged, what a consumer holds and does not know of; answers how much.
 
     ``known``: id and claim number of what it does know of.
@@ -154,7 +154,7 @@ def disown(k: Keys, consumer: str, known: Container[tuple[str, int]]) -> Flow[in
     return len(strays)
 
 
-def forfeit(k: Keys, consumer: str) -> Flow[int]:
+def expire_leases(k: Keys, consumer: str) -> Flow[int]:
     """End the leases of a consumer that is gone, so that they are reclaimed now; answers how many.
 
     Each is charged as a crash, as any lease that runs out: perhaps it was the job that killed it.

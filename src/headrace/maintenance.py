@@ -17,7 +17,7 @@ from headrace.clock import monotonic
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import Keys, keys_of
 from headrace.operations import Operation, Promoted, Reclaimed, Swept
-from headrace.policy import FORGET_AFTER_S, LEADER_LEASE_S, LeasePolicy, Patience
+from headrace.policy import FORGET_AFTER_S, LEADER_LEASE_S, LeasePolicy, ReconnectBackoff
 from headrace.presence import Presence
 from headrace.resting import Resting
 from headrace.store import AsyncStore
@@ -79,20 +79,20 @@ class Maintenance:
 
     async def run(self) -> None:
         """Maintain until cancelled; gives the lead up then."""
-        patience = Patience("maintenance")
+        reconnect = ReconnectBackoff("maintenance")
         try:
             while True:
                 started = monotonic()
                 try:
                     busy = await self._turn()
-                    patience.over()
+                    reconnect.over()
                 except StoreError as error:
                     # Whoever was connected has to come back first, and some look only when they
                     # extend what they hold.
                     self._presence.blind(monotonic() + self._policy.extend_every_s)
                     self._leader = ""  # nobody knows; nor is it his fault if his lead runs out
                     self._asks = False
-                    await patience.wait(error)
+                    await reconnect.wait(error)
                     continue
                 self._cycle_s = max(self._policy.sweep_every_s, monotonic() - started)
                 await self._pause(started, busy=busy)
@@ -246,11 +246,11 @@ class Maintenance:
         self._idle_look_at = now + _LOOK_EVERY_S
         changes = self._presence.look(connected, now)
         if changes.came or changes.left:
-            await self._store.run(op.attend(changes.came, changes.left))
+            await self._store.run(op.note_consumers(changes.came, changes.left))
         for name in changes.gone:
             for queue in queues:
                 try:
-                    count = await self._store.follow(flows.forfeit(keys_of(queue), name))
+                    count = await self._store.follow(flows.expire_leases(keys_of(queue), name))
                 except StoreRefused as error:
                     self._skip(queue, error)
                     continue
@@ -258,7 +258,7 @@ class Maintenance:
                     log.warning(
                         "consumer %s is gone: its %d jobs in %s are free", name, count, queue
                     )
-            await self._store.run(op.buried(name))
+            await self._store.run(op.forget_consumer(name))
             self._presence.forget(name)
 
     async def _visit(self, queues: list[str], *, walk: bool) -> bool:

@@ -99,11 +99,11 @@ class Outage:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[Patience, float] = {}  # until when it counts as waiting
+        self._waiting: dict[ReconnectBackoff, float] = {}  # until when it counts as waiting
         self._since = self._told_at = 0.0
         self.reached = False  # Redis has done something for this program
 
-    def begins(self, part: Patience, error: StoreError) -> None:
+    def begins(self, part: ReconnectBackoff, error: StoreError) -> None:
         """Note that a part waits.
 
         Raises:
@@ -127,7 +127,7 @@ class Outage:
             since = "" if new else f", for {waited_s:.0f} s now"
             log.warning("Waiting for Redis (%s)%s: %s", parts, since, error)
 
-    def is_over(self, part: Patience) -> None:
+    def is_over(self, part: ReconnectBackoff) -> None:
         """Note that Redis has done what a part wanted."""
         with self._lock:
             self.reached = True
@@ -152,7 +152,7 @@ class Outage:
 _OUTAGE: Final = Outage()
 
 
-class Patience:
+class ReconnectBackoff:
     """Waits for Redis to come back: exponential, with jitter, so that clients do not march in step.
 
     Args:

@@ -83,7 +83,7 @@ def _plan(calls: Iterable[Call[Any]], max_pending: int) -> list[_Script]:
     return scripts
 
 
-class Tally:
+class EnqueueReplies:
     """The answers to one plan, gathered over its round trips."""
 
     def __init__(self) -> None:
@@ -203,9 +203,9 @@ class Producer:
         """Forget an event loop that ends."""
         self._loops.pop(loop, None)
 
-    def trips(self, calls: Sequence[Call[Any]]) -> Flow[Tally]:
+    def trips(self, calls: Sequence[Call[Any]]) -> Flow[EnqueueReplies]:
         """Enqueue jobs, as a flow: as many round trips as they need."""
-        scripts, tally = _plan(calls, self.max_pending), Tally()
+        scripts, replies = _plan(calls, self.max_pending), EnqueueReplies()
         # A new queue is made known in the same trip, once for each queue and process; and again when
         # it had been forgotten. After its jobs, for then it cannot be forgotten in between.
         new = {one.queue for one in calls} - self._registered
@@ -216,18 +216,18 @@ class Producer:
             confirm = self._confirmation(some[0]) if self._confirm[0] else []
             try:
                 answers = yield [*requests, *confirm]
-                tally.take(some, answers[: len(some)])
+                replies.take(some, answers[: len(some)])
                 if confirm:
                     self._check_confirmed(answers[len(requests) :])
-                if forgotten := tally.new - new:
+                if forgotten := replies.new - new:
                     yield [op.register(queue) for queue in sorted(forgotten)]
-                    tally.new.clear()
+                    replies.new.clear()
             except StoreError as error:
-                tally.fail(scripts[start:], error)
+                replies.fail(scripts[start:], error)
                 break
             register = []
             self._registered |= new
-        return tally
+        return replies
 
     def _confirmation(self, script: _Script) -> list[Operation[Any]]:
         return confirmation(keys_of(script.calls[0].queue), *self._confirm)
@@ -271,12 +271,12 @@ class _Here:
 
     async def _send(self, batch: list[Sequence[Call[Any]]]) -> list[list[str] | Exception]:
         everything = [one for calls in batch for one in calls]
-        tally = await self._store.follow(self._producer.trips(everything))
-        return [_ids_or_error(tally, calls) for calls in batch]
+        replies = await self._store.follow(self._producer.trips(everything))
+        return [_ids_or_error(replies, calls) for calls in batch]
 
 
-def _ids_or_error(tally: Tally, calls: Sequence[Call[Any]]) -> list[str] | Exception:
+def _ids_or_error(replies: EnqueueReplies, calls: Sequence[Call[Any]]) -> list[str] | Exception:
     try:
-        return tally.ids_of(calls)
+        return replies.ids_of(calls)
     except Exception as error:
         return error

@@ -52,14 +52,14 @@ def prepare(
     )
 
 
-def handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
+def job_handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
     """Give the handle of an enqueued call; its id may be that of an earlier job with its key."""
     job = call.job if job_id == call.job_id else b""
     ttl_s = call.result_ttl_s
     return Job(producer, call.queue, job_id, job=job, result_ttl_s=ttl_s, accepted=True)
 
 
-class Enqueue(Generic[P, R]):
+class BoundTask(Generic[P, R]):
     """Ways to enqueue one task, under one set of job options."""
 
     def __init__(self, task: Task[P, R], place: Placement) -> None:
@@ -99,19 +99,19 @@ class Enqueue(Generic[P, R]):
         """
         call = self.call(*args, **kwargs)
         producer = self._task.producer()
-        return handle(producer, call, producer.send((call,))[0])
+        return job_handle(producer, call, producer.send((call,))[0])
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Enqueue a job, as ``enqueue`` does; calls under way together share a round trip."""
         call = self.call(*args, **kwargs)
         producer = self._task.producer()
-        return handle(producer, call, (await producer.asend((call,)))[0])
+        return job_handle(producer, call, (await producer.asend((call,)))[0])
 
     delay = enqueue
     """As ``enqueue``: the name that users of Celery know."""
 
 
-class Task(Enqueue[P, R]):
+class Task(BoundTask[P, R]):
     """A function whose calls can be enqueued. Calling it calls the function, here and now.
 
     Args:
@@ -159,13 +159,13 @@ class Task(Enqueue[P, R]):
     def __repr__(self) -> str:
         return f"Task({self.name!r})"
 
-    def options(self, **options: Unpack[JobOptions]) -> Enqueue[P, R]:
+    def options(self, **options: Unpack[JobOptions]) -> BoundTask[P, R]:
         """Give the same ways to enqueue, under job options: see ``JobOptions``.
 
         Raises:
             InvalidJob: an option is unknown, or its value has no meaning.
         """
-        return Enqueue(self, placement(options))
+        return BoundTask(self, placement(options))
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Check that a call fits the function's signature.

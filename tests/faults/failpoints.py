@@ -146,7 +146,7 @@ class Tap:
 
     def _maintained(self, op: Operation[Any], answer: Any) -> None:
         """Write down which duty of a leader was done."""
-        if op.name == "attend":
+        if op.name == "note_consumers":
             self._journal.write("attended", op.args[1 : 1 + int(op.args[0])])
         elif op.args[:2] == ("HDEL", keys.CONSUMERS):
             self._journal.write("duty", BURY, op.args[2])

@@ -11,10 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from headrace import Headrace, wire
-from headrace.consumer import verdict
-from headrace.consumer.claimed import Claimed, read
+from headrace.consumer import outcomes
+from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.ending import failure, success
-from headrace.consumer.verdict import Bench
+from headrace.consumer.outcomes import OutcomePolicy
 from headrace.errors import Reject, Retry
 from headrace.keys import keys_of
 from headrace.web.views import job_view
@@ -41,8 +41,8 @@ def _dropped(*args: Any, **kwargs: Any) -> None:
 
 
 _raw_fields_of = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_bench = Bench(consumer="fuzz-1-x", unknown_task_ttl_ms=1, uniform=lambda: 0.5)
-_patient = Bench(consumer="fuzz-1-x", unknown_task_ttl_ms=10**15, uniform=lambda: 0.5)
+_policy = OutcomePolicy(consumer="fuzz-1-x", unknown_task_ttl_ms=1, uniform=lambda: 0.5)
+_patient = OutcomePolicy(consumer="fuzz-1-x", unknown_task_ttl_ms=10**15, uniform=lambda: 0.5)
 
 
 def _fields_of(job: bytes) -> dict[str, bytes]:
@@ -86,7 +86,9 @@ def judge_wire(raw: bytes) -> None:
     msgspec.json.encode(view)
 
 
-def judge_claimed(raw: bytes, *, moved: bool, max_bytes: int = wire.DEFAULT_MAX_BYTES) -> Claimed:
+def judge_claimed(
+    raw: bytes, *, moved: bool, max_bytes: int = wire.DEFAULT_MAX_BYTES
+) -> ClaimedJob:
     """Assert what is promised of a claimed job: how it is read, and every way in which it can end."""
     claimed = read(raw, _K, 7, tasks=_app.tasks, leased_until=0.0, moved=moved, max_bytes=max_bytes)
     assert claimed.moved == raw
@@ -98,11 +100,11 @@ def judge_claimed(raw: bytes, *, moved: bool, max_bytes: int = wire.DEFAULT_MAX_
     if wire.split(raw) is None or claimed.job != raw:
         assert not claimed.owned, "Redis does not know these bytes as ours"
     _judge_bytes(claimed)
-    if claimed.flaw is None:
+    if claimed.unrunnable is None:
         _judge_runs(claimed)
     else:
-        _judge_flaw(claimed)
-    if claimed.flaw != "malformed":
+        _judge_unrunnable(claimed)
+    if claimed.unrunnable != "malformed":
         before = claimed.body
         claimed.renamed()
         assert claimed.job == wire.join(claimed.head, before)
@@ -124,17 +126,17 @@ def _original(raw: bytes) -> bytes:
     return raw if payload is None else payload
 
 
-def _judge_bytes(claimed: Claimed) -> None:
+def _judge_bytes(claimed: ClaimedJob) -> None:
     raw, job = claimed.moved, claimed.job
-    if claimed.flaw == "malformed":
+    if claimed.unrunnable == "malformed":
         assert claimed.body in {raw, _original(raw)}
         assert claimed.problem is not None
         return
     assert same_fields(raw, job) or same_fields(_original(raw), job)
-    if claimed.flaw is None:
-        assert claimed.call is not None
+    if claimed.unrunnable is None:
+        assert claimed.decoded is not None
         assert claimed.context is not None
-        assert claimed.task is _app.tasks[claimed.call.task]
+        assert claimed.task is _app.tasks[claimed.decoded.task]
 
 
 def same_fields(before: bytes, after: bytes) -> bool:
@@ -151,13 +153,13 @@ def same_fields(before: bytes, after: bytes) -> bool:
     return all(old.get(name, _ABSENT).strip() == new.get(name, _ABSENT).strip() for name in keep)
 
 
-def _judge_flaw(claimed: Claimed) -> None:
+def _judge_unrunnable(claimed: ClaimedJob) -> None:
     if claimed.head.delivery == _MOST:
         return
-    outcome = verdict.of_flaw(claimed, _bench)
+    outcome = outcomes.of_unrunnable(claimed, _policy)
     head = claimed.head
-    if claimed.flaw == "unknown_task":
-        parked = verdict.of_flaw(claimed, _patient)
+    if claimed.unrunnable == "unknown_task":
+        parked = outcomes.of_unrunnable(claimed, _patient)
         if not head.unknown_since:
             assert parked.verb == outcome.verb == "park"
         if parked.verb == "park":
@@ -170,15 +172,15 @@ def _judge_flaw(claimed: Claimed) -> None:
         if outcome.verb == "park":
             return
     if outcome.verb == "drop":
-        assert claimed.flaw == "too_large"
+        assert claimed.unrunnable == "too_large"
         assert claimed.task is not None
         return
     assert outcome.verb == "dead"
-    assert claimed.flaw is not None
-    _judge_letter(claimed, outcome.job, claimed.flaw)
+    assert claimed.unrunnable is not None
+    _judge_letter(claimed, outcome.job, claimed.unrunnable)
 
 
-def _judge_letter(claimed: Claimed, letter: bytes, reason: str) -> None:
+def _judge_letter(claimed: ClaimedJob, letter: bytes, reason: str) -> None:
     parts = wire.split(letter)
     assert parts is not None
     assert (parts[0].id, parts[0].delivery) == (claimed.head.id, claimed.head.delivery + 1)
@@ -188,7 +190,7 @@ def _judge_letter(claimed: Claimed, letter: bytes, reason: str) -> None:
         assert error.reason == reason
         assert wire.redriven(letter) == claimed.body, "the exact bytes come back"
         again = read(letter, _K, 8, tasks=_app.tasks, leased_until=0.0, moved=False)
-        if again.flaw == "malformed":
+        if again.unrunnable == "malformed":
             assert again.body == claimed.body, "never wrapped twice"
         else:  # it had a field twice, of which the last one counts once it is rewritten
             assert same_fields(claimed.body, again.job)
@@ -204,13 +206,13 @@ def _judge_letter(claimed: Claimed, letter: bytes, reason: str) -> None:
     assert same_fields(claimed.job, wire.redriven(letter))
 
 
-def _judge_runs(claimed: Claimed) -> None:
+def _judge_runs(claimed: ClaimedJob) -> None:
     if _MOST in {claimed.head.delivery, claimed.head.attempt}:
         return
     failures = (None, ValueError("\ud800"), Retry(in_=1e300), Reject("no"), TypeError())
     for error in failures:
         end = success(claimed, {"a": 1 << 80}) if error is None else failure(claimed, error)
-        outcome = verdict.of_run(claimed, end, _bench)
+        outcome = outcomes.of_run(claimed, end, _policy)
         assert (outcome.job_id, outcome.claim) == (claimed.head.id, 7)
         assert isinstance(outcome.result_ttl_ms, int)
         assert 0 <= outcome.result_ttl_ms <= _LONGEST_MS

@@ -147,7 +147,7 @@ class Stage:
             requests.repair(k, mend=True, limit=100, lease_ms=DAY_MS),
             requests.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
             op.register("queue"),
-            op.attend(["me"], ["other"]),
+            op.note_consumers(["me"], ["other"]),
             op.forget(k, DAY_MS),
         ]
 

@@ -61,7 +61,7 @@ class TestAnyBytes:
     @given(raws)
     def test_a_letter_put_back_by_hand_dies_again_as_the_same_bytes(self, raw: bytes) -> None:
         first = judge_claimed(raw, moved=True)
-        if first.flaw == "malformed":
+        if first.unrunnable == "malformed":
             letter = wire.malformed_letter(first.body, wire.Error("malformed"))
             again = judge_claimed(letter, moved=True)
             # A field that is there twice is read once, the last time, when it has been rewritten.

@@ -163,5 +163,5 @@ def test_the_connections_of_a_name_are_closed_and_no_others(
 def test_a_consumer_without_claims_has_none_to_forfeit(store: Store, redis: Redis) -> None:
     redis.hset(K.claims, mapping={f"id{i}": f"other:{i} {{}}" for i in range(600)})
     redis.hset(K.claims, "mine", "gone:7 {}")
-    assert store.follow(flows.forfeit(K, "nobody")) == 0
-    assert store.follow(flows.forfeit(K, "gone")) == 1
+    assert store.follow(flows.expire_leases(K, "nobody")) == 0
+    assert store.follow(flows.expire_leases(K, "gone")) == 1

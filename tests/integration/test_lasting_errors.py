@@ -17,7 +17,7 @@ from headrace.cli import main
 from headrace.embedded import EmbeddedServer
 from headrace.embedded.server import free_port
 from headrace.errors import ReplyLost, StoreUnavailable
-from headrace.policy import RESOLVE_S, Outage, Patience
+from headrace.policy import RESOLVE_S, Outage, ReconnectBackoff
 from tests.support.processes import clean_environment, processes
 from tests.support.servers import engine_under_test, private_server
 from tests.support.wait import wait_until
@@ -182,7 +182,7 @@ def test_each_code_belongs_to_one_error() -> None:
 
 def test_an_outage_is_told_of_once_for_all_parts(caplog: pytest.LogCaptureFixture) -> None:
     outage = Outage()
-    parts = [Patience(what, outage) for what in ("the consumer", "maintenance", "nudges")]
+    parts = [ReconnectBackoff(what, outage) for what in ("the consumer", "maintenance", "nudges")]
     away = StoreUnavailable("no Redis at redis://host")
     with caplog.at_level(logging.INFO, "headrace"):
         for _ in range(5):
@@ -202,7 +202,7 @@ def test_an_outage_is_told_of_once_for_all_parts(caplog: pytest.LogCaptureFixtur
 def test_a_name_that_is_unknown_ends_a_program_that_has_just_started() -> None:
     unknown = errors.HostUnknown("no Redis at redis://nowhere")
     outage = Outage()
-    part = Patience("the consumer", outage)
+    part = ReconnectBackoff("the consumer", outage)
     part.note(unknown)
     outage._since -= RESOLVE_S + 1
     with pytest.raises(errors.HostUnknown):

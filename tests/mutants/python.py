@@ -22,10 +22,10 @@ MODULES = (
     "wire.py",
     "retry.py",
     "consumer/claimed.py",
-    "consumer/verdict.py",
+    "consumer/outcomes.py",
     "operations/consuming.py",
 )
-TESTS = ("wire", "retry", "claimed", "verdict", "consuming")  # tests/unit/test_….py: all are pure
+TESTS = ("wire", "retry", "claimed", "outcomes", "consuming")  # tests/unit/test_….py: all are pure
 
 _NOT_KILLED = {0: "survived", 5: "no test", 33: "no test"}  # exit codes of the tests
 

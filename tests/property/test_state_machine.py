@@ -655,7 +655,7 @@ class Protocol(RuleBasedStateMachine):
 
     @when("leases")
     @rule(name=names)
-    def disown(self, name: str) -> None:
+    def release_unknown(self, name: str) -> None:
         """Release what the consumer holds in Redis and does not know of: its answer was lost."""
         known = {(held.job_id, held.number) for held in self.consumer(name).held}
         mine = [
@@ -666,7 +666,7 @@ class Protocol(RuleBasedStateMachine):
         strays = [(number, job_id) for number, job_id in mine if (job_id, number) not in known]
         releases = [op.Outcome(i, n, "release") for n, i in sorted(strays, reverse=True)]
         self.model.settle(name, releases)
-        assert self.store.follow(flows.disown(K, name, known)) == len(strays)
+        assert self.store.follow(flows.release_unknown(K, name, known)) == len(strays)
 
     @when("leases")
     @rule(name=names)
@@ -675,7 +675,7 @@ class Protocol(RuleBasedStateMachine):
         mine = [lease for lease in self.model.leases.values() if lease.owner.startswith(f"{name}:")]
         for lease in mine:
             lease.deadline = ENDED
-        assert self.store.follow(flows.forfeit(K, name)) == len(mine)
+        assert self.store.follow(flows.expire_leases(K, name)) == len(mine)
 
     # Plain consumers.
 

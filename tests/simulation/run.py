@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import clock, ids, keys
-from headrace.consumer import claimed, consumer, dispatcher, leases, runner
+from headrace.consumer import claimed, consumer, dispatcher, executor, leases
 from headrace.consumer.aside import Aside
-from headrace.consumer.call import call
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.ending import End, failure, success
-from headrace.consumer.verdict import ProcessDied
+from headrace.consumer.invoke import invoke
+from headrace.consumer.outcomes import ProcessDied
 from headrace.maintenance import Maintenance
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore, address, exchange
@@ -77,23 +77,25 @@ def maintenance_here(url: str, label: str, name: str, policy: LeasePolicy) -> Ma
     return Maintenance(AsyncStore(url, name=label), name, policy)
 
 
-class TaskRunner(runner.Runner):
-    """The runner, in which a suspect runs in a task instead of a process."""
+class TaskExecutor(executor.Executor):
+    """The executor, in which a suspect runs in a task instead of a process."""
 
-    def start(self, claimed: Claimed) -> None:
+    def start(self, claimed: ClaimedJob) -> None:
         if not claimed.alone:
             super().start(claimed)
             return
         context = self._base.copy()
         context.run(ALONE.set, True)
-        claimed.runner = self._loop.create_task(self._run_alone_in_a_task(claimed), context=context)
+        claimed.async_run = self._loop.create_task(
+            self._run_alone_in_a_task(claimed), context=context
+        )
 
-    async def _run_alone_in_a_task(self, claimed: Claimed) -> None:
+    async def _run_alone_in_a_task(self, claimed: ClaimedJob) -> None:
         died: ProcessDied | None = None
         end: End | None = None
         claimed.started = Network.here.world.now
         try:
-            end = success(claimed, await call(claimed))
+            end = success(claimed, await invoke(claimed))
         except ProcessDied as error:
             died = error
         except BaseException as error:
@@ -105,7 +107,7 @@ class Inline(Aside):
     """Describes without a thread, which the world would not know; nor does it catch anything."""
 
     async def _within(
-        self, claimed: Claimed, what: Any, describe: Callable[[Claimed, Any], End]
+        self, claimed: ClaimedJob, what: Any, describe: Callable[[ClaimedJob, Any], End]
     ) -> End | None:
         return describe(claimed, what)
 
@@ -132,15 +134,15 @@ def simulated() -> Iterator[None]:
     put(ids, "os", _Chance)
     put(consumer, "LeaseKeeper", Keeper)
     put(consumer, "MaintenanceThread", maintenance_here)
-    put(dispatcher, "Runner", TaskRunner)
-    put(runner, "Aside", Inline)
-    put(claimed.Claimed, "phase", CheckedPhase())
+    put(dispatcher, "Executor", TaskExecutor)
+    put(executor, "Aside", Inline)
+    put(claimed.ClaimedJob, "phase", CheckedPhase())
     put(consumer, "_TICK_S", COARSE_TICK_S)
     put(address.AsyncAddress, "_class", AsyncConnection)
     put(address.Address, "_class", SyncConnection)
     put(exchange, "packed", lambda commands: commands)
     # Sets of these are walked through: in an order that does not depend on addresses and hash seeds.
-    put(claimed.Claimed, "__hash__", lambda self: self.number)
+    put(claimed.ClaimedJob, "__hash__", lambda self: self.number)
     put(keys.Keys, "__hash__", lambda self: zlib.crc32(self.queue.encode()))
     # Coroutines of the dead are unwound where it is said, and nowhere else.
     gc.collect()

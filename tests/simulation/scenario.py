@@ -12,7 +12,7 @@ from typing import Any
 from headrace import Headrace, wire
 from headrace import operations as op
 from headrace.consumer import Consumer, ConsumerOptions, QueueWeight
-from headrace.consumer.verdict import ProcessDied
+from headrace.consumer.outcomes import ProcessDied
 from headrace.context import Context
 from headrace.errors import StoreError
 from headrace.ids import new_id

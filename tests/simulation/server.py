@@ -134,8 +134,8 @@ class Server:
             return self._lead(*args)
         if name == "register":
             return self._do_sadd(connection, 0, keys[0], *args)
-        if name == "attend":
-            return self._attend(*args)
+        if name == "note_consumers":
+            return self._note_consumers(*args)
         if name in ("enqueue", "push") and self.is_full:
             raise ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
         queue = self.queue(keys[0])
@@ -156,7 +156,7 @@ class Server:
         self.leader = (who, self.clock_ms() + lease_ms) if lease_ms else ("", 0)
         return who.encode() if lease_ms else b""
 
-    def _attend(self, came: int, *names: str) -> None:
+    def _note_consumers(self, came: int, *names: str) -> None:
         now = self.clock_ms()
         self.consumers |= {name: 0 if i < came else now for i, name in enumerate(names)}
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from headrace.consumer.claimed import NEXT, Claimed, Phase
+from headrace.consumer.claimed import NEXT, ClaimedJob, Phase
 
 
 class CheckedPhase:
-    """Stands for ``Claimed.phase``: refuses a step that is in no line of ``NEXT``."""
+    """Stands for ``ClaimedJob.phase``: refuses a step that is in no line of ``NEXT``."""
 
-    def __get__(self, claimed: Claimed | None, _: type[Claimed] | None = None) -> Phase:
+    def __get__(self, claimed: ClaimedJob | None, _: type[ClaimedJob] | None = None) -> Phase:
         return Phase.ARRIVED if claimed is None else vars(claimed).get("phase", Phase.ARRIVED)
 
-    def __set__(self, claimed: Claimed, phase: Phase) -> None:
+    def __set__(self, claimed: ClaimedJob, phase: Phase) -> None:
         before = claimed.phase
         assert phase in NEXT[before], f"{claimed.head.id}: from {before.value} to {phase.value}"
         vars(claimed)["phase"] = phase

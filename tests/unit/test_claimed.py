@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace import Headrace, wire
-from headrace.consumer.claimed import Claimed, Phase, read
+from headrace.consumer.claimed import ClaimedJob, Phase, read
 from headrace.ids import LENGTH
 from headrace.keys import keys_of
 from headrace.wire import Error, Head
@@ -24,7 +24,7 @@ def known() -> None:
     """A task that is never run here."""
 
 
-def taken(raw: bytes, *, moved: bool = False, max_bytes: int = 1_000_000) -> Claimed:
+def taken(raw: bytes, *, moved: bool = False, max_bytes: int = 1_000_000) -> ClaimedJob:
     return read(raw, K, 5, tasks=app.tasks, leased_until=17.5, moved=moved, max_bytes=max_bytes)
 
 
@@ -42,14 +42,14 @@ class TestRunnable:
             b',"task":"known","args":[1]}',
         )
         assert claimed.moved == claimed.job == raw
-        assert (claimed.flaw, claimed.problem) == (None, None)
+        assert (claimed.unrunnable, claimed.problem) == (None, None)
         assert claimed.task is app.tasks["known"]
-        assert claimed.call is not None
-        assert claimed.call.args == [1]
+        assert claimed.decoded is not None
+        assert claimed.decoded.args == [1]
 
     def test_nothing_has_happened_to_it_yet(self) -> None:
         claimed = taken(job())
-        assert (claimed.started, claimed.deadline, claimed.runner) == (0.0, None, None)
+        assert (claimed.started, claimed.deadline, claimed.async_run) == (0.0, None, None)
         assert (claimed.phase, claimed.outcome) == (Phase.ARRIVED, None)
         assert not claimed.alone
 
@@ -102,14 +102,14 @@ class TestBare:
         assert claimed.job == b'{"id":"%b","task":"known","args":[1e5]}' % claimed.head.id.encode()
         assert claimed.body == b',"task":"known","args":[1e5]}'
         assert (claimed.k, claimed.number, claimed.leased_until) == (K, 5, 17.5)
-        assert (claimed.owned, claimed.flaw) == (False, None)
+        assert (claimed.owned, claimed.unrunnable) == (False, None)
         assert claimed.context is not None
         assert claimed.context.job_id == claimed.head.id
 
     @pytest.mark.parametrize("raw", [b"", b"\xff\x00", b"[1]", b"{", b"[" * 100_000])
     def test_what_is_no_object_stands_in_processing_as_its_letter(self, raw: bytes) -> None:
         claimed = taken(raw)
-        assert (claimed.flaw, claimed.body, claimed.moved) == ("malformed", raw, raw)
+        assert (claimed.unrunnable, claimed.body, claimed.moved) == ("malformed", raw, raw)
         assert isinstance(claimed.problem, Exception)
         assert (claimed.k, claimed.number) == (K, 5)
         assert (claimed.leased_until, claimed.owned) == (17.5, False)
@@ -119,30 +119,30 @@ class TestBare:
             payload=raw.decode() if raw != b"\xff\x00" else None,
             payload_base64="/wA=" if raw == b"\xff\x00" else None,
         )
-        assert (claimed.call, claimed.task, claimed.context) == (None, None, None)
+        assert (claimed.decoded, claimed.task, claimed.context) == (None, None, None)
 
 
 class TestFlaw:
     def test_an_unknown_task_is_one(self) -> None:
         claimed = taken(job(b',"task":"unheard"}'))
-        assert (claimed.flaw, claimed.problem) == ("unknown_task", None)
+        assert (claimed.unrunnable, claimed.problem) == ("unknown_task", None)
         assert (claimed.task, claimed.context) == (None, None)
-        assert claimed.call is not None
-        assert claimed.call.task == "unheard"
+        assert claimed.decoded is not None
+        assert claimed.decoded.task == "unheard"
 
     @pytest.mark.parametrize("body", [b"}", b',"task":1}', b',"task":"known","args":7}', b",x"])
     def test_what_cannot_be_read_is_malformed_with_its_exact_bytes(self, body: bytes) -> None:
         claimed = taken(job(body, delivery=1))
-        assert claimed.flaw == "malformed"
+        assert claimed.unrunnable == "malformed"
         assert isinstance(claimed.problem, Exception)
         assert claimed.body == claimed.moved == claimed.job == job(body, delivery=1)
         assert (claimed.head, claimed.owned) == (Head("a", delivery=1), True)
 
     def test_a_job_may_be_as_large_as_the_limit_and_no_larger(self) -> None:
         raw = job(b',"task":"known","x":"%b"}' % (b"x" * 2_000))
-        assert taken(raw, max_bytes=len(raw)).flaw is None
+        assert taken(raw, max_bytes=len(raw)).unrunnable is None
         claimed = taken(raw, max_bytes=len(raw) - 1)
-        assert claimed.flaw == "too_large"
+        assert claimed.unrunnable == "too_large"
         assert isinstance(claimed.problem, ValueError)
         assert str(claimed.problem) == f"{len(raw):,} bytes; the limit is {len(raw) - 1:,}"
 
@@ -154,8 +154,8 @@ class TestFlaw:
         assert claimed.body == b"no job"
 
     def test_what_is_malformed_is_told_as_that_however_large(self) -> None:
-        assert taken(job(b"}"), max_bytes=1).flaw == "malformed"
-        assert taken(b"no job", max_bytes=1).flaw == "malformed"
+        assert taken(job(b"}"), max_bytes=1).unrunnable == "malformed"
+        assert taken(b"no job", max_bytes=1).unrunnable == "malformed"
 
 
 class TestMovedBack:
@@ -178,7 +178,7 @@ class TestMovedBack:
         letter = wire.letter(
             Head("a"), b',"task":"known"}', Error("crashed", traceback="x" * 5_000)
         )
-        assert taken(letter, max_bytes=100).flaw is None
+        assert taken(letter, max_bytes=100).unrunnable is None
 
     def test_a_malformed_job_that_has_become_readable_runs_as_it_was(self) -> None:
         letter = wire.malformed_letter(b'{"task":"known","args":[1]}', Error("malformed"))
@@ -186,7 +186,7 @@ class TestMovedBack:
         assert parts is not None
         raw = wire.join(Head(parts[0].id, delivery=2, crashes=3, attempt=1), parts[1])
         claimed = taken(raw)
-        assert claimed.flaw is None
+        assert claimed.unrunnable is None
         assert claimed.head == Head(parts[0].id, delivery=2)
         assert claimed.body == b',"task":"known","args":[1]}'
         assert claimed.job == wire.join(claimed.head, claimed.body)
@@ -196,13 +196,13 @@ class TestMovedBack:
 
     def test_one_of_an_unknown_task_is_found_out_all_the_same(self) -> None:
         letter = wire.malformed_letter(b'{"task":"unheard"}', Error("malformed"))
-        assert taken(letter).flaw == "unknown_task"
+        assert taken(letter).unrunnable == "unknown_task"
 
     @pytest.mark.parametrize("payload", [b"no job", b"\xff", b'{"args":[]}', b"[]", b""])
     def test_one_that_is_malformed_still_is_wrapped_once(self, payload: bytes) -> None:
         letter = wire.malformed_letter(payload, Error("malformed"))
         claimed = taken(letter)
-        assert (claimed.flaw, claimed.body) == ("malformed", payload)
+        assert (claimed.unrunnable, claimed.body) == ("malformed", payload)
         assert isinstance(claimed.problem, Exception)
         assert (claimed.moved, claimed.job, claimed.owned) == (letter, letter, True)
 
@@ -215,5 +215,5 @@ class TestMovedBack:
 
     def test_an_error_of_somebody_else_hides_nothing(self) -> None:
         claimed = taken(job(b',"task":1,"error":{"payload":7}}'))
-        assert claimed.flaw == "malformed"
+        assert claimed.unrunnable == "malformed"
         assert json.loads(claimed.body)["error"] == {"payload": 7}

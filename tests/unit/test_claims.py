@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headrace.consumer.claimed import NEXT, Claimed, Phase
+from headrace.consumer.claimed import NEXT, ClaimedJob, Phase
 from headrace.consumer.claims import Batch, Claims
 from headrace.keys import keys_of
 from headrace.operations import Outcome, Verb
@@ -16,7 +16,7 @@ K = keys_of("queue")
 
 @pytest.fixture(autouse=True)
 def _phases_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Claimed, "phase", CheckedPhase())
+    monkeypatch.setattr(ClaimedJob, "phase", CheckedPhase())
 
 
 @pytest.fixture
@@ -24,19 +24,19 @@ def claims() -> Claims:
     return Claims([K])
 
 
-def job(claims: Claims, job_id: str = "a", *, owned: bool = True) -> Claimed:
+def job(claims: Claims, job_id: str = "a", *, owned: bool = True) -> ClaimedJob:
     head, body = Head(job_id), b',"task":"note"}'
     job = join(head, body)
-    return Claimed(K, claims.numbers(1), head, body, job, job, 1e12, owned=owned)
+    return ClaimedJob(K, claims.numbers(1), head, body, job, job, 1e12, owned=owned)
 
 
-def held(claims: Claims, job_id: str = "a", *, owned: bool = True) -> Claimed:
+def held(claims: Claims, job_id: str = "a", *, owned: bool = True) -> ClaimedJob:
     claimed = job(claims, job_id, owned=owned)
     assert claims.register(claimed) is None
     return claimed
 
 
-def settle(claims: Claims, claimed: Claimed, verb: Verb = "done") -> None:
+def settle(claims: Claims, claimed: ClaimedJob, verb: Verb = "done") -> None:
     claims.settle(claimed, Outcome(claimed.head.id, claimed.number, verb))
 
 

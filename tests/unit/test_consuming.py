@@ -8,7 +8,7 @@ import pytest
 
 from headrace import operations as op
 from headrace.keys import keys_of
-from headrace.operations import Claimed, Extended, Operation, Outcome
+from headrace.operations import ClaimReply, Extended, Operation, Outcome
 from headrace.scripts import MAX_ITEMS, script
 
 K = keys_of("mail")
@@ -42,13 +42,13 @@ class TestClaim:
     @pytest.mark.parametrize(
         ("raw", "read"),
         [
-            ([b"ok", 5, b""], Claimed(False, 5, None, [])),
-            ([b"paused", 5, b""], Claimed(True, 5, None, [])),
-            ([b"ok", 5, 0, b"a", b"b"], Claimed(False, 5, 0, [b"a", b"b"])),
-            ([b"ok", 5, 70], Claimed(False, 5, 70, [])),
+            ([b"ok", 5, b""], ClaimReply(False, 5, None, [])),
+            ([b"paused", 5, b""], ClaimReply(True, 5, None, [])),
+            ([b"ok", 5, 0, b"a", b"b"], ClaimReply(False, 5, 0, [b"a", b"b"])),
+            ([b"ok", 5, 70], ClaimReply(False, 5, 70, [])),
         ],
     )
-    def test_its_answer_is_read(self, raw: list[Any], read: Claimed) -> None:
+    def test_its_answer_is_read(self, raw: list[Any], read: ClaimReply) -> None:
         operation = op.claim(K, 7, lease_ms=15_000, consumer="c", first=3)
         assert operation.parse(raw) == read
 

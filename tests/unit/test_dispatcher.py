@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 from headrace import Headrace
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.claims import Claims
 from headrace.consumer.dispatcher import Dispatcher
+from headrace.consumer.outcomes import OutcomePolicy
 from headrace.consumer.slots import Slots
-from headrace.consumer.verdict import Bench
 from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import keys_of
 
@@ -18,30 +18,30 @@ K = keys_of("queue")
 
 
 class Threads:
-    """A runner whose threads never get to run."""
+    """An executor whose threads never get to run."""
 
     ahead = 10
 
     def __init__(self) -> None:
-        self.started: list[Claimed] = []
+        self.started: list[ClaimedJob] = []
 
-    def start(self, claimed: Claimed) -> None:
+    def start(self, claimed: ClaimedJob) -> None:
         self.started.append(claimed)
 
 
 async def dispatched(count: int, slots: Slots) -> tuple[Dispatcher, Threads]:
     app: Any = Headrace("redis://127.0.0.1:1")
     task = app.task(name="note")(lambda _: None)
-    bench = Bench("me", 1_000)
+    policy = OutcomePolicy("me", 1_000)
     jobs = Dispatcher(
         app.tasks,
         Claims([K]),
         slots,
-        bench=bench,
-        isolation=IsolatedRunner(bench),
+        policy=policy,
+        isolation=IsolatedRunner(policy),
         wake=asyncio.Event(),
     )
-    jobs._runner = threads = Threads()  # type: ignore[assignment]
+    jobs._executor = threads = Threads()  # type: ignore[assignment]
     for number in range(count):
         jobs.arrive(task.call(number).job, K, number, 1e12, moved=False)
     await asyncio.sleep(0)

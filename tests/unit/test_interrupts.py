@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.interrupts import Interrupts
-from headrace.consumer.threads import Threads
+from headrace.consumer.thread_pool import ThreadPool
 from headrace.errors import JobInterrupted
 from headrace.keys import keys_of
 from headrace.wire import Head
@@ -22,8 +22,8 @@ from tests.support.wait import await_until
 K = keys_of("queue")
 
 
-def job(number: int) -> Claimed:
-    return Claimed(K, number, Head(f"j{number}"), b"}", b"", b"", 0.0, owned=True)
+def job(number: int) -> ClaimedJob:
+    return ClaimedJob(K, number, Head(f"j{number}"), b"}", b"", b"", 0.0, owned=True)
 
 
 @pytest.fixture
@@ -38,18 +38,18 @@ def restless() -> Iterator[None]:
 # — at each moment —
 
 
-class Moments(dict[Claimed, int]):
+class Moments(dict[ClaimedJob, int]):
     """What is armed, with a hook before and after each step."""
 
     def __init__(self, hook: Callable[[str], None]) -> None:
         self._hook = hook
 
-    def __setitem__(self, claimed: Claimed, thread: int) -> None:
+    def __setitem__(self, claimed: ClaimedJob, thread: int) -> None:
         self._hook("before it may be interrupted")
         super().__setitem__(claimed, thread)
         self._hook("when it may be interrupted")
 
-    def pop(self, claimed: Claimed, default: Any = None) -> Any:
+    def pop(self, claimed: ClaimedJob, default: Any = None) -> Any:
         if threading.current_thread() is not threading.main_thread():
             return super().pop(claimed, default)
         self._hook("when its run is over")
@@ -80,7 +80,7 @@ def test_at_each_moment_of_a_run_it_ends_that_run_or_none(moment: str, ends: str
             while other.is_alive():  # the exception comes here
                 other.join(1)
 
-    def run(_: Claimed) -> str:
+    def run(_: ClaimedJob) -> str:
         hook("in its run")
         return "value"
 
@@ -102,7 +102,7 @@ def test_a_thread_leaves_only_when_what_is_being_raised_has_come() -> None:
     left = threading.Event()
     ended: list[tuple[Any, BaseException | None]] = []
 
-    def run(_: Claimed) -> str:
+    def run(_: ClaimedJob) -> str:
         assert interrupts._armed.pop(claimed)  # as `interrupt` begins
         claimed.interrupted = True
         return "value"
@@ -127,17 +127,17 @@ class Pool:
 
     def __init__(self, most: int) -> None:
         self.ended: dict[int, list[tuple[Any, BaseException | None]]] = {}
-        self.threads = Threads(self._run, self._hear, self._take_back, most=most)
+        self.threads = ThreadPool(self._run, self._hear, self._take_back, most=most)
         self.does: dict[int, Callable[[], object]] = {}
 
-    def _run(self, claimed: Claimed) -> int:
+    def _run(self, claimed: ClaimedJob) -> int:
         self.does.get(claimed.number, lambda: None)()
         return claimed.number
 
-    def _hear(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
+    def _hear(self, claimed: ClaimedJob, value: Any, error: BaseException | None) -> None:
         self.ended.setdefault(claimed.number, []).append((value, error))
 
-    def _take_back(self, jobs: list[Claimed]) -> None:
+    def _take_back(self, jobs: list[ClaimedJob]) -> None:
         for claimed in jobs:
             self.threads.start(claimed)
 

@@ -9,7 +9,7 @@ import pytest
 
 from headrace import Headrace, wire
 from headrace.consumer import report
-from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.claimed import ClaimedJob, read
 from headrace.keys import keys_of
 from headrace.operations import Outcome
 from headrace.wire import Head
@@ -22,13 +22,13 @@ def known() -> None: ...
 
 
 @pytest.fixture
-def claimed() -> Claimed:
+def claimed() -> ClaimedJob:
     raw = wire.join(Head("a"), b',"task":"known"}')
     return read(raw, keys_of("mail"), 1, tasks=app.tasks, leased_until=0.0, moved=False)
 
 
 def test_success_is_silent_unless_debugged(
-    claimed: Claimed, caplog: pytest.LogCaptureFixture
+    claimed: ClaimedJob, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "headrace"):
         report.ended(claimed, Outcome("a", 1, "done"), None)
@@ -39,7 +39,7 @@ def test_success_is_silent_unless_debugged(
 
 
 def test_success_beyond_the_timeout_is_told(
-    claimed: Claimed, caplog: pytest.LogCaptureFixture
+    claimed: ClaimedJob, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert claimed.context is not None
     claimed.context.stop_reason = "timeout"
@@ -51,7 +51,7 @@ def test_success_beyond_the_timeout_is_told(
 
 
 def test_what_is_dropped_stands_in_the_log(
-    claimed: Claimed, caplog: pytest.LogCaptureFixture
+    claimed: ClaimedJob, caplog: pytest.LogCaptureFixture
 ) -> None:
     report.ended(claimed, Outcome("a", 1, "drop"), ValueError("no"))
     [record] = caplog.records
@@ -73,7 +73,7 @@ def test_a_job_of_an_unknown_task_tells_that_the_queue_may_be_shared(
 ) -> None:
     raw = wire.join(Head("a"), b',"task":"unheard_of"}')
     stranger = read(raw, keys_of("mail"), 1, tasks=app.tasks, leased_until=0.0, moved=False)
-    report.flawed(stranger, Outcome("a", 1, "park", delay_ms=2_000))
+    report.unrunnable(stranger, Outcome("a", 1, "park", delay_ms=2_000))
     assert caplog.records[0].getMessage() == (
         "no such task here: parked for 2 s. If it is another application's, give each of the two a "
         "queue of its own: Headrace(queue=…)"

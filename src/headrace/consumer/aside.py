@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from headrace import results
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.ending import End, failure, success
 from headrace.plain import UNTOLD
 
@@ -30,17 +30,17 @@ class Aside:
         self._loop = asyncio.get_running_loop()
         self._threads = 0
 
-    async def success(self, claimed: Claimed, value: Any) -> End:
+    async def success(self, claimed: ClaimedJob, value: Any) -> End:
         """Encode a result; one that cannot be encoded in time is not kept. See ``ending.success``."""
         return await self._within(claimed, value, success) or results.encode_unreadable(value)
 
-    async def failure(self, claimed: Claimed, error: BaseException) -> End:
+    async def failure(self, claimed: ClaimedJob, error: BaseException) -> End:
         """Describe an error; of one that takes too long, the type is told. See ``ending.failure``."""
         end = await self._within(claimed, error, failure)
         return end or failure(claimed, error, untold=f"{UNTOLD} within {ASIDE_S:g} s")
 
     async def _within(
-        self, claimed: Claimed, what: Any, describe: Callable[[Claimed, Any], End]
+        self, claimed: ClaimedJob, what: Any, describe: Callable[[ClaimedJob, Any], End]
     ) -> End | None:
         if self._threads >= _MOST:
             return None

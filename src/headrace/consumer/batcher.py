@@ -15,14 +15,13 @@ from headrace import flows
 from headrace import operations as op
 from headrace.clock import monotonic, now_ms
 from headrace.consumer import report
-from headrace.consumer.claimed import Claimed, adoption
+from headrace.consumer.claimed import ClaimedJob, adoption
 from headrace.consumer.claims import Batch
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.options import QueueWeight
 from headrace.errors import StoreError
 from headrace.keys import Keys, keys_of
-from headrace.operations import AdoptAnswer, Operation
-from headrace.operations import Claimed as Claim
+from headrace.operations import AdoptAnswer, ClaimReply, Operation
 from headrace.policy import LeasePolicy
 from headrace.scripts import MAX_BYTES, MAX_ITEMS, script
 from headrace.store import AsyncStore
@@ -44,7 +43,7 @@ class Trip(NamedTuple):
     """
 
     short: bool
-    claims: Sequence[tuple[Keys, Claim]]
+    claims: Sequence[tuple[Keys, ClaimReply]]
 
 
 class Batcher:
@@ -71,11 +70,11 @@ class Batcher:
         self._jobs = jobs
         self._claims = jobs.claims
         self._slots = jobs.slots
-        self._bench = jobs.bench
+        self._policy = jobs.policy
         self._doubtful: set[Keys] = set()  # queues of which a claim's answer was lost
         self._empty: set[Keys] = set()  # queues that had nothing when they were asked last
         self._claimed: list[tuple[Keys, int, list[bytes], float]] = []  # and not in hand yet
-        self._said: list[tuple[Keys, Claim]] = []  # what the queues said in this trip
+        self._said: list[tuple[Keys, ClaimReply]] = []  # what the queues said in this trip
         self._lacking = 0  # how many jobs the claims of this trip came short by …
         self._short = True  # … and whether each of them did
 
@@ -95,7 +94,7 @@ class Batcher:
         wanted = min(wanted, MAX_ITEMS)
         if self._doubtful or not wanted:
             self.unpack()  # what has to go back goes together, the oldest to the front
-        await self._disown_the_doubtful()
+        await self._release_the_unknown()
         self._said, self._lacking, self._short = [], 0, True
         adoptions = list(self._claims.unowned)
         requests = [*map(self._settle, self._claims.take()), *self._adopt(adoptions)]
@@ -139,12 +138,12 @@ class Batcher:
                 self._jobs.arrive(job, k, number, self._safe(until), moved=False)
         self._slots.coming = 0
 
-    async def _disown_the_doubtful(self) -> None:
+    async def _release_the_unknown(self) -> None:
         while self._doubtful:
             k = next(iter(self._doubtful))
             # By number as well: one whose outcome was lost may have been claimed again by that trip.
             known = {(job_id, c.number) for job_id, c in self._claims.of(k.queue).items()}
-            await self._store.follow(flows.disown(k, self._bench.consumer, known))
+            await self._store.follow(flows.release_unknown(k, self._policy.consumer, known))
             self._doubtful.discard(k)
 
     # — settle —
@@ -153,7 +152,7 @@ class Batcher:
         outcomes = [
             op.at_number(outcome, self._claims.signed(claimed)) for claimed, outcome in batch.pairs
         ]
-        settle = op.settle(batch.k, self._bench.consumer, outcomes)
+        settle = op.settle(batch.k, self._policy.consumer, outcomes)
         return Request(settle, partial(self._take_settled, batch))
 
     def _take_settled(self, batch: Batch, answer: list[str] | StoreError, _: float) -> None:
@@ -169,7 +168,7 @@ class Batcher:
 
     # — adopt —
 
-    def _adopt(self, adoptions: Sequence[Claimed]) -> list[Request]:
+    def _adopt(self, adoptions: Sequence[ClaimedJob]) -> list[Request]:
         requests: list[Request] = []
         for claimed in adoptions:
             begun = claimed.begun or self._jobs.may_begin(claimed)
@@ -177,12 +176,12 @@ class Batcher:
                 # An adoption must not fail because its script is unknown: when its task has begun, and
                 # keeps the loop to itself, it cannot be sent again.
                 requests.append(Request(op.load(script("adopt")), lambda *_: None))
-            adopt = adoption(claimed, self._bench.consumer, self._lease, begun=begun)
+            adopt = adoption(claimed, self._policy.consumer, self._lease, begun=begun)
             requests.append(Request(adopt, partial(self._take_adopted, claimed)))
         return requests
 
     def _take_adopted(
-        self, claimed: Claimed, answer: AdoptAnswer | StoreError, sent_at: float
+        self, claimed: ClaimedJob, answer: AdoptAnswer | StoreError, sent_at: float
     ) -> None:
         if not isinstance(answer, StoreError):  # else it is asked again
             until = sent_at + self._lease.lease_s
@@ -221,12 +220,12 @@ class Batcher:
 
     def _claim(self, k: Keys, count: int) -> Request:
         first = self._claims.numbers(count)
-        lease_ms, consumer = self._lease.lease_ms, self._bench.consumer
+        lease_ms, consumer = self._lease.lease_ms, self._policy.consumer
         claim = op.claim(k, count, lease_ms=lease_ms, consumer=consumer, first=first)
         return Request(claim, partial(self._take_claim, k, count, first))
 
     def _take_claim(
-        self, k: Keys, count: int, first: int, claim: Claim | StoreError, sent_at: float
+        self, k: Keys, count: int, first: int, claim: ClaimReply | StoreError, sent_at: float
     ) -> None:
         if isinstance(claim, StoreError):
             if claim.may_have_happened:
@@ -237,7 +236,7 @@ class Batcher:
             self._empty.discard(k)
         else:
             self._empty.add(k)
-        self._bench.clock_ahead_ms = claim.now_ms - now_ms()
+        self._policy.clock_ahead_ms = claim.now_ms - now_ms()
         self._said.append((k, claim))
         self._claimed.append((k, first, claim.jobs, sent_at + self._lease.lease_s))
         self._slots.coming += len(claim.jobs)

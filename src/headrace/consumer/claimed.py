@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 LONGEST_S: Final = 1e10
 """Three centuries: further ahead, sums of milliseconds lose their meaning."""
 
-Flaw = Literal["malformed", "too_large", "unknown_task", "surplus"]
+Unrunnable = Literal["malformed", "too_large", "unknown_task", "no_slot"]
 
 
 class Phase(Enum):
@@ -63,7 +63,7 @@ NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
 
 
 @dataclass(eq=False)
-class Claimed:
+class ClaimedJob:
     """One job in this consumer's hands, from its claim until it is settled.
 
     Attributes:
@@ -78,14 +78,14 @@ class Claimed:
         phase: where it is.
         outcome: what became of it, when it has ended.
         kept: the lease keeper has adopted it, meanwhile, or may have.
-        flaw: why it cannot be run, or None.
+        unrunnable: why it cannot be run, or None.
         problem: what reading it raised.
-        call: what to call, when it has no flaw.
-        task: the task, when it has no flaw.
-        context: what the task may know, when it has no flaw.
+        decoded: what to call, when it can be run.
+        task: the task, when it can be run.
+        context: what the task may know, when it can be run.
         started: when it began to run (monotonic); 0 not yet.
         deadline: when its time is over (monotonic); None without bound.
-        runner: the asyncio task that runs it, when its task is async.
+        async_run: the asyncio task that runs it, when its task is async.
         stopped_at: when the loop saw that it was told to end (monotonic); 0 not yet.
         interrupted: an exception is, or was, about to be raised in its thread …
         was_interrupted: … and has been.
@@ -100,10 +100,10 @@ class Claimed:
     job: bytes
     leased_until: float
     owned: bool = False
-    flaw: Flaw | None = None
+    unrunnable: Unrunnable | None = None
     problem: BaseException | None = None
     # Not set when it is made, which happens for every job, but looked up in the class.
-    call: Body | None = field(default=None, init=False)
+    decoded: Body | None = field(default=None, init=False)
     task: Task[Any, Any] | None = field(default=None, init=False)
     context: Context | None = field(default=None, init=False)
     phase: Phase = field(default=Phase.ARRIVED, init=False)
@@ -111,7 +111,7 @@ class Claimed:
     kept: bool = field(default=False, init=False)
     started: float = field(default=0.0, init=False)
     deadline: float | None = field(default=None, init=False)
-    runner: asyncio.Task[None] | None = field(default=None, init=False)
+    async_run: asyncio.Task[None] | None = field(default=None, init=False)
     stopped_at: float = field(default=0.0, init=False)
     interrupted: bool = field(default=False, init=False)
     was_interrupted: bool = field(default=False, init=False)
@@ -125,12 +125,12 @@ class Claimed:
     @property
     def suspect(self) -> bool:
         """Whether consumers were lost beside it so often that it has to run alone."""
-        return self.head.crashes >= SUSPECT_CRASHES and self.flaw is None
+        return self.head.crashes >= SUSPECT_CRASHES and self.unrunnable is None
 
     @property
     def result_ttl_ms(self) -> int:
         """How long its result is kept, ms; 0 not at all."""
-        own_s = self.call.result_ttl if self.call is not None else None
+        own_s = self.decoded.result_ttl if self.decoded is not None else None
         task_s = self.task.config.result_ttl_s if self.task is not None else None
         seconds = own_s if own_s is not None else task_s
         if not seconds:
@@ -157,8 +157,8 @@ def read(
     leased_until: float,
     moved: bool,
     max_bytes: int = wire.DEFAULT_MAX_BYTES,
-) -> Claimed:
-    """Read the bytes of a claimed job; whatever is wrong with them becomes its flaw.
+) -> ClaimedJob:
+    """Read the bytes of a claimed job; whatever is wrong with them makes it unrunnable.
 
     Args:
         raw: its bytes in processing.
@@ -174,17 +174,17 @@ def read(
         claimed = _read_bare(raw, k, number, leased_until)
     else:
         head, body = parts
-        claimed = Claimed(k, number, head, body, raw, raw, leased_until, owned=not moved)
-    if claimed.flaw is None:
+        claimed = ClaimedJob(k, number, head, body, raw, raw, leased_until, owned=not moved)
+    if claimed.unrunnable is None:
         _read_body(claimed, tasks)
-    if claimed.flaw is None and len(claimed.job) > max_bytes:
-        claimed.flaw = "too_large"
+    if claimed.unrunnable is None and len(claimed.job) > max_bytes:
+        claimed.unrunnable = "too_large"
         claimed.problem = ValueError(f"{len(claimed.job):,} bytes; the limit is {max_bytes:,}")
     return claimed
 
 
 def adoption(
-    claimed: Claimed, consumer: str, policy: LeasePolicy, *, begun: bool
+    claimed: ClaimedJob, consumer: str, policy: LeasePolicy, *, begun: bool
 ) -> Operation[AdoptAnswer]:
     """Describe the adoption of a job that Redis does not know as ours."""
     return op.adopt(
@@ -199,7 +199,7 @@ def adoption(
     )
 
 
-def _read_bare(raw: bytes, k: Keys, number: int, leased_until: float) -> Claimed:
+def _read_bare(raw: bytes, k: Keys, number: int, leased_until: float) -> ClaimedJob:
     try:
         head, body = wire.canonical(raw)
     except Exception as error:
@@ -208,37 +208,37 @@ def _read_bare(raw: bytes, k: Keys, number: int, leased_until: float) -> Claimed
         problem = wire.error_of("malformed", None, failed_at=0, consumer="")
         job = wire.malformed_letter(raw, problem)
         head, _ = wire.split(job) or (Head(new_id()), b"")
-        return Claimed(
-            k, number, head, raw, raw, job, leased_until, flaw="malformed", problem=error
+        return ClaimedJob(
+            k, number, head, raw, raw, job, leased_until, unrunnable="malformed", problem=error
         )
-    return Claimed(k, number, head, body, raw, wire.join(head, body), leased_until)
+    return ClaimedJob(k, number, head, body, raw, wire.join(head, body), leased_until)
 
 
-def _read_body(claimed: Claimed, tasks: Mapping[str, Task[Any, Any]]) -> None:
+def _read_body(claimed: ClaimedJob, tasks: Mapping[str, Task[Any, Any]]) -> None:
     try:
-        call = wire.read_body(claimed.job)
+        decoded = wire.read_body(claimed.job)
     except Exception as error:
         _unwrap(claimed, error, tasks)
         return
-    if call.error:  # redriven, by us or by a plain LMOVE: its failures are forgotten
+    if decoded.error:  # redriven, by us or by a plain LMOVE: its failures are forgotten
         claimed.head, claimed.body = wire.renewed(claimed.head), wire.without_error(claimed.body)
         claimed.job, claimed.owned = wire.join(claimed.head, claimed.body), False
-    claimed.call = call
-    claimed.task = task = tasks.get(call.task)
+    claimed.decoded = decoded
+    claimed.task = task = tasks.get(decoded.task)
     if task is None:
-        claimed.flaw = "unknown_task"
+        claimed.unrunnable = "unknown_task"
         return
     claimed.context = Context(
         job_id=claimed.head.id,
         queue=claimed.k.queue,
-        task=call.task,
+        task=decoded.task,
         attempt=claimed.head.attempt + 1,
         delivery=claimed.head.delivery,
-        max_attempts=call.max_attempts or task.config.max_attempts,
+        max_attempts=decoded.max_attempts or task.config.max_attempts,
     )
 
 
-def _unwrap(claimed: Claimed, error: Exception, tasks: Mapping[str, Task[Any, Any]]) -> None:
+def _unwrap(claimed: ClaimedJob, error: Exception, tasks: Mapping[str, Task[Any, Any]]) -> None:
     """Look into a malformed job; the letter of one, moved back by hand, holds its exact bytes."""
     payload = wire.wrapped_payload(wire.read_error(claimed.job))
     if payload is not None:
@@ -255,4 +255,4 @@ def _unwrap(claimed: Claimed, error: Exception, tasks: Mapping[str, Task[Any, An
             return
     else:
         claimed.body = claimed.moved
-    claimed.flaw, claimed.problem = "malformed", error
+    claimed.unrunnable, claimed.problem = "malformed", error

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from headrace.consumer.claimed import Claimed, Phase
+from headrace.consumer.claimed import ClaimedJob, Phase
 from headrace.keys import Keys
 from headrace.operations import AdoptAnswer, Outcome
 from headrace.scripts import MAX_BYTES
@@ -26,7 +26,7 @@ class Batch:
     """Outcomes of one queue for one call."""
 
     k: Keys
-    pairs: list[tuple[Claimed, Outcome]]
+    pairs: list[tuple[ClaimedJob, Outcome]]
 
 
 class Claims:
@@ -43,9 +43,11 @@ class Claims:
 
     def __init__(self, queues: Sequence[Keys]) -> None:
         self.queues = queues
-        self._held: dict[str, dict[str, Claimed]] = {k.queue: {} for k in queues}
-        self._outbox: dict[str, deque[tuple[Claimed, Outcome]]] = {q: deque() for q in self._held}
-        self.unowned: dict[Claimed, None] = {}
+        self._held: dict[str, dict[str, ClaimedJob]] = {k.queue: {} for k in queues}
+        self._outbox: dict[str, deque[tuple[ClaimedJob, Outcome]]] = {
+            q: deque() for q in self._held
+        }
+        self.unowned: dict[ClaimedJob, None] = {}
         self._next = 1
 
     # — what is ours —
@@ -56,7 +58,7 @@ class Claims:
         self._next += count
         return first
 
-    def signed(self, claimed: Claimed) -> int:
+    def signed(self, claimed: ClaimedJob) -> int:
         """Return the claim number, negative when the item is nearer to the old end of processing.
 
         ``LREM`` costs what it has to walk. Items stand there in the order of their claims, about:
@@ -67,16 +69,16 @@ class Claims:
         number = claimed.number
         return -number if number - oldest <= self._next - number else number
 
-    def of(self, queue: str) -> dict[str, Claimed]:
+    def of(self, queue: str) -> dict[str, ClaimedJob]:
         """Return a copy of a queue's claims: safe from any thread, for a copy is one step to Python."""
         return self._held[queue].copy()
 
-    def get(self, queue: str, job_id: str) -> Claimed | None:
+    def get(self, queue: str, job_id: str) -> ClaimedJob | None:
         """Return the claim of a job, if it is held and its outcome is not on the way."""
         claimed = self._held[queue].get(job_id)
         return None if claimed is None or claimed.phase is Phase.SETTLING else claimed
 
-    def register(self, claimed: Claimed) -> Claimed | None:
+    def register(self, claimed: ClaimedJob) -> ClaimedJob | None:
         """Note a claim; return one that is lost by it: Redis gave that id away again, to this one."""
         other, lost = self.get(claimed.k.queue, claimed.head.id), None
         if other is not None and not claimed.owned:
@@ -91,7 +93,7 @@ class Claims:
         return lost
 
     def adopted(
-        self, claimed: Claimed, answer: AdoptAnswer, leased_until: float
+        self, claimed: ClaimedJob, answer: AdoptAnswer, leased_until: float
     ) -> Literal["ours", "again", "lost"]:
         """Note what Redis said to an adoption: the job is ours, or not, or has to be asked for again."""
         if answer != "ok" and claimed.kept:
@@ -110,22 +112,22 @@ class Claims:
             self._tell(claimed, claimed.outcome)
         return "ours"
 
-    def lose(self, claimed: Claimed) -> None:
+    def lose(self, claimed: ClaimedJob) -> None:
         """Forget a claim that is not ours any more."""
         self._forget(claimed)
         self.unowned.pop(claimed, None)
         if claimed.kept:  # since the loop was told that it is not ours: see the lease keeper
             self.release(claimed, claimed.head.id)
 
-    def _hold(self, claimed: Claimed) -> None:
+    def _hold(self, claimed: ClaimedJob) -> None:
         self._held[claimed.k.queue][claimed.head.id] = claimed
 
-    def _forget(self, claimed: Claimed) -> None:
+    def _forget(self, claimed: ClaimedJob) -> None:
         mine = self._held[claimed.k.queue]
         if mine.get(claimed.head.id) is claimed:
             del mine[claimed.head.id]
 
-    def _rename(self, claimed: Claimed) -> None:
+    def _rename(self, claimed: ClaimedJob) -> None:
         """Give a job that Redis does not know as ours yet another id."""
         self._forget(claimed)
         claimed.renamed()
@@ -138,13 +140,13 @@ class Claims:
         """Whether there is something to tell Redis."""
         return bool(self.unowned) or any(self._outbox.values())
 
-    def settle(self, claimed: Claimed, outcome: Outcome) -> None:
+    def settle(self, claimed: ClaimedJob, outcome: Outcome) -> None:
         """Note what became of a job. Redis is told when it knows that the job is ours."""
         claimed.phase, claimed.outcome = Phase.ENDED, outcome
         if claimed.owned:
             self._tell(claimed, outcome)
 
-    def release(self, claimed: Claimed, job_id: str) -> None:
+    def release(self, claimed: ClaimedJob, job_id: str) -> None:
         """Give back a lease that came under this id after its job had ended or was given up."""
         # It comes after the job's own outcome, and changes nothing if that was in time.
         self._tell(claimed, Outcome(job_id, claimed.number, "release"))
@@ -153,7 +155,7 @@ class Claims:
         """Take out the outcomes that one call for each queue may carry."""
         batches: list[Batch] = []
         for waiting in self._outbox.values():
-            batch: list[tuple[Claimed, Outcome]] = []
+            batch: list[tuple[ClaimedJob, Outcome]] = []
             size, releases = 0, False
             while waiting and len(batch) < _MOST and size < MAX_BYTES:
                 claimed, outcome = pair = waiting.popleft()
@@ -184,5 +186,5 @@ class Claims:
                     claimed.phase = Phase.ENDED
         self._outbox[batch.k.queue].extendleft(reversed(batch.pairs))
 
-    def _tell(self, claimed: Claimed, outcome: Outcome) -> None:
+    def _tell(self, claimed: ClaimedJob, outcome: Outcome) -> None:
         self._outbox[claimed.k.queue].append((claimed, outcome))

@@ -1,6 +1,6 @@
 """The consumer: puts its parts together, and decides when to claim, when to wait and when to end.
 
-    listener ─▶ dispatcher ─▶ runner      one event loop; tasks on it or in threads
+    listener ─▶ dispatcher ─▶ executor    one event loop; tasks on it or in threads
                   ▲  │
       batcher ────┘  ▼
          ▲─────── claims ◀── lease keeper  a thread, for leases must not wait for the loop
@@ -33,16 +33,16 @@ from headrace.consumer import report
 from headrace.consumer.batcher import Batcher
 from headrace.consumer.claims import Claims
 from headrace.consumer.dispatcher import Dispatcher
+from headrace.consumer.executor import Isolation
 from headrace.consumer.leases import LeaseKeeper
 from headrace.consumer.listener import Listener
 from headrace.consumer.options import DEFAULT_ASYNC, DEFAULT_THREADS, ConsumerOptions
-from headrace.consumer.runner import Isolation
+from headrace.consumer.outcomes import OutcomePolicy
 from headrace.consumer.slots import Slots
-from headrace.consumer.verdict import Bench
 from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.leading import MaintenanceThread
-from headrace.policy import Patience
+from headrace.policy import ReconnectBackoff
 from headrace.store import AsyncStore, Store
 
 log = logging.getLogger("headrace.consumer")
@@ -65,7 +65,10 @@ class Consumer:
     """
 
     def __init__(
-        self, app: Headrace, options: ConsumerOptions, isolation: Callable[[Bench], Isolation]
+        self,
+        app: Headrace,
+        options: ConsumerOptions,
+        isolation: Callable[[OutcomePolicy], Isolation],
     ) -> None:
         self._app = app
         self._options = options
@@ -79,7 +82,7 @@ class Consumer:
             self._claims.unowned,
             options.lease.lease_s,
         )
-        self._patience = Patience("the consumer")
+        self._reconnect = ReconnectBackoff("the consumer")
         self._dry_at: int | None = None  # the hints before the last claim, if it came back short
         self._drained = False  # it did so while nothing was in hand that could have added work
         self._grace_until: float | None = None  # set when it is stopped
@@ -166,13 +169,15 @@ class Consumer:
         options, lease = self._options, self._options.lease
         url, label = self._app.redis_url.url, f"{CONNECTION_PREFIX}{self.name}"
         self._store = AsyncStore(url, name=label)
-        bench = Bench(self.name, round(options.unknown_task_ttl_s * 1000), lease.max_crashes)
+        policy = OutcomePolicy(
+            self.name, round(options.unknown_task_ttl_s * 1000), lease.max_crashes
+        )
         self._jobs = Dispatcher(
             self._app.tasks,
             self._claims,
             self._slots,
-            bench=bench,
-            isolation=self._isolation(bench),
+            policy=policy,
+            isolation=self._isolation(policy),
             wake=self._wake,
         )
         self._batcher = Batcher(self._store, options.queues, lease, self._jobs)
@@ -189,9 +194,9 @@ class Consumer:
             try:
                 new = await self._store.run_all([op.register(k.queue) for k in self._queues])
             except StoreError as error:
-                await self._patience.wait(error)
+                await self._reconnect.wait(error)
                 continue
-            self._patience.over()
+            self._reconnect.over()
             served = {task.config.queue for task in self._app.tasks.values()}
             for k, added in zip(self._queues, new, strict=True):
                 if added == 1 and k.queue not in served:
@@ -242,10 +247,10 @@ class Consumer:
                 short = await self._trip(0 if dry else wanted)
                 self._dry_at = hints if wanted and short else None
                 self._drained = alone and self._dry_at == self._listener.hints
-                self._patience.over()
+                self._reconnect.over()
             except StoreError as error:
                 self._dry_at = None
-                await self._patience.wait(error)
+                await self._reconnect.wait(error)
 
     async def _trip(self, wanted: int) -> bool:
         """Make a round trip, and pass on what the queues said; whether all came short."""
@@ -315,7 +320,7 @@ class Consumer:
                 if monotonic() > deadline:
                     log.error("what ended last is not told: its leases run out (%s)", error)
                     return
-                await self._patience.wait(error)
+                await self._reconnect.wait(error)
 
 
 def default_concurrency(app: Headrace) -> int:

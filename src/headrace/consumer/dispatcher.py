@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headrace.clock import monotonic
-from headrace.consumer import report, verdict
-from headrace.consumer.claimed import Claimed, Phase, read
+from headrace.consumer import outcomes, report
+from headrace.consumer.claimed import ClaimedJob, Phase, read
 from headrace.consumer.claims import Claims
 from headrace.consumer.ending import End, Failure, failure
-from headrace.consumer.runner import Isolation, Runner
+from headrace.consumer.executor import Executor, Isolation
+from headrace.consumer.outcomes import OutcomePolicy
 from headrace.consumer.slots import Slots
-from headrace.consumer.verdict import Bench
 from headrace.context import StopReason
 from headrace.keys import Keys
 from headrace.operations import AdoptAnswer, Outcome, Verb
@@ -33,12 +33,12 @@ class Dispatcher:
         tasks: the tasks that are known here.
         claims: its claims.
         slots: its slots.
-        bench: what verdicts need.
+        policy: what outcomes go by.
         isolation: runs suspects.
         wake: set when there is something for the batcher to do.
 
     Attributes:
-        claims, slots, bench: the same.
+        claims, slots, policy: the same.
         closing: nothing starts any more.
         ends: how often what became of a job.
     """
@@ -49,24 +49,24 @@ class Dispatcher:
         claims: Claims,
         slots: Slots,
         *,
-        bench: Bench,
+        policy: OutcomePolicy,
         isolation: Isolation,
         wake: asyncio.Event,
     ) -> None:
         self._tasks = tasks
         self.claims = claims
         self.slots = slots
-        self.bench = bench
+        self.policy = policy
         self._wake = wake
         self._loop = asyncio.get_running_loop()
-        self._runner = Runner(self._finished, self._take_back, slots.concurrency, isolation)
+        self._executor = Executor(self._finished, self._take_back, slots.concurrency, isolation)
         self._starting = self._filling = self.closing = False
         self.ends: Counter[Verb] = Counter()
 
     @property
     def lost_threads(self) -> int:
         """How many threads were given up with their jobs, and have not ended since."""
-        return self._runner.lost_threads
+        return self._executor.lost_threads
 
     # — they come —
 
@@ -81,8 +81,8 @@ class Dispatcher:
             moved: it came by a blocking move, and Redis does not know whose it is.
         """
         claimed = read(raw, k, number, tasks=self._tasks, leased_until=leased_until, moved=moved)
-        if moved and claimed.flaw is None and (self.closing or self.slots.free <= 0):
-            claimed.flaw = "surplus"
+        if moved and claimed.unrunnable is None and (self.closing or self.slots.free <= 0):
+            claimed.unrunnable = "no_slot"
         lost = self.claims.register(claimed)
         if lost is not None:
             self.lose(lost)
@@ -97,24 +97,24 @@ class Dispatcher:
         """Take a job that came by a blocking move."""
         self.arrive(raw, k, self.claims.numbers(1), leased_until, moved=True)
 
-    def may_begin(self, claimed: Claimed) -> bool:
+    def may_begin(self, claimed: ClaimedJob) -> bool:
         """Whether a job may start as soon as its adoption is sent, without waiting for the answer."""
         return not (
             claimed.phase is not Phase.ARRIVED
-            or claimed.flaw is not None
+            or claimed.unrunnable is not None
             or claimed.suspect
             or self.closing
             or monotonic() >= claimed.leased_until
         )
 
-    def begin(self, adoptions: Sequence[Claimed]) -> None:
+    def begin(self, adoptions: Sequence[ClaimedJob]) -> None:
         """Start jobs whose adoptions are on their way; what becomes of them is told after the answer."""
         for claimed in filter(self.may_begin, adoptions):
             self._admit(claimed)
         if adoptions and self._starting:
             self._start()
 
-    def adopted(self, claimed: Claimed, answer: AdoptAnswer, leased_until: float) -> None:
+    def adopted(self, claimed: ClaimedJob, answer: AdoptAnswer, leased_until: float) -> None:
         """Take Redis' answer to an adoption."""
         whose = self.claims.adopted(claimed, answer, leased_until)
         if whose == "ours" and claimed.phase is Phase.ARRIVED:
@@ -123,24 +123,24 @@ class Dispatcher:
             report.not_ours(claimed, answer)
             self.lose(claimed)
 
-    def _admit(self, claimed: Claimed) -> None:
+    def _admit(self, claimed: ClaimedJob) -> None:
         """Let a job run that is ours; tell Redis why, if it cannot."""
         # The answer may have come so late that it is another's by now.
         too_late = monotonic() >= claimed.leased_until
-        if claimed.flaw is None and (too_late or self.closing or not self._welcome(claimed)):
-            claimed.flaw = "surplus"
-        if claimed.flaw is None:
+        if claimed.unrunnable is None and (too_late or self.closing or not self._welcome(claimed)):
+            claimed.unrunnable = "no_slot"
+        if claimed.unrunnable is None:
             self.slots.enqueue(claimed)
             if not self._starting:
                 # Not before all of one claim are here: there may be a suspect among them.
                 self._starting = True
                 self._loop.call_soon(self._start)
         else:
-            outcome = verdict.of_flaw(claimed, self.bench)
-            report.flawed(claimed, outcome)
+            outcome = outcomes.of_unrunnable(claimed, self.policy)
+            report.unrunnable(claimed, outcome)
             self._settle(claimed, outcome)
 
-    def _welcome(self, claimed: Claimed) -> bool:
+    def _welcome(self, claimed: ClaimedJob) -> bool:
         """Make room for a suspect; answers False when there is one, and this job has to go back."""
         before = self.slots.suspect
         welcome = self.slots.take(claimed)
@@ -153,9 +153,9 @@ class Dispatcher:
 
     def _start(self) -> None:
         self._starting = False
-        self._fill(self._runner.ahead)
+        self._fill(self._executor.ahead)
 
-    def _take_back(self, jobs: list[Claimed]) -> None:
+    def _take_back(self, jobs: list[ClaimedJob]) -> None:
         """Keep jobs until there is a slot: no thread had time. One may be free again by now."""
         self.slots.returned(jobs)
         self._fill()
@@ -170,16 +170,16 @@ class Dispatcher:
         finally:
             self._filling = False
 
-    def _launch(self, claimed: Claimed) -> None:
+    def _launch(self, claimed: ClaimedJob) -> None:
         assert claimed.task is not None
-        assert claimed.call is not None
-        timeout_s = claimed.call.timeout or claimed.task.config.timeout_s
+        assert claimed.decoded is not None
+        timeout_s = claimed.decoded.timeout or claimed.task.config.timeout_s
         if timeout_s and timeout_s > 0:
             claimed.deadline = monotonic() + timeout_s
         claimed.alone = claimed.suspect
-        self._runner.start(claimed)
+        self._executor.start(claimed)
 
-    def _finished(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
+    def _finished(self, claimed: ClaimedJob, value: Any, error: BaseException | None) -> None:
         if claimed not in self.slots.running:
             return  # given back while it ran
         self.slots.ended(claimed)
@@ -191,29 +191,29 @@ class Dispatcher:
         if self.slots.ready:
             self._start()
 
-    def _judge(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
+    def _judge(self, claimed: ClaimedJob, value: Any, error: BaseException | None) -> None:
         try:
-            if isinstance(value, verdict.IsolatedOutcome):  # it was judged where it ran
+            if isinstance(value, outcomes.IsolatedOutcome):  # it was judged where it ran
                 outcome, error = value.outcome, value.error
-            elif isinstance(error, verdict.ProcessDied):
-                outcome = verdict.of_death(claimed, error, self.bench)
+            elif isinstance(error, outcomes.ProcessDied):
+                outcome = outcomes.of_death(claimed, error, self.policy)
             else:
                 end: End = failure(claimed, error) if error is not None else value
-                outcome = verdict.of_run(claimed, end, self.bench)
+                outcome = outcomes.of_run(claimed, end, self.policy)
                 error = end.error if isinstance(end, Failure) else None
         except Exception as problem:  # whatever it is, it keeps no job here for ever
-            outcome, error = verdict.unjudged(claimed, problem, self.bench), problem
+            outcome, error = outcomes.unjudged(claimed, problem, self.policy), problem
         self._settle(claimed, outcome)
         report.ended(claimed, outcome, error)
 
-    def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
+    def _settle(self, claimed: ClaimedJob, outcome: Outcome) -> None:
         self.ends[outcome.verb] += 1
         self.claims.settle(claimed, outcome)
         self._left(claimed)
 
     # — they are told to end —
 
-    def stop(self, claimed: Claimed, reason: StopReason) -> None:
+    def stop(self, claimed: ClaimedJob, reason: StopReason) -> None:
         """Tell a job that it should end. Safe from any thread."""
         context = claimed.context
         if context is None or context.stop_reason is not None:
@@ -221,12 +221,12 @@ class Dispatcher:
         context.stop_reason = reason
         self._call(self._stopped, claimed, reason)
 
-    def lose(self, claimed: Claimed) -> None:
+    def lose(self, claimed: ClaimedJob) -> None:
         """Give up a job that another consumer has, or may have, by now. Safe from any thread."""
         self.stop(claimed, "lost")
         self._call(self._forget, claimed)
 
-    def release(self, claimed: Claimed, job_id: str) -> None:
+    def release(self, claimed: ClaimedJob, job_id: str) -> None:
         """Give back a lease that came after its job had ended or was given up. Safe from any thread."""
         self._call(self.claims.release, claimed, job_id)
         self._call(self._wake.set)
@@ -236,22 +236,22 @@ class Dispatcher:
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(function, *args)
 
-    def _stopped(self, claimed: Claimed, reason: StopReason) -> None:
+    def _stopped(self, claimed: ClaimedJob, reason: StopReason) -> None:
         if claimed.phase is Phase.RUNNING:
             report.stopped(claimed, reason)
-            self._runner.cancel(claimed)
+            self._executor.cancel(claimed)
         elif claimed.phase is Phase.READY:
             self.slots.ready.remove(claimed)
             self._judge(claimed, None, asyncio.CancelledError())
 
-    def _forget(self, claimed: Claimed) -> None:
+    def _forget(self, claimed: ClaimedJob) -> None:
         """Forget a claim that is not ours any more; what still runs of it changes nothing."""
         if claimed.phase is not Phase.LOST:
             claimed.phase = Phase.LOST if claimed.phase is Phase.RUNNING else Phase.GONE
         self.claims.lose(claimed)
         self._left(claimed)
 
-    def _left(self, claimed: Claimed) -> None:
+    def _left(self, claimed: ClaimedJob) -> None:
         if self.slots.suspect is claimed:
             self.slots.suspect = None
         self._wake.set()
@@ -264,8 +264,8 @@ class Dispatcher:
                 self.stop(claimed, "timeout")
             stopping = claimed.context is not None and claimed.context.stop_reason is not None
             if again and stopping:
-                self._runner.cancel(claimed)
-            if stopping and (error := self._runner.insist(claimed, now)) is not None:
+                self._executor.cancel(claimed)
+            if stopping and (error := self._executor.insist(claimed, now)) is not None:
                 self._finished(claimed, None, error)
         if not self._starting:  # else what has just come has had no chance to start
             self._give_back(self.slots.held_up())
@@ -287,8 +287,8 @@ class Dispatcher:
         """
         for claimed in sorted(self.slots.running, key=lambda claimed: -claimed.number):
             self.stop(claimed, "shutdown")
-            if claimed.runner is None or at_once:
-                self._runner.cancel(claimed)
+            if claimed.async_run is None or at_once:
+                self._executor.cancel(claimed)
                 self.slots.running.discard(claimed)
                 if claimed.phase is Phase.RUNNING:
                     report.stopped(claimed, "shutdown")
@@ -297,9 +297,9 @@ class Dispatcher:
     def close(self) -> None:
         """Let the threads end, and what runs on the loop although nobody waits for it any more."""
         for claimed in self.slots.running:
-            self._runner.cancel(claimed)
-        self._runner.close()
+            self._executor.cancel(claimed)
+        self._executor.close()
 
-    def _give_back(self, jobs: Sequence[Claimed]) -> None:
+    def _give_back(self, jobs: Sequence[ClaimedJob]) -> None:
         for claimed in jobs:
             self._settle(claimed, Outcome(claimed.head.id, claimed.number, "release"))

@@ -1,7 +1,7 @@
 """The end of a run: what a task's function returned or raised becomes plain data.
 
 This is the one place where a task's objects are looked at, and it is called where the task ran, so
-that what hangs there holds no more than the task itself could. Everything after it (the verdict, the
+that what hangs there holds no more than the task itself could. Everything after it (the outcome, the
 log, the outcome) handles the consumer's own data.
 """
 
@@ -14,7 +14,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, TypeGuard
 
 from headrace import plain, results
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.errors import InvalidArguments, JobInterrupted, JobStopped, Reject, Retry
 
 _GENERATORS: Final = (GeneratorType, AsyncGeneratorType)
@@ -52,7 +52,7 @@ class Later:
 
     awaitable: Awaitable[Any]
 
-    def begin(self, claimed: Claimed) -> Awaitable[Any]:
+    def begin(self, claimed: ClaimedJob) -> Awaitable[Any]:
         """Return it, to be awaited on the event loop.
 
         Raises:
@@ -76,7 +76,7 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
     return any("__await__" in vars(base) for base in type.mro(kind)) if value is not None else False
 
 
-def success(claimed: Claimed, value: Any) -> bytes:
+def success(claimed: ClaimedJob, value: Any) -> bytes:
     """Encode what the function returned, if its result is to be kept.
 
     Raises:
@@ -84,13 +84,13 @@ def success(claimed: Claimed, value: Any) -> bytes:
     """
     if type(value) in _GENERATORS:
         raise TypeError(
-            f"task {claimed.call and claimed.call.task!r} returned a generator, so that it has not run: "
+            f"task {claimed.decoded and claimed.decoded.task!r} returned a generator, so that it has not run: "
             "let it do its work, and return a list"
         )
     return results.encode_value(value) if claimed.result_ttl_ms else b""
 
 
-def failure(claimed: Claimed, error: BaseException, *, untold: str = "") -> Failure:
+def failure(claimed: ClaimedJob, error: BaseException, *, untold: str = "") -> Failure:
     """Describe what the function raised. Raises nothing; may take long, unless it is ``untold``.
 
     Args:

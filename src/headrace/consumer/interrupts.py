@@ -22,7 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.errors import JobInterrupted
 
 _LOOK_S: Final = 0.001
@@ -37,13 +37,13 @@ class Interrupts:
     """Which jobs run in which threads, and may be interrupted there."""
 
     def __init__(self) -> None:
-        self._armed: dict[Claimed, int] = {}
-        self._struck: dict[Claimed, int] = {}
+        self._armed: dict[ClaimedJob, int] = {}
+        self._struck: dict[ClaimedJob, int] = {}
 
     # — in the thread —
 
     def attempt(
-        self, claimed: Claimed, thread: int, run: Callable[[Claimed], Any]
+        self, claimed: ClaimedJob, thread: int, run: Callable[[ClaimedJob], Any]
     ) -> tuple[Any, BaseException | None]:
         """Run a job; give what it returned, and what it raised. Nothing is raised in here later on."""
         value: Any = _NOTHING
@@ -68,13 +68,13 @@ class Interrupts:
                 error = late
         return (None if value is _NOTHING else value), error
 
-    def counts(self, claimed: Claimed) -> bool:
+    def counts(self, claimed: ClaimedJob) -> bool:
         """Tell whether the end of a job counts: its thread has not been given up."""
         return not claimed.interrupted or self._struck.pop(claimed, None) is not None
 
     # — on the loop —
 
-    def interrupt(self, claimed: Claimed) -> None:
+    def interrupt(self, claimed: ClaimedJob) -> None:
         """Raise ``JobInterrupted`` in the thread of a job, once, if it runs."""
         thread = self._armed.pop(claimed, None)
         if thread is not None:
@@ -83,7 +83,7 @@ class Interrupts:
             _set_async_exc(thread, ctypes.py_object(JobInterrupted))
             claimed.was_interrupted = True
 
-    def give_up(self, claimed: Claimed) -> int | None:
+    def give_up(self, claimed: ClaimedJob) -> int | None:
         """Let the end of an interrupted job count no more; gives its thread, None if it has ended."""
         return self._struck.pop(claimed, None)
 

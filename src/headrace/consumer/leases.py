@@ -15,11 +15,11 @@ from collections.abc import Iterator, Sequence
 
 from headrace import operations as op
 from headrace.clock import monotonic
-from headrace.consumer.claimed import Claimed, Phase, adoption
+from headrace.consumer.claimed import ClaimedJob, Phase, adoption
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.errors import StoreError
 from headrace.keys import Keys
-from headrace.policy import LeasePolicy, Patience
+from headrace.policy import LeasePolicy, ReconnectBackoff
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 from headrace.store import Store
 
@@ -49,7 +49,7 @@ class LeaseKeeper(threading.Thread):
         self._loop = asyncio.get_running_loop()
         self.ended: asyncio.Future[None] = self._loop.create_future()
         self._closing = threading.Event()
-        self._patience = Patience("extending leases")
+        self._reconnect = ReconnectBackoff("extending leases")
 
     def run(self) -> None:
         """Extend until closed; after a failure again soon."""
@@ -60,8 +60,8 @@ class LeaseKeeper(threading.Thread):
             while not self._closing.wait(pause_s):
                 self._look_back(monotonic() - waits_since)
                 # With nothing to extend, Redis was not asked.
-                if (extended := self.extend_all()) and self._patience.failures:
-                    self._patience.over()
+                if (extended := self.extend_all()) and self._reconnect.failures:
+                    self._reconnect.over()
                 pause_s = every_s if extended else every_s / 5
                 waits_since = monotonic()
         except Exception as error:
@@ -95,7 +95,7 @@ class LeaseKeeper(threading.Thread):
                 return False
         return True
 
-    def _extend(self, k: Keys, some: Sequence[Claimed]) -> bool:
+    def _extend(self, k: Keys, some: Sequence[ClaimedJob]) -> bool:
         # Before it is sent: the lease lasts at least as long.
         until = monotonic() + self._policy.lease_s
         pairs = [(claimed.head.id, claimed.number) for claimed in some]
@@ -117,7 +117,7 @@ class LeaseKeeper(threading.Thread):
                     self._jobs.stop(claimed, "cancelled")
         return True
 
-    def _adopt(self, claimed: Claimed) -> bool:
+    def _adopt(self, claimed: ClaimedJob) -> bool:
         """Adopt a job that keeps the loop from hearing that its first adoption has failed."""
         ran_s = monotonic() - claimed.started if claimed.started else 0.0
         if claimed.owned or claimed.phase is Phase.LOST or ran_s < self._policy.extend_every_s / 2:
@@ -140,7 +140,7 @@ class LeaseKeeper(threading.Thread):
 
     def _failed_to_extend(self, queue: str, error: StoreError) -> None:
         with contextlib.suppress(StoreError):  # the other parts end the program
-            self._patience.note(error)
+            self._reconnect.note(error)
         log.debug("leases of queue %s were not extended: %s", queue, error)
         if error.timed_out:
             self._give_up_late()
@@ -159,7 +159,7 @@ class LeaseKeeper(threading.Thread):
                     self._jobs.stop(claimed, "lost")
 
 
-def _portions(held: Sequence[Claimed]) -> Iterator[Sequence[Claimed]]:
+def _portions(held: Sequence[ClaimedJob]) -> Iterator[Sequence[ClaimedJob]]:
     """Cut into what one call may carry: Redis reads the jobs' bytes to find their tokens."""
     start = size = 0
     for index, claimed in enumerate(held):

@@ -16,7 +16,7 @@ from headrace.clock import monotonic
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import Keys
-from headrace.policy import LeasePolicy, Patience
+from headrace.policy import LeasePolicy, ReconnectBackoff
 from headrace.store import AsyncStore, Channel
 
 log = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Listener:
         await asyncio.gather(*(channel.end() for channel in self._moves.values()))
 
     async def _await_jobs(self, k: Keys) -> None:
-        patience = Patience(f"consuming queue {k.queue}")
+        reconnect = ReconnectBackoff(f"consuming queue {k.queue}")
         channel = self._moves[k.queue]
         while True:
             await self._active[k.queue].wait()
@@ -130,13 +130,13 @@ class Listener:
             try:
                 move, look = op.blocking_move(k, BLOCK_S), op.is_paused(k)
                 await channel.run_and_look(move, look, partial(self._take_moved, k, asked_at))
-                patience.over()
+                reconnect.over()
             except StoreRefused as error:
                 log.debug("queue %s: %s", k.queue, error)
                 await asyncio.sleep(_REFUSED_S)
                 self._hint()
             except StoreError as error:
-                await patience.wait(error)
+                await reconnect.wait(error)
             finally:
                 self._moving -= 1
 
@@ -149,7 +149,7 @@ class Listener:
             self._hint()
 
     async def _await_nudges(self) -> None:
-        patience = Patience("waiting for nudges")
+        reconnect = ReconnectBackoff("waiting for nudges")
         nudges, look = [k.nudge for k in self._queues], op.are_prioritised(self._queues)
         while True:
             await self._idle.wait()
@@ -158,9 +158,9 @@ class Listener:
             try:
                 nudge = op.await_nudge(nudges, BLOCK_S)
                 await self._nudges.run_and_look(nudge, look, self._take_nudge)
-                patience.over()
+                reconnect.over()
             except StoreError as error:
-                await patience.wait(error)
+                await reconnect.wait(error)
                 self._hint()  # one may have come
 
     def _take_nudge(self, answer: tuple[bool, bool | None]) -> None:

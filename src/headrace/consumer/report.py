@@ -12,7 +12,7 @@ from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any
 
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.context import StopReason
 from headrace.keys import Keys
 from headrace.logs import job_fields
@@ -35,7 +35,7 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
 log = _Log(logging.getLogger("headrace.consumer"))
 
 
-def ended(claimed: Claimed, outcome: Outcome, error: BaseException | None) -> None:
+def ended(claimed: ClaimedJob, outcome: Outcome, error: BaseException | None) -> None:
     """Tell how a run ended."""
     verb = outcome.verb
     if verb == "done":
@@ -57,7 +57,7 @@ def ended(claimed: Claimed, outcome: Outcome, error: BaseException | None) -> No
         log.info("%s", {"cancel": "cancelled"}.get(verb, verb), extra=_fields(claimed))
 
 
-def flawed(claimed: Claimed, outcome: Outcome) -> None:
+def unrunnable(claimed: ClaimedJob, outcome: Outcome) -> None:
     """Tell why a job was not run."""
     if outcome.verb == "release":
         log.debug("given back: no slot is free", extra=_fields(claimed))
@@ -72,7 +72,7 @@ def flawed(claimed: Claimed, outcome: Outcome) -> None:
         _failed(claimed, outcome, claimed.problem or LookupError("no consumer knows its task"))
 
 
-def stopped(claimed: Claimed, reason: StopReason) -> None:
+def stopped(claimed: ClaimedJob, reason: StopReason) -> None:
     """Tell that a running job was told to end."""
     text = {
         "timeout": "ran out of time",
@@ -83,7 +83,7 @@ def stopped(claimed: Claimed, reason: StopReason) -> None:
     log.warning("%s", text, extra=_fields(claimed))
 
 
-def given_up(claimed: Claimed, lost: int) -> None:
+def given_up(claimed: ClaimedJob, lost: int) -> None:
     """Tell that the thread of a job is left to itself; ``lost``: how many are by now."""
     log.error(
         "does not end: its thread is given up, and a new one takes its place; %d given up run on",
@@ -92,7 +92,7 @@ def given_up(claimed: Claimed, lost: int) -> None:
     )
 
 
-def suspected(claimed: Claimed, *, welcome: bool) -> None:
+def suspected(claimed: ClaimedJob, *, welcome: bool) -> None:
     """Tell that a job will run alone; ``welcome``: here and now."""
     log.warning(
         "%d consumers were lost with it: %s",
@@ -102,23 +102,23 @@ def suspected(claimed: Claimed, *, welcome: bool) -> None:
     )
 
 
-def not_isolated(claimed: Claimed, error: BaseException) -> None:
+def not_isolated(claimed: ClaimedJob, error: BaseException) -> None:
     """Tell that a suspect runs in this process after all."""
     log.warning("it runs in the consumer's own process: %s", error, extra=_fields(claimed))
 
 
-def lost(claimed: Claimed, outcome: Outcome) -> None:
+def lost(claimed: ClaimedJob, outcome: Outcome) -> None:
     """Tell that an outcome changed nothing, because the claim was not ours any more."""
     log.warning("%s came too late: the claim was lost", outcome.verb, extra=_fields(claimed))
 
 
-def not_ours(claimed: Claimed, answer: AdoptAnswer) -> None:
+def not_ours(claimed: ClaimedJob, answer: AdoptAnswer) -> None:
     """Tell that a moved job could not be adopted."""
     log.info("moved, but not adopted: %s", answer, extra=_fields(claimed))
 
 
-def _failed(claimed: Claimed, outcome: Outcome, error: BaseException | None) -> None:
-    raised = error is not None and claimed.flaw is None
+def _failed(claimed: ClaimedJob, outcome: Outcome, error: BaseException | None) -> None:
+    raised = error is not None and claimed.unrunnable is None
     log.error(
         "failed for good: %s: %s%s",
         type(error).__name__,
@@ -130,12 +130,12 @@ def _failed(claimed: Claimed, outcome: Outcome, error: BaseException | None) -> 
     )
 
 
-def _fields(claimed: Claimed) -> dict[str, object]:
-    call = claimed.call
+def _fields(claimed: ClaimedJob) -> dict[str, object]:
+    decoded = claimed.decoded
     return job_fields(
         job_id=claimed.head.id,
         queue=claimed.k.queue,
-        task=call.task if call is not None else "-",
+        task=decoded.task if decoded is not None else "-",
         attempt=claimed.head.attempt + 1,
     )
 

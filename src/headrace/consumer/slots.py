@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from headrace.clock import monotonic
-from headrace.consumer.claimed import Claimed, Phase
+from headrace.consumer.claimed import ClaimedJob, Phase
 from headrace.policy import LeasePolicy
 
 PREFETCH_S: Final = 0.020
@@ -44,17 +44,17 @@ class Slots:
         self,
         concurrency: int,
         most: int | None,
-        unowned: Iterable[Claimed] = (),
+        unowned: Iterable[ClaimedJob] = (),
         patience_s: float = LeasePolicy().lease_s,
     ) -> None:
         self.concurrency = concurrency
         self._unowned = unowned
-        self.running: set[Claimed] = set()
-        self.ready: deque[Claimed] = deque()
+        self.running: set[ClaimedJob] = set()
+        self.ready: deque[ClaimedJob] = deque()
         self.coming = 0  # claimed, and not read yet
         self.left = most
         self._patience_s = patience_s
-        self.suspect: Claimed | None = None  # nothing is claimed, and nothing starts beside it
+        self.suspect: ClaimedJob | None = None  # nothing is claimed, and nothing starts beside it
         self._alone_at = 0.0  # from then on, one starts although others still run
         self.wary = False  # the last job that came was a suspect: the next may be one, too
         self._pace_s: float | None = None
@@ -73,7 +73,7 @@ class Slots:
         waiting = sum(claimed.phase not in _WITH_A_PLACE for claimed in self._unowned)
         return len(self.ready) + waiting + self.coming
 
-    def take(self, claimed: Claimed) -> bool:
+    def take(self, claimed: ClaimedJob) -> bool:
         """Note a job that could run; answers False when it has to go back.
 
         Beside a suspect nothing starts. And a suspect is not kept beside what runs, as long as
@@ -117,12 +117,12 @@ class Slots:
         wanted = min(free + prefetch, max(free, (self.concurrency + prefetch) // 2))
         return wanted if self.left is None else min(wanted, self.left - self._before_the_run)
 
-    def enqueue(self, claimed: Claimed) -> None:
+    def enqueue(self, claimed: ClaimedJob) -> None:
         """Let a job wait for a slot."""
         claimed.phase = Phase.READY
         self.ready.append(claimed)
 
-    def next(self, ahead: int = 0) -> Claimed | None:
+    def next(self, ahead: int = 0) -> ClaimedJob | None:
         """Take the next job to start, when there is one and a slot for it.
 
         Args:
@@ -143,7 +143,7 @@ class Slots:
             self.left -= 1
         return claimed
 
-    def returned(self, jobs: list[Claimed]) -> None:
+    def returned(self, jobs: list[ClaimedJob]) -> None:
         """Take back jobs that were to start, and did not: they are the next again, if still ours."""
         self.running.difference_update(jobs)
         back = [claimed for claimed in jobs if claimed.phase is Phase.RUNNING]
@@ -153,7 +153,7 @@ class Slots:
         if self.left is not None:
             self.left += len(back)
 
-    def ended(self, claimed: Claimed) -> None:
+    def ended(self, claimed: ClaimedJob) -> None:
         """Note that a run ended, and how long it took."""
         self.running.discard(claimed)
         self._stuck = False
@@ -163,7 +163,7 @@ class Slots:
         pace_s = self._pace_s
         self._pace_s = took_s if pace_s is None else pace_s + _NEW_WEIGHT * (took_s - pace_s)
 
-    def held_up(self) -> list[Claimed]:
+    def held_up(self) -> list[ClaimedJob]:
         """Take back the ready jobs when nothing has started for too long, newest first."""
         self._looks += 1
         if (
@@ -178,7 +178,7 @@ class Slots:
         self._stuck = True
         return self.empty()
 
-    def empty(self) -> list[Claimed]:
+    def empty(self) -> list[ClaimedJob]:
         """Take back all ready jobs, newest first, so that the oldest ends up in front."""
         back = list(reversed(self.ready))
         self.ready.clear()

@@ -6,5 +6,5 @@
     spawned  │ the fork server, one for a consumer      fork_server.py
     forked   │ the child, one for a job                 child.py
 
-The consumer knows of it what ``consumer.runner.Isolation`` says. See docs/decisions/0010.
+The consumer knows of it what ``consumer.executor.Isolation`` says. See docs/decisions/0010.
 """

@@ -23,11 +23,11 @@ from typing import Any, Final, NoReturn
 
 from headrace import logs
 from headrace.app import Headrace
-from headrace.consumer import verdict
-from headrace.consumer.call import call
-from headrace.consumer.claimed import Claimed, read
+from headrace.consumer import outcomes
+from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.ending import End, Failure, failure, is_awaitable, success
-from headrace.consumer.verdict import Bench
+from headrace.consumer.invoke import invoke
+from headrace.consumer.outcomes import OutcomePolicy
 from headrace.context import current_job
 from headrace.keys import keys_of
 from headrace.operations import Outcome
@@ -119,8 +119,8 @@ def _run(request: ChildRequest, messages: Connection) -> NotBegun | Ended:
         end = _call(claimed, messages)
     except BaseException as raised:  # also SystemExit: a task does not end its process
         end = failure(claimed, raised)
-    bench = Bench(request.consumer, 0, clock_ahead_ms=request.clock_ahead_ms)
-    return _ended(verdict.of_run(claimed, end, bench), end)
+    policy = OutcomePolicy(request.consumer, 0, clock_ahead_ms=request.clock_ahead_ms)
+    return _ended(outcomes.of_run(claimed, end, policy), end)
 
 
 def _not_found(problem: BaseException) -> NotBegun:
@@ -152,7 +152,7 @@ def _find(request: ChildRequest) -> Task[Any, Any]:
     return found
 
 
-def _claimed(request: ChildRequest, task: Task[Any, Any]) -> Claimed:
+def _claimed(request: ChildRequest, task: Task[Any, Any]) -> ClaimedJob:
     return read(
         request.job,
         keys_of(request.queue),
@@ -164,7 +164,7 @@ def _claimed(request: ChildRequest, task: Task[Any, Any]) -> Claimed:
     )
 
 
-def _call(claimed: Claimed, messages: Connection) -> End:
+def _call(claimed: ClaimedJob, messages: Connection) -> End:
     context, task = claimed.context, claimed.task
     assert context is not None
     assert task is not None
@@ -178,13 +178,13 @@ def _call(claimed: Claimed, messages: Connection) -> End:
 
     signal.signal(signal.SIGTERM, told)
     messages.send(Begun())
-    value = call(claimed)
+    value = invoke(claimed)
     if not is_awaitable(value):
         return success(claimed, value)
     return asyncio.run(_run_async(claimed, value, told))
 
 
-async def _run_async(claimed: Claimed, value: Any, told: Callable[[], bool]) -> End:
+async def _run_async(claimed: ClaimedJob, value: Any, told: Callable[[], bool]) -> End:
     job = asyncio.ensure_future(_await(claimed, value))
 
     def stop() -> None:
@@ -195,7 +195,7 @@ async def _run_async(claimed: Claimed, value: Any, told: Callable[[], bool]) -> 
     return await job
 
 
-async def _await(claimed: Claimed, value: Any) -> End:
+async def _await(claimed: ClaimedJob, value: Any) -> End:
     # It is judged here, because asyncio writes down what its tasks return.
     try:
         while is_awaitable(value):

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Final
 
 from headrace.clock import monotonic
-from headrace.consumer.verdict import IsolationUnavailable, ProcessDied
+from headrace.consumer.outcomes import IsolationUnavailable, ProcessDied
 from headrace.context import StopReason
 from headrace.isolation import fork_server
 from headrace.isolation.child import NEW_STACK, Begun, ChildRequest, Ended, NotBegun

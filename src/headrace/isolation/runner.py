@@ -14,8 +14,13 @@ import threading
 from typing import Any, NoReturn
 
 from headrace.clock import monotonic
-from headrace.consumer.claimed import Claimed
-from headrace.consumer.verdict import Bench, IsolatedOutcome, IsolationUnavailable, ProcessDied
+from headrace.consumer.claimed import ClaimedJob
+from headrace.consumer.outcomes import (
+    IsolatedOutcome,
+    IsolationUnavailable,
+    OutcomePolicy,
+    ProcessDied,
+)
 from headrace.context import StopReason
 from headrace.errors import JobStopped
 from headrace.isolation.child import Begun, ChildRequest, Ended, NotBegun
@@ -29,17 +34,17 @@ class IsolatedRunner:
     """Runs the suspects of one consumer, one at a time, each in a process of its own.
 
     Args:
-        bench: what verdicts need beside the job.
+        policy: what outcomes go by.
     """
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
+    def __init__(self, policy: OutcomePolicy) -> None:
+        self._policy = policy
         self._lock = threading.Lock()
         # A run that is over and the consumer that ends may close at the same time.
         self._closing = threading.Lock()
         self._server: ForkServer | None = None
 
-    def run(self, claimed: Claimed) -> IsolatedOutcome:
+    def run(self, claimed: ClaimedJob) -> IsolatedOutcome:
         """Run a job in a process of its own, and wait for how it ends.
 
         Raises:
@@ -47,7 +52,7 @@ class IsolatedRunner:
             JobStopped: it was told to end, and did.
             ProcessDied: its process ended without an answer.
         """
-        request = _request(claimed, self._bench)
+        request = _request(claimed, self._policy)
         timeout_s = claimed.deadline and claimed.deadline - monotonic()
         claimed.deadline, claimed.started = None, monotonic()  # its time begins when it does
         try:
@@ -82,7 +87,7 @@ class IsolatedRunner:
         raise IsolationUnavailable(f"no process has begun within {BEGIN_S:g} s")
 
 
-def _wait_for(child: Child, claimed: Claimed, timeout_s: float | None) -> IsolatedOutcome:
+def _wait_for(child: Child, claimed: ClaimedJob, timeout_s: float | None) -> IsolatedOutcome:
     assert claimed.context is not None
     begun, told_at = False, math.inf
     while True:
@@ -125,7 +130,7 @@ def _raise_for(death: ProcessDied, reason: StopReason | None, *, begun: bool) ->
     raise death if begun else IsolationUnavailable(f"before it began, {death}")
 
 
-def _request(claimed: Claimed, bench: Bench) -> ChildRequest:
+def _request(claimed: ClaimedJob, policy: OutcomePolicy) -> ChildRequest:
     task = claimed.task
     assert task is not None
     module, path = _address(task)
@@ -139,8 +144,8 @@ def _request(claimed: Claimed, bench: Bench) -> ChildRequest:
         queue=claimed.k.queue,
         number=claimed.number,
         job=claimed.job,
-        consumer=bench.consumer,
-        clock_ahead_ms=bench.clock_ahead_ms,
+        consumer=policy.consumer,
+        clock_ahead_ms=policy.clock_ahead_ms,
         log_level=level if ours else "",
         log_json=bool(ours) and isinstance(ours[0], JsonFormatter),
     )

@@ -18,7 +18,7 @@ from headrace.operations.request import (
 from headrace.scripts import MAX_ITEMS
 
 
-class Claimed(NamedTuple):
+class ClaimReply(NamedTuple):
     """What a claim gave.
 
     Attributes:
@@ -34,12 +34,14 @@ class Claimed(NamedTuple):
     jobs: list[bytes]
 
 
-def _claimed(raw: Any) -> Claimed:
+def _claimed(raw: Any) -> ClaimReply:
     due_ms = int(raw[2]) if raw[2] != b"" else None
-    return Claimed(raw[0] == b"paused", raw[1], due_ms, raw[3:])
+    return ClaimReply(raw[0] == b"paused", raw[1], due_ms, raw[3:])
 
 
-def claim(k: Keys, count: int, *, lease_ms: int, consumer: str, first: int) -> Operation[Claimed]:
+def claim(
+    k: Keys, count: int, *, lease_ms: int, consumer: str, first: int
+) -> Operation[ClaimReply]:
     """Claim up to ``count`` jobs; the i-th gets the claim number ``first + i``. Never re-sent."""
     used = (
         k.pending, k.processing, k.priority, k.delayed, k.leases, k.claims, k.nudge, k.stats, k.meta

@@ -170,12 +170,14 @@ def consumers() -> Operation[dict[str, int]]:
     return command("HGETALL", keys.CONSUMERS, parse=parse)
 
 
-def attend(came: Collection[str], left: Collection[str]) -> Operation[None]:
+def note_consumers(came: Collection[str], left: Collection[str]) -> Operation[None]:
     """Note who is connected now, and who is missing from now on, for whoever leads next."""
-    return run("attend", (keys.CONSUMERS,), (len(came), *sorted(came), *sorted(left)), nothing)
+    return run(
+        "note_consumers", (keys.CONSUMERS,), (len(came), *sorted(came), *sorted(left)), nothing
+    )
 
 
-def buried(consumer: str) -> Operation[None]:
+def forget_consumer(consumer: str) -> Operation[None]:
     """Forget a consumer that holds nothing and is not connected."""
     return command("HDEL", keys.CONSUMERS, consumer, parse=nothing)
 

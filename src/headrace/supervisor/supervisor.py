@@ -216,7 +216,7 @@ class _Supervisor:
             self._store.follow(flows.disconnect(f"{CONNECTION_PREFIX}{name}"))
             for queue in self._options.queues:
                 k = keys_of(queue.name)
-                count = self._store.follow(flows.forfeit(k, name))
+                count = self._store.follow(flows.expire_leases(k, name))
                 for _ in range(0, count, op.RECLAIM_LIMIT):
                     self._store.run(reclaiming(k, self._options.lease))
                 if count:

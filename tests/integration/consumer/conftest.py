@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from headrace import Headrace
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.embedded import EmbeddedServer
 from headrace.scripts import script
 from tests.integration.consumer import hostile_tasks
@@ -48,7 +48,7 @@ def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEv
 
 @pytest.fixture(autouse=True)
 def _phases_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Claimed, "phase", CheckedPhase())
+    monkeypatch.setattr(ClaimedJob, "phase", CheckedPhase())
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace import CURRENT, Backoff, Context, Headrace
-from headrace.consumer.claimed import Claimed, adoption
+from headrace.consumer.claimed import ClaimedJob, adoption
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.keys import LEADER
 from headrace.policy import LeasePolicy
@@ -160,7 +160,7 @@ async def test_an_answer_from_before_the_lease_keepers_adoption_leaves_no_lease_
         moves.append((job, loads()))
         moved(self, k, job, until)
 
-    def heard_late(claimed: Claimed, *rest: Any, **options: Any) -> Any:
+    def heard_late(claimed: ClaimedJob, *rest: Any, **options: Any) -> Any:
         request = adoption(claimed, *rest, **options)
 
         def parse(reply: Any) -> Any:

@@ -19,7 +19,7 @@ import pytest
 from redis import Redis
 
 from headrace import maintenance
-from headrace.consumer import listener, threads
+from headrace.consumer import listener, thread_pool
 from headrace.keys import LEADER
 from headrace.store import AsyncStore
 from tests.support.consuming import LONG_S, QUICK, Site, claim_ahead
@@ -172,8 +172,8 @@ async def test_a_job_that_waits_costs_its_share_of_a_batch(
     await site.app.aenqueue_many(calls)
     claim_ahead(monkeypatch)
     # On a busy machine jobs look slow, and threads are late: then fewer ends are told together.
-    monkeypatch.setattr(threads, "_QUICK_S", LONG_S)
-    monkeypatch.setattr(threads, "TICK_S", LONG_S)
+    monkeypatch.setattr(thread_pool, "_QUICK_S", LONG_S)
+    monkeypatch.setattr(thread_pool, "TICK_S", LONG_S)
     trips = counted_trips(monkeypatch)
     async with site.consumer(burst=True, concurrency=50) as running:
         with billed(redis) as bill:

@@ -349,7 +349,7 @@ async def test_a_consumer_that_is_there_before_its_redis_begins_when_that_is(
             ran.append(n)
 
         async with site.consumer(check=False) as running:
-            await await_until(lambda: running.consumer._patience.failures > 1)
+            await await_until(lambda: running.consumer._reconnect.failures > 1)
             with pytest.raises(StoreError):
                 await note.aenqueue(0)
             server = await asyncio.to_thread(private_server, tmp_path / "data", port=port)

@@ -18,9 +18,9 @@ import pytest
 
 from headrace import Headrace, wire
 from headrace.clock import monotonic
-from headrace.consumer import verdict
-from headrace.consumer.claimed import Claimed, read
-from headrace.consumer.verdict import Bench, IsolationUnavailable, ProcessDied
+from headrace.consumer import outcomes
+from headrace.consumer.claimed import ClaimedJob, read
+from headrace.consumer.outcomes import IsolationUnavailable, OutcomePolicy, ProcessDied
 from headrace.errors import JobStopped
 from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import keys_of
@@ -57,7 +57,7 @@ def leave_no_judge() -> None:
     def fail(*_: object) -> None:
         raise ValueError("nobody judges")
 
-    verdict.of_run = fail  # type: ignore[assignment]
+    outcomes.of_run = fail  # type: ignore[assignment]
 
 
 if multiprocessing.parent_process() is None:  # so that a new process does not find it
@@ -68,12 +68,12 @@ if multiprocessing.parent_process() is None:  # so that a new process does not f
 
 @pytest.fixture
 def isolated() -> Iterator[IsolatedRunner]:
-    isolated = IsolatedRunner(Bench("c", 60_000))
+    isolated = IsolatedRunner(OutcomePolicy("c", 60_000))
     yield isolated
     isolated.close()
 
 
-def claimed(task: str, args: str = "[]") -> Claimed:
+def claimed(task: str, args: str = "[]") -> ClaimedJob:
     raw = wire.join(Head("a"), f',"task":"{task}","args":{args}}}'.encode())
     return read(raw, keys_of("queue"), 7, tasks=app.tasks, leased_until=0.0, moved=False)
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from headrace.consumer import slots as slots_module
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.slots import HELD_UP_S, PREFETCH_MOST, PREFETCH_S, Slots
 from headrace.keys import keys_of
 from headrace.wire import Head
@@ -17,11 +17,11 @@ from tests.support.wait import await_until
 K = keys_of("queue")
 
 
-def job(number: int) -> Claimed:
-    return Claimed(K, number, Head(f"j{number}"), b"}", b"", b"", 0.0, owned=True)
+def job(number: int) -> ClaimedJob:
+    return ClaimedJob(K, number, Head(f"j{number}"), b"}", b"", b"", 0.0, owned=True)
 
 
-def enqueue(slots: Slots, count: int) -> list[Claimed]:
+def enqueue(slots: Slots, count: int) -> list[ClaimedJob]:
     jobs = [job(number) for number in range(count)]
     for claimed in jobs:
         slots.enqueue(claimed)
@@ -107,7 +107,7 @@ class TestSlots:
         assert claims(slots)[0] == 100
 
     def test_what_waits_in_hand_counts_as_claimed_ahead(self, clock: Clock) -> None:
-        unowned: list[Claimed] = []
+        unowned: list[ClaimedJob] = []
         slots = Slots(1, None, unowned)
         self.run(slots, clock, 0.001, count=50)
         ahead = sum(claims(slots)) - 1

@@ -13,7 +13,7 @@ import pytest
 
 from headrace import Context, Headrace, JobCancelled, JobFailed, NoResult, ResultTimeout
 from headrace.consumer import consumer as consumer_module
-from headrace.consumer import listener, runner
+from headrace.consumer import executor, listener
 from headrace.context import current_job
 from headrace.ids import new_id
 from tests.support.consuming import LONG_S, QUICK, Site
@@ -520,7 +520,7 @@ class TestTimeouts:
     async def test_a_sync_task_that_asks_learns_that_its_time_is_over(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(runner, "INTERRUPT_AFTER_S", 600)  # it has the time to ask
+        monkeypatch.setattr(executor, "INTERRUPT_AFTER_S", 600)  # it has the time to ask
         reasons: list[str | None] = []
 
         @site.app.task(max_attempts=1)

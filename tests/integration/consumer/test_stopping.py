@@ -300,7 +300,7 @@ class TestRedisAway:
     async def test_a_consumer_that_has_never_seen_redis_can_be_stopped(self) -> None:
         app = Headrace(f"redis://127.0.0.1:{free_port()}/0")
         async with consuming(app) as running:
-            await await_until(lambda: running.consumer._patience.failures)
+            await await_until(lambda: running.consumer._reconnect.failures)
             running.stop()
             await running.ended()
 
@@ -438,7 +438,7 @@ class TestMaxJobs:
         assert [job["args"][0] for job in waiting(site)] == list(range(most, most + 20))
         assert site.counters()["done"] == most
 
-    async def test_those_that_fail_count_and_flawed_ones_do_not(self, site: Site) -> None:
+    async def test_those_that_fail_count_and_unrunnable_ones_do_not(self, site: Site) -> None:
         @site.app.task(max_attempts=1)
         async def fails() -> None:
             raise ValueError

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from headrace import JobFailed, wire
-from headrace.consumer.claimed import Claimed, read
+from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.slots import HAND_BACKS, Slots
 from headrace.keys import keys_of
 from headrace.task import Task
@@ -84,15 +84,15 @@ def gone(pid: int) -> bool:
     return False
 
 
-def a_job(number: int, crashes: int = 0, delivery: int = 0) -> Claimed:
+def a_job(number: int, crashes: int = 0, delivery: int = 0) -> ClaimedJob:
     head = Head(f"job{number}", crashes=crashes, delivery=delivery or crashes)
     raw = wire.join(head, b',"task":"t"}')
     return read(raw, keys_of("queue"), number, tasks={}, leased_until=0.0, moved=False)
 
 
-def suspicious(number: int) -> Claimed:
+def suspicious(number: int) -> ClaimedJob:
     claimed = a_job(number, crashes=2)
-    claimed.flaw = None  # whatever its task is
+    claimed.unrunnable = None  # whatever its task is
     return claimed
 
 
@@ -101,8 +101,8 @@ class TestSlots:
     def slots(self) -> Slots:
         return Slots(3, None, patience_s=0.05)
 
-    def put(self, slots: Slots, claimed: Claimed) -> Claimed:
-        claimed.flaw = None  # whatever its task is
+    def put(self, slots: Slots, claimed: ClaimedJob) -> ClaimedJob:
+        claimed.unrunnable = None  # whatever its task is
         assert slots.take(claimed)
         slots.enqueue(claimed)
         return claimed

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from headrace import Backoff, Context, JobInterrupted
-from headrace.consumer import runner
+from headrace.consumer import executor
 from tests.support.consuming import Running, Site
 from tests.support.wait import WAIT_S, await_until, wait_until
 
@@ -27,13 +27,13 @@ async def runs_out_of_time(running: Running, begun: list[Any], count: int) -> No
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "INTERRUPT_AFTER_S", 0.05)  # 1 s
-    monkeypatch.setattr(runner, "GIVE_UP_AFTER_S", 600)  # 5 s; where nothing is to be given up
+    monkeypatch.setattr(executor, "INTERRUPT_AFTER_S", 0.05)  # 1 s
+    monkeypatch.setattr(executor, "GIVE_UP_AFTER_S", 600)  # 5 s; where nothing is to be given up
 
 
 @pytest.fixture
 def gives_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner, "GIVE_UP_AFTER_S", 0.1)
+    monkeypatch.setattr(executor, "GIVE_UP_AFTER_S", 0.1)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ async def test_what_takes_every_exception_for_its_own_does_not_take_this_one(sit
 async def test_a_task_that_looks_at_its_context_is_given_time_to_end_in_its_own_way(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runner, "INTERRUPT_AFTER_S", 600)
+    monkeypatch.setattr(executor, "INTERRUPT_AFTER_S", 600)
 
     begun: list[int] = []
 

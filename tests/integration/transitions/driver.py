@@ -69,7 +69,7 @@ class Driver:
 
     def claimed(
         self, count: int = 10, *, consumer: str = ME, lease_ms: int = LONG_MS
-    ) -> op.Claimed:
+    ) -> op.ClaimReply:
         first = self._next
         answer = self.store.run(
             op.claim(self.k, count, lease_ms=lease_ms, consumer=consumer, first=first)

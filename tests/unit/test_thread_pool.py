@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from headrace.consumer import threads
-from headrace.consumer.claimed import Claimed
-from headrace.consumer.threads import Threads
+from headrace.consumer import thread_pool
+from headrace.consumer.claimed import ClaimedJob
+from headrace.consumer.thread_pool import ThreadPool
 from headrace.keys import keys_of
 from headrace.wire import Head
 from tests.support.wait import WAIT_S, await_until
@@ -19,15 +19,15 @@ from tests.support.wait import WAIT_S, await_until
 K = keys_of("queue")
 
 
-def job(number: int) -> Claimed:
-    return Claimed(K, number, Head(f"j{number}"), b"}", b"", b"", 0.0, owned=True)
+def job(number: int) -> ClaimedJob:
+    return ClaimedJob(K, number, Head(f"j{number}"), b"}", b"", b"", 0.0, owned=True)
 
 
 class Floor:
     """Threads whose jobs do what they are told, and who ran them."""
 
     def __init__(self, most: int) -> None:
-        self.threads = Threads(self._run, self._hear, self._take_back, most=most)
+        self.threads = ThreadPool(self._run, self._hear, self._take_back, most=most)
         self.does: dict[int, Callable[[], None]] = {}
         self.ran_in: dict[int, str] = {}
         self.ended: list[int] = []
@@ -35,17 +35,17 @@ class Floor:
         self.back: list[int] = []
         self.gate = threading.Event()
 
-    def _run(self, claimed: Claimed) -> int:
+    def _run(self, claimed: ClaimedJob) -> int:
         self.ran_in[claimed.number] = threading.current_thread().name
         self.does.get(claimed.number, lambda: None)()
         return claimed.number
 
-    def _hear(self, claimed: Claimed, value: object, error: BaseException | None) -> None:
+    def _hear(self, claimed: ClaimedJob, value: object, error: BaseException | None) -> None:
         assert value == (None if error else claimed.number)
         self.ended.append(claimed.number)
         self.errors.append(error)
 
-    def _take_back(self, jobs: list[Claimed]) -> None:
+    def _take_back(self, jobs: list[ClaimedJob]) -> None:
         self.back += [one.number for one in jobs]
 
     def slow(self, number: int) -> None:
@@ -88,7 +88,7 @@ async def test_each_job_has_a_thread_until_it_is_known_that_they_are_quick(floor
 async def test_quick_jobs_run_in_turn_and_are_told_of_together(
     floor: Floor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(threads, "TICK_S", 600.0)  # no other thread comes to help
+    monkeypatch.setattr(thread_pool, "TICK_S", 600.0)  # no other thread comes to help
     await floor.make_quick()
     floor.start(*range(1, 101))
     await await_until(lambda: len(floor.ended) == 100)

@@ -140,9 +140,9 @@ class TestMalformed:
     @WAYS
     @pytest.mark.parametrize("flaw", MALFORMED)
     async def test_its_exact_bytes_stand_in_the_dead_letters_however_often_it_comes_back(
-        self, site: Site, way: str, flaw: str
+        self, site: Site, way: str, unrunnable: str
     ) -> None:
-        job = MALFORMED[flaw]
+        job = MALFORMED[unrunnable]
         async with fed(site, way, job) as running:
             [letter] = await site.died()
             first = site.raw_letters()

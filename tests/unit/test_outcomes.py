@@ -11,10 +11,10 @@ import pytest
 
 from headrace import Headrace, InvalidArguments, Reject, Retry, results, wire
 from headrace.clock import now_ms
-from headrace.consumer import verdict
-from headrace.consumer.claimed import Claimed, read
+from headrace.consumer import outcomes
+from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.ending import failure, success
-from headrace.consumer.verdict import Bench, ProcessDied
+from headrace.consumer.outcomes import OutcomePolicy, ProcessDied
 from headrace.context import StopReason
 from headrace.errors import JobStopped
 from headrace.keys import keys_of
@@ -51,26 +51,26 @@ def choosy() -> None: ...
 def patient() -> None: ...
 
 
-def bench(**options: Any) -> Bench:
-    return Bench("host-1-x", DAY_MS, **({"uniform": lambda: 0.5} | options))
+def policy(**options: Any) -> OutcomePolicy:
+    return OutcomePolicy("host-1-x", DAY_MS, **({"uniform": lambda: 0.5} | options))
 
 
-def claimed(task: str = "plain", more: bytes = b"", **head: Any) -> Claimed:
+def claimed(task: str = "plain", more: bytes = b"", **head: Any) -> ClaimedJob:
     raw = wire.join(Head("a", **head), b',"task":"%b"%b}' % (task.encode(), more))
     return read(raw, K, 7, tasks=app.tasks, leased_until=0.0, moved=False)
 
 
-def stopped(why: StopReason, task: str = "plain") -> Claimed:
+def stopped(why: StopReason, task: str = "plain") -> ClaimedJob:
     job = claimed(task)
     assert job.context is not None
     job.context.stop_reason = why
     return job
 
 
-def failed(job: Claimed, error: BaseException, **options: Any) -> Outcome:
+def failed(job: ClaimedJob, error: BaseException, **options: Any) -> Outcome:
     if isinstance(error, ProcessDied):
-        return verdict.of_death(job, error, bench(**options))
-    return verdict.of_run(job, failure(job, error), bench(**options))
+        return outcomes.of_death(job, error, policy(**options))
+    return outcomes.of_run(job, failure(job, error), policy(**options))
 
 
 def letter_of(outcome: Outcome) -> tuple[Head, bytes, Error]:
@@ -84,12 +84,12 @@ def letter_of(outcome: Outcome) -> tuple[Head, bytes, Error]:
 
 class TestDone:
     def test_a_value_that_nobody_wants_is_not_written(self) -> None:
-        assert verdict.of_run(claimed(), success(claimed(), "x"), bench()) == Outcome(
+        assert outcomes.of_run(claimed(), success(claimed(), "x"), policy()) == Outcome(
             "a", 7, "done"
         )
 
     def test_a_task_that_keeps_results_has_its_value_told(self) -> None:
-        outcome = verdict.of_run(claimed("kept"), success(claimed("kept"), {"x": [1]}), bench())
+        outcome = outcomes.of_run(claimed("kept"), success(claimed("kept"), {"x": [1]}), policy())
         assert outcome == Outcome(
             "a", 7, "done", result_ttl_ms=60_000, result=results.encode_value({"x": [1]})
         )
@@ -101,12 +101,12 @@ class TestDone:
     def test_a_jobs_own_wish_wins_within_reason(self, wish: bytes, ttl_ms: int) -> None:
         for task in ("plain", "kept"):
             job = claimed(task, b',"result_ttl":%b' % wish)
-            outcome = verdict.of_run(job, success(job, 1), bench())
+            outcome = outcomes.of_run(job, success(job, 1), policy())
             assert outcome.result_ttl_ms == ttl_ms
             assert bool(outcome.result) is bool(ttl_ms)
 
     def test_one_that_was_done_while_it_was_told_to_stop_is_done(self) -> None:
-        assert verdict.of_run(stopped("timeout"), b"", bench()).verb == "done"
+        assert outcomes.of_run(stopped("timeout"), b"", policy()).verb == "done"
 
 
 class TestStopped:
@@ -304,7 +304,7 @@ class TestDeath:
         assert outcome.verb == verb
 
     def test_five_are_too_many(self) -> None:
-        assert Bench("c", 1).max_crashes == 5
+        assert OutcomePolicy("c", 1).max_crashes == 5
 
     def test_its_letter_says_how_it_died(self) -> None:
         job = claimed(delivery=4, crashes=4, attempt=1, unknown_since=5)
@@ -331,8 +331,8 @@ class TestDeath:
 class TestUnknownTask:
     def parked(self, since_ms_ago: int | None, **options: Any) -> Outcome:
         since = now_ms() - since_ms_ago if since_ms_ago is not None else 0
-        return verdict.of_flaw(
-            claimed("unheard", delivery=3, unknown_since=since), bench(**options)
+        return outcomes.of_unrunnable(
+            claimed("unheard", delivery=3, unknown_since=since), policy(**options)
         )
 
     def test_it_waits_a_second_first_and_remembers_since_when(self) -> None:
@@ -364,13 +364,13 @@ class TestUnknownTask:
 
     def test_since_when_does_not_change(self) -> None:
         job = claimed("unheard", unknown_since=now_ms() - 5_000)
-        parts = wire.split(verdict.of_flaw(job, bench()).job)
+        parts = wire.split(outcomes.of_unrunnable(job, policy()).job)
         assert parts is not None
         assert parts[0].unknown_since == job.head.unknown_since
 
     def test_after_its_time_it_is_dead(self) -> None:
         job = claimed("unheard", delivery=3, attempt=2, unknown_since=now_ms() - DAY_MS)
-        head, body, error = letter_of(verdict.of_flaw(job, bench()))
+        head, body, error = letter_of(outcomes.of_unrunnable(job, policy()))
         assert head == Head("a", 0, 4, 0, 2, job.head.unknown_since)
         assert (body, error.reason, error.type) == (
             *(b',"task":"unheard"}', "unknown_task", "LookupError"),
@@ -385,13 +385,13 @@ class TestUnknownTask:
 class TestFlaw:
     def test_what_no_slot_is_free_for_is_given_back(self) -> None:
         job = claimed()
-        job.flaw = "surplus"
-        assert verdict.of_flaw(job, bench()) == Outcome("a", 7, "release")
+        job.unrunnable = "no_slot"
+        assert outcomes.of_unrunnable(job, policy()) == Outcome("a", 7, "release")
 
     def test_a_malformed_job_is_wrapped_in_its_letter(self) -> None:
         raw = wire.join(Head("a", delivery=2, attempt=1), b',"task":7}')
         job = read(raw, K, 7, tasks=app.tasks, leased_until=0.0, moved=False)
-        outcome = verdict.of_flaw(job, bench())
+        outcome = outcomes.of_unrunnable(job, policy())
         head, _, error = letter_of(outcome)
         assert (outcome.job_id, outcome.claim) == ("a", 7)
         assert head == Head("a", delivery=3, attempt=1)
@@ -403,7 +403,7 @@ class TestFlaw:
 
     def test_bytes_that_are_no_job_come_back_exactly(self) -> None:
         job = read(b"\xff", K, 7, tasks=app.tasks, leased_until=0.0, moved=False)
-        outcome = verdict.of_flaw(job, bench())
+        outcome = outcomes.of_unrunnable(job, policy())
         assert wire.redriven(outcome.job) == b"\xff"
         assert outcome.job_id == job.head.id
         assert letter_of(outcome)[0] == Head(job.head.id, delivery=1)
@@ -411,25 +411,25 @@ class TestFlaw:
     def test_a_job_that_is_too_large_keeps_its_bytes(self) -> None:
         raw = wire.join(Head("a"), PLAIN)
         job = read(raw, K, 7, tasks=app.tasks, leased_until=0.0, moved=False, max_bytes=3)
-        head, body, error = letter_of(verdict.of_flaw(job, bench()))
+        head, body, error = letter_of(outcomes.of_unrunnable(job, policy()))
         assert (head.delivery, body) == (1, PLAIN)
         assert (error.reason, error.type) == ("too_large", "ValueError")
 
     def test_whoever_waits_for_it_is_told(self) -> None:
         raw = wire.join(Head("a"), b',"task":"plain","result_ttl":5}')
         job = read(raw, K, 7, tasks=app.tasks, leased_until=0.0, moved=False, max_bytes=3)
-        outcome = verdict.of_flaw(job, bench())
+        outcome = outcomes.of_unrunnable(job, policy())
         assert outcome.result_ttl_ms == 5_000
         assert results.state_of(outcome.result) == "dead"
 
 
 def test_the_time_is_redis_own_as_far_as_it_is_known() -> None:
     before = now_ms()
-    assert before - 5_000 <= bench(clock_ahead_ms=-5_000).now_ms() <= now_ms() - 5_000
-    assert before <= bench().now_ms() <= now_ms()
+    assert before - 5_000 <= policy(clock_ahead_ms=-5_000).now_ms() <= now_ms() - 5_000
+    assert before <= policy().now_ms() <= now_ms()
 
 
 def test_chance_decides_on_the_jitter_unless_told_otherwise() -> None:
-    uniform: Callable[[], float] = Bench("c", 1).uniform
+    uniform: Callable[[], float] = OutcomePolicy("c", 1).uniform
     assert all(0 <= uniform() < 1 for _ in range(100))
     assert len({uniform() for _ in range(10)}) > 1

@@ -1,4 +1,4 @@
-"""The threads that run sync jobs: kept, and woken only as far as it pays.
+"""The thread pool: threads that run sync jobs: kept, and woken only as far as it pays.
 
 To wake a thread takes longer than a quick job, and all that are awake compete for Python's one lock.
 So while jobs are quick, one thread gets many and runs them in turn. What waits for a tick is taken
@@ -16,10 +16,10 @@ from queue import SimpleQueue
 from typing import Any, Final
 
 from headrace.clock import monotonic
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.interrupts import Interrupts, interrupted_at
 
-Finished = Callable[[Claimed, Any, BaseException | None], None]
+Finished = Callable[[ClaimedJob, Any, BaseException | None], None]
 
 TICK_S: Final = 0.001
 """How long a job, or its end, may wait behind others at most, while jobs are quick."""
@@ -29,7 +29,7 @@ _NEW_WEIGHT: Final = 0.1  # of the newest run in the moving average: about the l
 _FEW: Final = 0.3  # an interrupted thread makes a quick job look slow: one in ten or so
 
 
-class Threads:
+class ThreadPool:
     """Runs jobs in threads. All methods belong to the event loop.
 
     Args:
@@ -41,9 +41,9 @@ class Threads:
 
     def __init__(
         self,
-        run: Callable[[Claimed], Any],
+        run: Callable[[ClaimedJob], Any],
         finished: Finished,
-        returned: Callable[[list[Claimed]], None],
+        returned: Callable[[list[ClaimedJob]], None],
         *,
         most: int,
     ) -> None:
@@ -52,8 +52,8 @@ class Threads:
         self._returned = returned
         self._most = most
         self._loop = asyncio.get_running_loop()
-        self._jobs: deque[Claimed] = deque()
-        self._ended: deque[tuple[Claimed, Any, BaseException | None]] = deque()
+        self._jobs: deque[ClaimedJob] = deque()
+        self._ended: deque[tuple[ClaimedJob, Any, BaseException | None]] = deque()
         self._calls: SimpleQueue[bool] = SimpleQueue()  # each wakes one: True to work, False to end
         self._lock = threading.Lock()  # around the numbers of those who are awake:
         self._called = 0  # they wake up, and will look for a job
@@ -71,7 +71,7 @@ class Threads:
         """Whether jobs end so soon that more than one may be given to a thread."""
         return self._slow < _FEW
 
-    def start(self, claimed: Claimed) -> None:
+    def start(self, claimed: ClaimedJob) -> None:
         """Run a job as soon as a thread has time for it."""
         self._jobs.append(claimed)
         with self._lock:
@@ -81,11 +81,11 @@ class Threads:
             self._ticks = 1
             self._loop.call_later(TICK_S, self._tick)
 
-    def interrupt(self, claimed: Claimed) -> None:
+    def interrupt(self, claimed: ClaimedJob) -> None:
         """Raise ``JobInterrupted`` in the thread that runs a job, once; elsewhere it does nothing."""
         self._interrupts.interrupt(claimed)
 
-    def give_up(self, claimed: Claimed) -> BaseException | None:
+    def give_up(self, claimed: ClaimedJob) -> BaseException | None:
         """Leave the thread of an interrupted job to itself: another one takes its place.
 
         Whatever that thread still does counts no more. Gives an exception that says where it is, or
@@ -124,7 +124,7 @@ class Threads:
 
     def _tick(self) -> None:
         """Look after what still waits, and hear what has ended meanwhile."""
-        back: list[Claimed] = []
+        back: list[ClaimedJob] = []
         with self._lock:
             if self._ticks == 1:
                 for _ in range(len(self._jobs)):
@@ -163,7 +163,7 @@ class Threads:
                 del claimed, value, error  # do not keep a job alive while waiting for the next
                 claimed = self._next()
 
-    def _next(self, *, called: bool = False) -> Claimed | None:
+    def _next(self, *, called: bool = False) -> ClaimedJob | None:
         """Take the next job; without one, note that this thread goes to sleep."""
         with self._lock:  # whoever brings a job looks, after that, who is awake
             self._called -= called

@@ -1,4 +1,4 @@
-"""The runner: calls tasks. Async ones on the event loop, sync ones in threads that are kept.
+"""The executor: calls tasks. Async ones on the event loop, sync ones in threads that are kept.
 
 A suspect has a process of its own: its thread waits for that.
 """
@@ -14,12 +14,12 @@ from typing import Any, Final, Protocol
 from headrace.clock import monotonic
 from headrace.consumer import report
 from headrace.consumer.aside import Aside
-from headrace.consumer.call import call
-from headrace.consumer.claimed import Claimed, Phase
+from headrace.consumer.claimed import ClaimedJob, Phase
 from headrace.consumer.ending import End, Later, failure, is_awaitable, success
+from headrace.consumer.invoke import invoke
+from headrace.consumer.outcomes import IsolatedOutcome, IsolationUnavailable
 from headrace.consumer.slots import PREFETCH_MOST
-from headrace.consumer.threads import Finished, Threads
-from headrace.consumer.verdict import IsolatedOutcome, IsolationUnavailable
+from headrace.consumer.thread_pool import Finished, ThreadPool
 from headrace.context import current_job
 from headrace.plain import is_plain, is_plain_error
 
@@ -33,7 +33,7 @@ GIVE_UP_AFTER_S: Final = 5.0
 class Isolation(Protocol):
     """Runs jobs in processes of their own."""
 
-    def run(self, claimed: Claimed) -> IsolatedOutcome:
+    def run(self, claimed: ClaimedJob) -> IsolatedOutcome:
         """Run a job, and wait for how it ends. Called in a thread.
 
         Raises:
@@ -46,7 +46,7 @@ class Isolation(Protocol):
         """End what is left of its processes."""
 
 
-class Runner:
+class Executor:
     """Runs claimed jobs.
 
     Args:
@@ -59,19 +59,19 @@ class Runner:
     def __init__(
         self,
         finished: Finished,
-        returned: Callable[[list[Claimed]], None],
+        returned: Callable[[list[ClaimedJob]], None],
         threads: int,
         isolation: Isolation,
     ) -> None:
         self._finished = finished
         self._isolation = isolation
         self._loop = asyncio.get_running_loop()
-        self._threads = Threads(self._run_sync, self._hear_sync, returned, most=threads)
-        self._alone = Threads(self._run_alone, self._hear, returned, most=1)
+        self._threads = ThreadPool(self._run_sync, self._hear_sync, returned, most=threads)
+        self._alone = ThreadPool(self._run_alone, self._hear, returned, most=1)
         self._base = contextvars.copy_context()
         self._aside = Aside()
 
-    def start(self, claimed: Claimed) -> None:
+    def start(self, claimed: ClaimedJob) -> None:
         """Run a job; how it ends is told to ``finished``, and may be before this returns."""
         task = claimed.task
         assert task is not None
@@ -80,17 +80,17 @@ class Runner:
         else:
             (self._alone if claimed.alone else self._threads).start(claimed)
 
-    def cancel(self, claimed: Claimed) -> None:
+    def cancel(self, claimed: ClaimedJob) -> None:
         """Cancel a job if it is async. One that has not begun yet finds out when it begins."""
-        if claimed.runner is not None and claimed.started:
-            claimed.runner.cancel()
+        if claimed.async_run is not None and claimed.started:
+            claimed.async_run.cancel()
 
-    def insist(self, claimed: Claimed, now: float) -> BaseException | None:
+    def insist(self, claimed: ClaimedJob, now: float) -> BaseException | None:
         """End a sync job that was told to end, and goes on: interrupt it, then give its thread up.
 
         Gives the exception with which its run ends when the thread has been given up.
         """
-        if claimed.runner is not None or claimed.alone or claimed.context is None:
+        if claimed.async_run is not None or claimed.alone or claimed.context is None:
             return None  # it is cancelled; or its process is ended
         claimed.stopped_at = claimed.stopped_at or now
         if now - claimed.stopped_at >= INTERRUPT_AFTER_S:
@@ -114,21 +114,23 @@ class Runner:
         self._alone.close()
         self._isolation.close()
 
-    def _start_async(self, claimed: Claimed, later: Later | None = None) -> None:
+    def _start_async(self, claimed: ClaimedJob, later: Later | None = None) -> None:
         # A context of its own: whoever calls this may itself run in another job's.
         job, context = self._run_async(claimed, later), self._base.copy()
         if sys.version_info >= (3, 12):  # here and now, up to where it first waits
-            claimed.runner = asyncio.Task(job, loop=self._loop, context=context, eager_start=True)
+            claimed.async_run = asyncio.Task(
+                job, loop=self._loop, context=context, eager_start=True
+            )
         else:
-            claimed.runner = self._loop.create_task(job, context=context)
+            claimed.async_run = self._loop.create_task(job, context=context)
 
-    async def _run_async(self, claimed: Claimed, later: Later | None = None) -> None:
+    async def _run_async(self, claimed: ClaimedJob, later: Later | None = None) -> None:
         current_job.set(claimed.context)
         if later is None:
             claimed.started = monotonic()
         end: End
         try:
-            value = call(claimed) if later is None else later.begin(claimed)
+            value = invoke(claimed) if later is None else later.begin(claimed)
             while is_awaitable(value):
                 value = await value
             if claimed.result_ttl_ms and not is_plain(value):
@@ -148,19 +150,19 @@ class Runner:
         """
         return PREFETCH_MOST // 2 if self._threads.quick else 0
 
-    def _run_sync(self, claimed: Claimed) -> Any:
+    def _run_sync(self, claimed: ClaimedJob) -> Any:
         return self._base.copy().run(_call_in_thread, claimed)
 
-    def _run_alone(self, claimed: Claimed) -> Any:
+    def _run_alone(self, claimed: ClaimedJob) -> Any:
         return self._base.copy().run(self._isolation.run, claimed)
 
-    def _hear_sync(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
+    def _hear_sync(self, claimed: ClaimedJob, value: Any, error: BaseException | None) -> None:
         if isinstance(value, Later):
             self._start_async(claimed, value)
         else:
             self._finished(claimed, value, error)
 
-    def _hear(self, claimed: Claimed, value: Any, error: BaseException | None) -> None:
+    def _hear(self, claimed: ClaimedJob, value: Any, error: BaseException | None) -> None:
         if isinstance(error, IsolationUnavailable):
             report.not_isolated(claimed, error)
             claimed.alone = False
@@ -169,11 +171,11 @@ class Runner:
             self._finished(claimed, value, error)
 
 
-def _call_in_thread(claimed: Claimed) -> End | Later:
+def _call_in_thread(claimed: ClaimedJob) -> End | Later:
     current_job.set(claimed.context)
     claimed.started = monotonic()
     try:
-        value = call(claimed)
+        value = invoke(claimed)
         return Later(value) if is_awaitable(value) else success(claimed, value)
     except BaseException as error:  # also SystemExit: a task does not end the consumer
         return failure(claimed, error)

@@ -9,7 +9,7 @@ from typing import Final
 
 from headrace import results, wire
 from headrace.clock import now_ms
-from headrace.consumer.claimed import LONGEST_S, Claimed
+from headrace.consumer.claimed import LONGEST_S, ClaimedJob
 from headrace.consumer.ending import End, Failure, failure
 from headrace.operations import Outcome, Verb
 from headrace.plain import make, plain_copy, traceback_of
@@ -22,8 +22,8 @@ _PARK_LONGEST_MS: Final = 60_000
 
 
 @dataclass(slots=True)
-class Bench:
-    """What verdicts need beside the job.
+class OutcomePolicy:
+    """What the outcome of a job depends on, beside the job.
 
     Attributes:
         consumer: this consumer's name.
@@ -74,7 +74,7 @@ class IsolatedOutcome:
     error: BaseException | None
 
 
-def of_run(claimed: Claimed, end: End, bench: Bench) -> Outcome:
+def of_run(claimed: ClaimedJob, end: End, policy: OutcomePolicy) -> Outcome:
     """Judge a run by its end."""
     if not isinstance(end, Failure):
         return _outcome(claimed, "done", claimed.result_ttl_ms, end)
@@ -88,98 +88,102 @@ def of_run(claimed: Claimed, end: End, bench: Bench) -> Outcome:
             error = TimeoutError("the job ran out of time").with_traceback(end.error.__traceback__)
             for note in getattr(end.error, "__notes__", ()):  # where its thread is
                 error.add_note(note)
-            return _of_failure(claimed, failure(claimed, error), bench, "timeout")
-    return _of_failure(claimed, end, bench, "max_attempts")
+            return _of_failure(claimed, failure(claimed, error), policy, "timeout")
+    return _of_failure(claimed, end, policy, "max_attempts")
 
 
-def unjudged(claimed: Claimed, problem: Exception, bench: Bench) -> Outcome:
+def unjudged(claimed: ClaimedJob, problem: Exception, policy: OutcomePolicy) -> Outcome:
     """End a job whose run could not be judged: something of ours, or of its options, has failed."""
     name, text = type(problem).__name__, str(plain_copy(problem))
     error = make(name, f"the end of its run could not be judged: {text}")
-    return _dead(claimed, "max_attempts", error, bench)
+    return _dead(claimed, "max_attempts", error, policy)
 
 
-def of_flaw(claimed: Claimed, bench: Bench) -> Outcome:
+def of_unrunnable(claimed: ClaimedJob, policy: OutcomePolicy) -> Outcome:
     """Judge a job that cannot be run."""
     head = claimed.head
-    if claimed.flaw == "surplus":
+    if claimed.unrunnable == "no_slot":
         return _outcome(claimed, "release")
-    if claimed.flaw != "unknown_task":
+    if claimed.unrunnable != "unknown_task":
         problem = claimed.problem and plain_copy(claimed.problem)
-        return _dead(claimed, claimed.flaw or "malformed", problem, bench)
-    now = bench.now_ms()
+        return _dead(claimed, claimed.unrunnable or "malformed", problem, policy)
+    now = policy.now_ms()
     since = head.unknown_since or now
     waited_ms = now - since
-    if waited_ms >= bench.unknown_task_ttl_ms:
-        name = claimed.call.task if claimed.call is not None else ""
+    if waited_ms >= policy.unknown_task_ttl_ms:
+        name = claimed.decoded.task if claimed.decoded is not None else ""
         unknown = LookupError(f"no consumer knew task {name!r} for {waited_ms // 1000} s")
-        return _dead(claimed, "unknown_task", unknown, bench)
+        return _dead(claimed, "unknown_task", unknown, policy)
     # As long again as it has waited: a consumer that is just being deployed gets it soon.
     delay_ms = min(max(waited_ms, _PARK_FIRST_MS), _PARK_LONGEST_MS)
     parked = wire.join(head._replace(delivery=head.delivery + 1, unknown_since=since), claimed.body)
     return _outcome(claimed, "park")._replace(delay_ms=delay_ms, job=parked)
 
 
-def _of_failure(claimed: Claimed, failed: Failure, bench: Bench, final: Reason) -> Outcome:
+def _of_failure(
+    claimed: ClaimedJob, failed: Failure, policy: OutcomePolicy, final: Reason
+) -> Outcome:
     context, error = claimed.context, failed.error
     assert context is not None
     if failed.unfit:
-        return _dead(claimed, "invalid_arguments", error, bench)
+        return _dead(claimed, "invalid_arguments", error, policy)
     if failed.given_up or not (failed.wanted or final == "timeout"):
-        return _dead(claimed, "rejected", error, bench)
+        return _dead(claimed, "rejected", error, policy)
     if context.attempt >= context.max_attempts:
-        return _dead(claimed, final, error, bench)
+        return _dead(claimed, final, error, policy)
     delay_s = failed.again_s
     if delay_s is None or not 0 <= delay_s <= LONGEST_S:
-        delay_s = _backoff_s(claimed, context.attempt, bench)
+        delay_s = _backoff_s(claimed, context.attempt, policy)
     again = claimed.head._replace(
         attempt=context.attempt, delivery=claimed.head.delivery + 1, unknown_since=0
     )
     return _retry(claimed, again, delay_s)
 
 
-def _backoff_s(claimed: Claimed, failures: int, bench: Bench) -> float:
+def _backoff_s(claimed: ClaimedJob, failures: int, policy: OutcomePolicy) -> float:
     assert claimed.task is not None
     try:
-        delay_s = float(claimed.task.config.backoff.delay_s(failures, bench.uniform))
+        delay_s = float(claimed.task.config.backoff.delay_s(failures, policy.uniform))
     except Exception:  # a class of the application's own
         delay_s = -1.0
-    return delay_s if delay_s >= 0 else Backoff().delay_s(failures, bench.uniform)
+    return delay_s if delay_s >= 0 else Backoff().delay_s(failures, policy.uniform)
 
 
-def _retry(claimed: Claimed, head: Head, delay_s: float) -> Outcome:
+def _retry(claimed: ClaimedJob, head: Head, delay_s: float) -> Outcome:
     return _outcome(claimed, "retry")._replace(
         delay_ms=round(min(delay_s, LONGEST_S) * 1000),
         job=wire.join(head, claimed.body),
     )
 
 
-def of_death(claimed: Claimed, death: ProcessDied, bench: Bench) -> Outcome:
+def of_death(claimed: ClaimedJob, death: ProcessDied, policy: OutcomePolicy) -> Outcome:
     """Charge a crash, as the sweep does for a lost consumer; no attempt: the task did not fail."""
     head = _charged(claimed)
-    if head.crashes >= bench.max_crashes:
-        return _dead(claimed, "crashed", death, bench)
-    return _retry(claimed, head, _backoff_s(claimed, head.crashes, bench))
+    if head.crashes >= policy.max_crashes:
+        return _dead(claimed, "crashed", death, policy)
+    return _retry(claimed, head, _backoff_s(claimed, head.crashes, policy))
 
 
-def _charged(claimed: Claimed) -> Head:
+def _charged(claimed: ClaimedJob) -> Head:
     head = claimed.head
     return head._replace(crashes=head.crashes + 1, delivery=head.delivery + 1, unknown_since=0)
 
 
-def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench: Bench) -> Outcome:
+def _dead(
+    claimed: ClaimedJob, reason: Reason, problem: BaseException | None, policy: OutcomePolicy
+) -> Outcome:
     config = claimed.task.config if claimed.task is not None else None
     text = ""
     told = bool(problem and (problem.__traceback__ or getattr(problem, "__notes__", None)))
-    if problem is not None and told and claimed.flaw is None:
+    if problem is not None and told and claimed.unrunnable is None:
         text = traceback_of(problem)
     died = problem if isinstance(problem, ProcessDied) else None
     error = wire.error_of(
         reason,
         problem,
         traceback=died.stack if died else text,
-        failed_at=bench.now_ms(),
-        consumer=bench.consumer,
+        failed_at=policy.now_ms(),
+        consumer=policy.consumer,
         signal=died.signal if died else "",
         exit_code=died.exit_code if died else None,
         peak_mib=died.peak_mib if died else 0,
@@ -191,7 +195,7 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
     attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt
     counted = claimed.head._replace(attempt=attempt, delivery=claimed.head.delivery + 1)
     head = _charged(claimed) if died else counted
-    if claimed.flaw == "malformed":
+    if claimed.unrunnable == "malformed":
         _, body = wire.split(wire.malformed_letter(claimed.body, error)) or (head, claimed.body)
         letter = wire.join(head, body)
     else:
@@ -199,6 +203,6 @@ def _dead(claimed: Claimed, reason: Reason, problem: BaseException | None, bench
     return _outcome(claimed, "dead", ttl_ms, result)._replace(job=letter)
 
 
-def _outcome(claimed: Claimed, verb: Verb, ttl_ms: int = 0, result: bytes = b"") -> Outcome:
+def _outcome(claimed: ClaimedJob, verb: Verb, ttl_ms: int = 0, result: bytes = b"") -> Outcome:
     kept, head = result if ttl_ms else b"", claimed.head
     return Outcome(head.id, claimed.number, verb, 0, b"", ttl_ms, kept, head.key)

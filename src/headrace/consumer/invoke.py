@@ -1,21 +1,21 @@
-"""The call: a claimed job becomes a call of its task's function, here and now."""
+"""Invokes the function of a claimed job's task with the job's arguments, here and now."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from headrace.consumer.claimed import Claimed
+from headrace.consumer.claimed import ClaimedJob
 from headrace.errors import InvalidArguments
 
 
-def call(claimed: Claimed) -> Any:
+def invoke(claimed: ClaimedJob) -> Any:
     """Call the function; an async one gives a coroutine.
 
     Raises:
         InvalidArguments: the job's arguments do not fit it.
         JobStopped: the job was told to end before it began.
     """
-    task, body, context = claimed.task, claimed.call, claimed.context
+    task, body, context = claimed.task, claimed.decoded, claimed.context
     assert task is not None
     assert body is not None
     assert context is not None
