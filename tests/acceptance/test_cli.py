@@ -290,6 +290,7 @@ def test_a_variable_of_another_program_of_that_name_is_not_ours(headrace: Headra
     ("command", "name", "value"),
     [
         ("consume", "HEADRACE_CONSUME_MAX_JOBS", "many"),
+        ("worker", "HEADRACE_CONSUME_MAX_JOBS", "many"),
         ("consume", "HEADRACE_LEASE", "long"),
         ("serve", "HEADRACE_SERVE_PORT", "http"),
         ("info", "HEADRACE_LOG_LEVEL", "loud"),

@@ -17,6 +17,7 @@ from headrace.consumer.listener import Listener
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import keys_of
 from headrace.maintenance import Maintenance
+from headrace.maintenance.upkeep import Upkeep
 from headrace.store import AsyncStore, Channel, exchange
 from tests.museum.exhibit import Exhibit
 from tests.property.model import id_of, returned
@@ -40,19 +41,19 @@ def two_calls(patch: pytest.MonkeyPatch) -> None:
             server.queue(key)._place(job)
         return len(jobs)
 
-    visit = Maintenance._visit
+    visit = Upkeep.visit
 
     @wraps(visit)
-    async def in_two(self: Maintenance, queues: list[str], **options: Any) -> bool:
+    async def in_two(self: Upkeep, queues: list[str], gap_s: float) -> bool:
         for k in map(keys_of, queues):
             due = await self._store.run(op.command("POPDUE", k.delayed, parse=list))
             if due:
                 await self._store.run(op.command("PUT", k.pending, *due, parse=int))
-        return await visit(self, queues, **options)
+        return await visit(self, queues, gap_s)
 
     patch.setattr(Server, "_do_popdue", pop, raising=False)
     patch.setattr(Server, "_do_put", push, raising=False)
-    patch.setattr(Maintenance, "_visit", in_two)
+    patch.setattr(Upkeep, "visit", in_two)
 
 
 def resurrecting(patch: pytest.MonkeyPatch) -> None:
@@ -72,19 +73,19 @@ def resurrecting(patch: pytest.MonkeyPatch) -> None:
             queue._place(returned(job, 1)[0])
         return len(jobs)
 
-    visit = Maintenance._visit
+    visit = Upkeep.visit
 
     @wraps(visit)
-    async def in_two(self: Maintenance, queues: list[str], **options: Any) -> bool:
+    async def in_two(self: Upkeep, queues: list[str], gap_s: float) -> bool:
         for k in map(keys_of, queues):
             jobs = await self._store.run(op.command("EXPIRED", k.leases, parse=list))
             if jobs:
                 await self._store.run(op.command("RESCUE", k.pending, *jobs, parse=int))
-        return await visit(self, queues, **options)
+        return await visit(self, queues, gap_s)
 
     patch.setattr(Server, "_do_expired", expired, raising=False)
     patch.setattr(Server, "_do_rescue", rescue, raising=False)
-    patch.setattr(Maintenance, "_visit", in_two)
+    patch.setattr(Upkeep, "visit", in_two)
 
 
 def client_clock(patch: pytest.MonkeyPatch) -> None:
@@ -247,16 +248,16 @@ def exits_on_unblocked(patch: pytest.MonkeyPatch) -> None:
 
 def only_at_boot(patch: pytest.MonkeyPatch) -> None:
     """A process looks for lost jobs when it starts, and never again."""
-    requests, booted = Maintenance._requests, set()
+    requests, booted = Upkeep._requests, set()
 
-    def first(self: Maintenance, queue: str, **options: Any) -> Any:
-        asked = requests(self, queue, **options)
+    def first(self: Upkeep, queue: str, gap_s: float, *, walk: bool) -> Any:
+        promote, sweep, reclaim = requests(self, queue, gap_s, walk=walk)
         if self in booted:
-            asked[2] = asked[2]._replace(args=(0, *asked[2].args[1:]))
+            reclaim = reclaim._replace(args=(0, *reclaim.args[1:]))
         booted.add(self)
-        return asked
+        return promote, sweep, reclaim
 
-    patch.setattr(Maintenance, "_requests", first)
+    patch.setattr(Upkeep, "_requests", first)
 
 
 def sweeper_dies(patch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import wraps
+from typing import Any
 
 import pytest
 
-from headrace import maintenance
-from headrace.maintenance import Maintenance
+from headrace.maintenance import lost_consumers
+from headrace.maintenance.lost_consumers import LostConsumers
 
 NAME = "the looks for lost consumers become rare when Redis' answers are late"
 TURNS = 5
@@ -15,14 +16,15 @@ TURNS = 5
 
 def paced_by_elapsed_time(patch: pytest.MonkeyPatch) -> None:
     """To take 1/300 of Redis' time, the next look waits 300 times as long as the last one took."""
-    look = Maintenance._look_for_the_gone
+    expire_leases = LostConsumers.expire_leases
 
-    @wraps(look)
-    async def paced(self: Maintenance, queues: list[str]) -> None:
-        clock = vars(maintenance)["monotonic"]
-        began = clock()
-        await look(self, queues)
-        now = clock()
-        self._look_at = now + 300 * (now - began)
+    @wraps(expire_leases)
+    async def paced(self: LostConsumers, queues: list[str]) -> Any:
+        clock = vars(lost_consumers)["monotonic"]
+        began, before = clock(), self._look_at
+        refused = await expire_leases(self, queues)
+        if self._look_at != before:
+            self._look_at = clock() + 300 * (clock() - began)
+        return refused
 
-    patch.setattr(Maintenance, "_look_for_the_gone", paced)
+    patch.setattr(LostConsumers, "expire_leases", paced)

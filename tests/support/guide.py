@@ -18,8 +18,8 @@ GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guide.md"
 
 
 def commands(of: App = app, chain: tuple[str, ...] = ()) -> Iterator[tuple[str, App]]:
-    """Every command with its full name, in the order of the help page."""
-    names = [name for name in of if not name.startswith("-")]
+    """Every command with its full name, in the order of the help page; an alias is none of its own."""
+    names = [name for name in of if not name.startswith("-") and name in of[name].name]
     for name in names:
         command = of[name]
         if command.default_command is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.presence import Presence
+from headrace.maintenance.presence import Presence
 
 GRACE_S = 5.0
 NOTHING: tuple[set[str], set[str], list[str]] = (set(), set(), [])

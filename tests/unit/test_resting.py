@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.resting import Resting
+from headrace.maintenance.resting import Resting
 
 
 def at_rest(count: int, time_ms: int = 1) -> Resting:

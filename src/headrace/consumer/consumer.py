@@ -41,7 +41,7 @@ from headrace.consumer.outcomes import OutcomePolicy
 from headrace.consumer.slots import Slots
 from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
-from headrace.leading import MaintenanceThread
+from headrace.maintenance import MaintenanceThread
 from headrace.policy import ReconnectBackoff
 from headrace.store import AsyncStore, Store
 

@@ -17,7 +17,7 @@ from headrace.app import Headrace
 from headrace.errors import InvalidSetting, StoreError
 from headrace.ids import new_id
 from headrace.keys import CONNECTION_PREFIX
-from headrace.leading import MaintenanceThread
+from headrace.maintenance import MaintenanceThread
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 from headrace.web.application import create_app

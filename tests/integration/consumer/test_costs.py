@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from headrace import maintenance
 from headrace.consumer import listener, thread_pool
 from headrace.keys import LEADER
+from headrace.maintenance import Maintenance, leadership
 from headrace.store import AsyncStore
 from tests.support.consuming import LONG_S, QUICK, Site, claim_ahead
 from tests.support.wait import await_until
@@ -74,10 +74,10 @@ def counted_trips(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 def counted_turns(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """Give a list that gets for each turn of the maintenance what it asked Redis for."""
     turns: list[list[str]] = []
-    turn, run_all = maintenance.Maintenance._turn, AsyncStore.run_all
+    turn, run_all = Maintenance._turn, AsyncStore.run_all
     asking: set[asyncio.Task[Any] | None] = set()
 
-    async def counted_turn(self: maintenance.Maintenance) -> bool:
+    async def counted_turn(self: Maintenance) -> bool:
         asking.add(asyncio.current_task())
         turns.append([])
         return await turn(self)
@@ -89,7 +89,7 @@ def counted_turns(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
             ]
         return await run_all(store, operations, *rest, **more)
 
-    monkeypatch.setattr(maintenance.Maintenance, "_turn", counted_turn)
+    monkeypatch.setattr(Maintenance, "_turn", counted_turn)
     monkeypatch.setattr(AsyncStore, "run_all", counted)
     return turns
 
@@ -223,7 +223,7 @@ async def test_an_idle_consumer_that_does_not_lead_asks_for_fewer(
     site: Site, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listener, "BLOCK_S", 0.2)  # 5 s
-    monkeypatch.setattr(maintenance, "LEADER_LEASE_S", 600)  # 3 s; it asks twice in that time
+    monkeypatch.setattr(leadership, "LEADER_LEASE_S", 600)  # 3 s; it asks twice in that time
     redis.set(LEADER, "another", px=600_000)
     asked = _calls(redis)["pttl"]
     async with site.consumer():

@@ -370,7 +370,7 @@ class TestABug:
     @pytest.mark.parametrize(
         "part",
         [
-            "headrace.maintenance.Maintenance._turn",
+            "headrace.maintenance.maintenance.Maintenance._turn",
             "headrace.consumer.dispatcher.Dispatcher.look_at_the_clock",
             "headrace.consumer.leases.LeaseKeeper.extend_all",
             "headrace.consumer.batcher.Batcher.trip",

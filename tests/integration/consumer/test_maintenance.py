@@ -10,11 +10,10 @@ from typing import Any, TypeAlias
 import pytest
 from redis import Redis
 
-from headrace import maintenance
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.keys import CONSUMERS, LEADER, QUEUES, keys_of
-from headrace.maintenance import Maintenance
+from headrace.maintenance import Maintenance, leadership, lost_consumers, registry, upkeep
 from headrace.operations import Operation
 from headrace.policy import LeasePolicy
 from headrace.scripts import script
@@ -158,7 +157,8 @@ async def looks_in(turns: int, site: Site, monkeypatch: pytest.MonkeyPatch) -> i
     By the leader's clock: a turn begins each second.
     """
     late: list[float] = [0.0]
-    monkeypatch.setattr(maintenance, "monotonic", lambda: monotonic() + late[0])
+    for module in (leadership, lost_consumers, registry, upkeep):
+        monkeypatch.setattr(module, "monotonic", lambda: monotonic() + late[0])
     looks: list[float] = []
 
     def slowly(operation: Operation[Any]) -> None:
@@ -221,7 +221,7 @@ class TestManyQueues:
     async def test_one_that_is_empty_and_unused_for_long_is_forgotten_by_itself(
         self, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(maintenance, "_FORGET_EVERY_S", 0.01)
+        monkeypatch.setattr(registry, "_FORGET_EVERY_S", 0.01)
         redis = site.redis
         redis.sadd(QUEUES, "empty", "full")
         redis.lpush("full", b'{"id":"a","task":"echo"}')

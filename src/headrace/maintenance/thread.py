@@ -12,7 +12,7 @@ import threading
 from concurrent.futures import Future
 from typing import Final
 
-from headrace.maintenance import Maintenance
+from headrace.maintenance.maintenance import Maintenance
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 

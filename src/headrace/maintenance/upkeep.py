@@ -1,0 +1,129 @@
+"""Upkeep: what is done for each queue. Each step is a script that decides by Redis' clock and may run twice.
+
+Three steps: due jobs are promoted, bare items in processing get a lease, expired leases are reclaimed.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Final
+
+from headrace import operations as op
+from headrace.clock import monotonic
+from headrace.errors import StoreError
+from headrace.keys import Keys, keys_of
+from headrace.maintenance.registry import Registry
+from headrace.operations import Operation, Promoted, Reclaimed, Swept
+from headrace.policy import LeasePolicy
+from headrace.store import AsyncStore
+
+log = logging.getLogger(__name__)
+
+_QUEUES_A_TRIP: Final = 50
+
+
+class Upkeep:
+    """The upkeep of queues.
+
+    Args:
+        store: the Redis.
+        policy: how long claims last.
+        registry: knows when queues were at rest.
+
+    Attributes:
+        due_at: when the next delayed job is due, as far as was seen (monotonic); infinite if none is.
+    """
+
+    def __init__(self, store: AsyncStore, policy: LeasePolicy, registry: Registry) -> None:
+        self._store = store
+        self._policy = policy
+        self._registry = registry
+        self.due_at = math.inf
+        self._offsets: dict[str, int] = {}  # where the walk over the whole of processing is
+        self._walked_at = 0.0
+        self._skipped: set[str] = set()
+
+    async def visit(self, queues: list[str], gap_s: float) -> bool:
+        """Do the three steps for each queue; whether there is more to do at once.
+
+        Args:
+            queues: all that have anything to maintain.
+            gap_s: a time between two visits that is usual here.
+        """
+        self._offsets = {queue: self._offsets.get(queue, 0) for queue in queues}
+        walk = monotonic() - self._walked_at >= self._policy.lease_s
+        if walk and not any(self._offsets.values()):
+            self._walked_at = monotonic()
+        self.due_at, busy = math.inf, False
+        for start in range(0, len(queues), _QUEUES_A_TRIP):
+            busy |= await self._visit(queues[start : start + _QUEUES_A_TRIP], gap_s, walk=walk)
+        return busy
+
+    def skip(self, queue: str, error: StoreError) -> None:
+        """Leave out a queue that Redis refuses, a key of it being broken, for the others' sake."""
+        if queue not in self._skipped:
+            log.error("queue %s is not maintained: %s", queue, error)
+            self._skipped.add(queue)
+
+    async def _visit(self, queues: list[str], gap_s: float, *, walk: bool) -> bool:
+        requests = [one for queue in queues for one in self._requests(queue, gap_s, walk=walk)]
+        answers = iter(await self._store.run_all(requests))
+        busy = False
+        for queue, *three in zip(queues, answers, answers, answers, strict=True):
+            refusal = next((answer for answer in three if isinstance(answer, StoreError)), None)
+            if refusal is not None:
+                self.skip(queue, refusal)
+                continue
+            self._skipped.discard(queue)
+            busy |= self._take(queue, *three)
+        return busy
+
+    def _take(self, queue: str, promoted: Promoted, swept: Swept, reclaimed: Reclaimed) -> bool:
+        """Note what was done for a queue; whether there is more to do at once."""
+        if promoted.due_ms is not None:
+            self.due_at = min(self.due_at, monotonic() + promoted.due_ms / 1000)
+        self._offsets[queue] = swept.next_offset
+        if swept.given:
+            log.info("queue %s: %d bare items got a lease", queue, swept.given)
+        if reclaimed.back or reclaimed.died:
+            log.warning(
+                "queue %s: %d jobs of lost consumers run again, %d are dead",
+                queue,
+                reclaimed.back,
+                reclaimed.died,
+            )
+        return bool(swept.next_offset) or reclaimed.back + reclaimed.died >= op.RECLAIM_LIMIT
+
+    def _requests(
+        self, queue: str, gap_s: float, *, walk: bool
+    ) -> tuple[Operation[Promoted], Operation[Swept], Operation[Reclaimed]]:
+        k, policy, offset = keys_of(queue), self._policy, self._offsets[queue]
+        sweep = op.sweep(
+            k,
+            bare_lease_ms=round(policy.bare_lease_s * 1000),
+            offset=offset,
+            only_if_unequal=not walk and not offset,
+        )
+        rested_ms = self._registry.rested_ms(queue)
+        return op.promote(k), sweep, reclaiming(k, policy, gap_s=gap_s, rested_ms=rested_ms)
+
+
+def reclaiming(
+    k: Keys, policy: LeasePolicy, *, gap_s: float = 0.0, rested_ms: int = 0
+) -> Operation[Reclaimed]:
+    """Describe a look at expired leases under a policy.
+
+    Args:
+        k: the queue's keys.
+        policy: how long claims last.
+        gap_s: a time without sweeps that is usual here, if it is longer than the policy's.
+        rested_ms: when nothing was leased here, by Redis' clock; 0 if unknown.
+    """
+    return op.reclaim(
+        k,
+        grace_ms=round(policy.grace_s * 1000),
+        gap_ms=round(max(policy.gap_s, gap_s) * 1000),
+        max_crashes=policy.max_crashes,
+        rested_ms=rested_ms,
+    )
