@@ -40,9 +40,9 @@ class Headrace:
         max_attempts: failed runs after which a job is dead, unless its task says otherwise.
         backoff: how long to wait between attempts, unless the task says otherwise.
         timeout: seconds a run may take, unless the task says otherwise.
-        result_ttl: seconds results are kept, unless the task says otherwise; None not at all.
+        result_ttl: seconds results are kept, unless the task says otherwise; None for not at all.
         dead_letter: keep jobs that failed for good, unless the task says otherwise.
-        max_pending: refuse jobs for a queue in which so many wait; 0 never.
+        max_pending: refuse jobs for a queue in which so many wait; 0 for never.
         confirm_replicas: how many replicas must have a job before its enqueue returns, else it
             raises NotReplicated; 0 does not ask. Best effort: it needs ``min-replicas-to-write`` on
             the servers, too (docs/sentinel.md).
@@ -92,13 +92,13 @@ class Headrace:
         """Point the application at another Redis: for programs that are told where it is.
 
         Raises:
-            InvalidSetting: the URL is none.
+            InvalidSetting: the URL is not valid.
         """
         self.redis_url = redis_url(url)
         self._producer = None
 
     def producer(self) -> Producer:
-        """Give the producer that all tasks share."""
+        """Return the producer that all tasks share."""
         if self._producer is None:
             self._producer = Producer(self.redis_url.url, **self._sending)
         return self._producer
@@ -217,11 +217,11 @@ class Headrace:
         return [job_handle(producer, call, job_id) for call, job_id in zip(calls, ids, strict=True)]
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
-        """Give the handle of a job that somebody else enqueued."""
+        """Return the handle of a job that somebody else enqueued."""
         return Job(self.producer(), queue or self.queue, job_id)
 
     def find_task(self, name: str) -> Task[Any, Any]:
-        """Give a task by name.
+        """Return a task by name.
 
         Raises:
             UnknownTask: there is none; the message lists those that there are.

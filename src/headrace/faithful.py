@@ -79,7 +79,7 @@ def _encoded(whole: Any, equal: Any, values: Any, names: Sequence[str]) -> bytes
 
 
 def fault(value: Any, sequences: tuple[type, ...] = (list,)) -> str:
-    """Tell where and why a value does not come back equal from JSON; "" it does.
+    """Return where and why a value does not come back equal from JSON; "" it does.
 
     Such as ``" at ['items'][3]: a set does not come back equal from JSON; pass a list"``.
 

@@ -79,7 +79,7 @@ def search(k: Keys, job_id: str) -> Flow[Found | None]:
 
 
 def locate(k: Keys, job_id: str, job: bytes) -> Flow[Found]:
-    """Tell where a job is, or how it ended; ``job``: its bytes if known, which saves a search."""
+    """Return where a job is, or how it ended; ``job``: its bytes if known, which saves a search."""
     found: Found = yield op.find(k, job_id, job)
     if found.word != "unknown":
         return found
@@ -119,7 +119,7 @@ Progress: TypeAlias = Callable[[int], None]
 
 
 def redrive(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
-    """Put dead letters back to where jobs wait, oldest first; answers how many."""
+    """Put dead letters back to where jobs wait, oldest first; return how many."""
     letters: list[bytes] = [letter for letter in (yield from dead_letters(k)) if chosen(letter)]
     letters.reverse()
     moved = 0
@@ -130,7 +130,7 @@ def redrive(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
 
 
 def purge(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
-    """Delete dead letters for good; answers how many."""
+    """Delete dead letters for good; return how many."""
     purged = 0
     for some in chunks([letter for letter in (yield from dead_letters(k)) if chosen(letter)]):
         purged += yield op.purge(k, some)
@@ -139,7 +139,7 @@ def purge(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
 
 
 def release_unknown(k: Keys, consumer: str, known: Container[tuple[str, int]]) -> Flow[int]:
-    """Release, uncharged, what a consumer holds and does not know of; answers how much.
+    """Release, uncharged, what a consumer holds and does not know of; return how much.
 
     ``known``: id and claim number of what it does know of.
 
@@ -155,7 +155,7 @@ def release_unknown(k: Keys, consumer: str, known: Container[tuple[str, int]]) -
 
 
 def expire_leases(k: Keys, consumer: str) -> Flow[int]:
-    """End the leases of a consumer that is gone, so that they are reclaimed now; answers how many.
+    """End the leases of a consumer that is gone, so that they are reclaimed now; return how many.
 
     Each is charged as a crash, as any lease that runs out: perhaps it was the job that killed it.
     """

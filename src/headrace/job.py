@@ -27,7 +27,7 @@ class Job(Generic[R]):
         queue: the queue it went to.
         job_id: its id.
         job: its bytes as enqueued, b"" when unknown: then ``status`` has to search.
-        result_ttl_s: how long its result is kept; None not at all; 0 the task decides.
+        result_ttl_s: how long its result is kept; None for not at all; 0 the task decides.
         accepted: Redis is known to have had it, so that it is done when nothing of it is left.
     """
 
@@ -54,7 +54,7 @@ class Job(Generic[R]):
         return f"Job(id={self.id!r}, queue={self.queue!r})"
 
     def status(self) -> State:
-        """Tell where the job is: pending, processing, delayed, dead, done, cancelled or unknown.
+        """Return where the job is: pending, processing, delayed, dead, done, cancelled or unknown.
 
         When nothing of it is left, a job that was enqueued through this handle is ``done`` (or was
         purged, or cancelled more than an hour ago), and one of ``app.job(id)`` is ``unknown``: the
@@ -66,7 +66,7 @@ class Job(Generic[R]):
         return self._producer.store.follow(self._status())
 
     async def astatus(self) -> State:
-        """Tell where the job is, as ``status`` does."""
+        """Return where the job is, as ``status`` does."""
         return await self._producer.astore().follow(self._status())
 
     def result(self, timeout: float | None = None) -> R:

@@ -76,13 +76,13 @@ class Keys:
 
 
 def is_name(queue: str) -> bool:
-    """Tell whether a queue can have this name. In the registry anything may stand."""
+    """Whether a queue can have this name. In the registry anything may stand."""
     return _NAME.fullmatch(queue) is not None
 
 
 @lru_cache(maxsize=1 << 14)
 def keys_of(queue: str, *, cluster: bool = False) -> Keys:
-    """Give the keys of a queue.
+    """Return the keys of a queue.
 
     Raises:
         InvalidSetting: the name is empty, too long, or holds white space, ``:``, ``{`` or ``}``.

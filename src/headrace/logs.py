@@ -28,20 +28,20 @@ _CONTROL = re.compile(
 
 
 def one_line(text: str) -> str:
-    r"""Give the text with its control characters escaped (a line end becomes ``\n``)."""
+    r"""Return the text with its control characters escaped (a line end becomes ``\n``)."""
     # ascii() and not a codec: one is a module, which a process without a free descriptor can't import.
     return _CONTROL.sub(lambda match: ascii(match[0])[1:-1], text)
 
 
 def json_on_terminal(text: str) -> str:
-    r"""Give JSON with its control characters escaped as JSON does it (``\u009b``), lines kept."""
+    r"""Return JSON with its control characters escaped as JSON does it (``\u009b``), lines kept."""
     return _CONTROL.sub(
         lambda match: match[0] if match[0] == "\n" else f"\\u{ord(match[0]):04x}", text
     )
 
 
 def job_fields(job_id: str, queue: str, task: str, attempt: int) -> dict[str, Any]:
-    """Give the ``extra=`` of a line about a job that does not run here."""
+    """Return the ``extra=`` of a line about a job that does not run here."""
     return {"job_id": job_id, "queue": queue, "task": task, "attempt": attempt}
 
 

@@ -44,7 +44,7 @@ class TaskOptions:
         timeout_s: how long a run may take, seconds; None without bound.
         retry_on: only these exceptions are tried again; all others end the job.
         give_up_on: these exceptions end the job at once.
-        result_ttl_s: how long a result is kept, seconds; None not at all.
+        result_ttl_s: how long a result is kept, seconds; None for not at all.
         dead_letter: keep jobs that failed for good in the dead letters.
     """
 

@@ -41,7 +41,7 @@ class Call(NamedTuple, Generic[R]):
         priority: -100 … 100, as its bytes have it.
         key: its idempotency key, percent-encoded, or None.
         key_ttl_ms: how long the key lives; 0 until the job ends.
-        result_ttl_s: how long its result is kept, seconds; None not at all; 0 the task decides.
+        result_ttl_s: how long its result is kept, seconds; None for not at all; 0 the task decides.
     """
 
     queue: str
@@ -111,7 +111,7 @@ class EnqueueReplies:
             self.failed.setdefault(one.job_id, error)
 
     def ids_of(self, calls: Sequence[Call[Any]]) -> list[str]:
-        """Give the ids of all jobs of one caller, or raise why some were not accepted."""
+        """Return the ids of all jobs of one caller, or raise why some were not accepted."""
         existing = self.existing
         if self.failed:
             self._raise_for(calls)
@@ -138,7 +138,7 @@ class Producer:
 
     Args:
         url: where Redis is.
-        max_pending: refuse jobs for a queue in which so many wait; 0 never.
+        max_pending: refuse jobs for a queue in which so many wait; 0 for never.
         confirm_replicas: how many replicas must have a job before it counts as accepted.
         confirm_timeout_s: how long they have to say so, seconds.
     """
@@ -175,7 +175,7 @@ class Producer:
         return await self._here().jobs.ask(calls)
 
     def astore(self) -> AsyncStore:
-        """Give the running event loop's store for questions, which share round trips."""
+        """Return the running event loop's store for questions, which share round trips."""
         return self._here().questions
 
     def close(self) -> None:

@@ -80,7 +80,7 @@ def encode_error(error: Error) -> bytes:
 
 
 def value_of(job_id: str, raw: bytes) -> Any:
-    """Give the value of an end.
+    """Return the value of an end.
 
     Raises:
         JobFailed: the job is dead.
@@ -111,5 +111,5 @@ def of_place(place: str, raw: bytes) -> bytes | None:
 
 
 def state_of(raw: bytes) -> Literal["done", "dead", "cancelled"]:
-    """Give the state that an end says."""
+    """Return the state that an end says."""
     return _decode(raw).state

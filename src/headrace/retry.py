@@ -34,7 +34,7 @@ class Backoff:
             raise InvalidSetting("a backoff needs base_s >= 0, factor >= 1 and max_s >= 0")
 
     def delay_s(self, failures: int, uniform: Callable[[], float] = random.random) -> float:
-        """Give the seconds to wait after so many failures (from 1); ``uniform`` gives [0, 1)."""
+        """Return the seconds to wait after so many failures (from 1); ``uniform`` gives [0, 1)."""
         # 2.0 ** 1024 overflows; long before that the bound is max_s.
         bound = min(self.max_s, self.base_s * self.factor ** min(failures - 1, 100))
         return bound * uniform() if self.jitter else bound

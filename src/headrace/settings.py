@@ -32,11 +32,11 @@ class RedisUrl:
     given: bool
 
     def __str__(self) -> str:
-        """Give the URL as it may be shown: see ``redacted``."""
+        """Return the URL as it may be shown: see ``redacted``."""
         return redacted(self.url)
 
     def __repr__(self) -> str:
-        """Give it without secrets: a traceback, a log or a dead letter may quote this."""
+        """Return it without secrets: a traceback, a log or a dead letter may quote this."""
         return f"RedisUrl({redacted(self.url)!r}, given={self.given})"
 
 
@@ -59,7 +59,7 @@ def redis_url(explicit: str | None = None) -> RedisUrl:
     """Decide where Redis is: what is given, else HEADRACE_URL, else REDIS_URL, else the default.
 
     Raises:
-        InvalidSetting: the URL is none.
+        InvalidSetting: the URL is not valid.
     """
     for source, url in (
         ("url", explicit),
@@ -140,7 +140,7 @@ _SERVICE: Final = re.compile(r"/[\w.-]+(?=/|$)")
 
 
 def redacted(url: str) -> str:
-    """Give what may be shown of a URL: scheme, hosts, ports, the path to a server, the database.
+    """Return what may be shown of a URL: scheme, hosts, ports, the path to a server, the database.
 
     No user either, for a token may stand there, and none of the options. Where it is not certain
     what is what, nothing of it is shown.

@@ -53,7 +53,7 @@ def prepare(
 
 
 def job_handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
-    """Give the handle of an enqueued call; its id may be that of an earlier job with its key."""
+    """Return the handle of an enqueued call; its id may be that of an earlier job with its key."""
     job = call.job if job_id == call.job_id else b""
     ttl_s = call.result_ttl_s
     return Job(producer, call.queue, job_id, job=job, result_ttl_s=ttl_s, accepted=True)
@@ -160,7 +160,7 @@ class Task(BoundTask[P, R]):
         return f"Task({self.name!r})"
 
     def options(self, **options: Unpack[JobOptions]) -> BoundTask[P, R]:
-        """Give the same ways to enqueue, under job options: see ``JobOptions``.
+        """Return the same ways to enqueue, under job options: see ``JobOptions``.
 
         Raises:
             InvalidJob: an option is unknown, or its value has no meaning.
@@ -204,7 +204,7 @@ class AsyncTask(Task[P, R]):
 
 
 def _arity(signature: inspect.Signature) -> tuple[int, float]:
-    """Tell how many positional arguments fit when there are no others; binding them takes longer."""
+    """Return how many positional arguments fit when there are no others; binding them takes longer."""
     least, most = 0, 0.0
     for parameter in signature.parameters.values():
         required = parameter.default is parameter.empty

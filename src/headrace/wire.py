@@ -68,7 +68,7 @@ class Error(msgspec.Struct, frozen=True, omit_defaults=True):
         consumer: which consumer gave it up.
         signal: what ended the process that ran it alone, as SIGSEGV; or "" …
         exit_code: … and then its exit code, or None: it did not run alone.
-        peak_mib: the most memory that this process held, MiB; 0 unknown.
+        peak_mib: the most memory that this process held, MiB; 0 if unknown.
         payload, payload_base64: the exact bytes of a malformed job; the second if not UTF-8.
     """
 
@@ -117,7 +117,7 @@ class Head(NamedTuple):
         crashes: how many of these because its consumer was lost.
         attempt: how many runs ended in failure.
         unknown_since: since when no consumer knew its task, ms since 1970; 0 known.
-        key: the key that is free again when the job ends, as ``keys.unique`` has it; "" none.
+        key: the key that is free again when the job ends, as ``keys.unique`` has it; "" if there is none.
     """
 
     id: str
@@ -284,7 +284,7 @@ def read_error(job: bytes) -> Error | None:
 
 
 def wrapped_payload(error: Error | None) -> bytes | None:
-    """Give the exact bytes that a malformed job's letter holds; None for every other letter."""
+    """Return the exact bytes that a malformed job's letter holds; None for every other letter."""
     if error is None:
         return None
     if error.payload_base64 is not None:
@@ -306,12 +306,12 @@ def redriven(job: bytes) -> bytes:
 
 
 def renewed(head: Head) -> Head:
-    """Give the head of a job that starts anew: its failures are forgotten, its deliveries are not."""
+    """Return the head of a job that starts anew: its failures are forgotten, its deliveries are not."""
     return head._replace(attempt=0, crashes=0, unknown_since=0)
 
 
 def without_error(body: bytes) -> bytes:
-    """Give the body without the ``error`` of a dead letter; every other byte stays."""
+    """Return the body without the ``error`` of a dead letter; every other byte stays."""
     if b'"error"' not in body and b"\\u" not in body:  # its name may be written with escapes
         return body
     try:

@@ -64,7 +64,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _where(error: Exception) -> str:
-    """Give the last file outside the import system that the error passed: the user's, mostly."""
+    """Return the last file outside the import system that the error passed: the user's, mostly."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)

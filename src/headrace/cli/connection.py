@@ -17,13 +17,13 @@ R = TypeVar("R")
 
 @contextmanager
 def connected(url: str | None) -> Iterator[Store]:
-    """Give a store for as long as it is needed.
+    """Return a store for as long as it is needed.
 
     Args:
         url: what the command line says; None the environment or the default.
 
     Raises:
-        InvalidSetting: the URL is none.
+        InvalidSetting: the URL is not valid.
     """
     store = Store(redis_url(url).url, name=f"{CONNECTION_PREFIX}cli")
     try:
@@ -42,7 +42,7 @@ def answers(store: Store, operations: Sequence[Operation[R]]) -> list[R]:
 
 
 def known_queues(store: Store, named: Sequence[str] = ()) -> list[str]:
-    """Give the queues that are meant: those named, else all known ones and the default.
+    """Return the queues that are meant: those named, else all known ones and the default.
 
     Raises:
         StoreError: Redis did not answer.

@@ -194,6 +194,6 @@ def _run(application: Headrace, app: str, options: ConsumerOptions) -> int:
 
 
 def _queues_of(application: Headrace) -> list[str]:
-    """Give the queues of an application's tasks, its default queue first."""
+    """Return the queues of an application's tasks, its default queue first."""
     queues = {task.config.queue for task in application.tasks.values()} or {application.queue}
     return sorted(queues, key=lambda queue: (queue != application.queue, queue))

@@ -81,7 +81,7 @@ def doctor(
     """
     logs.configure(log_level)
     policy = LeasePolicy(lease_s=lease, bare_lease_s=bare_lease, max_crashes=max_crashes)
-    names = [keys_of(queue).queue for queue in queues]  # a name that is none is refused
+    names = [keys_of(queue).queue for queue in queues]  # an invalid name is refused
     where = redis_url(url)
     with connected(url) as store:
         server = probe(where.url)

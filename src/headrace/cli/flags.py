@@ -110,7 +110,7 @@ def help_page(function: F) -> F:
 
 
 def shown_default(value: object) -> str | None:
-    """Give a default as a help page shows it: nothing for what is off, no ``.0``."""
+    """Return a default as a help page shows it: nothing for what is off, no ``.0``."""
     if value is None or value is False:
         return None
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -71,7 +71,7 @@ class _Eye:
     def __init__(self, where: RedisUrl, store: Store, queues: Sequence[str]) -> None:
         self._where = where
         self._store = store
-        self._queues = [keys_of(queue).queue for queue in queues]  # a name that is none is refused
+        self._queues = [keys_of(queue).queue for queue in queues]  # an invalid name is refused
         self._done: dict[str, int] = {}
         self._looked_at = 0.0
 
@@ -79,7 +79,7 @@ class _Eye:
         """Look once.
 
         Raises:
-            StoreError: Redis cannot be reached, or is none that will do.
+            StoreError: Redis cannot be reached, or will not do.
         """
         server = probe(self._where.url)
         if server is None:

@@ -30,7 +30,7 @@ class Letter:
     Attributes:
         queue: whose it is.
         raw: its bytes.
-        fields: the bytes as an object; empty when they are none.
+        fields: the bytes as an object; empty when they are not one.
         error: why it is dead; one that says nothing when plain clients put it there.
     """
 
@@ -57,7 +57,7 @@ class Letter:
         return ": ".join(part for part in (self.error.type, self.error.message) if part)
 
     def as_json(self) -> dict[str, Any]:
-        """Give what a list says of it, for programs."""
+        """Return what a list says of it, for programs."""
         error = self.error
         return {
             "queue": self.queue, "id": self.id, "task": self.task, "reason": error.reason,
@@ -66,7 +66,7 @@ class Letter:
         }  # fmt: skip
 
     def age(self) -> str:
-        """Say how long ago it died; "" unknown."""
+        """Say how long ago it died; "" if unknown."""
         failed_at = self.error.failed_at
         return span((now_ms() - failed_at) / 1000) if failed_at else ""
 
@@ -150,7 +150,7 @@ class Choice:
     chosen: int = 0
 
     def __call__(self, raw: bytes) -> bool:
-        """Tell whether a letter is meant."""
+        """Whether a letter is meant."""
         letter = read("", raw)
         if self.ids:
             meant = letter.id in self.ids

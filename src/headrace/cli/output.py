@@ -35,7 +35,7 @@ class Column:
         title: its head.
         style: rich's name for how it looks on a terminal.
         zero: how a 0 looks there.
-        least: it may be cut to so many characters to fit a terminal; 0 not at all.
+        least: it may be cut to so many characters to fit a terminal; 0 for not at all.
     """
 
     title: str
@@ -51,7 +51,7 @@ def accept_any_text() -> None:
 
 
 def on_terminal() -> bool:
-    """Tell whether answers are read by a person."""
+    """Whether answers are read by a person."""
     return sys.stdout.isatty()
 
 
@@ -136,7 +136,7 @@ def progress(what: str, total: int | None, *, show: bool = True) -> Iterator[Pro
 
     Args:
         what: such as "enqueued".
-        total: of how many; None unknown.
+        total: of how many; None if unknown.
         show: False when it is too little to be shown.
     """
     if not show:
@@ -185,5 +185,5 @@ def confirmed(question: str) -> bool:
 
 
 def can_ask() -> bool:
-    """Tell whether there is a person to ask."""
+    """Whether there is a person to ask."""
     return sys.stdin.isatty() and sys.stderr.isatty()

@@ -44,7 +44,7 @@ class Look:
     rates: Mapping[str, float]
 
     def as_json(self) -> dict[str, Any]:
-        """Give all of it for programs."""
+        """Return all of it for programs."""
         server = asdict(self.server) | {"version": ".".join(map(str, self.server.version))}
         queues = [
             _figures(s) | {"foreign": s.foreign, "counters": s.counters} for s in self.snapshots

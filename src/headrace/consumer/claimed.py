@@ -83,10 +83,10 @@ class ClaimedJob:
         decoded: what to call, when it can be run.
         task: the task, when it can be run.
         context: what the task may know, when it can be run.
-        started: when it began to run (monotonic); 0 not yet.
+        started: when it began to run (monotonic); 0 before.
         deadline: when its time is over (monotonic); None without bound.
         async_run: the asyncio task that runs it, when its task is async.
-        stopped_at: when the loop saw that it was told to end (monotonic); 0 not yet.
+        stopped_at: when the loop saw that it was told to end (monotonic); 0 before.
         interrupted: an exception is, or was, about to be raised in its thread …
         was_interrupted: … and has been.
         alone: it runs, or is about to run, in a process of its own.
@@ -129,7 +129,7 @@ class ClaimedJob:
 
     @property
     def result_ttl_ms(self) -> int:
-        """How long its result is kept, ms; 0 not at all."""
+        """How long its result is kept, ms; 0 for not at all."""
         own_s = self.decoded.result_ttl if self.decoded is not None else None
         task_s = self.task.config.result_ttl_s if self.task is not None else None
         seconds = own_s if own_s is not None else task_s

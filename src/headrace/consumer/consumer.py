@@ -324,7 +324,7 @@ class Consumer:
 
 
 def default_concurrency(app: Headrace) -> int:
-    """Give the number of slots when nobody says: async tasks cost little, threads more."""
+    """Return the number of slots when nobody says: async tasks cost little, threads more."""
     tasks = app.tasks.values()
     return DEFAULT_ASYNC if tasks and all(task.is_async for task in tasks) else DEFAULT_THREADS
 

@@ -141,7 +141,7 @@ class Dispatcher:
             self._settle(claimed, outcome)
 
     def _welcome(self, claimed: ClaimedJob) -> bool:
-        """Make room for a suspect; answers False when there is one, and this job has to go back."""
+        """Make room for a suspect; False if there is one, and this job has to go back."""
         before = self.slots.suspect
         welcome = self.slots.take(claimed)
         if before is None and claimed.suspect:

@@ -69,7 +69,7 @@ class Interrupts:
         return (None if value is _NOTHING else value), error
 
     def counts(self, claimed: ClaimedJob) -> bool:
-        """Tell whether the end of a job counts: its thread has not been given up."""
+        """Whether the end of a job counts: its thread has not been given up."""
         return not claimed.interrupted or self._struck.pop(claimed, None) is not None
 
     # — on the loop —
@@ -84,7 +84,7 @@ class Interrupts:
             claimed.was_interrupted = True
 
     def give_up(self, claimed: ClaimedJob) -> int | None:
-        """Let the end of an interrupted job count no more; gives its thread, None if it has ended."""
+        """Let the end of an interrupted job count no more; return its thread, None if it has ended."""
         return self._struck.pop(claimed, None)
 
 

@@ -75,7 +75,7 @@ class LeaseKeeper(threading.Thread):
         self._closing.set()
 
     def _look_back(self, waited_s: float) -> None:
-        """Tell when this thread could not run for longer than a lease lasts."""
+        """Log when this thread could not run for longer than a lease lasts."""
         if waited_s > self._policy.lease_s:
             log.warning(
                 "no lease could be extended for %.1f s, longer than a lease lasts (%g s): jobs may "
@@ -86,7 +86,7 @@ class LeaseKeeper(threading.Thread):
             )
 
     def extend_all(self) -> bool:
-        """Extend every lease once; answers whether Redis did so."""
+        """Extend every lease once; return whether Redis did so."""
         for k in self._claims.queues:
             held = self._claims.of(k.queue).values()
             owned = [claimed for claimed in held if claimed.owned]

@@ -34,7 +34,7 @@ class ConsumerOptions:
         lease: how long claims last.
         grace_s: how long running jobs may take to finish after a stop signal, seconds.
         burst: stop when there is nothing left to claim.
-        max_jobs: stop after so many jobs; None never.
+        max_jobs: stop after so many jobs; None for never.
         name: the consumer's name, unique; None makes one up.
         unknown_task_ttl_s: how long a job waits for a consumer that knows its task, seconds.
     """

@@ -40,7 +40,7 @@ class OutcomePolicy:
     uniform: Callable[[], float] = random.random
 
     def now_ms(self) -> int:
-        """Give the time by Redis' clock, as far as it is known, ms since 1970."""
+        """Return the time by Redis' clock, as far as it is known, ms since 1970."""
         return now_ms() + self.clock_ahead_ms
 
 
@@ -50,7 +50,7 @@ class ProcessDied(Exception):
     Args:
         signal: the signal that ended it, as SIGSEGV, or "".
         exit_code: its exit code, when there was no signal.
-        peak_mib: the most memory it held, MiB; 0 unknown.
+        peak_mib: the most memory it held, MiB; 0 if unknown.
         stack: where it last was seen, as text.
     """
 

@@ -36,7 +36,7 @@ log = _Log(logging.getLogger("headrace.consumer"))
 
 
 def ended(claimed: ClaimedJob, outcome: Outcome, error: BaseException | None) -> None:
-    """Tell how a run ended."""
+    """Log how a run ended."""
     verb = outcome.verb
     if verb == "done":
         if claimed.context is not None and claimed.context.stop_reason == "timeout":
@@ -58,7 +58,7 @@ def ended(claimed: ClaimedJob, outcome: Outcome, error: BaseException | None) ->
 
 
 def unrunnable(claimed: ClaimedJob, outcome: Outcome) -> None:
-    """Tell why a job was not run."""
+    """Log why a job was not run."""
     if outcome.verb == "release":
         log.debug("given back: no slot is free", extra=_fields(claimed))
     elif outcome.verb == "park":
@@ -73,7 +73,7 @@ def unrunnable(claimed: ClaimedJob, outcome: Outcome) -> None:
 
 
 def stopped(claimed: ClaimedJob, reason: StopReason) -> None:
-    """Tell that a running job was told to end."""
+    """Log that a running job was told to end."""
     text = {
         "timeout": "ran out of time",
         "lost": "lost its lease: another consumer may run it too",
@@ -84,7 +84,7 @@ def stopped(claimed: ClaimedJob, reason: StopReason) -> None:
 
 
 def given_up(claimed: ClaimedJob, lost: int) -> None:
-    """Tell that the thread of a job is left to itself; ``lost``: how many are by now."""
+    """Log that the thread of a job is left to itself; ``lost``: how many are by now."""
     log.error(
         "does not end: its thread is given up, and a new one takes its place; %d given up run on",
         lost,
@@ -93,7 +93,7 @@ def given_up(claimed: ClaimedJob, lost: int) -> None:
 
 
 def suspected(claimed: ClaimedJob, *, welcome: bool) -> None:
-    """Tell that a job will run alone; ``welcome``: here and now."""
+    """Log that a job will run alone; ``welcome``: here and now."""
     log.warning(
         "%d consumers were lost with it: %s",
         claimed.head.crashes,
@@ -103,17 +103,17 @@ def suspected(claimed: ClaimedJob, *, welcome: bool) -> None:
 
 
 def not_isolated(claimed: ClaimedJob, error: BaseException) -> None:
-    """Tell that a suspect runs in this process after all."""
+    """Log that a suspect runs in this process after all."""
     log.warning("it runs in the consumer's own process: %s", error, extra=_fields(claimed))
 
 
 def lost(claimed: ClaimedJob, outcome: Outcome) -> None:
-    """Tell that an outcome changed nothing, because the claim was not ours any more."""
+    """Log that an outcome changed nothing, because the claim was not ours any more."""
     log.warning("%s came too late: the claim was lost", outcome.verb, extra=_fields(claimed))
 
 
 def not_ours(claimed: ClaimedJob, answer: AdoptAnswer) -> None:
-    """Tell that a moved job could not be adopted."""
+    """Log that a moved job could not be adopted."""
     log.info("moved, but not adopted: %s", answer, extra=_fields(claimed))
 
 
@@ -141,7 +141,7 @@ def _fields(claimed: ClaimedJob) -> dict[str, object]:
 
 
 def stopping(running: int, grace_s: float) -> None:
-    """Tell that nothing more is claimed, and what a second signal does."""
+    """Log that nothing more is claimed, and what a second signal does."""
     if running:
         log.info(
             "stopping: %d running jobs have %g s to end; a second signal, as by Ctrl-C, gives them "
@@ -154,13 +154,13 @@ def stopping(running: int, grace_s: float) -> None:
 
 
 def grace_over(running: int, *, early: bool) -> None:
-    """Tell that what still runs is given back; ``early``: it was told so a second time."""
+    """Log that what still runs is given back; ``early``: it was told so a second time."""
     why = "told again to end" if early else "the grace period is over"
     log.warning("%s: the %d jobs that still run are given back", why, running)
 
 
 def over(ends: Counter[Verb], since: Counter[Verb]) -> None:
-    """Tell what a consumer has done; ``since``: since it was told to end."""
+    """Log what a consumer has done; ``since``: since it was told to end."""
     log.info(
         "ended: %d jobs finished, %d of them since it was told to end; %d given back since",
         ends.total() - ends["release"],
@@ -170,7 +170,7 @@ def over(ends: Counter[Verb], since: Counter[Verb]) -> None:
 
 
 def sum_up(ends: Counter[Verb], period_s: float) -> None:
-    """Tell what became of jobs in a while; nothing when there were none."""
+    """Log what became of jobs in a while; nothing when there were none."""
     if ends:
         parts = ", ".join(f"{verb} {count:,}" for verb, count in ends.most_common())
         log.info("jobs in the last %.0f s: %s", period_s, parts)

@@ -74,7 +74,7 @@ class Slots:
         return len(self.ready) + waiting + self.coming
 
     def take(self, claimed: ClaimedJob) -> bool:
-        """Note a job that could run; answers False when it has to go back.
+        """Note a job that could run; False if it has to go back.
 
         Beside a suspect nothing starts. And a suspect is not kept beside what runs, as long as
         somebody else may take it: were that poison too, the suspect would be charged once more.

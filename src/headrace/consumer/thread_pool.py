@@ -174,7 +174,7 @@ class ThreadPool:
             return None
 
     def _tell(self) -> bool:
-        """Let the loop hear what has ended; answers False when there is no loop any more."""
+        """Let the loop hear what has ended; False if there is no loop any more."""
         # Read after the append: the drain resets it before it empties what has ended.
         if not self._told:
             self._told = True

@@ -38,7 +38,7 @@ class Inventory:
     left_out: int = 0
 
     def in_order(self) -> list[str]:
-        """Give all paths in the order of their jobs.
+        """Return all paths in the order of their jobs.
 
         Shuffled, the same each time: else the large files come together. The missing ones are spread
         over the first half, so that their retries are over before the rest is.
@@ -59,7 +59,7 @@ def take_inventory(folder: Path | None, elsewhere: Path) -> Inventory:
         elsewhere: a folder of our own, in which the missing files are missing.
 
     Raises:
-        InvalidSetting: the folder is none, or holds no files.
+        InvalidSetting: there is no such folder, or it holds no files.
     """
     root = (folder or Path(sysconfig.get_path("stdlib"))).absolute()
     if not root.is_dir():

@@ -47,7 +47,7 @@ class Picture:
             self._live = Live(console=self.console, auto_refresh=False, transient=True)
 
     def say(self, what: str) -> None:
-        """Tell what has happened just now."""
+        """Show what has happened just now."""
         line = Text(f"{monotonic() - self._began:6.1f} s  {what}")
         line.stylize("dim", 0, 8)
         self.console.print(line, soft_wrap=not self.console.is_interactive)
@@ -104,7 +104,7 @@ class Picture:
 
 
 def counts(moment: Moment) -> dict[str, int]:
-    """Give how many jobs are in each place, and in all."""
+    """Return how many jobs are in each place, and in all."""
     snapshot = moment.snapshot
     return {
         "pending": snapshot.waiting,

@@ -100,7 +100,7 @@ class Child:
         return True
 
     def last_words(self, lines: int = 12) -> str:
-        """Give the end of its log."""
+        """Return the end of its log."""
         return "\n".join(self.log.read_text("utf-8", "replace").splitlines()[-lines:])
 
 
@@ -118,7 +118,7 @@ class Crew:
         return child
 
     def lost(self) -> list[Child]:
-        """Give those that ended by themselves, which none should."""
+        """Return those that ended by themselves, which none should."""
         return [child for child in self.children if child.code is not None and not child.killed]
 
     def dismiss(self) -> list[Child]:

@@ -106,7 +106,7 @@ class Stage:
         ]
 
     def logs(self) -> str:
-        """Give what everybody said last."""
+        """Return what everybody said last."""
         return "\n".join(f"--- {child.name}\n{child.last_words()}" for child in self._crew.children)
 
     def _common(self) -> tuple[str, ...]:

@@ -23,8 +23,8 @@ class Strike:
         held: ids of the jobs that it had claimed.
         ended_before: how many jobs had ended by then.
         at: when it was killed (monotonic).
-        back_s: seconds until all its jobs waited in the queue again; None not yet.
-        over_s: seconds until all its jobs had ended; None not yet.
+        back_s: seconds until all its jobs waited in the queue again; None before.
+        over_s: seconds until all its jobs had ended; None before.
     """
 
     victim: Child

@@ -51,7 +51,7 @@ class _Notes:
 
 
 def key_of(k: Keys, place: Place) -> str:
-    """Give the key of a place."""
+    """Return the key of a place."""
     key: str = getattr(k, place)
     return key
 
@@ -78,7 +78,7 @@ def walk(k: Keys, place: Place, most: int) -> Flow[Iterator[bytes]]:
 
 
 def next_step(page: Sequence[bytes], step: int) -> int:
-    """Give how many jobs to read next, after a page of so many: about 1 MiB of such jobs."""
+    """Return how many jobs to read next, after a page of so many: about 1 MiB of such jobs."""
     mean = 1 + sum(map(len, page)) // len(page)
     return max(1, min(MAX_ITEMS, 4 * step, MAX_BYTES // mean))
 
@@ -111,7 +111,7 @@ def _note(notes: _Notes, place: Place, job: bytes) -> None:
 
 
 def is_job(job: bytes) -> bool:
-    """Tell whether a consumer could read it; a dead letter of bytes that were no job counts, too."""
+    """Whether a consumer could read it; a dead letter of bytes that were no job counts, too."""
     try:
         wire.read_body(job)
     except Exception:  # whatever decoding raises

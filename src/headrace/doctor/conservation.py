@@ -39,7 +39,7 @@ class Sum:
     purged: int
 
     def parts(self) -> Iterator[tuple[str, int]]:
-        """Give what accepted and foreign add up to, by name."""
+        """Return what accepted and foreign add up to, by name."""
         yield from ((f.name, getattr(self, f.name)) for f in fields(self)[2:])
 
 

@@ -31,7 +31,7 @@ class Explanation:
         queue: the queue.
         id: the job's id.
         state: one word.
-        task: its task's name; "" not known.
+        task: its task's name; "" if unknown.
         headline: where it is.
         reasons: why, and what comes next: a sentence each.
         todo: what to do; "" nothing.
@@ -253,7 +253,7 @@ def _todo(w: Whereabouts) -> str:
 
 
 def position(w: Whereabouts) -> int | None:
-    """Give its place among the jobs that wait, from 1; None when it is not one of them."""
+    """Return its place among the jobs that wait, from 1; None when it is not one of them."""
     if w.state == "pending":
         return w.before + w.index + 1
     if w.state == "priority":

@@ -36,6 +36,6 @@ class Finding:
 
 
 def worst(findings: Sequence[Finding]) -> Severity:
-    """Give the worst severity there is; ok when there is none."""
+    """Return the worst severity there is; ok when there is none."""
     found = {finding.severity for finding in findings}
     return next((severity for severity in SEVERITIES if severity in found), "ok")

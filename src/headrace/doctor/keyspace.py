@@ -117,7 +117,7 @@ def _sorted_out(found: dict[str, list[str]]) -> Flow[tuple[tuple[str, ...], tupl
 
 
 def wrong_types(k: Keys) -> Flow[dict[str, str]]:
-    """Give those of a queue's keys that are of another type than they should be, and that type."""
+    """Return those of a queue's keys that are of another type than they should be, and that type."""
     names = list(TYPES)
     types = yield [op.command("TYPE", getattr(k, name), parse=text) for name in names]
     pairs = zip(names, types, strict=True)
@@ -129,5 +129,5 @@ def wrong_types(k: Keys) -> Flow[dict[str, str]]:
 
 
 def expected(k: Keys, key: str) -> str:
-    """Give the type that one of a queue's keys should have."""
+    """Return the type that one of a queue's keys should have."""
     return next(type_ for name, type_ in TYPES.items() if getattr(k, name) == key)

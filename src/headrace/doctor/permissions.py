@@ -21,7 +21,7 @@ HELPFUL: Final = {
 
 
 def commands(k: Keys) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Give the commands, as their words, and the keys that stand in them."""
+    """Return the commands, as their words, and the keys that stand in them."""
     found: list[tuple[str, ...]] = [
         ("BLMOVE", k.pending, k.processing, "RIGHT", "LEFT", "1"),
         ("LMOVE", k.pending, k.pending, "LEFT", "LEFT"),

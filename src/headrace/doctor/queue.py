@@ -34,7 +34,7 @@ class QueueFacts:
         expired_s: for how long the first of them has.
         overdue: delayed jobs that are due and were not promoted.
         owners: consumers that hold claims.
-        newest: why the newest dead letter is dead; None there is none, or it does not say.
+        newest: why the newest dead letter is dead; None if there is none, or it does not say.
         endless: keys that never expire, and should.
         census: what its jobs look like.
     """

@@ -23,8 +23,8 @@ def judge(facts: QueueFacts, *, leader: str, connections: Connections | None) ->
 
     Args:
         facts: the queue.
-        leader: who sweeps; "" nobody.
-        connections: who is connected; None not known.
+        leader: who sweeps; "" if nobody.
+        connections: who is connected; None if unknown.
     """
     found = [
         *_fit(facts),

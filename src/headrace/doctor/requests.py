@@ -44,7 +44,7 @@ def repair(
 
 
 def permitted(commands: Sequence[Sequence[str]], used: Sequence[str]) -> Operation[list[int]]:
-    """Tell which commands this user may not give, by their places; ``used``: the keys in them."""
+    """Return which commands this user may not give, by their places; ``used``: the keys in them."""
     args: list[Argument] = []
     for words in commands:
         args += (len(words), *words)

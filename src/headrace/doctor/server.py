@@ -34,9 +34,9 @@ class ServerFacts:
         config: its settings, as far as CONFIG GET may be used; empty: not known.
         clock_ahead_s: its clock against this machine's, seconds.
         ping_s: how long an empty round trip takes, seconds: the median of five.
-        refused: commands that this user may not give; None not known.
-        leader: who sweeps and promotes; "" nobody.
-        connections: who is connected; None not known.
+        refused: commands that this user may not give; None if unknown.
+        leader: who sweeps and promotes; "" if nobody.
+        connections: who is connected; None if unknown.
     """
 
     info: Mapping[str, str]
@@ -48,12 +48,12 @@ class ServerFacts:
     connections: Connections | None
 
     def number(self, name: str) -> int:
-        """Give a number that INFO says, 0 where it does not."""
+        """Return a number that INFO says, 0 where it does not."""
         found = self.info.get(name, "")
         return int(found) if found.lstrip("-").isdigit() else 0
 
     def setting(self, name: str) -> str | None:
-        """Give a setting, from INFO where CONFIG GET may not be used; None not known."""
+        """Return a setting, from INFO where CONFIG GET may not be used; None if unknown."""
         if name in self.config:
             return self.config[name]
         if name == "appendonly" and "aof_enabled" in self.info:

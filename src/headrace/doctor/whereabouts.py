@@ -37,15 +37,15 @@ class Whereabouts:
         complete: False when more jobs are there than may be read.
         before: of the prioritised jobs, how many go before those of the list.
         due_at_ms: when a delayed one is due.
-        token: whose the claim is: ``consumer:number``, ``-`` the sweep's, "" nobody's.
+        token: whose the claim is: ``consumer:number``, ``-`` the sweep's, "" if nobody's.
         lease_ends_ms: when its lease ends; None it has none.
         present: whether the claimed bytes are in processing.
         seen: whether the leader has seen its consumer connected, and so would notice that it is gone.
         stop: whether somebody asked it to stop.
-        end: how it ended, encoded; b"" not kept.
+        end: how it ended, encoded; b"" if it is not kept.
         end_ttl_s: for how long that is kept; None for ever.
-        leader: who sweeps and promotes; "" nobody.
-        connections: who is connected; None not known.
+        leader: who sweeps and promotes; "" if nobody.
+        connections: who is connected; None if unknown.
     """
 
     job_id: str
@@ -172,7 +172,7 @@ def _seek(k: Keys, place: Place, start: Whereabouts, most: int) -> Flow[Whereabo
 
 
 def _is(job: bytes, job_id: str) -> bool:
-    """Tell whether it has that id, in front or, as plain clients may write it, elsewhere."""
+    """Whether it has that id, in front or, as plain clients may write it, elsewhere."""
     if (parts := wire.split(job)) is not None:
         return parts[0].id == job_id
     if job_id.encode() not in job:

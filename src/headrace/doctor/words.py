@@ -46,7 +46,7 @@ def command(*words: str, of: str = "") -> str:
 
     Args:
         words: what follows ``headrace``.
-        of: the name of a queue or the id of a job, which goes last; "" none.
+        of: the name of a queue or the id of a job, which goes last; "" if there is none.
     """
     marked = ("--", of) if of.startswith("-") else (of,)  # else it would be read as an option
     return shlex.join(("headrace", *words, *(marked if of else ())))

@@ -39,11 +39,11 @@ class Release:
     version: Version
 
     def __str__(self) -> str:
-        """Give the engine and its version, as people write them."""
+        """Return the engine and its version, as people write them."""
         return f"{self.name.capitalize()} {dotted(self.version)}"
 
     def opens(self, written_by: Release) -> bool:
-        """Tell whether this is of the same make and no older; the last number may be.
+        """Whether this is of the same make and no older; the last number may be.
 
         The middle number counts: Redis 7.0 cannot read what 7.2 writes.
         """

@@ -290,7 +290,7 @@ class EmbeddedServer:
 
 
 def free_port() -> int:
-    """Give a port on 127.0.0.1 where nothing listens, and none of those for outgoing connections.
+    """Return a port on 127.0.0.1 where nothing listens, and none of those for outgoing connections.
 
     Raises:
         EmbeddedServerError: a hundred of them are taken.

@@ -40,7 +40,7 @@ class Presence:
 
     @property
     def due_at(self) -> float | None:
-        """When the next one is gone, unless it comes back; None nobody is missing."""
+        """When the next one is gone, unless it comes back; None if nobody is missing."""
         since = min(self._missing.values(), default=None)
         return None if since is None else since + self._grace_s
 

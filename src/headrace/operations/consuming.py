@@ -87,9 +87,9 @@ class Outcome(NamedTuple):
         verb: what happens to the job.
         delay_ms: for ``retry`` and ``park``: until it is due.
         job: for ``retry`` and ``park`` the job's new bytes, for ``dead`` the letter's.
-        result_ttl_ms: how long ``result`` is kept for whoever waits for it; 0 not at all.
+        result_ttl_ms: how long ``result`` is kept for whoever waits for it; 0 for not at all.
         result: how the job ended, encoded.
-        key: the key that the job has, free again when this ends the job; "" none.
+        key: the key that the job has, free again when this ends the job; "" if there is none.
     """
 
     job_id: str
@@ -103,14 +103,14 @@ class Outcome(NamedTuple):
 
 
 def at_number(outcome: Outcome, claim: int) -> Outcome:
-    """Give the outcome with another sign of its claim number: where its item stands has changed."""
+    """Return the outcome with another sign of its claim number: where its item stands has changed."""
     if outcome.claim == claim:
         return outcome
     return Outcome(outcome.job_id, claim, *outcome[2:])
 
 
 def settle(k: Keys, consumer: str, outcomes: Sequence[Outcome]) -> Operation[list[str]]:
-    """End claims; answers the ids that were lost. Sent again, it changes nothing."""
+    """End claims; return the ids that were lost. Sent again, it changes nothing."""
     used = [
         k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.nudge, k.stats,
         k.cancelled,
@@ -157,15 +157,15 @@ def blocking_move(k: Keys, wait_s: float) -> Operation[bytes | None]:
 
 
 def is_paused(k: Keys) -> Operation[bool]:
-    """Tell whether a queue is paused."""
+    """Whether a queue is paused."""
     return command("HGET", k.meta, "paused", parse=lambda raw: raw is not None)
 
 
 def are_prioritised(ks: Sequence[Keys]) -> Operation[bool]:
-    """Tell whether a prioritised job waits in any of these queues."""
+    """Whether a prioritised job waits in any of these queues."""
     return command("EXISTS", *(k.priority for k in ks), parse=bool)
 
 
 def await_nudge(nudges: Sequence[str], wait_s: float) -> Operation[bool]:
-    """Wait for a hint that there may be work; answers whether one came."""
+    """Wait for a hint that there may be work; return whether one came."""
     return command("BLPOP", *nudges, wait_s, parse=lambda raw: raw is not None, wait_s=wait_s)

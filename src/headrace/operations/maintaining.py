@@ -53,7 +53,7 @@ class Reclaimed:
 
 
 def is_at_rest(k: Keys) -> Operation[bool]:
-    """Tell whether there is nothing to maintain: no job is delayed, none is in processing or leased."""
+    """Whether there is nothing to maintain: no job is delayed, none is in processing or leased."""
     return command("EXISTS", k.delayed, k.processing, k.leases, parse=lambda n: n == 0)
 
 
@@ -79,7 +79,7 @@ def reclaim(
         grace_ms: how long nothing is reclaimed after a gap.
         gap_ms: a time without sweeps after which there is a grace.
         max_crashes: lost consumers after which a job is dead.
-        rested_ms: when nothing was leased here, by Redis' clock, which is as good as a sweep; 0 unknown.
+        rested_ms: when nothing was leased here, by Redis' clock, which is as good as a sweep; 0 if unknown.
         limit: how many leases at most.
     """
     used = (
@@ -107,7 +107,7 @@ def sweep(
 
 
 def lead(who: str, lease_ms: int) -> Operation[str]:
-    """Take or keep the lead; 0 ms gives it up. Answers who leads."""
+    """Take or keep the lead; 0 ms gives it up. Return who leads."""
     return run("lead", (keys.LEADER,), (who, lease_ms), text)
 
 
@@ -122,13 +122,13 @@ def clients() -> Operation[list[dict[str, str]]]:
 
 
 def keep_lead(lease_ms: int) -> Operation[str]:
-    """Renew the lead, and name who has it; "" nobody. For who leads: it renews another's as well."""
+    """Renew the lead, and name who has it; "" if nobody. For who leads: it renews another's as well."""
     keep = command("GETEX", keys.LEADER, "PX", lease_ms, parse=_name)
     return keep._replace(name="lead")
 
 
 def lead_left_ms() -> Operation[int]:
-    """Tell for how long somebody leads, ms; negative when nobody does, or for ever."""
+    """Return for how long somebody leads, ms; negative when nobody does, or for ever."""
     return command("PTTL", keys.LEADER, parse=int)
 
 
@@ -137,7 +137,7 @@ def _name(raw: Any) -> str:
 
 
 def leader() -> Operation[str]:
-    """Name who leads; "" nobody."""
+    """Name who leads; "" if nobody."""
     return command("GET", keys.LEADER, parse=_name)
 
 

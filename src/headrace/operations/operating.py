@@ -39,8 +39,8 @@ class Snapshot:
         leases: claimed jobs with a lease.
         claims: claimed jobs with an owner, or leased by the sweep.
         paused: nothing is claimed.
-        oldest: the first bytes of the pending job that has waited longest; b"" none.
-        first_priority: the first bytes of the next prioritised job; b"" none.
+        oldest: the first bytes of the pending job that has waited longest; b"" if there is none.
+        first_priority: the first bytes of the next prioritised job; b"" if there is none.
         due_at_ms: when the next delayed job is due; None when there is none.
         counters: what happened to jobs so far, by name.
     """
@@ -140,7 +140,7 @@ def snapshot(k: Keys) -> Operation[Snapshot]:
 
 
 def pause(k: Keys, *, paused: bool) -> Operation[bool]:
-    """Pause or resume a queue; answers whether that changed anything."""
+    """Pause or resume a queue; return whether that changed anything."""
     return run("pause", (k.meta, k.nudge), (int(paused),), is_one)
 
 
@@ -155,7 +155,7 @@ def peek_sorted(key: str, start: int, stop: int) -> Operation[list[bytes]]:
 
 
 def redrive(k: Keys, pairs: Sequence[tuple[bytes, bytes]]) -> Operation[int]:
-    """Put dead letters back, given with the job that each becomes; answers how many."""
+    """Put dead letters back, given with the job that each becomes; return how many."""
     used = [k.pending, k.priority, k.dead, k.nudge, k.stats]
     for letter, _ in pairs:
         parts = wire.split(letter)
@@ -164,7 +164,7 @@ def redrive(k: Keys, pairs: Sequence[tuple[bytes, bytes]]) -> Operation[int]:
 
 
 def purge(k: Keys, letters: Sequence[bytes]) -> Operation[int]:
-    """Delete dead letters for good; answers how many were there."""
+    """Delete dead letters for good; return how many were there."""
     return run("purge", (k.dead, k.stats), letters, int)
 
 
@@ -200,7 +200,7 @@ class Found:
 
 
 def find(k: Keys, job_id: str, job: bytes) -> Operation[Found]:
-    """Tell where a job is, as far as that needs no search."""
+    """Return where a job is, as far as that needs no search."""
     used = (
         k.pending, k.processing, k.priority, k.delayed, k.claims, k.cancelled, k.result(job_id)
     )  # fmt: skip
@@ -208,7 +208,7 @@ def find(k: Keys, job_id: str, job: bytes) -> Operation[Found]:
 
 
 def seek(place: str, job_id: str, offset: int) -> Operation[tuple[bytes, int]]:
-    """Look for a job in a stretch of a place; gives its bytes or b"", and where to go on, or 0."""
+    """Look for a job in a stretch of a place; return its bytes or b"", and where to go on, or 0."""
     return run("seek", (place,), (job_id, offset, MAX_ITEMS), tuple)
 
 

@@ -103,7 +103,7 @@ def confirmation(k: Keys, count: int, timeout_s: float) -> list[Operation[Any]]:
 
 
 def register(queue: str) -> Operation[int]:
-    """Make a queue known, so that servers sweep it and show it; answers 1 when it was not, else 0."""
+    """Make a queue known, so that servers sweep it and show it; return 1 when it was not, else 0."""
     return run("register", (keys.QUEUES,), (queue,), int)
 
 
@@ -132,7 +132,7 @@ def _is_name(raw: bytes) -> bool:
 
 
 def queues() -> Operation[list[str]]:
-    """List the queues that producers and consumers have used, and tell of names that are none."""
+    """List the queues that producers and consumers have used, and tell of names that are not valid."""
     return command("SMEMBERS", keys.QUEUES, parse=_names)
 
 

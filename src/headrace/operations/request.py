@@ -36,13 +36,13 @@ class Operation(NamedTuple, Generic[R]):
     wait_s: float = 0
 
     def command(self) -> tuple[Argument, ...]:
-        """Give the command as it is sent: EVALSHA for a script."""
+        """Return the command as it is sent: EVALSHA for a script."""
         if self.script is None:
             return self.args
         return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
 
     def at_once(self) -> Operation[R]:
-        """Give the command that answers as this one does and never blocks: LMOVE for BLMOVE."""
+        """Return the command that answers as this one does and never blocks: LMOVE for BLMOVE."""
         name = str(self.args[0]).removeprefix("B")
         return self._replace(args=(name, *self.args[1:-1]), wait_s=0)
 
@@ -65,7 +65,7 @@ def load(unknown: Script) -> Operation[None]:
 
 
 def unfailed(answers: Iterable[R | StoreError]) -> list[R]:
-    """Give the answers of one round trip.
+    """Return the answers of one round trip.
 
     Raises:
         StoreError: one of them is an error; the first is raised.

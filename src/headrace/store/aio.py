@@ -188,7 +188,7 @@ class AsyncStore:
                 connection._writer = connection._reader = None  # noqa: SLF001  else it complains
 
     def _take(self) -> tuple[Connection, float]:
-        """Give an idle connection, or a new one, and when it was last used."""
+        """Return an idle connection, or a new one, and when it was last used."""
         try:
             return self._idle.pop()
         except IndexError:
@@ -222,7 +222,7 @@ async def send(connection: Connection, commands: Sequence[Sequence[Argument]]) -
 
 
 async def _is_stale(connection: Connection) -> bool:
-    """Tell whether the server has closed the connection while nobody used it."""
+    """Whether the server has closed the connection while nobody used it."""
     try:
         # Two turns of the loop, for it to see what has arrived since it last looked: while a task
         # kept it busy, or between two ``asyncio.run``.

@@ -139,12 +139,12 @@ def packed(commands: Sequence[Sequence[Argument]]) -> bytes:
 
 
 def has_failed(replies: Sequence[Any]) -> bool:
-    """Tell whether a reply is an error: hardly ever, and then there is more to look at."""
+    """Whether a reply is an error: hardly ever, and then there is more to look at."""
     return any(isinstance(reply, Exception) for reply in replies)
 
 
 def to_repeat(operations: Sequence[Operation[Any]], replies: Sequence[Any]) -> list[int]:
-    """Tell which requests to send again: those whose script the server does not know, so not run.
+    """Return which requests to send again: those whose script the server does not know, so not run.
 
     With them goes a WAIT after them, which has answered for what was sent before it.
     """
@@ -154,7 +154,7 @@ def to_repeat(operations: Sequence[Operation[Any]], replies: Sequence[Any]) -> l
 
 
 def is_demoted(replies: Sequence[Any]) -> bool:
-    """Tell whether the server is, or may be, no primary any more: who is one is to be asked anew."""
+    """Whether the server is, or may be, no primary any more: who is one is to be asked anew."""
     return any(
         isinstance(reply, ReadOnlyError | MasterDownError)
         or (isinstance(reply, ResponseError) and str(reply).startswith(_CUT_OFF))
@@ -163,13 +163,13 @@ def is_demoted(replies: Sequence[Any]) -> bool:
 
 
 def loading(operations: Sequence[Operation[Any]]) -> list[tuple[Argument, ...]]:
-    """Give the commands that make the scripts of these requests known."""
+    """Return the commands that make the scripts of these requests known."""
     scripts = {op.script.sha: op.script for op in operations if op.script is not None}
     return [load(script).command() for script in scripts.values()]
 
 
 def after_loading(loads: Sequence[Any], replies: Sequence[Any]) -> list[Any]:
-    """Give the replies to scripts that were loaded just before, or why they could not be."""
+    """Return the replies to scripts that were loaded just before, or why they could not be."""
     why = next((reply for reply in loads if isinstance(reply, Exception)), None)
     return [why if why and isinstance(r, NoScriptError) else r for r in replies]
 
@@ -182,7 +182,7 @@ def answer(operation: Operation[Any], reply: Any) -> Any:
 
 
 def kind_of(error: Exception) -> tuple[type[StoreError], str]:
-    """Tell what an error that the server answered means, and what to do about it."""
+    """Return what an error that the server answered means, and what to do about it."""
     text = str(error)
     for classes, words, kind, todo in _KINDS:
         if isinstance(error, classes) or any(word in text for word in words):

@@ -67,7 +67,7 @@ class ServerInfo:
     maxmemory_policy: str
 
     def __str__(self) -> str:
-        """Give the engine and its version, as people write them."""
+        """Return the engine and its version, as people write them."""
         return f"{self.engine.capitalize()} {dotted(self.version)}"
 
 

@@ -34,7 +34,7 @@ class Together(Generic[A, R]):
         self._flushing: asyncio.Task[None] | None = None
 
     async def ask(self, request: A) -> R:
-        """Give the answer to one request. Who is cancelled meanwhile may have been served."""
+        """Return the answer to one request. Who is cancelled meanwhile may have been served."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((request, future))
         if self._flushing is None:

@@ -166,7 +166,7 @@ class Store:
             idle.pop()[0].disconnect()
 
     def _take(self) -> tuple[Connection, float]:
-        """Give an idle connection, or a new one, and when it was last used."""
+        """Return an idle connection, or a new one, and when it was last used."""
         try:
             return self._idle.pop()
         except IndexError:
@@ -189,7 +189,7 @@ class Store:
 
 
 def _is_stale(connection: Connection) -> bool:
-    """Tell whether the server has closed the connection while nobody used it."""
+    """Whether the server has closed the connection while nobody used it."""
     try:
         return connection.can_read(0)
     except exchange.NETWORK_ERRORS:

@@ -29,8 +29,8 @@ class Limits:
     """After what a process is replaced.
 
     Attributes:
-        jobs: so many jobs; None never.
-        memory_mib: more resident memory than this, MiB; None never.
+        jobs: so many jobs; None for never.
+        memory_mib: more resident memory than this, MiB; None for never.
     """
 
     jobs: int | None = None

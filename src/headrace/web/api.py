@@ -92,11 +92,11 @@ class Api:
         self._watch = watch
 
     def routes(self) -> list[Route]:
-        """Give the routes; names and ids may hold a slash."""
+        """Return the routes; names and ids may hold a slash."""
         return [endpoint.route() for endpoint in self.endpoints()]
 
     def endpoints(self) -> list[Endpoint]:
-        """Give what there is, in the order in which it is looked for."""
+        """Return what there is, in the order in which it is looked for."""
         queue = ("queue", QueueName, self._headrace.queue)
         shown = (("place", Place, "pending"), ("limit", _Limit, 25))
         return [
@@ -182,7 +182,7 @@ class Api:
         return call
 
     async def job(self, request: Request) -> Response:
-        """Tell where a job is."""
+        """Return where a job is."""
         queue = self._asked(request).queue
         job_id = request.path_params["job_id"]
         if not re.fullmatch(JOB_ID, job_id):
@@ -214,7 +214,7 @@ class Api:
         k = keys_of(await self._known(request))
         place = request.query_params.get("place", "pending")
         if place not in PLACES:
-            raise HTTPException(400, f"place={place} is none: use one of {', '.join(PLACES)}")
+            raise HTTPException(400, f"place={place} is no place: use one of {', '.join(PLACES)}")
         limit = _limit_of(request.query_params.get("limit", "25"))
         (jobs,) = await self._watch.lister.listed(k, [place], limit)
         return answer(JobList(queue=k.queue, place=place, key=key_of(k, place), jobs=jobs))

@@ -104,11 +104,11 @@ class Pages:
         return self._templates.TemplateResponse(request, "home.html", shown)
 
     async def alive(self, _: Request) -> Response:
-        """Tell that the process is there."""
+        """Answer that the process is there."""
         return answer({"alive": True})
 
     async def ready(self, _: Request) -> Response:
-        """Tell whether Redis answers."""
+        """Answer whether Redis answers."""
         try:
             async with asyncio.timeout(_READY_WITHIN_S):
                 await self._store.run(op.command("PING", parse=bool))

@@ -41,7 +41,7 @@ _SAID_WITHIN_S: Final = 60.0  # … in so long
 
 
 def most_connections() -> int:
-    """Tell how many connections there may be, so that descriptors are left for the rest."""
+    """Return how many connections there may be, so that descriptors are left for the rest."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MOST
@@ -156,7 +156,7 @@ class Sparing(logging.Filter):
         self._kinds: dict[tuple[str, str], tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a line is written."""
+        """Whether a line is written."""
         kind = (record.name, str(record.msg)[:100])
         now = monotonic()
         since, count = self._kinds.get(kind, (now, 0))

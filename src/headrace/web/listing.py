@@ -35,7 +35,7 @@ class _Stretch:
     whole: bool = False
 
     def next(self, limit: int) -> Operation[list[Any]]:
-        """Give the operation that reads the next step."""
+        """Return the operation that reads the next step."""
         start = len(self.jobs)
         stop = min(start + _STEP, limit) - 1
         if self.place == "dead":  # who died last is on the left

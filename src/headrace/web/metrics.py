@@ -82,7 +82,7 @@ class QueueCollector(Collector):
         self._forgotten = forgotten
 
     def collect(self) -> Iterator[Metric]:
-        """Give all metrics."""
+        """Return all metrics."""
         yield GaugeMetricFamily("headrace_redis_up", "1: Redis answers; 0: it does not.", self._up)
         yield GaugeMetricFamily(
             "headrace_queues_read",

@@ -78,7 +78,7 @@ class Endpoint:
         return PREFIX + re.sub(r"\{(\w+):rest\}", r"{\1}", self.path)
 
     def route(self) -> Route:
-        """Give the route."""
+        """Return the route."""
         return Route(PREFIX + self.path, self.handle, methods=[self.method])
 
 
@@ -117,7 +117,7 @@ class _Types:
             self.components[name] |= more
 
     def of(self, kind: Any) -> dict[str, Any]:
-        """Give the schema of a type."""
+        """Return the schema of a type."""
         return self._schemas[self._named.index(kind)]
 
     def operation(self, endpoint: Endpoint) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _UP_WITHIN_S: Final = 1.0
 
 
 def key_of(k: Keys, place: Place) -> str:
-    """Give the key that holds a place."""
+    """Return the key that holds a place."""
     key: str = getattr(k, place)
     return key
 

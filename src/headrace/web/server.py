@@ -139,7 +139,7 @@ def _listen(host: str, port: int) -> socket.socket:
             f"jobs. It listens on {', '.join(LOOPBACK)} alone; from elsewhere, use an SSH tunnel"
         )
     if not 0 <= port < 1 << 16:
-        raise InvalidSetting(f"port {port} is none: use 1 to 65535, or 0 for a free one")
+        raise InvalidSetting(f"port {port} is not valid: use 1 to 65535, or 0 for a free one")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -171,7 +171,7 @@ def _sparing_logs() -> Iterator[None]:
 
 @contextmanager
 def _stopped_by_signals() -> Iterator[asyncio.Event]:
-    """Give an event that SIGTERM and SIGINT set; in a thread of its own a server has no signals."""
+    """Return an event that SIGTERM and SIGINT set; in a thread of its own a server has no signals."""
     stop, loop, before = asyncio.Event(), asyncio.get_running_loop(), {}
     with suppress(ValueError, RuntimeError, NotImplementedError):
         for number in (signal.SIGTERM, signal.SIGINT):

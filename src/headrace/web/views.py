@@ -76,7 +76,7 @@ def job_view(job: bytes) -> JobView:
 
 
 def _malformed(job: bytes, error: wire.Error | None) -> bytes:
-    """Give the bytes that were no job: these, or those that a dead letter keeps."""
+    """Return the bytes that were no job: these, or those that a dead letter keeps."""
     try:
         payload = wire.wrapped_payload(error)
     except ValueError:  # base64 of another make

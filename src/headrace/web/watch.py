@@ -88,7 +88,7 @@ class Watch:
                 self._hurry.set()
 
     async def updates(self, queue: str) -> AsyncIterator[bytes]:
-        """Give the latest message, and each that is new, as server-sent events."""
+        """Return the latest message, and each that is new, as server-sent events."""
         yield b"retry: 1000\n\n"
         watched, sent = self._queues[queue], b""
         while not self._closed:
