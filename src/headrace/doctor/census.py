@@ -9,19 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final
 
 from headrace import operations as op
 from headrace import wire
+from headrace.doctor.places import PLACES, SORTED, Place, key_of
 from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import Keys
 from headrace.operations import Operation
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 
-Place: TypeAlias = Literal["pending", "priority", "delayed", "processing", "dead"]
-PLACES: Final[tuple[Place, ...]] = ("pending", "priority", "delayed", "processing", "dead")
-SORTED: Final = frozenset({"priority", "delayed"})
 FIRST_STEP: Final = 10
 _MOST_SUSPECTS: Final = 100
 
@@ -48,12 +46,6 @@ class _Notes:
     seen: dict[str, list[tuple[Place, bytes]]] = field(default_factory=dict)
     malformed: Counter[Place] = field(default_factory=Counter)
     looked_at: int = 0
-
-
-def key_of(k: Keys, place: Place) -> str:
-    """Return the key of a place."""
-    key: str = getattr(k, place)
-    return key
 
 
 def step_of(k: Keys, place: Place, start: int, count: int) -> Operation[list[bytes]]:

@@ -10,8 +10,9 @@ import msgspec
 from headrace import operations as op
 from headrace import results, wire
 from headrace.doctor import connections
-from headrace.doctor.census import FIRST_STEP, PLACES, SORTED, Place, next_step, step_of
+from headrace.doctor.census import FIRST_STEP, next_step, step_of
 from headrace.doctor.connections import Connections
+from headrace.doctor.places import PLACES, SORTED, Place
 from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import CONSUMERS, Keys, keys_of

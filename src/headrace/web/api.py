@@ -31,6 +31,7 @@ from starlette.routing import Route
 from headrace import clock
 from headrace import operations as op
 from headrace.app import Headrace
+from headrace.doctor.places import PLACES, Place, key_of
 from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge
 from headrace.keys import Keys, keys_of
 from headrace.operations import Snapshot
@@ -39,7 +40,7 @@ from headrace.producer import Call
 from headrace.web.answers import answer
 from headrace.web.limits import MAX_BODY, MAX_STREAMS
 from headrace.web.openapi import Endpoint, document
-from headrace.web.reader import MOST_QUEUES, PLACES, Reader, key_of
+from headrace.web.reader import MOST_QUEUES, Reader
 from headrace.web.shapes import (
     JOB_ID,
     MAX_JOBS,
@@ -53,7 +54,6 @@ from headrace.web.shapes import (
     Jobs,
     JobState,
     NewJob,
-    Place,
     QueueName,
     Queues,
 )

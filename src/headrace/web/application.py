@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from headrace import __version__
 from headrace import operations as op
 from headrace.app import Headrace
+from headrace.doctor.places import PLACES, key_of
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 from headrace.store import AsyncStore
@@ -26,9 +27,9 @@ from headrace.web.api import Api
 from headrace.web.guard import Guard
 from headrace.web.limits import Limits
 from headrace.web.metrics import Metrics
-from headrace.web.reader import Reader, key_of
+from headrace.web.reader import Reader
 from headrace.web.texts import FILTERS
-from headrace.web.watch import LISTS, Watch
+from headrace.web.watch import Watch
 
 _HERE: Final = Path(__file__).parent
 _READY_WITHIN_S: Final = 1.0
@@ -95,7 +96,7 @@ class Pages:
             trouble = await self._watch.trouble()
         shown = {
             "queue": k.queue,
-            "keys": {place: key_of(k, place) for place in LISTS},
+            "keys": {place: key_of(k, place) for place in PLACES},
             "picture": picture,
             "trouble": trouble,
             "redis": str(self._headrace.redis_url),

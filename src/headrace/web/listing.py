@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from headrace import operations as op
+from headrace.doctor.places import Place
 from headrace.keys import Keys
 from headrace.operations import Operation
-from headrace.web.shapes import JobView, Place
+from headrace.web.shapes import JobView
 from headrace.web.views import job_view
 
 MAX_BYTES: Final = 1 << 18  # of one place

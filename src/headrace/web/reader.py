@@ -6,17 +6,16 @@ import asyncio
 import heapq
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, get_args
+from typing import Any, Final
 
 from headrace import operations as op
 from headrace.app import Headrace
+from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
-from headrace.keys import Keys, keys_of
+from headrace.keys import keys_of
 from headrace.operations import Operation, Snapshot
 from headrace.store import AsyncStore
-from headrace.web.shapes import Place
 
-PLACES: Final[tuple[Place, ...]] = get_args(Place)
 SHOWN: Final = 100
 """So many queues are shown one by one, on the page and to Prometheus; the others as a sum."""
 
@@ -26,12 +25,6 @@ MOST_QUEUES: Final = 10_000
 _UNASKED: Final = 100  # queues that a server takes jobs for without asking how many there are
 _A_LOOK: Final = 500  # queues: 10 ms of Redis' time, and as much of ours
 _UP_WITHIN_S: Final = 1.0
-
-
-def key_of(k: Keys, place: Place) -> str:
-    """Return the key that holds a place."""
-    key: str = getattr(k, place)
-    return key
 
 
 class Reader:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
+from typing import Annotated, Any, Final, TypeAlias, TypedDict
 
 import msgspec
 from msgspec import Meta
 
+from headrace.doctor.places import Place
 from headrace.flows import State
 from headrace.wire import MAX_PRIORITY, MAX_TASK_NAME, MIN_PRIORITY
 
 MAX_JOBS: Final = 10_000  # in one request: a tenth of a second of the server's time
 MAX_LISTED: Final = 100
 MAX_QUEUES_LISTED: Final = 1_000
-
-Place: TypeAlias = Literal["pending", "processing", "delayed", "priority", "dead"]
 
 
 def _shown(description: str, **schema: Any) -> Meta:

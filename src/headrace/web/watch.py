@@ -12,12 +12,12 @@ from typing import Any, Final
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from headrace.doctor.places import PLACES, key_of
 from headrace.errors import HeadraceError
 from headrace.keys import keys_of
 from headrace.web.answers import encode
 from headrace.web.listing import Lister
-from headrace.web.reader import Onlooker, Reader, key_of
-from headrace.web.shapes import Place
+from headrace.web.reader import Onlooker, Reader
 from headrace.web.views import queue_view
 
 log = logging.getLogger(__name__)
@@ -26,9 +26,6 @@ EVERY_S: Final = 1.0
 _WITHIN_S: Final = 2.0  # a Redis that hangs is not shown as if it were live
 BEAT_S: Final = 5.0
 """A stream that has nothing to say shows this often that it lives; the page counts on it."""
-
-LISTS: Final[tuple[Place, ...]] = ("pending", "priority", "delayed", "processing", "dead")
-"""What the page shows of the chosen queue, job by job."""
 
 _JOBS: Final = 25  # of each list
 _BEAT: Final = b"event: beat\ndata: 1\n\n"
@@ -159,8 +156,8 @@ class Watch:
 
     async def _lists(self, queue: str) -> list[dict[str, Any]]:
         k = keys_of(queue)
-        found = await self.lister.listed(k, LISTS, _JOBS)
-        places = zip(LISTS, found, strict=True)
+        found = await self.lister.listed(k, PLACES, _JOBS)
+        places = zip(PLACES, found, strict=True)
         return [{"place": p, "key": key_of(k, p), "jobs": jobs} for p, jobs in places]
 
     def _note(self, watched: _Watched, seen: bytes, message: bytes) -> None:
