@@ -6,12 +6,14 @@ from headrace.consumer.claimed import NEXT, ClaimedJob, Phase
 
 
 class CheckedPhase:
-    """Stands for ``ClaimedJob.phase``: refuses a step that is in no line of ``NEXT``."""
+    """Stands for ``ClaimedJob.phase``: refuses a step that is in no line of ``NEXT``, but to where it is."""
 
     def __get__(self, claimed: ClaimedJob | None, _: type[ClaimedJob] | None = None) -> Phase:
         return Phase.ARRIVED if claimed is None else vars(claimed).get("phase", Phase.ARRIVED)
 
     def __set__(self, claimed: ClaimedJob, phase: Phase) -> None:
         before = claimed.phase
-        assert phase in NEXT[before], f"{claimed.head.id}: from {before.value} to {phase.value}"
+        assert phase is before or phase in NEXT[before], (
+            f"{claimed.head.id}: from {before.value} to {phase.value}"
+        )
         vars(claimed)["phase"] = phase

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from headrace import Headrace
-from headrace.consumer.claimed import ClaimedJob
+from headrace.consumer.claimed import ClaimedJob, Phase
 from headrace.consumer.claims import Claims
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.outcomes import OutcomePolicy
@@ -27,6 +27,8 @@ class Threads:
 
     def start(self, claimed: ClaimedJob) -> None:
         self.started.append(claimed)
+
+    def cancel(self, claimed: ClaimedJob) -> None: ...
 
 
 async def dispatched(count: int, slots: Slots) -> tuple[Dispatcher, Threads]:
@@ -64,3 +66,25 @@ async def test_what_no_thread_had_time_for_waits_while_all_slots_are_taken() -> 
     jobs._take_back(threads.started[2:])
     assert len(threads.started) == 4
     assert [claimed.number for claimed in slots.ready] == [2, 3]
+
+
+async def test_a_job_that_is_lost_while_it_waits_again_does_not_start() -> None:
+    slots = Slots(2, None)
+    jobs, threads = await dispatched(4, slots)
+    lost = threads.started[2]
+    jobs.stop(lost, "cancelled")  # which a thread would have found out, had one had time
+    jobs._take_back(threads.started[2:])
+    assert lost in slots.ready
+    jobs.lose(lost)
+    await asyncio.sleep(0)
+    assert (lost in slots.ready, lost.phase) == (False, Phase.GONE)
+
+
+async def test_what_was_given_back_meanwhile_is_not_taken_back() -> None:
+    slots = Slots(2, None)
+    jobs, threads = await dispatched(4, slots)
+    jobs.end_grace(at_once=True)
+    jobs._take_back(threads.started[2:])
+    assert not slots.ready
+    assert len(threads.started) == 4
+    assert {claimed.phase for claimed in threads.started} == {Phase.ENDED}

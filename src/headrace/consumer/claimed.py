@@ -52,7 +52,7 @@ class Phase(Enum):
 NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
     Phase.ARRIVED: frozenset({Phase.READY, Phase.ENDED, Phase.GONE}),
     # Given back or told to end before it has begun, it ends; no thread had time: it waits again.
-    Phase.READY: frozenset({Phase.RUNNING, Phase.ENDED}),
+    Phase.READY: frozenset({Phase.RUNNING, Phase.ENDED, Phase.GONE}),
     Phase.RUNNING: frozenset({Phase.READY, Phase.ENDED, Phase.LOST}),
     Phase.ENDED: frozenset({Phase.SETTLING, Phase.GONE}),
     Phase.SETTLING: frozenset({Phase.ENDED, Phase.GONE}),

@@ -169,9 +169,8 @@ class Consumer:
         options, lease = self._options, self._options.lease
         url, label = self._app.redis_url.url, f"{CONNECTION_PREFIX}{self.name}"
         self._store = AsyncStore(url, name=label)
-        policy = OutcomePolicy(
-            self.name, round(options.unknown_task_ttl_s * 1000), lease.max_crashes
-        )
+        unknown_task_ttl_ms = round(options.unknown_task_ttl_s * 1000)
+        policy = OutcomePolicy(self.name, unknown_task_ttl_ms, lease.max_crashes)
         self._jobs = Dispatcher(
             self._app.tasks,
             self._claims,

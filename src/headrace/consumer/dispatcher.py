@@ -246,8 +246,10 @@ class Dispatcher:
 
     def _forget(self, claimed: ClaimedJob) -> None:
         """Forget a claim that is not ours any more; what still runs of it changes nothing."""
-        if claimed.phase is not Phase.LOST:
-            claimed.phase = Phase.LOST if claimed.phase is Phase.RUNNING else Phase.GONE
+        if claimed.phase is Phase.READY:
+            self.slots.ready.remove(claimed)
+        runs = claimed.phase in (Phase.RUNNING, Phase.LOST)
+        claimed.phase = Phase.LOST if runs else Phase.GONE
         self.claims.lose(claimed)
         self._left(claimed)
 

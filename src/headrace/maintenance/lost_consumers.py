@@ -76,9 +76,8 @@ class LostConsumers:
         Returns:
             The queues that Redis refused, and why.
         """
-        now, due_at = monotonic(), self._presence.due_at
-        due = due_at is not None and now >= due_at
-        if now < self._look_at or not (queues or due or now >= self._idle_look_at):
+        look_at = self._look_at if queues else min(self.due_at, self._idle_look_at)
+        if monotonic() < max(look_at, self._look_at):
             return []
         try:
             connected, connections = await self._store.run(op.connected())
