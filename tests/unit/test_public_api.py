@@ -1,0 +1,48 @@
+"""What users may rely on: a name that is added, taken away or renamed here is added, taken away or renamed for them."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import pytest
+
+import headrace
+
+METHODS = {
+    "Headrace": "aclose aenqueue aenqueue_many call call_with close enqueue enqueue_many find_task job "
+    "producer task use",
+    "Task": "aenqueue bind call delay enqueue options with_context",
+    "Job": "acancel aresult astatus cancel id queue result status",
+    "Context": "attempt check delivery job_id max_attempts queue stop_reason stopping task",
+    "Backoff": "base_s delay_s factor jitter max_s",
+}
+
+
+def test_what_is_exported_is_all_that_has_a_public_name() -> None:
+    names = [
+        name
+        for name, value in vars(headrace).items()
+        if not name.startswith("_") and not isinstance(value, ModuleType)
+    ]
+    assert sorted(names) == sorted(headrace.__all__)
+
+
+def test_the_list_is_sorted_so_that_a_change_of_it_is_one_line() -> None:
+    constants = [name for name in headrace.__all__ if name.isupper()]
+    others = [name for name in headrace.__all__ if not name.isupper()]
+    assert headrace.__all__ == [*sorted(constants), *sorted(others)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_class_has_these_public_members_and_no_others(name: str) -> None:
+    members = [member for member in dir(getattr(headrace, name)) if not member.startswith("_")]
+    assert members == METHODS[name].split()
+
+
+def test_whatever_is_raised_has_one_root_but_what_ends_a_thread_and_must_not_be_caught() -> None:
+    errors = [getattr(headrace, name) for name in headrace.__all__]
+    errors = [e for e in errors if isinstance(e, type) and issubclass(e, BaseException)]
+    assert len(errors) > 20
+    strange = [e for e in errors if not issubclass(e, headrace.HeadraceError)]
+    assert strange == [headrace.JobInterrupted]
+    assert not issubclass(headrace.JobInterrupted, Exception)
