@@ -138,7 +138,7 @@ def bytes_of(letter: dict[str, Any]) -> bytes:
 
 class TestMalformed:
     @WAYS
-    @pytest.mark.parametrize("flaw", MALFORMED)
+    @pytest.mark.parametrize("unrunnable", MALFORMED)
     async def test_its_exact_bytes_stand_in_the_dead_letters_however_often_it_comes_back(
         self, site: Site, way: str, unrunnable: str
     ) -> None:
