@@ -9,11 +9,11 @@ class CheckedPhase:
     """Stands for ``ClaimedJob.phase``: refuses a step that is in no line of ``NEXT``, but to where it is."""
 
     def __get__(self, claimed: ClaimedJob | None, _: type[ClaimedJob] | None = None) -> Phase:
-        return Phase.ARRIVED if claimed is None else vars(claimed).get("phase", Phase.ARRIVED)
+        return "arrived" if claimed is None else vars(claimed).get("phase", "arrived")
 
     def __set__(self, claimed: ClaimedJob, phase: Phase) -> None:
         before = claimed.phase
         assert phase is before or phase in NEXT[before], (
-            f"{claimed.head.id}: from {before.value} to {phase.value}"
+            f"{claimed.head.id}: from {before} to {phase}"
         )
         vars(claimed)["phase"] = phase

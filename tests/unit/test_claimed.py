@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headrace import Headrace, wire
-from headrace.consumer.claimed import ClaimedJob, Phase, read
+from headrace.consumer.claimed import ClaimedJob, read
 from headrace.ids import LENGTH
 from headrace.keys import keys_of
 from headrace.wire import Error, Head
@@ -50,7 +50,7 @@ class TestRunnable:
     def test_nothing_has_happened_to_it_yet(self) -> None:
         claimed = taken(job())
         assert (claimed.started, claimed.deadline, claimed.async_run) == (0.0, None, None)
-        assert (claimed.phase, claimed.outcome) == (Phase.ARRIVED, None)
+        assert (claimed.phase, claimed.outcome) == ("arrived", None)
         assert not claimed.alone
 
     def test_the_context_says_what_a_task_may_know(self) -> None:

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from headrace import Headrace
-from headrace.consumer.claimed import ClaimedJob, Phase
+from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.claims import Claims
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.outcomes import OutcomePolicy
@@ -77,7 +77,7 @@ async def test_a_job_that_is_lost_while_it_waits_again_does_not_start() -> None:
     assert lost in slots.ready
     jobs.lose(lost)
     await asyncio.sleep(0)
-    assert (lost in slots.ready, lost.phase) == (False, Phase.GONE)
+    assert (lost in slots.ready, lost.phase) == (False, "gone")
 
 
 async def test_what_was_given_back_meanwhile_is_not_taken_back() -> None:
@@ -87,4 +87,4 @@ async def test_what_was_given_back_meanwhile_is_not_taken_back() -> None:
     jobs._take_back(threads.started[2:])
     assert not slots.ready
     assert len(threads.started) == 4
-    assert {claimed.phase for claimed in threads.started} == {Phase.ENDED}
+    assert {claimed.phase for claimed in threads.started} == {"ended"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from headrace.consumer.claimed import NEXT, Phase
+from headrace.consumer.claimed import NEXT
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-it-works.md").read_text("utf-8")
@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "how-it-works.md").read_text("utf-8")
 
 def test_each_step_of_a_job_is_drawn_and_no_other() -> None:
     drawn = set(re.findall(r"^    (\w+) --> (\w+)", PAGE, re.MULTILINE))
-    steps = {(phase.name, later.name) for phase in Phase for later in NEXT[phase]}
+    steps = {(phase.upper(), later.upper()) for phase in NEXT for later in NEXT[phase]}
     assert drawn == steps
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace import operations as op
@@ -27,37 +26,29 @@ LONGEST_S: Final = 1e10
 Unrunnable = Literal["malformed", "too_large", "unknown_task", "no_slot"]
 
 
-class Phase(Enum):
-    """Where a claimed job is on its way through the consumer; ``NEXT`` has the ways.
+Phase = Literal["arrived", "ready", "running", "ended", "settling", "lost", "gone"]
+"""Where a claimed job is on its way through the consumer; ``NEXT`` has the ways.
 
-    Attributes:
-        ARRIVED: it waits for Redis to say that it is ours.
-        READY: it waits for a slot.
-        RUNNING: it has a slot.
-        ENDED: its outcome waits to be told to Redis.
-        SETTLING: its outcome is on the way, and may be in effect: it may even be claimed again.
-        LOST: it is, or may be, another consumer's; what still runs of it changes nothing.
-        GONE: nothing is left of it here.
-    """
+- arrived: it waits for Redis to say that it is ours.
+- ready: it waits for a slot.
+- running: it has a slot.
+- ended: its outcome waits to be told to Redis.
+- settling: its outcome is on the way, and may be in effect: it may even be claimed again.
+- lost: it is, or may be, another consumer's; what still runs of it changes nothing.
+- gone: nothing is left of it here.
 
-    ARRIVED = "arrived"
-    READY = "ready"
-    RUNNING = "running"
-    ENDED = "ended"
-    SETTLING = "settling"
-    LOST = "lost"
-    GONE = "gone"
-
+Words and no enumeration: to look up a member takes 105 ns on Python 3.11, a dozen times for each job.
+"""
 
 NEXT: Final[Mapping[Phase, frozenset[Phase]]] = {
-    Phase.ARRIVED: frozenset({Phase.READY, Phase.ENDED, Phase.GONE}),
+    "arrived": frozenset({"ready", "ended", "gone"}),
     # Given back or told to end before it has begun, it ends; no thread had time: it waits again.
-    Phase.READY: frozenset({Phase.RUNNING, Phase.ENDED, Phase.GONE}),
-    Phase.RUNNING: frozenset({Phase.READY, Phase.ENDED, Phase.LOST}),
-    Phase.ENDED: frozenset({Phase.SETTLING, Phase.GONE}),
-    Phase.SETTLING: frozenset({Phase.ENDED, Phase.GONE}),
-    Phase.LOST: frozenset({Phase.GONE}),
-    Phase.GONE: frozenset(),
+    "ready": frozenset({"running", "ended", "gone"}),
+    "running": frozenset({"ready", "ended", "lost"}),
+    "ended": frozenset({"settling", "gone"}),
+    "settling": frozenset({"ended", "gone"}),
+    "lost": frozenset({"gone"}),
+    "gone": frozenset(),
 }
 """From where a job may go where. The tests hold each step against it; at work that would cost."""
 
@@ -106,7 +97,7 @@ class ClaimedJob:
     decoded: Body | None = field(default=None, init=False)
     task: Task[Any, Any] | None = field(default=None, init=False)
     context: Context | None = field(default=None, init=False)
-    phase: Phase = field(default=Phase.ARRIVED, init=False)
+    phase: Phase = field(default="arrived", init=False)
     outcome: Outcome | None = field(default=None, init=False)
     kept: bool = field(default=False, init=False)
     started: float = field(default=0.0, init=False)
@@ -120,7 +111,7 @@ class ClaimedJob:
     @property
     def begun(self) -> bool:
         """Whether it was let run before Redis had said that it is ours."""
-        return not self.owned and self.phase is not Phase.ARRIVED
+        return not self.owned and self.phase != "arrived"
 
     @property
     def suspect(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from headrace.consumer.claimed import ClaimedJob, Phase
+from headrace.consumer.claimed import ClaimedJob
 from headrace.keys import Keys
 from headrace.operations import AdoptAnswer, Outcome
 from headrace.scripts import MAX_BYTES
@@ -76,7 +76,7 @@ class Claims:
     def get(self, queue: str, job_id: str) -> ClaimedJob | None:
         """Return the claim of a job, if it is held and its outcome is not on the way."""
         claimed = self._held[queue].get(job_id)
-        return None if claimed is None or claimed.phase is Phase.SETTLING else claimed
+        return None if claimed is None or claimed.phase == "settling" else claimed
 
     def register(self, claimed: ClaimedJob) -> ClaimedJob | None:
         """Note a claim; return one that is lost by it: Redis gave that id away again, to this one."""
@@ -142,7 +142,7 @@ class Claims:
 
     def settle(self, claimed: ClaimedJob, outcome: Outcome) -> None:
         """Note what became of a job. Redis is told when it knows that the job is ours."""
-        claimed.phase, claimed.outcome = Phase.ENDED, outcome
+        claimed.phase, claimed.outcome = "ended", outcome
         if claimed.owned:
             self._tell(claimed, outcome)
 
@@ -160,8 +160,8 @@ class Claims:
             while waiting and len(batch) < _MOST and size < MAX_BYTES:
                 claimed, outcome = pair = waiting.popleft()
                 batch.append(pair)
-                if claimed.phase is Phase.ENDED:
-                    claimed.phase = Phase.SETTLING
+                if claimed.phase == "ended":
+                    claimed.phase = "settling"
                 size += len(claimed.job) + len(outcome.job) + len(outcome.result)
                 releases = releases or outcome.verb == "release"
             if releases:
@@ -174,16 +174,16 @@ class Claims:
     def settled(self, batch: Batch) -> None:
         """Forget the claims whose outcomes Redis has taken, or could not take any more."""
         for claimed, _ in batch.pairs:
-            if claimed.phase is Phase.SETTLING:  # not a lease of its that was left over
-                claimed.phase = Phase.GONE
+            if claimed.phase == "settling":  # not a lease of its that was left over
+                claimed.phase = "gone"
                 self._forget(claimed)
 
     def put_back(self, batch: Batch, *, may_have_happened: bool) -> None:
         """Put outcomes back to the front: their call failed, and is made again."""
         if not may_have_happened:
             for claimed, _ in batch.pairs:
-                if claimed.phase is Phase.SETTLING:
-                    claimed.phase = Phase.ENDED
+                if claimed.phase == "settling":
+                    claimed.phase = "ended"
         self._outbox[batch.k.queue].extendleft(reversed(batch.pairs))
 
     def _tell(self, claimed: ClaimedJob, outcome: Outcome) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from headrace.clock import monotonic
 from headrace.consumer import outcomes, report
-from headrace.consumer.claimed import ClaimedJob, Phase, read
+from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.claims import Claims
 from headrace.consumer.ending import End, Failure, failure
 from headrace.consumer.executor import Executor, Isolation
@@ -100,7 +100,7 @@ class Dispatcher:
     def may_begin(self, claimed: ClaimedJob) -> bool:
         """Whether a job may start as soon as its adoption is sent, without waiting for the answer."""
         return not (
-            claimed.phase is not Phase.ARRIVED
+            claimed.phase != "arrived"
             or claimed.unrunnable is not None
             or claimed.suspect
             or self.closing
@@ -117,7 +117,7 @@ class Dispatcher:
     def adopted(self, claimed: ClaimedJob, answer: AdoptAnswer, leased_until: float) -> None:
         """Take Redis' answer to an adoption."""
         whose = self.claims.adopted(claimed, answer, leased_until)
-        if whose == "ours" and claimed.phase is Phase.ARRIVED:
+        if whose == "ours" and claimed.phase == "arrived":
             self._admit(claimed)
         elif whose == "lost":
             report.not_ours(claimed, answer)
@@ -183,8 +183,8 @@ class Dispatcher:
         if claimed not in self.slots.running:
             return  # given back while it ran
         self.slots.ended(claimed)
-        if claimed.phase is Phase.LOST:
-            claimed.phase = Phase.GONE
+        if claimed.phase == "lost":
+            claimed.phase = "gone"
             self._wake.set()
         else:
             self._judge(claimed, value, error)
@@ -237,19 +237,19 @@ class Dispatcher:
             self._loop.call_soon_threadsafe(function, *args)
 
     def _stopped(self, claimed: ClaimedJob, reason: StopReason) -> None:
-        if claimed.phase is Phase.RUNNING:
+        if claimed.phase == "running":
             report.stopped(claimed, reason)
             self._executor.cancel(claimed)
-        elif claimed.phase is Phase.READY:
+        elif claimed.phase == "ready":
             self.slots.ready.remove(claimed)
             self._judge(claimed, None, asyncio.CancelledError())
 
     def _forget(self, claimed: ClaimedJob) -> None:
         """Forget a claim that is not ours any more; what still runs of it changes nothing."""
-        if claimed.phase is Phase.READY:
+        if claimed.phase == "ready":
             self.slots.ready.remove(claimed)
-        runs = claimed.phase in (Phase.RUNNING, Phase.LOST)
-        claimed.phase = Phase.LOST if runs else Phase.GONE
+        runs = claimed.phase in ("running", "lost")
+        claimed.phase = "lost" if runs else "gone"
         self.claims.lose(claimed)
         self._left(claimed)
 
@@ -292,7 +292,7 @@ class Dispatcher:
             if claimed.async_run is None or at_once:
                 self._executor.cancel(claimed)
                 self.slots.running.discard(claimed)
-                if claimed.phase is Phase.RUNNING:
+                if claimed.phase == "running":
                     report.stopped(claimed, "shutdown")
                     self._give_back([claimed])
 

@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 from headrace.clock import monotonic
 from headrace.consumer import report
 from headrace.consumer.aside import Aside
-from headrace.consumer.claimed import ClaimedJob, Phase
+from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.ending import End, Later, failure, is_awaitable, success
 from headrace.consumer.invoke import invoke
 from headrace.consumer.outcomes import IsolatedOutcome, IsolationUnavailable
@@ -97,7 +97,7 @@ class Executor:
             self._threads.interrupt(claimed)
         late = now - claimed.stopped_at >= GIVE_UP_AFTER_S
         # While Redis is silent the job may still be ours, and end well.
-        in_doubt = claimed.context.stop_reason == "lost" and claimed.phase is Phase.RUNNING
+        in_doubt = claimed.context.stop_reason == "lost" and claimed.phase == "running"
         error = self._threads.give_up(claimed) if late and not in_doubt else None
         if error is not None:
             report.given_up(claimed, self.lost_threads)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 
 from headrace import operations as op
 from headrace.clock import monotonic
-from headrace.consumer.claimed import ClaimedJob, Phase, adoption
+from headrace.consumer.claimed import ClaimedJob, adoption
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.errors import StoreError
 from headrace.keys import Keys
@@ -120,7 +120,11 @@ class LeaseKeeper(threading.Thread):
     def _adopt(self, claimed: ClaimedJob) -> bool:
         """Adopt a job that keeps the loop from hearing that its first adoption has failed."""
         ran_s = monotonic() - claimed.started if claimed.started else 0.0
-        if claimed.owned or claimed.phase is Phase.LOST or ran_s < self._policy.extend_every_s / 2:
+        if (
+            claimed.owned
+            or claimed.phase in ("lost", "gone")
+            or ran_s < self._policy.extend_every_s / 2
+        ):
             return True  # or the loop does so
         queue, job_id = claimed.k.queue, claimed.head.id
         until = monotonic() + self._policy.lease_s

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from headrace.clock import monotonic
-from headrace.consumer.claimed import ClaimedJob, Phase
+from headrace.consumer.claimed import ClaimedJob
 from headrace.policy import LeasePolicy
 
 PREFETCH_S: Final = 0.020
@@ -27,7 +27,7 @@ HAND_BACKS: Final = 10
 
 _NEW_WEIGHT: Final = 0.1  # of the newest run in the moving average: about the last ten count
 
-_WITH_A_PLACE: Final = (Phase.READY, Phase.RUNNING)
+_WITH_A_PLACE: Final = ("ready", "running")
 
 
 class Slots:
@@ -119,7 +119,7 @@ class Slots:
 
     def enqueue(self, claimed: ClaimedJob) -> None:
         """Let a job wait for a slot."""
-        claimed.phase = Phase.READY
+        claimed.phase = "ready"
         self.ready.append(claimed)
 
     def next(self, ahead: int = 0) -> ClaimedJob | None:
@@ -136,7 +136,7 @@ class Slots:
         if not self.ready or len(self.running) >= places:
             return None
         claimed = self.ready.popleft()
-        claimed.phase = Phase.RUNNING
+        claimed.phase = "running"
         self.running.add(claimed)
         self._last_start, self._looks = monotonic(), 0
         if self.left is not None:
@@ -146,9 +146,9 @@ class Slots:
     def returned(self, jobs: list[ClaimedJob]) -> None:
         """Take back jobs that were to start, and did not: they are the next again, if still ours."""
         self.running.difference_update(jobs)
-        back = [claimed for claimed in jobs if claimed.phase is Phase.RUNNING]
+        back = [claimed for claimed in jobs if claimed.phase == "running"]
         for claimed in back:
-            claimed.phase = Phase.READY
+            claimed.phase = "ready"
         self.ready.extendleft(reversed(back))
         if self.left is not None:
             self.left += len(back)

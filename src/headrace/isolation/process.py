@@ -59,7 +59,7 @@ class ForkServer:
                 pipe.close()
 
     def start(self, request: ChildRequest) -> int | None:
-        """Hand over an request; gives the process of its child, or None: this server is no more."""
+        """Start a child for a request; return its process, or None: this server is no more."""
         try:
             self.requests.send(request)
             if not self.requests.poll(BEGIN_S):
