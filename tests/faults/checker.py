@@ -263,15 +263,25 @@ def i10_stranded(e: Evidence) -> Iterator[Violation]:
 
 
 def recoveries(e: Evidence) -> Iterator[tuple[str, float]]:
-    """How long the jobs of dead consumers waited until they ran again; and Redis' clients."""
+    """How long the jobs of dead consumers waited until they ran again; and Redis' clients.
+
+    A job that lost several consumers before it ran waits from the last loss: the bound is for one.
+    """
     starts: dict[str, list[float]] = defaultdict(list)
     for run in e.history.runs:
         starts[run.job_id].append(run.started_at)
+    losses: dict[str, list[float]] = defaultdict(list)
     for pid, job_ids in _orphans(e).items():
         for job_id in job_ids:
-            after = [at for at in starts[job_id] if at > e.history.deaths[pid]]
+            losses[job_id].append(e.history.deaths[pid])
+    for job_id, lost_at in losses.items():
+        last_loss: dict[float, float] = {}  # start -> the loss before it
+        for at in sorted(lost_at):
+            after = [start for start in starts[job_id] if start > at]
             if after:
-                yield job_id, min(after) - e.history.deaths[pid]
+                last_loss[min(after)] = at
+        for start, at in last_loss.items():
+            yield job_id, start - at
     begun = sorted(run.started_at for run in e.history.runs)
     for healed_at in e.history.heals:
         if (first := next((at for at in begun if at > healed_at), None)) is not None:

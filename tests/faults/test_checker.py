@@ -29,7 +29,7 @@ from tests.faults.history import (
 )
 from tests.support.invariants import State
 
-PID, OTHER = 101, 102
+PID, OTHER, THIRD = 101, 102, 103
 
 
 def job(number: int, *, head: str = "", **fields: Any) -> bytes:
@@ -135,6 +135,18 @@ def test_a_job_of_a_dead_consumer_that_ran_again_is_accepted_and_timed() -> None
     assert not verdict.violations
     assert verdict.doubled == 1
     assert verdict.recoveries_s == [9.5]
+
+
+def test_a_job_that_lost_two_consumers_before_it_ran_is_timed_from_the_second_loss() -> None:
+    story = Story()
+    story.enqueued(1)
+    story.history.held += [Held("job-1", 0, PID, 1.9), Held("job-1", 1, OTHER, 7.5)]
+    story.history.deaths.update({PID: 2.5, OTHER: 8.0})
+    story.ran(1, delivery=2, pid=THIRD, started_at=12.0)
+    story.settled(1, delivery=2, pid=THIRD)
+    verdict = story.verdict(recovery_s=5.0)
+    assert not verdict.violations
+    assert verdict.recoveries_s == [4.0]
 
 
 def test_a_late_settle_that_was_answered_lost_is_accepted() -> None:

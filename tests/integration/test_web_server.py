@@ -267,7 +267,12 @@ class TestEvents:
             redis.lpush("queue", '{"task": "a", "args": [1]}', '{"task": "b"}')
             redis.blmove("queue", "queue:processing", 1, "RIGHT", "LEFT")
             redis.lpush("queue", '{"task": "c"}')
-            data = await events.until(lambda _, data: data != 1 and count(data, "pending") == 2)
+            data = await events.until(
+                lambda name, data: (
+                    name == "message"
+                    and (count(data, "pending"), count(data, "processing")) == (2, 1)
+                )
+            )
             shown = {entry["place"]: entry["jobs"] for entry in data["lists"]}
             assert [job["task"] for job in shown["pending"]] == ["b", "c"]
             assert [job["arguments"] for job in shown["processing"]] == ["1"]
@@ -287,10 +292,11 @@ class TestEvents:
             data = (await events.next())[1]
             assert (count(data, "pending"), len(data["lists"][0]["jobs"])) == (100, 25)
             redis.rpush("queue", *[json.dumps({"task": "b", "args": ["x" * 200_000]})] * 30)
+            # The counts are read before the lists: what comes between them is in one of them only.
             data = await events.until(
-                lambda name, data: name == "message" and len(data["lists"][0]["jobs"]) == 5
+                lambda name, data: name == "message" and count(data, "pending") == 130
             )
-            assert count(data, "pending") == 130
+            assert len(data["lists"][0]["jobs"]) == 5
             assert len(data["lists"][0]["jobs"][0]["arguments"]) < 250
 
     async def test_all_who_watch_share_one_look_and_with_the_last_one_it_ends(
