@@ -22,7 +22,7 @@ from headrace.embedded.server import HOST, free_port
 ORDERS_EACH: Final = 1_000
 """For each consumer: with its 100 slots, ten seconds of work."""
 
-_VICTIM: Final = "the consumer to be killed"
+_VICTIM: Final = "victim"  # what the consumer is called that is killed
 _LEASE_S: Final = 3  # so that nobody waits long for the recovery; by default it is 15
 _LOOK_S: Final = 0.2
 _FRAME_S: Final = 1.5  # info looks once a second: so its last look is of the end
