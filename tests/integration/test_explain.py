@@ -13,7 +13,7 @@ from redis import Redis
 
 from headrace import doctor, results, wire
 from headrace import operations as op
-from headrace.doctor import Explanation, Whereabouts
+from headrace.doctor import Explanation, Location
 from headrace.ids import new_id
 from headrace.keys import CONSUMERS, keys_of
 from headrace.policy import LeasePolicy
@@ -33,8 +33,8 @@ class Clinic:
         self.store = store
         self.redis = redis
 
-    async def look(self, job_id: str, most: int = 1_000) -> Whereabouts:
-        return await self.store.follow(doctor.look_for("queue", job_id, most=most))
+    async def look(self, job_id: str, most: int = 1_000) -> Location:
+        return await self.store.follow(doctor.locate("queue", job_id, most=most))
 
     async def of(self, job_id: str, most: int = 1_000) -> Explanation:
         return doctor.explain(await self.look(job_id, most), POLICY)

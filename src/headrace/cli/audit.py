@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
 from typing import Annotated, Final, TypeAlias
 
 from cyclopts import Parameter
@@ -14,7 +13,7 @@ from headrace.cli import output
 from headrace.cli.connection import connected, known_queues
 from headrace.cli.flags import Json, LogLevel, Url, help_page
 from headrace.cli.prose import say_paragraph, say_styled
-from headrace.doctor import Sum, equation, sum_of, total
+from headrace.doctor import Balance, balance_of, equation, total
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 
@@ -55,31 +54,31 @@ def audit(
     for answer in found:
         if isinstance(answer, StoreError):  # one queue's keys may be another program's
             output.complain(f"a queue is left out: {answer}; see headrace doctor")
-    sums = {snapshot.queue: sum_of(snapshot) for snapshot in snapshots}
-    foreign = any(one.foreign for one in sums.values())
+    balances = {snapshot.queue: balance_of(snapshot) for snapshot in snapshots}
+    foreign = any(one["foreign"] for one in balances.values())
     if json:
-        each = [{"queue": s.queue, "now_ms": s.now_ms, **asdict(sums[s.queue])} for s in snapshots]
-        whole = asdict(total(list(sums.values())))
+        each = [{"queue": s.queue, "now_ms": s.now_ms, **balances[s.queue]} for s in snapshots]
+        whole = total(balances.values())
         output.say_json({"adds_up": not foreign, "queues": each, _TOTAL: whole})
     else:
-        _say(sums, foreign_ok=foreign_ok)
+        _say(balances, foreign_ok=foreign_ok)
     return int(len(snapshots) < len(found) or (foreign and not foreign_ok))
 
 
-def _say(sums: dict[str, Sum], *, foreign_ok: bool) -> None:
-    shown = dict(sums)
-    if len(sums) > 1:
-        shown[_TOTAL] = total(list(sums.values()))
+def _say(balances: dict[str, Balance], *, foreign_ok: bool) -> None:
+    shown = dict(balances)
+    if len(balances) > 1:
+        shown[_TOTAL] = total(balances.values())
     width = max(map(len, shown), default=0) + 2
     for name, one in shown.items():
-        good = not one.foreign or foreign_ok
-        style = "" if not one.foreign else "yellow" if good else "bold red"
-        first_style = "bold" if name == _TOTAL and len(sums) > 1 else ""
+        good = not one["foreign"] or foreign_ok
+        style = "" if not one["foreign"] else "yellow" if good else "bold red"
+        first_style = "bold" if name == _TOTAL and len(balances) > 1 else ""
         # A number and its name stay on one line.
         written = re.sub(r"(\d) (\w)", "\\1\xa0\\2", equation(one))
         say_paragraph(written, first=name, indent=width, style=style, first_style=first_style)
-    foreign = [one.foreign for one in sums.values() if one.foreign]
-    if not sums:
+    foreign = [one["foreign"] for one in balances.values() if one["foreign"]]
+    if not balances:
         return
     output.say()
     if not foreign:

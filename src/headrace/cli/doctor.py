@@ -24,7 +24,15 @@ from headrace.cli.flags import (
     help_page,
 )
 from headrace.cli.prose import say_paragraph, say_styled
-from headrace.doctor import SEVERITIES, Examination, Finding, Mended, Severity, examine, mend
+from headrace.doctor import (
+    SEVERITIES,
+    Checkup,
+    Finding,
+    Repaired,
+    Severity,
+    check_up,
+    make_repairs,
+)
 from headrace.errors import StoreUnavailable
 from headrace.keys import keys_of
 from headrace.operations import Snapshot
@@ -87,33 +95,33 @@ def doctor(
         server = probe(where.url)
         if server is None:
             raise StoreUnavailable(f"no Redis at {where}. {advice(where.url)}")
-        found = store.follow(examine(names, policy, sample=sample or _ALL))
-        mended: list[Mended] = []
+        found = store.follow(check_up(names, policy, sample=sample or _ALL))
+        repaired: list[Repaired] = []
         if repair:
-            for one in mend(store, found.findings, found.endless, policy):
-                mended.append(one)
+            for one in make_repairs(store, found, policy):
+                repaired.append(one)
                 if not json:
-                    _say_mended(one, first=len(mended) == 1)
-            if mended:
-                found = store.follow(examine(names, policy, sample=sample or _ALL))
+                    _say_repaired(one, first=len(repaired) == 1)
+            if repaired:
+                found = store.follow(check_up(names, policy, sample=sample or _ALL))
     if json:
-        output.say_json(_as_json(str(where), server, found, mended))
+        output.say_json(_as_json(str(where), server, found, repaired))
     else:
         if repair:
-            output.say("" if mended else "Nothing to mend.\n")
-        _say(str(where), server, found, repaired=repair)
+            output.say("" if repaired else "Nothing to mend.\n")
+        _say(str(where), server, found, after_repair=repair)
     bad: tuple[Severity, ...] = ("problem", "warning") if strict else ("problem",)
     return int(any(finding.severity in bad for finding in found.findings))
 
 
-def _say_mended(one: Mended, *, first: bool) -> None:
+def _say_repaired(one: Repaired, *, first: bool) -> None:
     if first:
         say_styled(("mended", "bold"))
     say_paragraph(one.done, first=f"  {one.queue}: ", indent=len(one.queue) + 4)
     output.flush()
 
 
-def _say(url: str, server: ServerInfo, found: Examination, *, repaired: bool) -> None:
+def _say(url: str, server: ServerInfo, found: Checkup, *, after_repair: bool) -> None:
     output.say(f"{server} at {url}")
     output.say()
     say_styled(("server", "bold"))
@@ -126,7 +134,7 @@ def _say(url: str, server: ServerInfo, found: Examination, *, repaired: bool) ->
         say_styled((f"queue {queue}", "bold"), (counts, "dim"))
         _say_findings(finding for finding in found.findings if finding.queue == queue)
     output.say()
-    _say_sum(found.findings, repaired=repaired)
+    _say_sum(found.findings, after_repair=after_repair)
 
 
 def _counts(s: Snapshot) -> str:
@@ -147,7 +155,7 @@ def _say_findings(findings: Iterable[Finding]) -> None:
             say_paragraph(todo, first=f"{'':<{_INDENT - 2}}→ ", indent=_INDENT)
 
 
-def _say_sum(findings: Sequence[Finding], *, repaired: bool) -> None:
+def _say_sum(findings: Sequence[Finding], *, after_repair: bool) -> None:
     counts = Counter(finding.severity for finding in findings)
     shown = [
         f"{counts[severity]} {severity}{'s' if counts[severity] != 1 else ''}"
@@ -161,14 +169,14 @@ def _say_sum(findings: Sequence[Finding], *, repaired: bool) -> None:
         (f": {', '.join(shown) or 'all is well'}", ""),
     )
     mends = sum(finding.mends for finding in findings)
-    if mends and not repaired:
+    if mends and not after_repair:
         output.say(
             f"{mends} of these {'is' if mends == 1 else 'are'} mended by: headrace doctor --repair"
         )
 
 
 def _as_json(
-    url: str, server: ServerInfo, found: Examination, mended: Sequence[Mended]
+    url: str, server: ServerInfo, found: Checkup, repaired: Sequence[Repaired]
 ) -> dict[str, Any]:
     counts = Counter(finding.severity for finding in found.findings)
     return {
@@ -177,6 +185,6 @@ def _as_json(
         "healthy": not counts["problem"],
         "counts": {severity: counts[severity] for severity in SEVERITIES},
         "leader": found.server.leader or None,
-        "mended": [asdict(one) for one in mended],
+        "mended": [asdict(one) for one in repaired],
         "findings": [asdict(finding) for finding in found.findings],
     }

@@ -85,7 +85,7 @@ def _one(
     store: Store, queue: str, job_id: str, policy: LeasePolicy, most: int
 ) -> Explanation | None:
     try:
-        return doctor.explain(store.follow(doctor.look_for(queue, job_id, most=most)), policy)
+        return doctor.explain(store.follow(doctor.locate(queue, job_id, most=most)), policy)
     except StoreRefused as error:  # one queue's keys may be another program's
         see = doctor.command("doctor", of=queue)
         output.complain(f"queue {queue} cannot be read: {error}; see {see}")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
 from typing import Final
+
+from headrace import wire
 
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
 _SIZES: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+_NAMED: Final = 3  # of many ids, keys or consumers, so many are named
 
 
 def span(seconds: float) -> str:
@@ -30,15 +34,31 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def be(count: int) -> str:
-    """Give the verb to a number of things."""
-    return "is" if count == 1 else "are"
+def verb(count: int, one: str = "is", many: str = "are") -> str:
+    """Return the form of a verb that goes with so many things."""
+    return one if count == 1 else many
+
+
+def some(names: Collection[str]) -> str:
+    """Name the first few."""
+    more = "…" if len(names) > _NAMED else ""
+    return ", ".join([*names][:_NAMED]) + more
+
+
+def failure(error: wire.Error) -> str:
+    """Say what a run raised: the exception's type and its message."""
+    return ": ".join(part for part in (error.type, error.message) if part)
 
 
 def ordinal(number: int) -> str:
     """Write a place in a row: 1st, 2nd, 17th."""
     ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number:,}{ending}"
+
+
+def times(count: int) -> str:
+    """Write how often: once, twice, 3 times."""
+    return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
 def command(*words: str, of: str = "") -> str:

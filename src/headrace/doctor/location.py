@@ -9,14 +9,13 @@ import msgspec
 
 from headrace import operations as op
 from headrace import results, wire
-from headrace.doctor import connections
-from headrace.doctor.census import FIRST_STEP, next_step, step_of
+from headrace.doctor import connections, places
 from headrace.doctor.connections import Connections
-from headrace.doctor.places import PLACES, SORTED, Place
+from headrace.doctor.places import PLACES, Read, holder_of
 from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import CONSUMERS, Keys, keys_of
-from headrace.operations import Snapshot
+from headrace.operations import Operation, Snapshot
 
 State: TypeAlias = Literal[
     "pending", "priority", "delayed", "processing", "dead", "ended", "cancelled", "unknown"
@@ -25,7 +24,24 @@ _read_id = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Whereabouts:
+class Claim:
+    """A claim on a job.
+
+    Attributes:
+        consumer: whose it is; "" if nobody's: the sweep gave the lease.
+        lease_ends_ms: when its lease ends; None if it has none.
+        present: whether the claimed bytes are in processing.
+        seen: whether the leader has seen its consumer connected, and so would notice that it is gone.
+    """
+
+    consumer: str
+    lease_ends_ms: int | None
+    present: bool
+    seen: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
     """Where a job is, and what stands around it.
 
     Attributes:
@@ -38,10 +54,7 @@ class Whereabouts:
         complete: False when more jobs are there than may be read.
         before: of the prioritised jobs, how many go before those of the list.
         due_at_ms: when a delayed one is due.
-        token: whose the claim is: ``consumer:number``, ``-`` the sweep's, "" if nobody's.
-        lease_ends_ms: when its lease ends; None it has none.
-        present: whether the claimed bytes are in processing.
-        seen: whether the leader has seen its consumer connected, and so would notice that it is gone.
+        claim: the claim on it; None if there is none.
         stop: whether somebody asked it to stop.
         end: how it ended, encoded; b"" if it is not kept.
         end_ttl_s: for how long that is kept; None for ever.
@@ -58,18 +71,30 @@ class Whereabouts:
     complete: bool = True
     before: int = 0
     due_at_ms: int | None = None
-    token: str = ""
-    lease_ends_ms: int | None = None
-    present: bool = True
-    seen: bool = False
+    claim: Claim | None = None
     stop: bool = False
     end: bytes = b""
     end_ttl_s: float | None = None
     leader: str = ""
     connections: Connections | None = None
 
+    @property
+    def head(self) -> wire.Head:
+        """The first fields of its bytes; those of a job without an id where they are not in front."""
+        return (wire.split(self.job) or (wire.Head(""), b""))[0]
 
-def look(queue: str, job_id: str, *, most: int) -> Flow[Whereabouts]:
+    @property
+    def position(self) -> int | None:
+        """Its place among the jobs that wait, from 1; None when it is not one of them."""
+        if self.state == "pending":
+            return self.before + self.index + 1
+        if self.state == "priority":
+            behind = self.index >= self.before  # negative priorities go after the list
+            return self.index + 1 + (self.snapshot.pending if behind else 0)
+        return None
+
+
+def locate(queue: str, job_id: str, *, most: int) -> Flow[Location]:
     """Look for a job in a queue, reading up to so many jobs of each place.
 
     Raises:
@@ -79,12 +104,12 @@ def look(queue: str, job_id: str, *, most: int) -> Flow[Whereabouts]:
     answers: list[Any] = yield [
         op.snapshot(k),
         op.command("ZCOUNT", k.priority, "-inf", "(0", parse=int),
-        op.command("ZSCORE", k.cancelled, job_id, parse=lambda raw: raw is not None),
+        op.command("ZSCORE", k.cancelled, job_id, parse=_is_there),
     ]
     snapshot, before, stop = op.unfailed(answers)
     optional: list[Any] = yield [op.leader(), op.clients()]
     leader, clients = (None if isinstance(a, StoreError) else a for a in optional)
-    start = Whereabouts(
+    start = Location(
         job_id,
         "unknown",
         snapshot,
@@ -93,83 +118,63 @@ def look(queue: str, job_id: str, *, most: int) -> Flow[Whereabouts]:
         leader=leader or "",
         connections=None if clients is None else connections.read(clients),
     )
-    found = start
-    for _ in range(2):  # a job that moves between two reads is missed once
+    found: Location = yield from _once(k, start, most)
+    if found.state == "unknown":  # a job that moves between two reads is missed once
         found = yield from _once(k, start, most)
-        if found.state != "unknown":
-            break
     return found
 
 
-def _once(k: Keys, start: Whereabouts, most: int) -> Flow[Whereabouts]:
-    claimed: Whereabouts | None = yield from _claimed(k, start)
+def _once(k: Keys, start: Location, most: int) -> Flow[Location]:
+    claimed: Location | None = yield from _claimed(k, start)
     if claimed is not None:
         return claimed
-    end: bytes | None = yield op.command("LINDEX", k.result(start.job_id), 0, parse=lambda raw: raw)
-    ended = replace(start, state="ended", end=end or b"")
+    key = k.result(start.job_id)
+    end, ttl_ms = op.unfailed(
+        (yield [_plain("LINDEX", key, 0), op.command("PTTL", key, parse=int)])
+    )
     if end is not None:
-        ttl_ms: int = yield op.command("PTTL", k.result(start.job_id), parse=int)
-        ended = replace(ended, end_ttl_s=None if ttl_ms < 0 else ttl_ms / 1000)
+        kept_s = None if ttl_ms < 0 else ttl_ms / 1000
+        ended = replace(start, state="ended", end=end, end_ttl_s=kept_s)
         if results.state_of(end) != "dead":
             return ended
     # Also one that is dead by its end: its letter says more, and it may have been put back.
-    found: Whereabouts = start
-    for place in PLACES:
-        found = yield from _seek(k, place, found, most)
-        if found.state != "unknown":
-            return found
+    found: Location = yield from _search(k, start, most)
+    if found.state != "unknown":
+        return found
     if end is not None:
         return replace(ended, looked_at=found.looked_at, complete=found.complete)
     return replace(found, state="cancelled") if start.stop else found
 
 
-def _claimed(k: Keys, start: Whereabouts) -> Flow[Whereabouts | None]:
+def _claimed(k: Keys, start: Location) -> Flow[Location | None]:
     value, ends = yield [
-        op.command("HGET", k.claims, start.job_id, parse=lambda raw: raw),
+        _plain("HGET", k.claims, start.job_id),
         op.command("ZSCORE", k.leases, start.job_id, parse=lambda raw: raw and int(float(raw))),
     ]
     if not isinstance(value, bytes):
         return None
-    token, _, job = value.partition(b" ")
-    consumer = token.rpartition(b":")[0]
-    there, seen = yield [
-        op.command("LPOS", k.processing, job, parse=lambda raw: raw is not None),
+    job, consumer = value.partition(b" ")[2], holder_of(value)
+    present, seen = yield [
+        op.command("LPOS", k.processing, job, parse=_is_there),
         op.command("HEXISTS", CONSUMERS, consumer, parse=bool),
     ]
-    return replace(
-        start,
-        state="processing",
-        job=job,
-        token=token.decode(errors="replace"),
-        lease_ends_ms=ends,
-        present=there is True,
-        seen=seen is True,
-    )
+    claim = Claim(consumer, ends, present is True, seen is True)
+    return replace(start, state="processing", job=job, claim=claim)
 
 
-def _seek(k: Keys, place: Place, start: Whereabouts, most: int) -> Flow[Whereabouts]:
-    """Read a place until the job is found."""
-    index, count = 0, FIRST_STEP
-    while index < most:
-        asked = min(count, most - index)
-        page: list[bytes] = yield step_of(k, place, index, asked)
-        in_order = page if place in SORTED else page[::-1]
-        for at, job in enumerate(in_order, start=index):
-            if _is(job, start.job_id):
-                found = replace(
-                    start, state=place, job=job, index=at, looked_at=start.looked_at + at + 1
-                )
-                if place == "delayed":
-                    score = op.command(
-                        "ZSCORE", k.delayed, job, parse=lambda raw: raw and int(float(raw))
-                    )
-                    return replace(found, due_at_ms=(yield score))
-                return found
-        index += len(page)
-        if len(page) < asked:
-            return replace(start, looked_at=start.looked_at + index)
-        count = next_step(page, count)
-    return replace(start, looked_at=start.looked_at + index, complete=False)
+def _search(k: Keys, start: Location, most: int) -> Flow[Location]:
+    """Read every place until the job is found."""
+    looked_at, complete = 0, True
+    for place in PLACES:
+        read: Read = yield from places.read(k, place, most, lambda job: _is(job, start.job_id))
+        looked_at, complete = looked_at + read.jobs, complete and read.complete
+        if read.found is not None:
+            job, due_ms = read.found
+            return replace(
+                start, state=place, job=job, due_at_ms=due_ms, index=read.jobs - 1,
+                looked_at=looked_at, complete=complete,
+            )  # fmt: skip
+    return replace(start, looked_at=looked_at, complete=complete)
 
 
 def _is(job: bytes, job_id: str) -> bool:
@@ -182,3 +187,11 @@ def _is(job: bytes, job_id: str) -> bool:
         return bool(msgspec.json.decode(_read_id(job)["id"]) == job_id)
     except Exception:  # whatever decoding raises: then it is no job, and has no id
         return False
+
+
+def _plain(*words: str | int) -> Operation[Any]:
+    return op.command(*words, parse=lambda raw: raw)
+
+
+def _is_there(raw: Any) -> bool:
+    return raw is not None
