@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, get_args
 from headrace import operations as op
 from headrace.flows import Flow
 from headrace.keys import Keys
-from headrace.operations import Operation
+from headrace.operations import Operation, Snapshot
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 
 Place: TypeAlias = Literal["pending", "priority", "delayed", "processing", "dead"]
@@ -67,6 +67,11 @@ def page(k: Keys, place: Place, start: int, most: int) -> Operation[list[Standin
 def _due(raw: Sequence[bytes]) -> list[Standing]:
     scores = (int(min(max(0.0, float(score)), _FAR_MS)) for score in raw[1::2])
     return [*map(Standing, raw[::2], scores)]
+
+
+def size_of(snapshot: Snapshot) -> int:
+    """Return how many jobs a queue holds."""
+    return sum(getattr(snapshot, place) for place in PLACES)
 
 
 class Read(NamedTuple):
