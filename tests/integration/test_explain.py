@@ -14,6 +14,7 @@ from redis import Redis
 from headrace import doctor, results, wire
 from headrace import operations as op
 from headrace.doctor import Explanation, Location
+from headrace.doctor.connections import Connections
 from headrace.ids import new_id
 from headrace.keys import CONSUMERS, keys_of
 from headrace.policy import LeasePolicy
@@ -343,7 +344,7 @@ async def test_a_redriven_job_waits_though_its_old_end_is_still_there(clinic: Cl
 
 async def test_without_client_list_it_says_that_it_does_not_know(clinic: Clinic) -> None:
     (job_id,) = await clinic.enqueue()
-    blind = replace(await clinic.look(job_id), connections=None)
+    blind = replace(await clinic.look(job_id), connections=Connections())
     said = doctor.explain(blind, POLICY)
     assert "Who is connected is not known" in said.reasons[0]
     assert said.todo == ""

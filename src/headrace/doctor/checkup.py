@@ -43,20 +43,9 @@ class Checkup:
         return {one.queue: one.facts.snapshot for one in self.queues if one.facts is not None}
 
     @property
-    def connected(self) -> int:
-        """How many consumers are connected, as far as that is known."""
-        connections = self.server.connections
-        return 0 if connections is None else len(connections.consumers)
-
-    @property
     def needs_leader(self) -> bool:
         """Whether any job waits for what a leader does."""
         return any(s.processing or s.delayed for s in self.snapshots.values())
-
-    @property
-    def may_see_leader(self) -> bool:
-        """Whether this user may ask who leads, as far as that is known."""
-        return not self.server.is_loading and "GET" not in (self.server.refused or ())
 
     @cached_property
     def findings(self) -> list[Finding]:
@@ -93,17 +82,17 @@ def check_up(named: Sequence[str], policy: LeasePolicy, *, sample: int) -> Flow[
 
 
 def _consumers(c: Checkup) -> str:
-    idle = len(c.server.connections.idle) if c.server.connections is not None else 0
+    count, idle = len(c.server.connections.consumers), len(c.server.connections.idle)
     waits = f"{idle:,} of them idle" if idle else "all of them busy"
-    return f"{counted(c.connected, 'consumer')} {verb(c.connected)} connected, {waits}"
+    return f"{counted(count, 'consumer')} {verb(count)} connected, {waits}"
 
 
 _PROGRAMS: Final[tuple[Check[Checkup], ...]] = (
-    Check("consumers", "ok", lambda c: c.connected, _consumers),
+    Check("consumers", "ok", lambda c: c.server.connections.consumers, _consumers),
     Check("leader", "ok", lambda c: c.server.leader,
           lambda c: f"{c.server.leader} leads: it sweeps and promotes"),
     Check("no_leader", lambda c: "problem" if c.needs_leader else "note",
-          lambda c: not c.server.leader and c.may_see_leader,
+          lambda c: not c.server.leader and "GET" not in (c.server.refused or ()),
           "nobody leads: no consumer and no server is running",
           "Delayed jobs do not fall due, and jobs of lost consumers do not run again.",
           "headrace consume, with your application; or headrace serve"),

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgspec
-
 from headrace import results, wire
 from headrace.doctor.location import Claim, Location, State
 from headrace.doctor.words import command, counted, failure, ordinal, span, times, verb
@@ -50,21 +48,22 @@ class Explanation:
 def explain(at: Location, policy: LeasePolicy) -> Explanation:
     """Explain where a job is."""
     headline, *reasons = _WORDS[at.state](at, policy)
-    state: str = at.state
-    if state == "priority":
-        state = "pending"
-    elif state == "ended":
-        state = results.state_of(at.end)
     return Explanation(
         at.snapshot.queue,
         at.job_id,
-        state,
-        _task(at),
+        _state(at),
+        at.body.task if at.body else "",
         headline,
         tuple(reasons),
         _todo(at),
         _facts(at),
     )
+
+
+def _state(at: Location) -> str:
+    if at.state == "ended":
+        return results.state_of(at.end)
+    return "pending" if at.state == "priority" else at.state
 
 
 def _waiting(at: Location, _policy: LeasePolicy) -> Iterator[str]:
@@ -78,7 +77,7 @@ def _waiting(at: Location, _policy: LeasePolicy) -> Iterator[str]:
 
 
 def _consumers(at: Location) -> Iterator[str]:
-    if at.connections is None:
+    if not at.connections.known:
         yield "Who is connected is not known: this user may not give CLIENT LIST."
         return
     count, idle = len(at.connections.consumers), len(at.connections.idle)
@@ -95,21 +94,22 @@ def _consumers(at: Location) -> Iterator[str]:
 
 
 def _history(at: Location) -> Iterator[str]:
-    head = at.head
+    head, body = at.head, at.body
     if head.attempt:
-        yield f"It failed {times(head.attempt)}{_bound(at)} so far."
+        bound = f" of {body.max_attempts:,}" if body and body.max_attempts else ""
+        yield f"It failed {times(head.attempt)}{bound} so far."
     if head.crashes:
         yield f"Its consumer was lost {times(head.crashes)} while it ran."
     if head.unknown_since:
-        since = span((at.snapshot.now_ms - head.unknown_since) / 1000)
-        yield f"No consumer that had it knew its task {_task(at)!r}, for {since} now."
+        task, since = body.task if body else "", _ago(at, head.unknown_since)
+        yield f"No consumer that had it knew its task {task!r}, for {since} now."
     if at.job and not head.id:
         yield "It has no id in front: the consumer that claims it writes one there."
 
 
 def _delayed(at: Location, _policy: LeasePolicy) -> Iterator[str]:
     head, due_ms = at.head, at.due_at_ms or 0
-    left_s = (due_ms - at.snapshot.now_ms) / 1000
+    left_s = at.left_s(due_ms)
     if left_s > 0:
         yield f"delayed until {_instant(due_ms)}, in {span(left_s)}"
         if not at.leader:
@@ -136,7 +136,7 @@ def _processing(at: Location, policy: LeasePolicy) -> Iterator[str]:
 
 def _claimed(at: Location, claim: Claim, policy: LeasePolicy) -> Iterator[str]:
     ends_ms = claim.lease_ends_ms
-    left_s = None if ends_ms is None else (ends_ms - at.snapshot.now_ms) / 1000
+    left_s = None if ends_ms is None else at.left_s(ends_ms)
     if left_s is None:
         lease = "it has no lease"
     else:
@@ -162,7 +162,7 @@ def _claimed(at: Location, claim: Claim, policy: LeasePolicy) -> Iterator[str]:
 
 
 def _holder(at: Location, claim: Claim, left_s: float, policy: LeasePolicy) -> Iterator[str]:
-    if at.connections is None:
+    if not at.connections.known:
         return
     if claim.consumer in at.connections.consumers:
         yield "Its consumer is connected, and extends the lease while it runs."
@@ -180,7 +180,7 @@ def _dead(at: Location, _policy: LeasePolicy) -> Iterator[str]:
     if error is None:
         yield "dead, and its letter does not say why"
         return
-    ago = f" for {span((at.snapshot.now_ms - error.failed_at) / 1000)}" if error.failed_at else ""
+    ago = f" for {_ago(at, error.failed_at)}" if error.failed_at else ""
     yield f"dead{ago}: {error.reason}"
     if what := failure(error).partition("\n")[0].rstrip(": ."):
         yield f"{what}."
@@ -215,8 +215,7 @@ def _unknown(at: Location, _policy: LeasePolicy) -> Iterator[str]:
     if made_ms is None:
         yield "Headrace did not make this id."
     else:
-        ago = span((at.snapshot.now_ms - made_ms) / 1000)
-        yield f"Its id was made {_instant(made_ms)}, {ago} ago by its producer's clock."
+        yield f"Its id was made {_instant(made_ms)}, {_ago(at, made_ms)} ago by its producer's clock."
     yield from _searched(at)
 
 
@@ -241,7 +240,7 @@ def _todo(at: Location) -> str:
     queue, waits = at.snapshot.queue, at.position is not None
     if waits and at.snapshot.paused:
         return command("resume", of=queue)
-    if waits and at.connections is not None and not at.connections.consumers:
+    if waits and at.connections.no_consumer:
         return "headrace consume, with your application"
     if at.state == "dead":
         show, back = (command("dlq", word, of=at.job_id) for word in ("show", "redrive"))
@@ -270,19 +269,8 @@ def _facts(at: Location) -> dict[str, Any]:
     }
 
 
-def _task(at: Location) -> str:
-    try:
-        return wire.read_body(at.job).task
-    except Exception:  # whatever decoding raises: it has none
-        return ""
-
-
-def _bound(at: Location) -> str:
-    try:
-        most = wire.read_body(at.job).max_attempts
-    except msgspec.MsgspecError:
-        most = None
-    return f" of {most:,}" if most else ""
+def _ago(at: Location, ms: int) -> str:
+    return span(-at.left_s(ms))
 
 
 def _instant(ms: int) -> str:

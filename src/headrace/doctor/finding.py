@@ -38,17 +38,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check(Generic[F]):
-    """A row of a table: what is found when something holds of facts. A text may depend on them.
-
-    Attributes:
-        code: see ``Finding``, as for the others.
-        severity: ...
-        when: whether it is found.
-        found: ...
-        why: ...
-        todo: ...
-        mends: ...
-    """
+    """A row of a table: the finding when something holds of facts, on which its texts may depend."""
 
     code: str
     severity: Severity | Callable[[F], Severity]
@@ -58,16 +48,12 @@ class Check(Generic[F]):
     todo: str | Callable[[F], str] = ""
     mends: bool = False
 
-    def finding(self, facts: F, queue: str) -> Finding:
-        """Return what was found."""
-        severity = self.severity if isinstance(self.severity, str) else self.severity(facts)
-        found, why, todo = (
-            text if isinstance(text, str) else text(facts)
-            for text in (self.found, self.why, self.todo)
-        )
-        return Finding(severity, self.code, found, why, todo, queue, self.mends)
-
 
 def judge(checks: Iterable[Check[F]], facts: F, queue: str = "") -> Iterator[Finding]:
     """Return what was found, in the order of the checks."""
-    return (check.finding(facts, queue) for check in checks if check.when(facts))
+    for check in checks:
+        if check.when(facts):
+            severity = check.severity if isinstance(check.severity, str) else check.severity(facts)
+            texts = (check.found, check.why, check.todo)
+            found, why, todo = (one if isinstance(one, str) else one(facts) for one in texts)
+            yield Finding(severity, check.code, found, why, todo, queue, check.mends)

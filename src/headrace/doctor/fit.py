@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from headrace.flows import Flow
 from headrace.keys import Keys
@@ -16,8 +15,7 @@ _MANY: Final = 1_000
 _BEHIND_ALL: Final = 1 << 31
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(NamedTuple):
     """What was found.
 
     Attributes:
@@ -62,20 +60,12 @@ def compare(k: Keys, lease_ms: int, *, mend: bool = False) -> Flow[Fit]:
         cursor, offset, *counts = yield stretch(
             k, mend=mend, cursor=cursor, offset=offset, limit=limit, lease_ms=lease_ms
         )
-        unleased, gone, unclaimed, unreadable, items, claims = counts
-        found = Fit(
-            found.unleased + unleased,
-            found.gone + gone,
-            found.unclaimed + unclaimed,
-            found.unreadable + unreadable,
-            items,
-            claims,
-            found.steps + 1,
-        )
+        sums = [one + more for one, more in zip(found, counts[:4], strict=False)]
+        found = Fit._make([*sums, *counts[4:], found.steps + 1])
         if not cursor and not offset:
             return found
         offset = offset or _BEHIND_ALL  # leases that are through stay so
-        limit = MAX_ITEMS // 10 if items > _MANY else MAX_ITEMS
+        limit = MAX_ITEMS // 10 if found.items > _MANY else MAX_ITEMS
 
 
 def stretch(

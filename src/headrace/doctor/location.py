@@ -12,7 +12,6 @@ from headrace import results, wire
 from headrace.doctor import connections, places
 from headrace.doctor.connections import Connections
 from headrace.doctor.places import PLACES, Read, holder_of
-from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import CONSUMERS, Keys, keys_of
 from headrace.operations import Operation, Snapshot
@@ -48,6 +47,8 @@ class Location:
         job_id: the job's id.
         state: where it is; ``ended``: its end is kept.
         snapshot: its queue.
+        leader: who sweeps and promotes; "" if nobody.
+        connections: who is connected.
         job: its bytes; b"" where none are known.
         index: how many jobs of its place go before it; in priority: by rank.
         looked_at: how many jobs were read to find it, or not to.
@@ -58,13 +59,13 @@ class Location:
         stop: whether somebody asked it to stop.
         end: how it ended, encoded; b"" if it is not kept.
         end_ttl_s: for how long that is kept; None for ever.
-        leader: who sweeps and promotes; "" if nobody.
-        connections: who is connected; None if unknown.
     """
 
     job_id: str
     state: State
     snapshot: Snapshot
+    leader: str
+    connections: Connections
     job: bytes = b""
     index: int = 0
     looked_at: int = 0
@@ -75,13 +76,23 @@ class Location:
     stop: bool = False
     end: bytes = b""
     end_ttl_s: float | None = None
-    leader: str = ""
-    connections: Connections | None = None
 
     @property
     def head(self) -> wire.Head:
         """The first fields of its bytes; those of a job without an id where they are not in front."""
         return (wire.split(self.job) or (wire.Head(""), b""))[0]
+
+    @property
+    def body(self) -> wire.Body | None:
+        """What follows; None where a consumer could not read it."""
+        try:
+            return wire.read_body(self.job)
+        except Exception:  # whatever decoding raises
+            return None
+
+    def left_s(self, at_ms: int) -> float:
+        """Return how long it is until an instant by Redis' clock, seconds; below 0 if it is over."""
+        return (at_ms - self.snapshot.now_ms) / 1000
 
     @property
     def position(self) -> int | None:
@@ -107,17 +118,8 @@ def locate(queue: str, job_id: str, *, most: int) -> Flow[Location]:
         op.command("ZSCORE", k.cancelled, job_id, parse=_is_there),
     ]
     snapshot, before, stop = op.unfailed(answers)
-    optional: list[Any] = yield [op.leader(), op.clients()]
-    leader, clients = (None if isinstance(a, StoreError) else a for a in optional)
-    start = Location(
-        job_id,
-        "unknown",
-        snapshot,
-        before=before,
-        stop=stop,
-        leader=leader or "",
-        connections=None if clients is None else connections.read(clients),
-    )
+    leader, connected = yield from connections.look()
+    start = Location(job_id, "unknown", snapshot, leader, connected, before=before, stop=stop)
     found: Location = yield from _once(k, start, most)
     if found.state == "unknown":  # a job that moves between two reads is missed once
         found = yield from _once(k, start, most)

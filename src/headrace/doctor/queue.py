@@ -58,13 +58,7 @@ class QueueFacts:
     def away(self) -> list[str]:
         """Consumers that hold claims and have no connection, as far as that is known."""
         connections = self.server.connections
-        return [] if connections is None else sorted(self.owners - connections.consumers)
-
-    @property
-    def lacks_consumers(self) -> bool:
-        """Whether no consumer is connected for certain."""
-        connections = self.server.connections
-        return connections is not None and not connections.consumers
+        return sorted(self.owners - connections.consumers) if connections.known else []
 
 
 @dataclass(frozen=True, slots=True)

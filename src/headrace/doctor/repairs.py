@@ -7,14 +7,16 @@ the second time; so it can run beside live consumers, and be run again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeAlias
 
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.doctor import fit
 from headrace.doctor.checkup import Checkup
+from headrace.doctor.queue import QueueLook
 from headrace.doctor.words import counted, verb
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
@@ -27,8 +29,7 @@ _KEPT_MS: Final = 86_400_000  # a day: longer than anybody waits for a result
 _LOOK_EVERY_S: Final = 0.2
 _SPARE_S: Final = 5.0  # beyond the grace
 
-_MISFITS: Final = frozenset({"claim_without_lease", "lease_without_claim", "claim_without_item"})
-_LEFT_UNDONE: Final = frozenset({"bare", "delayed_overdue", "lease_expired", "unregistered"})
+_Repair: TypeAlias = Callable[[Store, QueueLook, LeasePolicy], Iterator[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Repaired:
 
 
 def make_repairs(store: Store, found: Checkup, policy: LeasePolicy) -> Iterator[Repaired]:
-    """Repaired what can be repaired, and say so as it is done.
+    """Repair what can be repaired, and say so as it is done.
 
     Args:
         store: the Redis.
@@ -51,28 +52,19 @@ def make_repairs(store: Store, found: Checkup, policy: LeasePolicy) -> Iterator[
         StoreError: Redis did not do what was asked; what was said is done.
     """
     for look in found.queues:
-        k = keys_of(look.queue)
         codes = {one.code for one in found.findings if one.queue == look.queue and one.mends}
-        done: list[Iterator[str]] = []
-        if "unregistered" in codes:
-            done.append(_register(store, k))
-        if look.facts is not None and "endless" in codes:
-            done.append(_give_expiry(store, k, look.facts.endless))
-        if codes & _MISFITS:
-            done.append(_make_fit(store, k, policy))
-        if codes & _LEFT_UNDONE:
-            expired = 0 if look.facts is None else look.facts.expired
-            done.append(_catch_up(store, k, policy, expired))
-        for one in done:
-            yield from (Repaired(look.queue, what) for what in one)
+        for repaired, repair in _REPAIRS:
+            if codes & repaired:
+                yield from (Repaired(look.queue, done) for done in repair(store, look, policy))
 
 
-def _register(store: Store, k: Keys) -> Iterator[str]:
-    store.run(op.register(k.queue))
+def _register(store: Store, look: QueueLook, _policy: LeasePolicy) -> Iterator[str]:
+    store.run(op.register(look.queue))
     yield "registered it: consumers and servers sweep it from now on"
 
 
-def _give_expiry(store: Store, k: Keys, names: tuple[str, ...]) -> Iterator[str]:
+def _give_expiry(store: Store, look: QueueLook, _policy: LeasePolicy) -> Iterator[str]:
+    k, names = keys_of(look.queue), look.facts.endless if look.facts else ()
     short = {k.nudge: _NUDGE_TTL_MS, k.cancelled: op.CANCEL_REQUEST_TTL_MS}
     asked = [
         op.command("PEXPIRE", name, short.get(name, _KEPT_MS), "NX", parse=int) for name in names
@@ -81,8 +73,8 @@ def _give_expiry(store: Store, k: Keys, names: tuple[str, ...]) -> Iterator[str]
         yield f"gave {counted(given, 'key')} an expiry, of a day at most"
 
 
-def _make_fit(store: Store, k: Keys, policy: LeasePolicy) -> Iterator[str]:
-    found = store.follow(fit.compare(k, policy.lease_ms, mend=True))
+def _make_fit(store: Store, look: QueueLook, policy: LeasePolicy) -> Iterator[str]:
+    found = store.follow(fit.compare(keys_of(look.queue), policy.lease_ms, mend=True))
     if kept := max(0, found.unleased - found.gone):
         yield f"gave a lease to {counted(kept, 'claim')} without one"
     if found.unclaimed:
@@ -91,14 +83,15 @@ def _make_fit(store: Store, k: Keys, policy: LeasePolicy) -> Iterator[str]:
         yield f"dropped {counted(found.gone, 'claim')} whose job is gone"
 
 
-def _catch_up(store: Store, k: Keys, policy: LeasePolicy, expired: int) -> Iterator[str]:
+def _catch_up(store: Store, look: QueueLook, policy: LeasePolicy) -> Iterator[str]:
     """Do what the leader left undone; after a pause of the sweep it waits, as the leader would."""
+    expired = look.facts.expired if look.facts else 0
     deadline = monotonic() + policy.grace_s + _SPARE_S
     pause, waits = threading.Event(), False
     while monotonic() < deadline:
-        done = store.follow(_turn(k, policy))
-        yield from done.said()
-        if not (done.quiet_ms and expired):
+        done: Counter[str] = store.follow(_turn(keys_of(look.queue), policy))
+        yield from (say(done[what]) for what, say in _DONE.items() if done[what])
+        if not (done["quiet_ms"] and expired):
             break
         if not waits:
             waits = True
@@ -106,42 +99,37 @@ def _catch_up(store: Store, k: Keys, policy: LeasePolicy, expired: int) -> Itera
                 f"waits {policy.grace_s:g} s before it takes {counted(expired, 'lease')} that ran out: "
                 "a consumer that lives extends it"
             )
-        pause.wait(min(_LOOK_EVERY_S, done.quiet_ms / 1000))
+        pause.wait(min(_LOOK_EVERY_S, done["quiet_ms"] / 1000))
 
 
-@dataclass(slots=True)
-class _Turn:
-    """What was done for a queue, and how much longer nothing is reclaimed."""
-
-    leased: int = 0
-    promoted: int = 0
-    back: int = 0
-    died: int = 0
-    quiet_ms: int = 0
-
-    def said(self) -> Iterator[str]:
-        """Say what was done."""
-        if self.leased:
-            yield f"gave a lease to {counted(self.leased, 'job')} in processing without one"
-        if n := self.promoted:
-            due = f"{counted(n, 'delayed job')} that {verb(n)} due"
-            yield f"{due} {verb(n, 'waits its turn', 'wait their turn')} now"
-        if n := self.back:
-            yield f"{counted(n, 'job')} of lost consumers {verb(n)} runnable again"
-        if self.died:
-            yield f"{counted(self.died, 'job')} crashed too often, now in the dead letters"
-
-
-def _turn(k: Keys, policy: LeasePolicy) -> Flow[_Turn]:
+def _turn(k: Keys, policy: LeasePolicy) -> Flow[Counter[str]]:
     """Take the leader's steps for a queue, until there is nothing more to do at once."""
-    done, offset = _Turn(), 0
+    done, offset = Counter[str](), 0
     while True:
         requests = steps(k, policy, offset=offset, whole=True, gap_s=3 * _LOOK_EVERY_S)
         promoted, swept, reclaimed = op.unfailed((yield [*requests]))
-        done.promoted += promoted.moved
-        done.leased += swept.given
-        done.back += reclaimed.back
-        done.died += reclaimed.died
-        done.quiet_ms, offset = reclaimed.quiet_ms, swept.next_offset
+        done.update(
+            leased=swept.given, promoted=promoted.moved, back=reclaimed.back, died=reclaimed.died
+        )
+        done["quiet_ms"], offset = reclaimed.quiet_ms, swept.next_offset
         if not (promoted.due_ms == 0 or offset or reclaimed.back or reclaimed.died):
             return done
+
+
+_DONE: Final[dict[str, Callable[[int], str]]] = {
+    "leased": lambda n: f"gave a lease to {counted(n, 'job')} in processing without one",
+    "promoted": lambda n: (
+        f"{counted(n, 'delayed job')} that {verb(n)} due "
+        f"{verb(n, 'waits its turn', 'wait their turn')} now"
+    ),
+    "back": lambda n: f"{counted(n, 'job')} of lost consumers {verb(n)} runnable again",
+    "died": lambda n: f"{counted(n, 'job')} crashed too often, now in the dead letters",
+}
+
+_REPAIRS: Final[Sequence[tuple[set[str], _Repair]]] = (
+    ({"unregistered"}, _register),
+    ({"endless"}, _give_expiry),
+    ({"claim_without_lease", "lease_without_claim", "claim_without_item"}, _make_fit),
+    ({"bare", "delayed_overdue", "lease_expired", "unregistered"}, _catch_up),
+)
+"""What repairs the findings of these codes, in the order in which it is done."""

@@ -82,23 +82,21 @@ def _is_job(job: bytes) -> bool:
 def _confirmed(k: Keys, where: Sequence[tuple[Place, bytes]]) -> Flow[bool]:
     """Look again, at one instant: does each of them stand there as often as it was seen?"""
     counts = Counter(where)
-    reads = [_times(k, place, job, count) for (place, job), count in counts.items()]
+    reads = [
+        _plain("ZSCORE", key_of(k, place), job)
+        if place in SORTED
+        else _plain("LPOS", key_of(k, place), job, "COUNT", count)
+        for (place, job), count in counts.items()
+    ]
     answers: list[Any] = yield [_plain("MULTI"), *reads, _plain("EXEC")]
     there = answers[-1]
     if isinstance(there, StoreError):
         return False
     # LPOS answers with as many positions as it found, ZSCORE with a score or nothing.
-    times = (len(found) if isinstance(found, list) else found is not None for found in there)
     return all(
-        found >= (1 if place in SORTED else count)
-        for ((place, _), count), found in zip(counts.items(), times, strict=True)
+        len(found) == count if isinstance(found, list) else found is not None
+        for count, found in zip(counts.values(), there, strict=True)
     )
-
-
-def _times(k: Keys, place: Place, job: bytes, count: int) -> Operation[Any]:
-    if place in SORTED:
-        return _plain("ZSCORE", key_of(k, place), job)
-    return _plain("LPOS", key_of(k, place), job, "COUNT", count)
 
 
 def _plain(*words: str | bytes | int) -> Operation[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from headrace import operations as op
 from headrace.clock import monotonic, now_ms
@@ -44,7 +44,7 @@ class ServerFacts:
         ping_s: how long an empty round trip takes, seconds: the median of five.
         refused: commands that this user may not give; None if unknown.
         leader: who sweeps and promotes; "" if nobody.
-        connections: who is connected; None if unknown.
+        connections: who is connected.
     """
 
     info: Mapping[str, str]
@@ -53,7 +53,7 @@ class ServerFacts:
     ping_s: float
     refused: tuple[str, ...] | None
     leader: str
-    connections: Connections | None
+    connections: Connections
 
     @property
     def is_loading(self) -> bool:
@@ -115,16 +115,12 @@ def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
         StoreError: it does not answer, or refuses what nobody can do without.
     """
     info: dict[str, str] = yield op.command("INFO", parse=_info)
-    facts = ServerFacts(info, {}, 0.0, 0.0, None, "", None)
+    facts = ServerFacts(info, {}, 0.0, 0.0, None, "", Connections())
     if facts.is_loading:
         return facts
-    optional: list[Any] = yield [
-        op.command("CONFIG", "GET", *SETTINGS, parse=_pairs),
-        op.clients(),
-        op.leader(),
-    ]
-    config, clients, leader = (None if isinstance(a, StoreError) else a for a in optional)
-    connected = None if clients is None else connections.read(clients)
+    (config,) = yield [op.command("CONFIG", "GET", *SETTINGS, parse=_pairs)]
+    config = {} if isinstance(config, StoreError) else config
+    leader, connected = yield from connections.look()
     times: list[float] = []
     for _ in range(_PINGS):
         began = monotonic()
@@ -135,7 +131,7 @@ def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
     ahead_s = (server_ms - (before_ms + now_ms()) / 2) / 1000
     refused: tuple[str, ...] | None = yield from permissions.refused(keys_of(queue))
     ping_s = statistics.median(times)
-    return ServerFacts(info, config or {}, ahead_s, ping_s, refused, leader or "", connected)
+    return ServerFacts(info, config, ahead_s, ping_s, refused, leader, connected)
 
 
 def _info(raw: bytes) -> dict[str, str]:

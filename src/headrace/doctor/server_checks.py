@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, TypeAlias
+from typing import Final
 
 from headrace.doctor.finding import Check, Finding, Severity, judge
 from headrace.doctor.permissions import HELPFUL
@@ -16,23 +16,6 @@ _LAG_S: Final = 10  # a replica reports every second
 _FULL, _FILLING = 0.9, 0.75  # of its memory or its connections
 _SHORT_S: Final = 60  # of idleness, after which connections are closed
 _EVICT_NOTHING: Final = "redis-cli CONFIG SET maxmemory-policy noeviction, and maxmemory-policy noeviction in redis.conf"
-
-_When: TypeAlias = Callable[[ServerFacts], bool]
-
-
-def _says(name: str, value: str) -> _When:
-    """Whether INFO says so."""
-    return lambda s: s.info.get(name) == value
-
-
-def _failed(name: str) -> _When:
-    """Whether INFO says that this failed last time."""
-    return lambda s: s.info.get(name, "ok") != "ok"
-
-
-def _is_set(name: str, *values: str | None) -> _When:
-    """Whether a setting is one of these; None if unknown."""
-    return lambda s: s.setting(name) in values
 
 
 def _by_share(share: float) -> Severity:
@@ -49,6 +32,15 @@ def _stops_writes(s: ServerFacts) -> bool:
     return s.setting("stop-writes-on-bgsave-error") != "no" and s.setting("save") != ""
 
 
+def _is_refused(name: str) -> Callable[[ServerFacts], bool]:
+    return lambda s: name in (s.refused or ())
+
+
+def _needed(s: ServerFacts) -> list[str]:
+    """Return the commands that this user may not give, and without which nothing works."""
+    return [name for name in s.refused or () if name not in HELPFUL]
+
+
 def _memory(s: ServerFacts) -> str:
     what = "maxmemory" if s.limit("maxmemory") else "the machine's memory"
     return f"it uses {size(s.number('used_memory'))} of {size(s.memory_whole)}, {what}"
@@ -63,14 +55,15 @@ def _synced(s: ServerFacts) -> str:
 
 
 _SAFETY: Final[tuple[Check[ServerFacts], ...]] = (
-    Check("replica", "problem", _says("role", "slave"),
+    Check("replica", "problem", lambda s: s.info.get("role") == "slave",
           lambda s: f"this is a replica of {s.info.get('master_host')}:{s.info.get('master_port')}",
           "It refuses every write, so nobody can enqueue, claim or settle here.",
           "give the URL of the primary"),
-    Check("cluster", "problem", _says("cluster_enabled", "1"), "this server is part of a Redis Cluster",
+    Check("cluster", "problem", lambda s: s.info.get("cluster_enabled") == "1",
+          "this server is part of a Redis Cluster",
           "The keys of a queue lie on several of its nodes, and its scripts need them on one.",
           "use a single primary, with replicas"),
-    Check("aof_unknown", "note", _is_set("appendonly", None),
+    Check("aof_unknown", "note", lambda s: s.setting("appendonly") is None,
           "whether it has an append-only file is not known"),
     Check("aof_off", "problem", lambda s: s.setting("appendonly") not in {"yes", None},
           "the append-only file is off", "When the server ends, every job since its last save is lost.",
@@ -87,23 +80,23 @@ _SAFETY: Final[tuple[Check[ServerFacts], ...]] = (
           "nothing is synced while the file is rewritten (no-appendfsync-on-rewrite yes)",
           "A machine that loses power meanwhile loses more than a second of jobs.",
           "redis-cli CONFIG SET no-appendfsync-on-rewrite no"),
-    Check("aof_write_failed", "problem", _failed("aof_last_write_status"),
+    Check("aof_write_failed", "problem", lambda s: s.info.get("aof_last_write_status", "ok") != "ok",
           "the last write to the append-only file failed",
           "Redis refuses every write until one succeeds.",
           "make room on its disk, and look into its log"),
-    Check("aof_rewrite_failed", "warning", _failed("aof_last_bgrewrite_status"),
+    Check("aof_rewrite_failed", "warning", lambda s: s.info.get("aof_last_bgrewrite_status", "ok") != "ok",
           "the last rewrite of the append-only file failed", "The file grows until the disk is full.",
           "look into the server's log; redis-cli BGREWRITEAOF"),
     Check("save_failed", lambda s: "problem" if _stops_writes(s) else "warning",
-          _failed("rdb_last_bgsave_status"), "the last save to disk (BGSAVE) failed",
+          lambda s: s.info.get("rdb_last_bgsave_status", "ok") != "ok", "the last save to disk (BGSAVE) failed",
           lambda s: "Redis refuses every write until one succeeds." if _stops_writes(s)
           else "Backups made of it are old.",
           "make room on its disk and in memory, look into its log, then redis-cli BGSAVE"),
-    Check("aof_rewriting", "note", _says("aof_rewrite_in_progress", "1"),
+    Check("aof_rewriting", "note", lambda s: s.info.get("aof_rewrite_in_progress") == "1",
           "the append-only file is being rewritten just now"),
-    Check("eviction_unknown", "note", _is_set("maxmemory-policy", None),
+    Check("eviction_unknown", "note", lambda s: s.setting("maxmemory-policy") is None,
           "what it does when memory is short is not known"),
-    Check("eviction", "ok", _is_set("maxmemory-policy", "noeviction"),
+    Check("eviction", "ok", lambda s: s.setting("maxmemory-policy") == "noeviction",
           "it evicts nothing (maxmemory-policy noeviction)"),
     Check("eviction", "warning", lambda s: _evicts(s) and not s.limit("maxmemory"),
           lambda s: f"maxmemory-policy is {_evicts(s)}, harmless only while there is no maxmemory",
@@ -154,7 +147,7 @@ _ACCESS: Final[tuple[Check[ServerFacts], ...]] = (
           lambda s: "connections that are idle for {0} s are closed (timeout {0})".format(
               s.limit("timeout")),
           "Producers connect anew each time.", "redis-cli CONFIG SET timeout 0"),
-    Check("keepalive", "warning", _is_set("tcp-keepalive", "0"),
+    Check("keepalive", "warning", lambda s: s.setting("tcp-keepalive") == "0",
           "dead connections are never noticed (tcp-keepalive 0)",
           "A consumer whose machine vanished looks connected, and a job can be moved to nobody.",
           "redis-cli CONFIG SET tcp-keepalive 300"),
@@ -173,21 +166,21 @@ _ACCESS: Final[tuple[Check[ServerFacts], ...]] = (
           "its clock agrees with this machine's"),
     Check("permissions_unknown", "note", lambda s: s.refused is None,
           "what this user may do is not known"),
+    Check("forbidden", "problem", _needed,
+          lambda s: f"this user may not give {counted(len(_needed(s)), 'command')}: "
+          f"{', '.join(_needed(s))}",
+          "Headrace cannot work without.",
+          "redis-cli ACL SETUSER NAME +@all -@dangerous +client +info ~*, or less of it"),
+    *(
+        Check("forbidden_helpful", "note", _is_refused(name),
+              f"this user may not give {name}", f"Without it {worse}.",
+              f"redis-cli ACL SETUSER NAME +{name.lower().replace(' ', '|')}")
+        for name, worse in HELPFUL.items()
+    ),
     Check("permissions", "ok", lambda s: s.refused == (),
           "this user may give every command that Headrace needs"),
 )  # fmt: skip
 
-_FORBIDDEN: Final[Check[list[str]]] = Check(
-    "forbidden", "problem", bool,
-    lambda names: f"this user may not give {counted(len(names), 'command')}: {', '.join(names)}",
-    "Headrace cannot work without.",
-    "redis-cli ACL SETUSER NAME +@all -@dangerous +client +info ~*, or less of it",
-)  # fmt: skip
-_FORBIDDEN_HELPFUL: Final[Check[str]] = Check(
-    "forbidden_helpful", "note", bool, lambda name: f"this user may not give {name}",
-    lambda name: f"Without it {HELPFUL[name]}.",
-    lambda name: f"redis-cli ACL SETUSER NAME +{name.lower().replace(' ', '|')}",
-)  # fmt: skip
 _LOADING: Final[Check[ServerFacts]] = Check(
     "loading", "problem", lambda s: s.is_loading,
     lambda s: f"it still reads its data from disk: {span(s.number('loading_eta_seconds'))} to go",
@@ -202,10 +195,5 @@ def judge_server(facts: ServerFacts) -> Iterator[Finding]:
         return
     yield from judge(_SAFETY, facts)
     for replica in facts.replicas:
-        yield from judge([*_REPLICA], replica)
+        yield from judge(_REPLICA, replica)
     yield from judge(_ACCESS, facts)
-    refused = facts.refused or ()
-    yield from judge([_FORBIDDEN], [name for name in refused if name not in HELPFUL])
-    for name in refused:
-        if name in HELPFUL:
-            yield from judge([_FORBIDDEN_HELPFUL], name)
