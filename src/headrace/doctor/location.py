@@ -11,7 +11,7 @@ from headrace import operations as op
 from headrace import results, wire
 from headrace.doctor import connections, places
 from headrace.doctor.connections import Connections
-from headrace.doctor.places import PLACES, Read, holder_of
+from headrace.doctor.places import PLACES, Place, Read, holder_of
 from headrace.flows import Flow
 from headrace.keys import CONSUMERS, Keys, keys_of
 from headrace.operations import Operation, Snapshot
@@ -50,10 +50,9 @@ class Location:
         leader: who sweeps and promotes; "" if nobody.
         connections: who is connected.
         job: its bytes; b"" where none are known.
-        index: how many jobs of its place go before it; in priority: by rank.
+        position: its place among the jobs that wait, from 1; None if it is not one of them.
         looked_at: how many jobs were read to find it, or not to.
         complete: False when more jobs are there than may be read.
-        before: of the prioritised jobs, how many go before those of the list.
         due_at_ms: when a delayed one is due.
         claim: the claim on it; None if there is none.
         stop: whether somebody asked it to stop.
@@ -67,10 +66,9 @@ class Location:
     leader: str
     connections: Connections
     job: bytes = b""
-    index: int = 0
+    position: int | None = None
     looked_at: int = 0
     complete: bool = True
-    before: int = 0
     due_at_ms: int | None = None
     claim: Claim | None = None
     stop: bool = False
@@ -94,16 +92,6 @@ class Location:
         """Return how long it is until an instant by Redis' clock, seconds; below 0 if it is over."""
         return (at_ms - self.snapshot.now_ms) / 1000
 
-    @property
-    def position(self) -> int | None:
-        """Its place among the jobs that wait, from 1; None when it is not one of them."""
-        if self.state == "pending":
-            return self.before + self.index + 1
-        if self.state == "priority":
-            behind = self.index >= self.before  # negative priorities go after the list
-            return self.index + 1 + (self.snapshot.pending if behind else 0)
-        return None
-
 
 def locate(queue: str, job_id: str, *, most: int) -> Flow[Location]:
     """Look for a job in a queue, reading up to so many jobs of each place.
@@ -112,14 +100,10 @@ def locate(queue: str, job_id: str, *, most: int) -> Flow[Location]:
         StoreError: the queue cannot be read.
     """
     k = keys_of(queue)
-    answers: list[Any] = yield [
-        op.snapshot(k),
-        op.command("ZCOUNT", k.priority, "-inf", "(0", parse=int),
-        op.command("ZSCORE", k.cancelled, job_id, parse=_is_there),
-    ]
-    snapshot, before, stop = op.unfailed(answers)
+    stopping = op.command("ZSCORE", k.cancelled, job_id, parse=_is_there)
+    snapshot, stop = op.unfailed((yield [op.snapshot(k), stopping]))
     leader, connected = yield from connections.look()
-    start = Location(job_id, "unknown", snapshot, leader, connected, before=before, stop=stop)
+    start = Location(job_id, "unknown", snapshot, leader, connected, stop=stop)
     found: Location = yield from _once(k, start, most)
     if found.state == "unknown":  # a job that moves between two reads is missed once
         found = yield from _once(k, start, most)
@@ -135,17 +119,16 @@ def _once(k: Keys, start: Location, most: int) -> Flow[Location]:
         (yield [_plain("LINDEX", key, 0), op.command("PTTL", key, parse=int)])
     )
     if end is not None:
-        kept_s = None if ttl_ms < 0 else ttl_ms / 1000
-        ended = replace(start, state="ended", end=end, end_ttl_s=kept_s)
+        start = replace(start, end=end, end_ttl_s=None if ttl_ms < 0 else ttl_ms / 1000)
         if results.state_of(end) != "dead":
-            return ended
+            return replace(start, state="ended")
     # Also one that is dead by its end: its letter says more, and it may have been put back.
     found: Location = yield from _search(k, start, most)
     if found.state != "unknown":
         return found
-    if end is not None:
-        return replace(ended, looked_at=found.looked_at, complete=found.complete)
-    return replace(found, state="cancelled") if start.stop else found
+    if found.end:
+        return replace(found, state="ended")
+    return replace(found, state="cancelled") if found.stop else found
 
 
 def _claimed(k: Keys, start: Location) -> Flow[Location | None]:
@@ -172,11 +155,22 @@ def _search(k: Keys, start: Location, most: int) -> Flow[Location]:
         looked_at, complete = looked_at + read.jobs, complete and read.complete
         if read.found is not None:
             job, due_ms = read.found
+            position = yield from _position(k, place, read.jobs, start.snapshot.pending)
             return replace(
-                start, state=place, job=job, due_at_ms=due_ms, index=read.jobs - 1,
+                start, state=place, job=job, due_at_ms=due_ms, position=position,
                 looked_at=looked_at, complete=complete,
             )  # fmt: skip
     return replace(start, looked_at=looked_at, complete=complete)
+
+
+def _position(k: Keys, place: Place, number: int, pending: int) -> Flow[int | None]:
+    """Return which of all jobs that wait the first, second, … of a place is."""
+    if place not in ("pending", "priority"):
+        return None
+    before: int = yield op.command("ZCOUNT", k.priority, "-inf", "(0", parse=int)
+    if place == "pending":
+        return before + number
+    return number if number <= before else number + pending  # below 0 they go after the list
 
 
 def _is(job: bytes, job_id: str) -> bool:

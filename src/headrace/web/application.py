@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,6 @@ from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
 from headrace import __version__
-from headrace import operations as op
 from headrace.app import Headrace
 from headrace.doctor.places import PLACES, key_of
 from headrace.errors import StoreError
@@ -32,7 +30,6 @@ from headrace.web.reader import Reader
 from headrace.web.updates import Updates
 
 _HERE: Final = Path(__file__).parent
-_READY_WITHIN_S: Final = 1.0
 
 
 def create_app(
@@ -60,7 +57,7 @@ def create_site(
     """Make what stands behind the guard: see ``create_app``."""
     reader = Reader(store, headrace)
     updates = updates or Updates(reader)
-    pages = Pages(headrace, store, updates)
+    pages = Pages(headrace, reader, updates)
     return Starlette(
         routes=[
             Route("/", pages.home),
@@ -77,9 +74,9 @@ def create_site(
 class Pages:
     """The page, and the probes."""
 
-    def __init__(self, headrace: Headrace, store: AsyncStore, updates: Updates) -> None:
+    def __init__(self, headrace: Headrace, reader: Reader, updates: Updates) -> None:
         self._headrace = headrace
-        self._store = store
+        self._reader = reader
         self._updates = updates
         self._templates = Jinja2Templates(_HERE / "templates")
         self._templates.env.filters |= FILTERS
@@ -110,12 +107,6 @@ class Pages:
 
     async def ready(self, _: Request) -> Response:
         """Answer whether Redis answers."""
-        try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await self._store.run(op.command("PING", parse=bool))
-        except TimeoutError:
-            error = f"Redis does not answer within {_READY_WITHIN_S:g} s"
+        if error := await self._reader.why_down():
             return answer({"ready": False, "error": error}, 503)
-        except StoreError as error:
-            return answer({"ready": False, "error": str(error)}, 503)
         return answer({"ready": True})

@@ -180,7 +180,7 @@ class Metrics:
                 (forgotten,) = await self._reader.ask([op.forgotten()])
             up = True
         except (StoreError, TimeoutError):
-            up = await self._reader.is_up()
+            up = not await self._reader.why_down()
         registry = CollectorRegistry()
         shown = QueueCollector(
             snapshots,

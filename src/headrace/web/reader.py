@@ -74,14 +74,16 @@ class Reader:
         self._known |= new
         return set()
 
-    async def is_up(self) -> bool:
-        """Whether Redis answers at all: what is slow is not down."""
+    async def why_down(self) -> str:
+        """Say why Redis does not answer at all; "" if it does: what is slow is not down."""
         try:
             async with asyncio.timeout(_UP_WITHIN_S):
                 await self._store.run(op.command("PING", parse=bool))
-        except (StoreError, TimeoutError):
-            return False
-        return True
+        except TimeoutError:
+            return f"Redis does not answer within {_UP_WITHIN_S:g} s"
+        except StoreError as error:
+            return str(error)
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,9 +134,9 @@ class Updates:
 
     async def why_late(self) -> str:
         """Say why a look took too long."""
-        if await self._reader.is_up():
-            return f"Redis answers, but slowly: the queues were not read within {_WITHIN_S:g} s"
-        return "Redis does not answer"
+        if await self._reader.why_down():
+            return "Redis does not answer"
+        return f"Redis answers, but slowly: the queues were not read within {_WITHIN_S:g} s"
 
     async def _look(self, topics: dict[str, _Topic]) -> None:
         views = await self._views([*topics])
