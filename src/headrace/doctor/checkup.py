@@ -1,4 +1,4 @@
-"""One checkup: facts are read of the server, its keys and each queue, and judged. Nothing is changed."""
+"""One checkup: the server, its keys and each queue are looked at, and judged. Nothing is changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headrace.doctor.queue import QueueLook
 from headrace.doctor.queue_checks import judge_queue, judge_types
 from headrace.doctor.server import ServerFacts
 from headrace.doctor.server_checks import judge_server
-from headrace.doctor.words import counted, verb
+from headrace.doctor.words import counted, subject
 from headrace.flows import Flow
 from headrace.keys import is_name
 from headrace.operations import Snapshot
@@ -84,7 +84,7 @@ def check_up(named: Sequence[str], policy: LeasePolicy, *, sample: int) -> Flow[
 def _consumers(c: Checkup) -> str:
     count, idle = len(c.server.connections.consumers), len(c.server.connections.idle)
     waits = f"{idle:,} of them idle" if idle else "all of them busy"
-    return f"{counted(count, 'consumer')} {verb(count)} connected, {waits}"
+    return f"{subject(count, 'consumer')} connected, {waits}"
 
 
 _PROGRAMS: Final[tuple[Check[Checkup], ...]] = (

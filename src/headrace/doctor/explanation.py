@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from headrace import results, wire
 from headrace.doctor.location import Claim, Location, State
-from headrace.doctor.words import command, counted, failure, ordinal, span, times, verb
+from headrace.doctor.words import command, failure, ordinal, span, subject, times, verb
 from headrace.errors import JobFailed
 from headrace.ids import time_ms_of
 from headrace.policy import LEADER_LEASE_S, LeasePolicy
@@ -81,7 +81,7 @@ def _consumers(at: Location) -> Iterator[str]:
         yield "Who is connected is not known: this user may not give CLIENT LIST."
         return
     count, idle = len(at.connections.consumers), len(at.connections.idle)
-    connected = f"{counted(count, 'consumer')} {verb(count)} connected"
+    connected = f"{subject(count, 'consumer')} connected"
     if not count:
         yield "No consumer is connected."
     elif not idle:

@@ -21,7 +21,7 @@ _FIRST_STEP: Final = 10  # jobs
 _FAR_MS: Final = 1 << 52  # a plain client's score may be infinite
 
 
-class Standing(NamedTuple):
+class PlacedJob(NamedTuple):
     """A job as it stands in a place.
 
     Attributes:
@@ -50,23 +50,23 @@ def count(k: Keys, place: Place) -> Operation[int]:
     return op.command("ZCARD" if place in SORTED else "LLEN", key_of(k, place), parse=int)
 
 
-def page(k: Keys, place: Place, start: int, most: int) -> Operation[list[Standing]]:
+def page(k: Keys, place: Place, start: int, most: int) -> Operation[list[PlacedJob]]:
     """Read jobs of a place in its order: who is next, was claimed first, is due first, died last."""
     key, stop = key_of(k, place), start + most - 1
     if place == "delayed":
         return op.command("ZRANGE", key, start, stop, "WITHSCORES", parse=_due)
     if place == "priority":
-        return op.command("ZRANGE", key, start, stop, parse=lambda raw: [*map(Standing, raw)])
+        return op.command("ZRANGE", key, start, stop, parse=lambda raw: [*map(PlacedJob, raw)])
     if place == "dead":  # who died last is on the left
-        return op.command("LRANGE", key, start, stop, parse=lambda raw: [*map(Standing, raw)])
+        return op.command("LRANGE", key, start, stop, parse=lambda raw: [*map(PlacedJob, raw)])
     return op.command(
-        "LRANGE", key, -stop - 1, -start - 1, parse=lambda raw: [*map(Standing, raw[::-1])]
+        "LRANGE", key, -stop - 1, -start - 1, parse=lambda raw: [*map(PlacedJob, raw[::-1])]
     )
 
 
-def _due(raw: Sequence[bytes]) -> list[Standing]:
+def _due(raw: Sequence[bytes]) -> list[PlacedJob]:
     scores = (int(min(max(0.0, float(score)), _FAR_MS)) for score in raw[1::2])
-    return [*map(Standing, raw[::2], scores)]
+    return [*map(PlacedJob, raw[::2], scores)]
 
 
 def size_of(snapshot: Snapshot) -> int:
@@ -85,7 +85,7 @@ class Read(NamedTuple):
 
     jobs: int
     complete: bool
-    found: Standing | None = None
+    found: PlacedJob | None = None
 
 
 def read(k: Keys, place: Place, most: int, is_wanted: Callable[[bytes], bool]) -> Flow[Read]:
@@ -93,7 +93,7 @@ def read(k: Keys, place: Place, most: int, is_wanted: Callable[[bytes], bool]) -
     looked_at, step = 0, _FIRST_STEP
     while looked_at < most:
         asked = min(step, most - looked_at)
-        jobs: list[Standing] = yield page(k, place, looked_at, asked)
+        jobs: list[PlacedJob] = yield page(k, place, looked_at, asked)
         for one in jobs:
             looked_at += 1
             if is_wanted(one.job):

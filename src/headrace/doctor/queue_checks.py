@@ -1,4 +1,4 @@
-"""Judges a queue: is every job in one place, and will each that waits for somebody be run? A row is a check."""
+"""Judges a queue: is every job in one place, and will each that waits be run? A row is a check. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from headrace.doctor.finding import Check, Finding, judge
 from headrace.doctor.keyspace import WrongType
 from headrace.doctor.queue import QueueFacts, QueueLook
-from headrace.doctor.words import command, counted, failure, some, span, verb
+from headrace.doctor.words import command, counted, failure, some, span, subject, verb
 from headrace.keys import keys_of
 
 _LATE_S: Final = 5.0
@@ -43,8 +43,7 @@ def _malformed(q: QueueFacts) -> int:
 
 
 def _waits(q: QueueFacts) -> str:
-    s = q.snapshot
-    return f"{counted(s.waiting, 'job')} {verb(s.waiting, 'waits', 'wait')}"
+    return subject(q.snapshot.waiting, "job", "waits", "wait")
 
 
 def _waits_since(q: QueueFacts) -> str:
@@ -52,8 +51,9 @@ def _waits_since(q: QueueFacts) -> str:
     return _waits(q) + ("" if age_s is None else f", the oldest for {span(age_s)}")
 
 
-def _is_old(q: QueueFacts) -> bool:
-    return (q.snapshot.oldest_s or 0) > _OLD_S
+def _is_served(q: QueueFacts) -> bool:
+    """Whether jobs wait, and there may be consumers for them."""
+    return q.snapshot.waiting > 0 and not q.server.connections.no_consumer
 
 
 def _newest(q: QueueFacts) -> str:
@@ -76,12 +76,10 @@ _QUEUE: Final[tuple[Check[QueueFacts], ...]] = (
           f"{verb(q.fit.unleased)} without a lease",
           "If its consumer dies, such a job never runs again.", mends=True),
     Check("lease_without_claim", "warning", lambda q: q.fit.unclaimed,
-          lambda q: f"{_about(q)}{counted(q.fit.unclaimed, 'lease')} {verb(q.fit.unclaimed)} "
-          "without a claim",
+          lambda q: f"{_about(q)}{subject(q.fit.unclaimed, 'lease')} without a claim",
           "Its job is looked after by nobody until the sweep finds it.", mends=True),
     Check("claim_without_item", "note", lambda q: q.fit.gone,
-          lambda q: f"{_about(q)}{counted(q.fit.gone, 'claimed job')} {verb(q.fit.gone)} "
-          "not in processing any more",
+          lambda q: f"{_about(q)}{subject(q.fit.gone, 'claimed job')} not in processing any more",
           "A plain LREM took it; the claim goes when its lease ends.", mends=True),
     Check("claim_unreadable", "problem", lambda q: q.fit.unreadable,
           lambda q: f"{counted(q.fit.unreadable, 'claim')} cannot be read",
@@ -103,13 +101,12 @@ _QUEUE: Final[tuple[Check[QueueFacts], ...]] = (
               "The leader waits a grace after a pause of Redis, or does not sweep this queue."),
           _start, mends=True),
     Check("delayed_overdue", "problem", lambda q: q.overdue and q.overdue_s > _LATE_S,
-          lambda q: f"{counted(q.overdue, 'delayed job')} {verb(q.overdue)} due, "
-          f"the first since {span(q.overdue_s)}",
+          lambda q: f"{subject(q.overdue, 'delayed job')} due, the first since {span(q.overdue_s)}",
           _unless_nobody_leads("The leader does not promote the jobs of this queue."),
           _start, mends=True),
     Check("equal_ids", "warning", lambda q: q.scan.twins,
-          lambda q: f"{counted(len(q.scan.twins), 'id')} {verb(len(q.scan.twins), 'stands', 'stand')} "
-          f"more than once: {some(_twins(q))}",
+          lambda q: f"{subject(len(q.scan.twins), 'id', 'stands', 'stand')} more than once: "
+          f"{some(_twins(q))}",
           "Somebody pushed a copy; each of them runs.",
           "look at them, and LREM what should not be: headrace explain ID"),
     Check("malformed", "warning", _malformed,
@@ -123,16 +120,17 @@ _QUEUE: Final[tuple[Check[QueueFacts], ...]] = (
     Check("paused", lambda q: "warning" if q.snapshot.waiting else "note", lambda q: q.snapshot.paused,
           lambda q: f"it is paused, and {_waits(q)}",
           todo=lambda q: command("resume", of=q.snapshot.queue)),
-    Check("no_consumer", "problem", lambda q: q.snapshot.waiting and q.server.connections.no_consumer,
+    Check("no_consumer", "problem",
+          lambda q: q.snapshot.waiting and q.server.connections.no_consumer,
           lambda q: f"{_waits_since(q)}, and no consumer is connected",
           todo="headrace consume, with your application"),
-    Check("old", "warning", lambda q: q.snapshot.waiting and not q.server.connections.no_consumer and _is_old(q),
+    Check("old", "warning", lambda q: _is_served(q) and (q.snapshot.oldest_s or 0) > _OLD_S,
           _waits_since, "Consumers are too few, too slow, or serve other queues.",
           lambda q: command("info", "--watch", of=q.snapshot.queue)),
-    Check("waiting", "ok", lambda q: q.snapshot.waiting and not q.server.connections.no_consumer and not _is_old(q),
+    Check("waiting", "ok", lambda q: _is_served(q) and (q.snapshot.oldest_s or 0) <= _OLD_S,
           _waits_since),
     Check("holder_away", "note", lambda q: q.away,
-          lambda q: f"{counted(len(q.away), 'consumer')} {verb(len(q.away), 'holds', 'hold')} jobs "
+          lambda q: f"{subject(len(q.away), 'consumer', 'holds', 'hold')} jobs "
           f"without a connection: {some(q.away)}",
           "Their jobs run again when their leases end, sooner if the leader saw them connected."),
     Check("dead", "note", lambda q: q.snapshot.dead,
@@ -141,8 +139,7 @@ _QUEUE: Final[tuple[Check[QueueFacts], ...]] = (
     Check("foreign", "note", lambda q: q.snapshot.foreign, _foreign,
           "With Headrace alone this is 0.", lambda q: command("audit", of=q.snapshot.queue)),
     Check("endless", "warning", lambda q: q.endless,
-          lambda q: f"{counted(len(q.endless), 'key')} {verb(len(q.endless), 'lacks', 'lack')} an "
-          f"expiry: {some(q.endless)}",
+          lambda q: f"{subject(len(q.endless), 'key', 'lacks', 'lack')} an expiry: {some(q.endless)}",
           "They stay for ever.", mends=True),
 )  # fmt: skip
 
@@ -159,7 +156,8 @@ _WRONG_TYPE: Final[tuple[Check[WrongType], ...]] = (
     Check("wrong_type", "problem", bool,
           lambda w: f"the key {w.key} is a {w.found}, and should be a {w.expected}",
           "Another program uses that name; Headrace's scripts refuse to touch it.",
-          lambda w: f"redis-cli RENAME {w.key} {w.key}.old, if nobody needs it; or use another database"),
+          lambda w: f"redis-cli RENAME {w.key} {w.key}.old, if nobody needs it; or use another "
+          "database"),
 )  # fmt: skip
 
 

@@ -119,8 +119,7 @@ def _turn(k: Keys, policy: LeasePolicy) -> Flow[Counter[str]]:
 _DONE: Final[dict[str, Callable[[int], str]]] = {
     "leased": lambda n: f"gave a lease to {counted(n, 'job')} in processing without one",
     "promoted": lambda n: (
-        f"{counted(n, 'delayed job')} that {verb(n)} due "
-        f"{verb(n, 'waits its turn', 'wait their turn')} now"
+        f"{counted(n, 'delayed job')} that {verb(n, 'is due waits its', 'are due wait their')} turn now"
     ),
     "back": lambda n: f"{counted(n, 'job')} of lost consumers {verb(n)} runnable again",
     "died": lambda n: f"{counted(n, 'job')} crashed too often, now in the dead letters",

@@ -15,7 +15,10 @@ _SLOW_S: Final = 0.1  # a batch of jobs takes a round trip, so ten batches a sec
 _LAG_S: Final = 10  # a replica reports every second
 _FULL, _FILLING = 0.9, 0.75  # of its memory or its connections
 _SHORT_S: Final = 60  # of idleness, after which connections are closed
-_EVICT_NOTHING: Final = "redis-cli CONFIG SET maxmemory-policy noeviction, and maxmemory-policy noeviction in redis.conf"
+_EVICT_NOTHING: Final = (
+    "redis-cli CONFIG SET maxmemory-policy noeviction, "
+    "and maxmemory-policy noeviction in redis.conf"
+)
 
 
 def _by_share(share: float) -> Severity:
@@ -24,7 +27,8 @@ def _by_share(share: float) -> Severity:
 
 def _evicts(s: ServerFacts) -> str:
     """Return its policy of eviction; "" if it evicts nothing, or that is unknown."""
-    return (s.setting("maxmemory-policy") or "").replace("noeviction", "")
+    policy = s.setting("maxmemory-policy") or ""
+    return "" if policy == "noeviction" else policy
 
 
 def _stops_writes(s: ServerFacts) -> bool:
@@ -84,11 +88,13 @@ _SAFETY: Final[tuple[Check[ServerFacts], ...]] = (
           "the last write to the append-only file failed",
           "Redis refuses every write until one succeeds.",
           "make room on its disk, and look into its log"),
-    Check("aof_rewrite_failed", "warning", lambda s: s.info.get("aof_last_bgrewrite_status", "ok") != "ok",
+    Check("aof_rewrite_failed", "warning",
+          lambda s: s.info.get("aof_last_bgrewrite_status", "ok") != "ok",
           "the last rewrite of the append-only file failed", "The file grows until the disk is full.",
           "look into the server's log; redis-cli BGREWRITEAOF"),
     Check("save_failed", lambda s: "problem" if _stops_writes(s) else "warning",
-          lambda s: s.info.get("rdb_last_bgsave_status", "ok") != "ok", "the last save to disk (BGSAVE) failed",
+          lambda s: s.info.get("rdb_last_bgsave_status", "ok") != "ok",
+          "the last save to disk (BGSAVE) failed",
           lambda s: "Redis refuses every write until one succeeds." if _stops_writes(s)
           else "Backups made of it are old.",
           "make room on its disk and in memory, look into its log, then redis-cli BGSAVE"),
@@ -107,7 +113,7 @@ _SAFETY: Final[tuple[Check[ServerFacts], ...]] = (
           "Results and the keys that keep a second job out can vanish before their time.",
           _EVICT_NOTHING),
     Check("eviction", "problem",
-          lambda s: s.limit("maxmemory") and _evicts(s).startswith("allkeys"),
+          lambda s: s.limit("maxmemory") and _evicts(s) and not _evicts(s).startswith("volatile"),
           lambda s: f"it evicts any key when memory is short (maxmemory-policy {_evicts(s)})",
           "A whole queue is one key, and would be gone.", _EVICT_NOTHING),
     Check("memory_unknown", "note", lambda s: not s.memory_whole,

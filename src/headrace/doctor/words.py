@@ -39,6 +39,11 @@ def verb(count: int, one: str = "is", many: str = "are") -> str:
     return one if count == 1 else many
 
 
+def subject(count: int, noun: str, one: str = "is", many: str = "are") -> str:
+    """Write how many of a thing, and the verb that goes with it: 1 job is, 3 jobs are."""
+    return f"{counted(count, noun)} {verb(count, one, many)}"
+
+
 def some(names: Collection[str]) -> str:
     """Name the first few."""
     more = "…" if len(names) > _NAMED else ""

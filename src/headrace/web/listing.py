@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from headrace import operations as op
-from headrace.doctor.places import Place, Standing, holder_of, page
+from headrace.doctor.places import Place, PlacedJob, holder_of, page
 from headrace.keys import Keys
 from headrace.operations import Operation
 from headrace.web.shapes import JobView
@@ -32,15 +32,15 @@ class _Listing:
     k: Keys
     place: Place
     limit: int
-    jobs: list[Standing] = field(default_factory=list)
+    jobs: list[PlacedJob] = field(default_factory=list)
     whole: bool = False
 
-    def next(self) -> Operation[list[Standing]]:
+    def next(self) -> Operation[list[PlacedJob]]:
         """Return the operation that reads the next step."""
         start = len(self.jobs)
         return page(self.k, self.place, start, min(_STEP, self.limit - start))
 
-    def take(self, found: list[Standing]) -> None:
+    def take(self, found: list[PlacedJob]) -> None:
         """Take what a step found."""
         self.jobs += found
         read = sum(len(one.job) for one in self.jobs)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from headrace import doctor, wire
 from headrace import operations as op
-from headrace.keys import keys_of
+from headrace.doctor import checkup, keyspace, queue_checks, server_checks
+from headrace.doctor.finding import Check
+from headrace.keys import CONNECTION_PREFIX, keys_of
 from tests.integration.doctor.ward import QUICK, K, Ward, dump_of, id_of, lose_a_lease
 
 
@@ -130,6 +135,35 @@ def test_a_sample_says_that_it_is_one(ward: Ward) -> None:
     ward.enqueue(50)
     findings = {finding.code: finding for finding in ward.check_up(sample=10).findings}
     assert findings["sample"].found == "of its jobs, 10 of 50 were read"
+
+
+def test_a_walk_over_the_keys_that_ends_early_says_so(
+    ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keyspace, "_MOST_KEYS", 0)
+    assert ward.found()["keys_sample"].found == "of 1 keys, 0 were looked at"
+
+
+def test_jobs_that_wait_for_long_beside_consumers_are_a_warning(
+    ward: Ward, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ward.enqueue()
+    with Redis.from_url(url, client_name=f"{CONNECTION_PREFIX}me") as consumer:
+        consumer.ping()
+        assert "waiting" in {finding.code for finding in ward.check_up().findings}
+        monkeypatch.setattr(queue_checks, "_OLD_S", -1.0)
+        assert ward.found()["old"].todo == "headrace info --watch queue"
+
+
+def test_every_check_is_tested() -> None:
+    tables = (vars(module).values() for module in (checkup, queue_checks, server_checks))
+    rows = [
+        row for values in tables for table in values if isinstance(table, tuple) for row in table
+    ]
+    codes = {row.code for row in rows if isinstance(row, Check) and row.severity != "ok"}
+    assert len(codes) > 40
+    tests = "".join(path.read_text() for path in Path(__file__).parent.glob("test_*.py"))
+    assert not {code for code in codes if not re.search(rf'"{code}[ "]', tests)}
 
 
 def test_named_queues_are_examined_alone(ward: Ward) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -193,6 +194,25 @@ def test_what_info_says_is_judged(
         if finding.code == code
     ]
     assert finding.severity == severity
+
+
+FACTS = [
+    ({"ping_s": 0.2}, "slow", "warning"),
+    ({"refused": None}, "permissions_unknown", "note"),
+    ({"config": {}, "info": {}}, "aof_unknown", "note"),
+    ({"config": {}, "info": {}}, "eviction_unknown", "note"),
+    ({"config": {}, "info": {}}, "memory_unknown", "note"),
+]
+
+
+@pytest.mark.parametrize(("known", "code", "severity"), FACTS)
+def test_what_is_slow_or_not_known_is_said(
+    ward: Ward, known: dict[str, Any], code: str, severity: str
+) -> None:
+    facts = ward.store.follow(server.look())
+    assert code not in {finding.code for finding in judge_server(facts)}
+    found = {finding.code: finding for finding in judge_server(replace(facts, **known))}
+    assert found[code].severity == severity
 
 
 def test_a_failed_save_stops_a_server_that_saves(ward: Ward) -> None:
