@@ -11,7 +11,7 @@ from headrace import keys
 from headrace.doctor import keyspace, queue, server
 from headrace.doctor.finding import Check, Finding, judge
 from headrace.doctor.keyspace import Keyspace
-from headrace.doctor.queue import QueueLook
+from headrace.doctor.queue import CheckedQueue
 from headrace.doctor.queue_checks import judge_queue, judge_types
 from headrace.doctor.server import ServerFacts
 from headrace.doctor.server_checks import judge_server
@@ -35,12 +35,12 @@ class Checkup:
 
     server: ServerFacts
     space: Keyspace
-    queues: Sequence[QueueLook]
+    queues: Sequence[CheckedQueue]
 
     @property
     def snapshots(self) -> dict[str, Snapshot]:
         """The counts of each queue that could be read, by name."""
-        return {one.queue: one.facts.snapshot for one in self.queues if one.facts is not None}
+        return {one.name: one.facts.snapshot for one in self.queues if one.facts is not None}
 
     @property
     def needs_leader(self) -> bool:
@@ -55,7 +55,7 @@ class Checkup:
             return found
         found = [*judge(_PROGRAMS, self), *found, *judge_types(self.space.wrong)]
         found += judge(_KEYSPACE, self.space)
-        return found + [finding for look in self.queues for finding in judge_queue(look)]
+        return found + [finding for one in self.queues for finding in judge_queue(one)]
 
 
 def check_up(named: Sequence[str], policy: LeasePolicy, *, sample: int) -> Flow[Checkup]:
@@ -74,11 +74,11 @@ def check_up(named: Sequence[str], policy: LeasePolicy, *, sample: int) -> Flow[
         return Checkup(seen, Keyspace(), ())
     space = yield from keyspace.look()
     everything = {DEFAULT_QUEUE, *filter(is_name, space.registered), *space.strays}
-    looks = []
+    queues: list[CheckedQueue] = []
     for name in dict.fromkeys(named or sorted(everything)):
-        look = yield from queue.look(name, policy, sample=sample, server=seen, space=space)
-        looks.append(look)
-    return Checkup(seen, space, looks)
+        one = yield from queue.look(name, policy, sample=sample, server=seen, space=space)
+        queues.append(one)
+    return Checkup(seen, space, queues)
 
 
 def _consumers(c: Checkup) -> str:

@@ -50,10 +50,7 @@ class Fit(NamedTuple):
 def compare(k: Keys, lease_ms: int, *, mend: bool = False) -> Flow[Fit]:
     """Compare all claims, leases and items, stretch by stretch.
 
-    Args:
-        k: the queue's keys.
-        lease_ms: how long a lease lasts that a claim without one gets.
-        mend: make them fit.
+    With ``mend`` they are made to fit: a claim without a lease gets one of ``lease_ms``.
     """
     found, cursor, offset, limit = Fit(steps=0), "0", 0, MAX_ITEMS
     while True:

@@ -62,18 +62,18 @@ class QueueFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class QueueLook:
-    """A look at a queue.
+class CheckedQueue:
+    """A queue that was looked at.
 
     Attributes:
-        queue: its name.
+        name: its name.
         is_stray: it holds jobs, and is not registered.
         wrong: its keys that are of a wrong type.
         refused: why Redis refused the look; "" if it did not.
         facts: what was seen; None if its keys are of wrong types, or Redis refused.
     """
 
-    queue: str
+    name: str
     is_stray: bool
     wrong: tuple[WrongType, ...] = ()
     refused: str = ""
@@ -82,25 +82,17 @@ class QueueLook:
 
 def look(
     queue: str, policy: LeasePolicy, *, sample: int, server: ServerFacts, space: Keyspace
-) -> Flow[QueueLook]:
-    """Look at a queue.
-
-    Args:
-        queue: its name.
-        policy: how long claims last.
-        sample: how many jobs of each place are read.
-        server: the server that it is on.
-        space: what other keys there are.
-    """
+) -> Flow[CheckedQueue]:
+    """Look at a queue, and read up to ``sample`` jobs of each place."""
     k, is_stray = keys_of(queue), queue in space.strays
     try:
         wrong = yield from keyspace.wrong_types(keyspace.types_of(k))
         if wrong:
-            return QueueLook(queue, is_stray, wrong)
+            return CheckedQueue(queue, is_stray, wrong)
         facts = yield from _facts(k, policy, sample, server, space.endless.get(queue, ()))
     except StoreRefused as error:
-        return QueueLook(queue, is_stray, refused=str(error))
-    return QueueLook(queue, is_stray, facts=facts)
+        return CheckedQueue(queue, is_stray, refused=str(error))
+    return CheckedQueue(queue, is_stray, facts=facts)
 
 
 def _facts(

@@ -7,7 +7,7 @@ from typing import Final
 
 from headrace.doctor.finding import Check, Finding, judge
 from headrace.doctor.keyspace import WrongType
-from headrace.doctor.queue import QueueFacts, QueueLook
+from headrace.doctor.queue import CheckedQueue, QueueFacts
 from headrace.doctor.words import command, counted, failure, some, span, subject, verb
 from headrace.keys import keys_of
 
@@ -143,10 +143,10 @@ _QUEUE: Final[tuple[Check[QueueFacts], ...]] = (
           "They stay for ever.", mends=True),
 )  # fmt: skip
 
-_LOOK: Final[tuple[Check[QueueLook], ...]] = (
+_ACCESS: Final[tuple[Check[CheckedQueue], ...]] = (
     Check("unregistered", "problem", lambda q: q.is_stray, "it holds jobs, and is not in the registry",
           "Only plain clients have used it, so nobody sweeps it, and headrace info does not show it.",
-          lambda q: f"{command('consume', f'--queues={q.queue}')}, if its name is no mistake",
+          lambda q: f"{command('consume', f'--queues={q.name}')}, if its name is no mistake",
           mends=True),
     Check("unreadable", "problem", lambda q: q.refused,
           lambda q: f"it cannot be looked at: {q.refused}"),
@@ -161,12 +161,12 @@ _WRONG_TYPE: Final[tuple[Check[WrongType], ...]] = (
 )  # fmt: skip
 
 
-def judge_queue(look: QueueLook) -> Iterator[Finding]:
+def judge_queue(checked: CheckedQueue) -> Iterator[Finding]:
     """Judge a queue."""
-    yield from judge(_LOOK, look, look.queue)
-    yield from judge_types(look.wrong, look.queue)
-    if look.facts is not None:
-        yield from judge(_QUEUE, look.facts, look.queue)
+    yield from judge(_ACCESS, checked, checked.name)
+    yield from judge_types(checked.wrong, checked.name)
+    if checked.facts is not None:
+        yield from judge(_QUEUE, checked.facts, checked.name)
 
 
 def judge_types(wrong: Iterable[WrongType], queue: str = "") -> Iterator[Finding]:

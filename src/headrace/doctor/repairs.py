@@ -16,7 +16,7 @@ from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.doctor import fit
 from headrace.doctor.checkup import Checkup
-from headrace.doctor.queue import QueueLook
+from headrace.doctor.queue import CheckedQueue
 from headrace.doctor.words import counted, verb
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
@@ -29,7 +29,7 @@ _KEPT_MS: Final = 86_400_000  # a day: longer than anybody waits for a result
 _LOOK_EVERY_S: Final = 0.2
 _SPARE_S: Final = 5.0  # beyond the grace
 
-_Repair: TypeAlias = Callable[[Store, QueueLook, LeasePolicy], Iterator[str]]
+_Repair: TypeAlias = Callable[[Store, CheckedQueue, LeasePolicy], Iterator[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,20 +51,20 @@ def make_repairs(store: Store, found: Checkup, policy: LeasePolicy) -> Iterator[
     Raises:
         StoreError: Redis did not do what was asked; what was said is done.
     """
-    for look in found.queues:
-        codes = {one.code for one in found.findings if one.queue == look.queue and one.mends}
+    for queue in found.queues:
+        codes = {one.code for one in found.findings if one.queue == queue.name and one.mends}
         for repaired, repair in _REPAIRS:
             if codes & repaired:
-                yield from (Repaired(look.queue, done) for done in repair(store, look, policy))
+                yield from (Repaired(queue.name, done) for done in repair(store, queue, policy))
 
 
-def _register(store: Store, look: QueueLook, _policy: LeasePolicy) -> Iterator[str]:
-    store.run(op.register(look.queue))
+def _register(store: Store, queue: CheckedQueue, _policy: LeasePolicy) -> Iterator[str]:
+    store.run(op.register(queue.name))
     yield "registered it: consumers and servers sweep it from now on"
 
 
-def _give_expiry(store: Store, look: QueueLook, _policy: LeasePolicy) -> Iterator[str]:
-    k, names = keys_of(look.queue), look.facts.endless if look.facts else ()
+def _give_expiry(store: Store, queue: CheckedQueue, _policy: LeasePolicy) -> Iterator[str]:
+    k, names = keys_of(queue.name), queue.facts.endless if queue.facts else ()
     short = {k.nudge: _NUDGE_TTL_MS, k.cancelled: op.CANCEL_REQUEST_TTL_MS}
     asked = [
         op.command("PEXPIRE", name, short.get(name, _KEPT_MS), "NX", parse=int) for name in names
@@ -73,8 +73,8 @@ def _give_expiry(store: Store, look: QueueLook, _policy: LeasePolicy) -> Iterato
         yield f"gave {counted(given, 'key')} an expiry, of a day at most"
 
 
-def _make_fit(store: Store, look: QueueLook, policy: LeasePolicy) -> Iterator[str]:
-    found = store.follow(fit.compare(keys_of(look.queue), policy.lease_ms, mend=True))
+def _make_fit(store: Store, queue: CheckedQueue, policy: LeasePolicy) -> Iterator[str]:
+    found = store.follow(fit.compare(keys_of(queue.name), policy.lease_ms, mend=True))
     if kept := max(0, found.unleased - found.gone):
         yield f"gave a lease to {counted(kept, 'claim')} without one"
     if found.unclaimed:
@@ -83,13 +83,13 @@ def _make_fit(store: Store, look: QueueLook, policy: LeasePolicy) -> Iterator[st
         yield f"dropped {counted(found.gone, 'claim')} whose job is gone"
 
 
-def _catch_up(store: Store, look: QueueLook, policy: LeasePolicy) -> Iterator[str]:
+def _catch_up(store: Store, queue: CheckedQueue, policy: LeasePolicy) -> Iterator[str]:
     """Do what the leader left undone; after a pause of the sweep it waits, as the leader would."""
-    expired = look.facts.expired if look.facts else 0
+    expired = queue.facts.expired if queue.facts else 0
     deadline = monotonic() + policy.grace_s + _SPARE_S
     pause, waits = threading.Event(), False
     while monotonic() < deadline:
-        done: Counter[str] = store.follow(_turn(keys_of(look.queue), policy))
+        done: Counter[str] = store.follow(_turn(keys_of(queue.name), policy))
         yield from (say(done[what]) for what, say in _DONE.items() if done[what])
         if not (done["quiet_ms"] and expired):
             break
