@@ -15,7 +15,7 @@ from headrace.cli.connection import connected, known_queues
 from headrace.cli.flags import Json, LogLevel, Url, help_page
 from headrace.cli.output import Column
 from headrace.doctor.connections import read
-from headrace.doctor.words import span
+from headrace.doctor.humanize import span
 from headrace.errors import StoreRefused
 from headrace.flows import PAGE, Flow
 from headrace.keys import CONNECTION_PREFIX, LEADER, is_name, keys_of

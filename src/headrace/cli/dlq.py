@@ -18,7 +18,7 @@ from headrace.cli.flags import ARGUMENTS, OPTIONS, Json, LogLevel, Queue, Url, h
 from headrace.cli.letters import Choice, Letter, choice, letters
 from headrace.cli.output import Column
 from headrace.doctor import command
-from headrace.doctor.words import counted
+from headrace.doctor.humanize import counted
 from headrace.errors import InvalidSetting
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from headrace.cli.output import Column, Row, drawn, on_terminal, say, say_table
-from headrace.doctor.words import span
+from headrace.doctor.humanize import span
 from headrace.operations import Snapshot
 from headrace.store import ServerInfo
 

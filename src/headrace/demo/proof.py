@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from headrace.demo.orders import Ledger
-from headrace.doctor.words import counted
+from headrace.doctor.humanize import counted
 
 
 @dataclass(frozen=True, slots=True)

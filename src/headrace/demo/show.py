@@ -15,7 +15,7 @@ from headrace.clock import monotonic
 from headrace.demo.orders import ATTEMPTS, REFUSED, Ledger
 from headrace.demo.processes import Shell, Trouble
 from headrace.demo.proof import Proof
-from headrace.doctor.words import counted
+from headrace.doctor.humanize import counted
 from headrace.embedded import EmbeddedServer, ended_by_signals
 from headrace.embedded.server import HOST, free_port
 

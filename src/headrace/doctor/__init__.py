@@ -16,9 +16,9 @@ from headrace.doctor.balance import Balance, balance_of, equation, total
 from headrace.doctor.checkup import Checkup, check_up
 from headrace.doctor.explanation import Explanation, explain
 from headrace.doctor.finding import SEVERITIES, Finding, Severity
+from headrace.doctor.humanize import command
 from headrace.doctor.location import Location, locate
 from headrace.doctor.repairs import Repaired, make_repairs
-from headrace.doctor.words import command
 
 __all__ = [
     "SEVERITIES",

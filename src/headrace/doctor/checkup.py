@@ -10,12 +10,12 @@ from typing import Final
 from headrace import keys
 from headrace.doctor import keyspace, queue, server
 from headrace.doctor.finding import Check, Finding, judge
+from headrace.doctor.humanize import counted, subject
 from headrace.doctor.keyspace import Keyspace
 from headrace.doctor.queue import CheckedQueue
 from headrace.doctor.queue_checks import judge_queue, judge_types
 from headrace.doctor.server import ServerFacts
 from headrace.doctor.server_checks import judge_server
-from headrace.doctor.words import counted, subject
 from headrace.flows import Flow
 from headrace.keys import is_name
 from headrace.operations import Snapshot

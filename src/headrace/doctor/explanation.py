@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from headrace import results, wire
+from headrace.doctor.humanize import command, failure, ordinal, span, subject, times, verb
 from headrace.doctor.location import Claim, Location, State
-from headrace.doctor.words import command, failure, ordinal, span, subject, times, verb
 from headrace.errors import JobFailed
 from headrace.ids import time_ms_of
 from headrace.policy import LEADER_LEASE_S, LeasePolicy

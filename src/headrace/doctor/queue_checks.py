@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from headrace.doctor.finding import Check, Finding, judge
+from headrace.doctor.humanize import command, counted, failure, some, span, subject, verb
 from headrace.doctor.keyspace import WrongType
 from headrace.doctor.queue import CheckedQueue, QueueFacts
-from headrace.doctor.words import command, counted, failure, some, span, subject, verb
 from headrace.keys import keys_of
 
 _LATE_S: Final = 5.0

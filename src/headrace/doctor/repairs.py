@@ -16,8 +16,8 @@ from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.doctor import fit
 from headrace.doctor.checkup import Checkup
+from headrace.doctor.humanize import counted, verb
 from headrace.doctor.queue import CheckedQueue
-from headrace.doctor.words import counted, verb
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
 from headrace.maintenance import steps

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from headrace.doctor.finding import Check, Finding, Severity, judge
+from headrace.doctor.humanize import counted, size, span
 from headrace.doctor.permissions import HELPFUL
 from headrace.doctor.server import Replica, ServerFacts
-from headrace.doctor.words import counted, size, span
 
 _CLOCK_S: Final = 2.0  # what NTP keeps by far, and ages are shown by the second
 _SLOW_S: Final = 0.1  # a batch of jobs takes a round trip, so ten batches a second
