@@ -39,19 +39,12 @@ def refused(k: Keys) -> Flow[tuple[str, ...] | None]:
 def _commands(k: Keys) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [
         ("BLMOVE", k.pending, k.processing, "RIGHT", "LEFT", "1"),
-        ("LMOVE", k.pending, k.pending, "LEFT", "LEFT"),
-        ("BLPOP", k.nudge, "1"),
-        ("SADD", QUEUES, k.queue),
-        ("SMEMBERS", QUEUES),
-        ("GET", LEADER),
-        ("SET", LEADER, ""),
-        ("DEL", LEADER),
-        ("EXISTS", k.cancelled),
-        ("TYPE", k.pending),
-        ("PEXPIRE", k.cancelled, "1"),
-        ("TIME",),
-        ("SCRIPT", "LOAD", ""),
-    ]
+        ("LMOVE", k.pending, k.pending, "LEFT", "LEFT"), ("BLPOP", k.nudge, "1"),
+        ("SADD", QUEUES, k.queue), ("SMEMBERS", QUEUES),
+        ("GET", LEADER), ("SET", LEADER, ""), ("DEL", LEADER),
+        ("EXISTS", k.cancelled), ("TYPE", k.pending), ("PEXPIRE", k.cancelled, "1"),
+        ("TIME",), ("SCRIPT", "LOAD", ""),
+    ]  # fmt: skip
     for names, key in ((_LIST, k.pending), (_ZSET, k.delayed), (_HASH, k.claims)):
         found += [(name, key, "") for name in names.split()]
     return found + [(*name.split(), "0") for name in HELPFUL]

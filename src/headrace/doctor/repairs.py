@@ -89,7 +89,7 @@ def _catch_up(store: Store, queue: CheckedQueue, policy: LeasePolicy) -> Iterato
     deadline = monotonic() + policy.grace_s + _SPARE_S
     pause, waits = threading.Event(), False
     while monotonic() < deadline:
-        done: Counter[str] = store.follow(_turn(keys_of(queue.name), policy))
+        done: Counter[str] = store.follow(_turn(keys_of(queue.name), policy, whole=not waits))
         yield from (say(done[what]) for what, say in _DONE.items() if done[what])
         if not (done["quiet_ms"] and expired):
             break
@@ -102,11 +102,14 @@ def _catch_up(store: Store, queue: CheckedQueue, policy: LeasePolicy) -> Iterato
         pause.wait(min(_LOOK_EVERY_S, done["quiet_ms"] / 1000))
 
 
-def _turn(k: Keys, policy: LeasePolicy) -> Flow[Counter[str]]:
-    """Take the leader's steps for a queue, until there is nothing more to do at once."""
+def _turn(k: Keys, policy: LeasePolicy, *, whole: bool) -> Flow[Counter[str]]:
+    """Take the leader's steps for a queue, until there is nothing more to do at once.
+
+    With ``whole``, bare items are looked for also if there are as many claims as items.
+    """
     done, offset = Counter[str](), 0
     while True:
-        requests = steps(k, policy, offset=offset, whole=True, gap_s=3 * _LOOK_EVERY_S)
+        requests = steps(k, policy, offset=offset, whole=whole, gap_s=3 * _LOOK_EVERY_S)
         promoted, swept, reclaimed = op.unfailed((yield [*requests]))
         done.update(
             leased=swept.given, promoted=promoted.moved, back=reclaimed.back, died=reclaimed.died

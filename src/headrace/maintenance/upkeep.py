@@ -99,9 +99,8 @@ class Upkeep:
 
     def _requests(self, queue: str, gap_s: float, *, walk: bool) -> Steps:
         offset, rested_ms = self._offsets[queue], self._registry.rested_ms(queue)
-        whole = walk or offset > 0
         k, policy = keys_of(queue), self._policy
-        return steps(k, policy, offset=offset, whole=whole, gap_s=gap_s, rested_ms=rested_ms)
+        return steps(k, policy, offset=offset, whole=walk, gap_s=gap_s, rested_ms=rested_ms)
 
 
 def steps(
@@ -117,8 +116,8 @@ def steps(
         gap_s: a time without sweeps that is usual here, if it is longer than the policy's.
         rested_ms: when nothing was leased here, by Redis' clock; 0 if unknown.
     """
-    bare_lease_ms = round(policy.bare_lease_s * 1000)
-    sweep = op.sweep(k, bare_lease_ms=bare_lease_ms, offset=offset, only_if_unequal=not whole)
+    bare_lease_ms, only_unequal = round(policy.bare_lease_s * 1000), not whole and not offset
+    sweep = op.sweep(k, bare_lease_ms=bare_lease_ms, offset=offset, only_if_unequal=only_unequal)
     return op.promote(k), sweep, reclaiming(k, policy, gap_s=gap_s, rested_ms=rested_ms)
 
 
