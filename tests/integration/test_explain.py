@@ -162,6 +162,11 @@ async def test_a_delayed_job_says_until_when(clinic: Clinic) -> None:
     assert said.facts["due_at_ms"] > 0
 
 
+async def test_a_plain_client_may_put_a_job_off_for_ever(clinic: Clinic) -> None:
+    clinic.redis.zadd(K.delayed, {b'{"id":"x","task":"t"}': float("inf")})
+    assert "delayed until 4,503,599,627,370,496 ms after 1970, in " in await clinic.says("x")
+
+
 async def test_a_delayed_job_that_is_due_waits_for_a_leader(clinic: Clinic) -> None:
     (job_id,) = await clinic.enqueue(due="+60000")
     (job,) = clinic.redis.zrange(K.delayed, 0, -1)

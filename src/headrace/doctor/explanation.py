@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from headrace import results, wire
-from headrace.doctor.humanize import command, failure, ordinal, span, subject, times, verb
+from headrace.doctor.humanize import command, failure, instant, ordinal, span, subject, times, verb
 from headrace.doctor.location import Claim, Location, State
 from headrace.errors import JobFailed
 from headrace.ids import time_ms_of
@@ -111,7 +110,7 @@ def _delayed(at: Location, _policy: LeasePolicy) -> Iterator[str]:
     head, due_ms = at.head, at.due_at_ms or 0
     left_s = at.left_s(due_ms)
     if left_s > 0:
-        yield f"delayed until {_instant(due_ms)}, in {span(left_s)}"
+        yield f"delayed until {instant(due_ms)}, in {span(left_s)}"
         if not at.leader:
             yield "Nobody leads: without a consumer or a server it does not fall due."
     else:
@@ -215,7 +214,7 @@ def _unknown(at: Location, _policy: LeasePolicy) -> Iterator[str]:
     if made_ms is None:
         yield "Headrace did not make this id."
     else:
-        yield f"Its id was made {_instant(made_ms)}, {_ago(at, made_ms)} ago by its producer's clock."
+        yield f"Its id was made {instant(made_ms)}, {_ago(at, made_ms)} ago by its producer's clock."
     yield from _searched(at)
 
 
@@ -271,7 +270,3 @@ def _facts(at: Location) -> dict[str, Any]:
 
 def _ago(at: Location, ms: int) -> str:
     return span(-at.left_s(ms))
-
-
-def _instant(ms: int) -> str:
-    return f"{datetime.fromtimestamp(ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Final
 
 from headrace import wire
@@ -19,6 +20,14 @@ def span(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{round(seconds / length)} {unit}"
     return f"{max(0, round(seconds))} s"
+
+
+def instant(ms: int) -> str:
+    """Write an instant by the clock on the wall; one that no calendar has in ms since 1970."""
+    try:
+        return f"{datetime.fromtimestamp(ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return f"{ms:,} ms after 1970"
 
 
 def size(count: int) -> str:

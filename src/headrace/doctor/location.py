@@ -11,7 +11,7 @@ from headrace import operations as op
 from headrace import results, wire
 from headrace.doctor import connections, places
 from headrace.doctor.connections import Connections
-from headrace.doctor.places import PLACES, Place, Read, holder_of
+from headrace.doctor.places import PLACES, Place, Read, holder_of, instant_of
 from headrace.flows import Flow
 from headrace.keys import CONSUMERS, Keys, keys_of
 from headrace.operations import Operation, Snapshot
@@ -134,7 +134,7 @@ def _once(k: Keys, start: Location, most: int) -> Flow[Location]:
 def _claimed(k: Keys, start: Location) -> Flow[Location | None]:
     value, ends = yield [
         _plain("HGET", k.claims, start.job_id),
-        op.command("ZSCORE", k.leases, start.job_id, parse=lambda raw: raw and int(float(raw))),
+        op.command("ZSCORE", k.leases, start.job_id, parse=lambda raw: raw and instant_of(raw)),
     ]
     if not isinstance(value, bytes):
         return None

@@ -18,7 +18,7 @@ SORTED: Final = frozenset({"priority", "delayed"})
 """Those that are sorted sets; the others are lists."""
 
 _FIRST_STEP: Final = 10  # jobs
-_FAR_MS: Final = 1 << 52  # a plain client's score may be infinite
+_FAR_MS: Final = 1 << 52
 
 
 class PlacedJob(NamedTuple):
@@ -65,8 +65,12 @@ def page(k: Keys, place: Place, start: int, most: int) -> Operation[list[PlacedJ
 
 
 def _due(raw: Sequence[bytes]) -> list[PlacedJob]:
-    scores = (int(min(max(0.0, float(score)), _FAR_MS)) for score in raw[1::2])
-    return [*map(PlacedJob, raw[::2], scores)]
+    return [*map(PlacedJob, raw[::2], map(instant_of, raw[1::2]))]
+
+
+def instant_of(score: bytes) -> int:
+    """Read a score that is an instant, ms; a plain client's may be infinite."""
+    return int(min(max(0.0, float(score)), _FAR_MS))
 
 
 def size_of(snapshot: Snapshot) -> int:
