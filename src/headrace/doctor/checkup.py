@@ -42,11 +42,6 @@ class Checkup:
         """The counts of each queue that could be read, by name."""
         return {one.name: one.facts.snapshot for one in self.queues if one.facts is not None}
 
-    @property
-    def needs_leader(self) -> bool:
-        """Whether any job waits for what a leader does."""
-        return any(s.processing or s.delayed for s in self.snapshots.values())
-
     @cached_property
     def findings(self) -> list[Finding]:
         """What was found: about all queues, the server, the keys, then each queue."""
@@ -91,7 +86,8 @@ _PROGRAMS: Final[tuple[Check[Checkup], ...]] = (
     Check("consumers", "ok", lambda c: c.server.connections.consumers, _consumers),
     Check("leader", "ok", lambda c: c.server.leader,
           lambda c: f"{c.server.leader} leads: it sweeps and promotes"),
-    Check("no_leader", lambda c: "problem" if c.needs_leader else "note",
+    Check("no_leader",
+          lambda c: "problem" if any(s.processing or s.delayed for s in c.snapshots.values()) else "note",
           lambda c: not c.server.leader and "GET" not in (c.server.refused or ()),
           "nobody leads: no consumer and no server is running",
           "Delayed jobs do not fall due, and jobs of lost consumers do not run again.",

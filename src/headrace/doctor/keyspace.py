@@ -99,19 +99,12 @@ def look() -> Flow[Keyspace]:
     space = Keyspace(wrong=(yield from wrong_types(OWN_TYPES)))
     try:
         if not space.wrong:
-            space = replace(space, registered=tuple((yield _registered())))
+            names: list[bytes] = yield op.command("SMEMBERS", keys.QUEUES, parse=list)
+            registered = sorted(name.decode(errors="backslashreplace") for name in names)
+            space = replace(space, registered=tuple(registered))
         return (yield from _walk(space))
     except StoreRefused as error:
         return replace(space, refused=str(error))
-
-
-def _registered() -> Operation[list[str]]:
-    """List what stands in the registry of queues, whether it can be a queue's name or not."""
-    return op.command(
-        "SMEMBERS",
-        keys.QUEUES,
-        parse=lambda raw: sorted(name.decode(errors="backslashreplace") for name in raw),
-    )
 
 
 def _walk(space: Keyspace) -> Flow[Keyspace]:

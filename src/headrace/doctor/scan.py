@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from headrace import operations as op
 from headrace import wire
 from headrace.doctor import places
-from headrace.doctor.places import PLACES, SORTED, Place, key_of
+from headrace.doctor.places import PLACES, SORTED, Place, Read, key_of
 from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import Keys
@@ -42,16 +43,15 @@ class Scan:
 
 @dataclass(slots=True)
 class _Notes:
-    place: Place = "pending"
     seen: dict[str, list[tuple[Place, bytes]]] = field(default_factory=dict)
     malformed: Counter[Place] = field(default_factory=Counter)
 
-    def take(self, job: bytes) -> bool:
+    def take(self, place: Place, job: bytes) -> bool:
         """Note a job; more are wanted."""
         if not _is_job(job):
-            self.malformed[self.place] += 1
+            self.malformed[place] += 1
         if (parts := wire.split(job)) is not None:
-            self.seen.setdefault(parts[0].id, []).append((self.place, job))
+            self.seen.setdefault(parts[0].id, []).append((place, job))
         return False
 
 
@@ -60,8 +60,8 @@ def scan(k: Keys, most: int) -> Flow[Scan]:
     notes, looked_at = _Notes(), 0
     sizes = yield [places.count(k, place) for place in PLACES]
     for place in PLACES:
-        notes.place = place
-        looked_at += (yield from places.read(k, place, most, notes.take)).jobs
+        read: Read = yield from places.read(k, place, most, partial(notes.take, place))
+        looked_at += read.jobs
     twins = {}
     suspects = [(i, where) for i, where in notes.seen.items() if len(where) > 1]
     for job_id, where in suspects[:_MOST_SUSPECTS]:
