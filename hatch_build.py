@@ -23,7 +23,6 @@ COMPILED = (
     "consumer/claims",
     "consumer/dispatcher",
     "consumer/executor",
-    "consumer/invoke",
     "consumer/outcomes",
     "consumer/report",
     "consumer/slots",

@@ -13,8 +13,8 @@ import msgspec
 from headrace import Headrace, wire
 from headrace.consumer import outcomes
 from headrace.consumer.claimed import ClaimedJob, read
-from headrace.consumer.ending import failure, success
 from headrace.consumer.outcomes import OutcomePolicy
+from headrace.consumer.run import failure, success
 from headrace.errors import Reject, Retry
 from headrace.keys import keys_of
 from headrace.web.views import job_view

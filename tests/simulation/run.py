@@ -18,9 +18,8 @@ from headrace import clock, ids, keys
 from headrace.consumer import claimed, consumer, dispatcher, executor, leases
 from headrace.consumer.aside import Aside
 from headrace.consumer.claimed import ClaimedJob
-from headrace.consumer.ending import End, failure, success
-from headrace.consumer.invoke import invoke
 from headrace.consumer.outcomes import ProcessDied
+from headrace.consumer.run import End, failure, invoke, success
 from headrace.maintenance import Maintenance
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore, address, exchange

@@ -13,8 +13,8 @@ from headrace import Headrace, InvalidArguments, Reject, Retry, results, wire
 from headrace.clock import now_ms
 from headrace.consumer import outcomes
 from headrace.consumer.claimed import ClaimedJob, read
-from headrace.consumer.ending import failure, success
 from headrace.consumer.outcomes import OutcomePolicy, ProcessDied
+from headrace.consumer.run import failure, success
 from headrace.context import StopReason
 from headrace.errors import JobStopped
 from headrace.keys import keys_of

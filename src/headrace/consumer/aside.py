@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from headrace import results
 from headrace.consumer.claimed import ClaimedJob
-from headrace.consumer.ending import End, failure, success
+from headrace.consumer.run import End, failure, success
 from headrace.plain import UNTOLD
 
 ASIDE_S: Final = 10.0

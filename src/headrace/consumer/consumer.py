@@ -33,11 +33,10 @@ from headrace.consumer import report
 from headrace.consumer.batcher import Batcher
 from headrace.consumer.claims import Claims
 from headrace.consumer.dispatcher import Dispatcher
-from headrace.consumer.executor import Isolation
 from headrace.consumer.leases import LeaseKeeper
 from headrace.consumer.listener import Listener
 from headrace.consumer.options import DEFAULT_ASYNC, DEFAULT_THREADS, ConsumerOptions
-from headrace.consumer.outcomes import OutcomePolicy
+from headrace.consumer.outcomes import Isolation, OutcomePolicy
 from headrace.consumer.slots import Slots
 from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of

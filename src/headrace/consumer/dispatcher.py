@@ -16,9 +16,8 @@ from headrace.clock import monotonic
 from headrace.consumer import outcomes, report
 from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.claims import Claims
-from headrace.consumer.ending import End, Failure, failure
-from headrace.consumer.executor import Executor, Isolation
-from headrace.consumer.outcomes import OutcomePolicy
+from headrace.consumer.executor import Executor
+from headrace.consumer.run import End, Failure, failure
 from headrace.consumer.slots import Slots
 from headrace.context import StopReason
 from headrace.keys import Keys
@@ -49,8 +48,8 @@ class Dispatcher:
         claims: Claims,
         slots: Slots,
         *,
-        policy: OutcomePolicy,
-        isolation: Isolation,
+        policy: outcomes.OutcomePolicy,
+        isolation: outcomes.Isolation,
         wake: asyncio.Event,
     ) -> None:
         self._tasks = tasks
@@ -153,19 +152,19 @@ class Dispatcher:
 
     def _start(self) -> None:
         self._starting = False
-        self._fill(self._executor.ahead)
+        self._fill(in_turn=self._executor.quick)
 
     def _take_back(self, jobs: list[ClaimedJob]) -> None:
         """Keep jobs until there is a slot: no thread had time. One may be free again by now."""
         self.slots.returned(jobs)
         self._fill()
 
-    def _fill(self, ahead: int = 0) -> None:
+    def _fill(self, *, in_turn: bool = False) -> None:
         if self._filling:
             return  # a job has ended while it was started: whoever did so goes on
         self._filling = True
         try:
-            while (claimed := self.slots.next(ahead)) is not None:
+            while (claimed := self.slots.next(in_turn=in_turn)) is not None:
                 self._launch(claimed)
         finally:
             self._filling = False

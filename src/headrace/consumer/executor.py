@@ -9,16 +9,14 @@ import asyncio
 import contextvars
 import sys
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from headrace.clock import monotonic
 from headrace.consumer import report
 from headrace.consumer.aside import Aside
 from headrace.consumer.claimed import ClaimedJob
-from headrace.consumer.ending import End, Later, failure, is_awaitable, success
-from headrace.consumer.invoke import invoke
-from headrace.consumer.outcomes import IsolatedOutcome, IsolationUnavailable
-from headrace.consumer.slots import PREFETCH_MOST
+from headrace.consumer.outcomes import Isolation, IsolationUnavailable
+from headrace.consumer.run import End, Later, failure, invoke, is_awaitable, success
 from headrace.consumer.thread_pool import Finished, ThreadPool
 from headrace.context import current_job
 from headrace.plain import is_plain, is_plain_error
@@ -28,22 +26,6 @@ INTERRUPT_AFTER_S: Final = 1.0
 
 GIVE_UP_AFTER_S: Final = 5.0
 """After so long its thread is given up: it is in a call of C code, or does not let itself be ended."""
-
-
-class Isolation(Protocol):
-    """Runs jobs in processes of their own."""
-
-    def run(self, claimed: ClaimedJob) -> IsolatedOutcome:
-        """Run a job, and wait for how it ends. Called in a thread.
-
-        Raises:
-            IsolationUnavailable: it was not begun.
-            JobStopped: it was told to end, and did.
-            ProcessDied: its process ended without an answer.
-        """
-
-    def close(self) -> None:
-        """End what is left of its processes."""
 
 
 class Executor:
@@ -143,12 +125,9 @@ class Executor:
         self._finished(claimed, end, None)
 
     @property
-    def ahead(self) -> int:
-        """How many sync jobs may be started beyond the slots, to run in turn: half of those in hand.
-
-        The others are given to the thread while Redis works on what it has done.
-        """
-        return PREFETCH_MOST // 2 if self._threads.quick else 0
+    def quick(self) -> bool:
+        """Whether sync jobs run in turn in one thread, for each takes no time worth another one."""
+        return self._threads.quick
 
     def _run_sync(self, claimed: ClaimedJob) -> Any:
         return self._base.copy().run(_call_in_thread, claimed)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from headrace import results, wire
 from headrace.clock import now_ms
 from headrace.consumer.claimed import LONGEST_S, ClaimedJob
-from headrace.consumer.ending import End, Failure, failure
+from headrace.consumer.run import End, Failure, failure
 from headrace.operations import Outcome, Verb
 from headrace.plain import make, plain_copy, traceback_of
 from headrace.policy import LeasePolicy
@@ -72,6 +72,22 @@ class IsolatedOutcome:
 
     outcome: Outcome
     error: BaseException | None
+
+
+class Isolation(Protocol):
+    """Runs jobs in processes of their own."""
+
+    def run(self, claimed: ClaimedJob) -> IsolatedOutcome:
+        """Run a job, and wait for how it ends. Called in a thread.
+
+        Raises:
+            IsolationUnavailable: it was not begun.
+            JobStopped: it was told to end, and did.
+            ProcessDied: its process ended without an answer.
+        """
+
+    def close(self) -> None:
+        """End what is left of its processes."""
 
 
 def of_run(claimed: ClaimedJob, end: End, policy: OutcomePolicy) -> Outcome:

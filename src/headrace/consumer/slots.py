@@ -122,15 +122,17 @@ class Slots:
         claimed.phase = "ready"
         self.ready.append(claimed)
 
-    def next(self, ahead: int = 0) -> ClaimedJob | None:
+    def next(self, *, in_turn: bool = False) -> ClaimedJob | None:
         """Take the next job to start, when there is one and a slot for it.
 
         Args:
-            ahead: how many sync jobs may be started beyond the slots: those that run in turn.
+            in_turn: sync jobs run one after the other in one thread, so that it may be given some
+                beyond the slots: half of what is claimed ahead. The others are given to it while
+                Redis works on what it has done.
         """
         places = self.concurrency
-        if ahead and self.ready and (task := self.ready[0].task) is not None and not task.is_async:
-            places += ahead
+        if in_turn and self.ready and (task := self.ready[0].task) and not task.is_async:
+            places += PREFETCH_MOST // 2
         if self.suspect is not None:
             places = 1 if self.draining else len(self.running) + 1
         if not self.ready or len(self.running) >= places:

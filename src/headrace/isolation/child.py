@@ -25,9 +25,8 @@ from headrace import logs
 from headrace.app import Headrace
 from headrace.consumer import outcomes
 from headrace.consumer.claimed import ClaimedJob, read
-from headrace.consumer.ending import End, Failure, failure, is_awaitable, success
-from headrace.consumer.invoke import invoke
 from headrace.consumer.outcomes import OutcomePolicy
+from headrace.consumer.run import End, Failure, failure, invoke, is_awaitable, success
 from headrace.context import current_job
 from headrace.keys import keys_of
 from headrace.operations import Outcome

@@ -1,8 +1,8 @@
-"""The end of a run: what a task's function returned or raised becomes plain data.
+"""A run of a task: its function is called, and what that returned or raised becomes plain data.
 
-This is the one place where a task's objects are looked at, and it is called where the task ran, so
+This is the one place where a task's objects are looked at, and it is called where the task runs, so
 that what hangs there holds no more than the task itself could. Everything after it (the outcome, the
-log, the outcome) handles the consumer's own data.
+log, the letter) handles the consumer's own data.
 """
 
 from __future__ import annotations
@@ -63,6 +63,29 @@ class Later:
             self.awaitable.close()  # else Python complains that it was never awaited
         claimed.context.check()
         return self.awaitable
+
+
+def invoke(claimed: ClaimedJob) -> Any:
+    """Call the function; an async one gives a coroutine.
+
+    Raises:
+        InvalidArguments: the job's arguments do not fit it.
+        JobStopped: the job was told to end before it began.
+    """
+    task, body, context = claimed.task, claimed.decoded, claimed.context
+    assert task is not None
+    assert body is not None
+    assert context is not None
+    context.check()  # it may have been told to end before it began
+    args, kwargs = task.with_context(body.args, body.kwargs, context)
+    try:
+        return task.function(*args, **kwargs)
+    except TypeError as error:
+        # Raised by the call itself, one frame deep, and not inside the task; never a class of its own.
+        own = error.__traceback__ if type(error) is TypeError else None
+        if own is not None and own.tb_next is None:
+            raise InvalidArguments(str(error)) from error
+        raise
 
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
