@@ -29,6 +29,7 @@ from headrace.errors import StoreError, StoreFull, StoreRefused
 from headrace.maintenance import Maintenance
 from headrace.operations import Operation
 from headrace.store import AsyncStore, Channel, Store, exchange
+from headrace.store.any_store import AnyStore
 from tests.faults.history import BURY, Journal
 
 Action = Literal["kill", "stop", "repeat"]
@@ -211,10 +212,10 @@ class Tap:
 
 def install(tap: Tap) -> None:
     """Wrap the stores of this process."""
-    run_all, run_all_sync, run = AsyncStore.run_all, Store.run_all, Channel._run
+    run_all, run = AnyStore.run_all, Channel._run
 
     async def tapped(
-        self: AsyncStore,
+        self: AnyStore[Any],
         operations: Sequence[Operation[Any]],
         meanwhile: Callable[[], None] | None = None,
     ) -> list[Any]:
@@ -224,15 +225,6 @@ def install(tap: Tap) -> None:
         if again := tap.passing("after", operations):
             again_ns = time.monotonic_ns()
             tap.answered(again, await run_all(self, again), again_ns, repeat=True)
-        return answers
-
-    def tapped_sync(self: Store, operations: Sequence[Operation[Any]]) -> list[Any]:
-        with tap.asking(operations) as sent_ns:
-            answers = run_all_sync(self, operations)
-        tap.answered(operations, answers, sent_ns)
-        if again := tap.passing("after", operations):
-            again_ns = time.monotonic_ns()
-            tap.answered(again, run_all_sync(self, again), again_ns, repeat=True)
         return answers
 
     async def tapped_channel(
@@ -255,8 +247,7 @@ def install(tap: Tap) -> None:
         return loading(operations)
 
     exchange.loading = tapped_loading
-    AsyncStore.run_all = tapped  # type: ignore[method-assign]
-    Store.run_all = tapped_sync  # type: ignore[method-assign]
+    AnyStore.run_all = tapped  # type: ignore[method-assign]
     Channel._run = tapped_channel  # type: ignore[method-assign]
 
 

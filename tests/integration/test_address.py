@@ -90,13 +90,13 @@ async def test_a_frozen_server_costs_one_timeout_however_many_connections_there_
     await asyncio.gather(*(astore.run(slow) for _ in range(3)))
     for thread in threads:
         thread.join()
-    assert len(store._idle) == len(astore._idle) == 3
+    assert len(store._store._idle) == len(astore._idle) == 3
     os.kill(own.pid, signal.SIGSTOP)
     with pytest.raises(ReplyLost):
         store.run(ID)
     with pytest.raises(ReplyLost):
         await astore.run(ID)
     os.kill(own.pid, signal.SIGCONT)
-    assert not store._idle
+    assert not store._store._idle
     assert not astore._idle
     assert store.run(ID) != await astore.run(ID)

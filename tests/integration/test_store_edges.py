@@ -12,6 +12,7 @@ from headrace import operations as op
 from headrace.keys import keys_of
 from headrace.operations import command
 from headrace.store import AsyncStore, Channel, Store
+from headrace.store.sync import complete
 from tests.support.wait import await_until
 
 K = keys_of("queue")
@@ -55,3 +56,8 @@ async def test_a_channel_has_one_request_under_way(store: AsyncStore, redis: Red
     assert await running == b"job"
     assert await channel.run(PING) == b"PONG"
     await channel.close()
+
+
+async def test_a_step_of_the_blocking_store_that_waited_for_a_loop_is_a_mistake_of_ours() -> None:
+    with pytest.raises(AssertionError, match="has waited for an event loop"):
+        complete(asyncio.sleep(0))

@@ -7,6 +7,7 @@ the primary any more closes its connections or says so (see ``exchange.is_demote
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from redis import asyncio as aio
@@ -21,15 +22,15 @@ from headrace.errors import InvalidSetting, StoreError, StoreRefused, StoreUnava
 from headrace.settings import redacted, sentinels_of
 from headrace.store import exchange
 
-C = TypeVar("C")
+C = TypeVar("C", bound=sync.Connection | aio.Connection)
 Host: TypeAlias = tuple[str, int]
 
 _SENTINEL_S: Final = 1.0
 """How long one Sentinel may take: short, for then the next one is asked."""
 
 
-class _Address(Generic[C]):
-    """What both kinds of address share: all but the I/O.
+class AnyAddress(ABC, Generic[C]):
+    """What both kinds of address share; their steps are as those of ``AnyStore``.
 
     Args:
         url: the server's, or that of Sentinels.
@@ -80,6 +81,49 @@ class _Address(Generic[C]):
         """Make a connection, not connected yet."""
         return self._class(**self._options)
 
+    async def connect(self, connection: C) -> None:
+        """Connect to the server, or to the primary that the Sentinels name.
+
+        Raises:
+            RedisError, OSError: the server cannot be reached, or does not let us in.
+            StoreRefused: the Sentinels know no such service, or do not let us in.
+            StoreUnavailable: no Sentinel answers, or the server is not the primary.
+        """
+        if not self._hosts:
+            await self._open(connection)
+            return
+        answers: dict[Host, Any] = {}
+        for host in self._hosts:
+            answers[host] = await self._ask(host)
+            if isinstance(answers[host], list):
+                break
+        connection.host, connection.port = self._primary(answers)
+        role = await self._open(connection, "ROLE")
+        if role[0] != b"master":
+            await self.disconnect(connection)
+            raise self._away("name a server that is no primary (any more, or yet): they fail over")
+
+    async def _ask(self, host: Host) -> Any:
+        asked = self._sentinel(host)
+        try:
+            return await self._open(asked, *self._question)
+        except exchange.NETWORK_ERRORS as error:
+            return error
+        finally:
+            await self.disconnect(asked)
+
+    @abstractmethod
+    async def disconnect(self, connection: C, *, nowait: bool = True) -> None:
+        """Close a connection; ``nowait``: without waiting until that is done."""
+
+    @abstractmethod
+    async def is_stale(self, connection: C) -> bool:
+        """Whether the server has closed a connection while nobody used it."""
+
+    @abstractmethod
+    async def _open(self, connection: C, *question: str) -> Any:
+        """Connect, and return the answer to a question if there is one."""
+
     def _sentinel(self, host: Host) -> C:
         return self._class(**{**self._asking, "host": host[0], "port": host[1]})
 
@@ -113,52 +157,39 @@ class _Address(Generic[C]):
         return error
 
 
-_NO_PRIMARY: Final = "name a server that is no primary (any more, or yet): they fail over"
-
-
-class Address(_Address[sync.Connection]):
+class Address(AnyAddress[sync.Connection]):
     """Where Redis is, for those who block."""
 
     _parse = staticmethod(sync.parse_url)
     _class = sync.Connection
     _retry = Retry
 
-    def connect(self, connection: sync.Connection) -> None:
-        """Connect to the server, or to the primary that the Sentinels name.
-
-        Raises:
-            RedisError, OSError: the server cannot be reached, or does not let us in.
-            StoreRefused: the Sentinels know no such service, or do not let us in.
-            StoreUnavailable: no Sentinel answers, or the server is not the primary.
-        """
-        answers: dict[Host, Any] = {}
-        for host in self._hosts:
-            answers[host] = self._ask(host)
-            if isinstance(answers[host], list):
-                break
-        if answers:
-            connection.host, connection.port = self._primary(answers)
+    async def _open(self, connection: sync.Connection, *question: str) -> Any:
         connection.connect()
-        if answers:
-            connection.send_command("ROLE")
-            if connection.read_response()[0] != b"master":
-                connection.disconnect()
-                raise self._away(_NO_PRIMARY)
+        if not question:
+            return None
+        connection.send_command(*question)
+        return connection.read_response()
 
-    def _ask(self, host: Host) -> Any:
-        asked = self._sentinel(host)
+    async def disconnect(
+        self,
+        connection: sync.Connection,
+        *,
+        nowait: bool = True,  # noqa: ARG002  a socket closes at once
+    ) -> None:
+        """Close a connection."""
+        connection.disconnect()
+
+    async def is_stale(self, connection: sync.Connection) -> bool:
+        """Whether the server has closed a connection while nobody used it."""
         try:
-            asked.connect()
-            asked.send_command(*self._question)
-            return asked.read_response()
-        except exchange.NETWORK_ERRORS as error:
-            return error
-        finally:
-            asked.disconnect()
+            return connection.can_read(0)
+        except exchange.NETWORK_ERRORS:
+            return True
 
 
-class AsyncAddress(_Address[aio.Connection]):
-    """Where Redis is, for those who wait. Whoever uses a connection bounds its time."""
+class AsyncAddress(AnyAddress[aio.Connection]):
+    """Where Redis is, for those who wait. Whoever uses a connection bounds the time of that."""
 
     _parse = staticmethod(async_parse_url)
     _class = aio.Connection
@@ -169,37 +200,43 @@ class AsyncAddress(_Address[aio.Connection]):
         # asyncio.wait_for, with which redis-py bounds a send, can swallow a cancellation on Python
         # 3.11, and then whoever cancelled waits for ever.
         self._options["socket_timeout"] = None
+        self._timeout_s = timeout_s
 
     async def connect(self, connection: aio.Connection) -> None:
-        """Connect as ``Address.connect`` does."""
-        answers: dict[Host, Any] = {}
-        for host in self._hosts:
-            answers[host] = await self._ask(host)
-            if isinstance(answers[host], list):
-                break
-        if answers:
-            connection.host, connection.port = self._primary(answers)
-        with exchange.Resets():
-            await connection.connect()
-            if answers:
-                await connection.send_command("ROLE")
-                if (await connection.read_response())[0] != b"master":
-                    await connection.disconnect(nowait=True)
-                    raise self._away(_NO_PRIMARY)
-        _send_at_once(connection)
+        """Connect to the server, or to the primary that the Sentinels name, within the timeout."""
+        async with asyncio.timeout(self._timeout_s):
+            await super().connect(connection)
 
     async def _ask(self, host: Host) -> Any:
-        asked = self._sentinel(host)
         try:
-            with exchange.Resets():
-                async with asyncio.timeout(_SENTINEL_S):
-                    await asked.connect()
-                    await asked.send_command(*self._question)
-                    return await asked.read_response()
-        except exchange.NETWORK_ERRORS as error:
+            async with asyncio.timeout(_SENTINEL_S):
+                return await super()._ask(host)
+        except TimeoutError as error:
             return error
-        finally:
-            await asked.disconnect(nowait=True)
+
+    async def _open(self, connection: aio.Connection, *question: str) -> Any:
+        with exchange.Resets():
+            await connection.connect()
+            _send_at_once(connection)
+            if not question:
+                return None
+            await connection.send_command(*question)
+            return await connection.read_response()
+
+    async def disconnect(self, connection: aio.Connection, *, nowait: bool = True) -> None:
+        """Close a connection; ``nowait``: without waiting until that is done."""
+        await connection.disconnect(nowait=nowait)
+
+    async def is_stale(self, connection: aio.Connection) -> bool:
+        """Whether the server has closed a connection while nobody used it."""
+        try:
+            # Two turns of the loop, for it to see what has arrived since it last looked: while a task
+            # kept it busy, or between two ``asyncio.run``.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return await connection.can_read()
+        except exchange.NETWORK_ERRORS:
+            return True
 
 
 def _send_at_once(connection: aio.Connection) -> None:

@@ -15,7 +15,7 @@ from headrace.errors import StoreError
 from headrace.operations import Operation, command
 from headrace.store import exchange
 from headrace.store.address import AsyncAddress
-from headrace.store.aio import AsyncStore, send
+from headrace.store.aio import AsyncStore, read, send
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -154,20 +154,13 @@ class Channel:
         try:
             try:
                 async with asyncio.timeout(within_s):
-                    await self._read(replies, count)
+                    await read(self._connection, replies, count)
             except TimeoutError:
                 # It may have come in time, and a task has kept the loop from reading it.
                 async with asyncio.timeout(_LAST_LOOK_S):
-                    await self._read(replies, count)
+                    await read(self._connection, replies, count)
         except exchange.NETWORK_ERRORS:
             if not replies:
                 raise
             await self._connection.disconnect(nowait=True)
         return replies
-
-    async def _read(self, replies: list[Any], count: int) -> None:
-        while len(replies) < count:
-            try:
-                replies.append(await self._connection.read_response(disconnect_on_error=False))
-            except exchange.SERVER_ERRORS as error:
-                replies.append(error)

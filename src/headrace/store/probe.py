@@ -34,6 +34,7 @@ from headrace.operations.request import text
 from headrace.settings import redacted, sentinels_of
 from headrace.store import exchange
 from headrace.store.address import Address
+from headrace.store.sync import complete
 
 EngineName = Literal["redis", "valkey"]
 Version = tuple[int, int, int]
@@ -88,7 +89,7 @@ def probe(url: str, timeout_s: float = 1.0) -> ServerInfo | None:
         address = Address(url, None, timeout_s)
         connection = address.connection()
         try:
-            address.connect(connection)
+            complete(address.connect(connection))
             connection.send_command("INFO", check_health=False)
             answer = text(connection.read_response())
         finally:
