@@ -181,10 +181,7 @@ class Headrace:
             InvalidArguments: the task is known here, and the call does not fit it.
             InvalidJob: an argument does not come back equal from JSON, or the job is too large.
         """
-        task = self.tasks.get(_name(name))
-        if task is not None:
-            return task.call(*args, **kwargs)
-        return prepare(name, args, kwargs, queue=self.queue, place=Placement())
+        return self.call_with(name, args, kwargs, {})
 
     def call_with(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
@@ -195,8 +192,9 @@ class Headrace:
         """
         task = self.tasks.get(_name(name))
         if task is not None:
-            return task.options(**options).call(*args, **kwargs)
-        return prepare(name, args, kwargs, queue=self.queue, place=placement(options))
+            return (task.options(**options) if options else task).call(*args, **kwargs)
+        place = placement(options) if options else Placement()
+        return prepare(name, args, kwargs, queue=self.queue, place=place)
 
     def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Enqueue many jobs in few round trips: ``app.enqueue_many(add.call(i, 1) for i in …)``.

@@ -17,7 +17,6 @@ from headrace.errors import NotReplicated, QueueFull, StoreError
 from headrace.flows import Flow, chunks
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.operations import Enqueued, Operation, Unique
-from headrace.operations.producing import confirmation
 from headrace.store import AsyncStore, SharedStore, Store, Together
 
 R = TypeVar("R")
@@ -230,7 +229,7 @@ class Producer:
         return replies
 
     def _confirmation(self, script: _Script) -> list[Operation[Any]]:
-        return confirmation(keys_of(script.calls[0].queue), *self._confirm)
+        return op.confirmation(keys_of(script.calls[0].queue), *self._confirm)
 
     def _check_confirmed(self, answers: Sequence[Any]) -> None:
         replicas, timeout_s = self._confirm

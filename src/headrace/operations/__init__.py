@@ -8,3 +8,4 @@ from headrace.operations.maintaining import *
 from headrace.operations.operating import *
 from headrace.operations.producing import *
 from headrace.operations.request import *
+from headrace.operations.tracking import *

@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from headrace.keys import Keys
-from headrace.operations.request import (
-    Argument,
-    Operation,
-    command,
-    run,
-    text,
-    texts,
-)
+from headrace.operations.request import Argument, Operation, command, run, text, texts
 from headrace.scripts import MAX_ITEMS
 
 

@@ -203,13 +203,3 @@ def use(k: Keys) -> Operation[None]:
 def queue_count() -> Operation[int]:
     """Count the queues in the registry."""
     return command("SCARD", keys.QUEUES, parse=int)
-
-
-def forgotten() -> Operation[dict[str, int]]:
-    """Return what the queues that are forgotten had counted, by counter."""
-
-    def parse(raw: Any) -> dict[str, int]:
-        pairs = zip(raw[::2], raw[1::2], strict=True)
-        return {text(name): int(count) for name, count in pairs if count.isdigit()}
-
-    return command("HGETALL", keys.FORGOTTEN, parse=parse)

@@ -1,27 +1,18 @@
-"""What operators and job handles ask of Redis."""
+"""What operators ask of Redis: how many jobs are where, and what shall become of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from headrace import wire
+from headrace import keys, wire
 from headrace.ids import time_ms_of
 from headrace.keys import Keys
-from headrace.operations.request import (
-    Operation,
-    command,
-    is_one,
-    run,
-    text,
-)
-from headrace.scripts import MAX_ITEMS
+from headrace.operations.request import Operation, command, is_one, run, text
 
 _A_SCRIPT: Final = 200  # queues: 3 ms of Redis' time
 _FAR_MS: Final = 1 << 53  # a plain client's score may be infinite
-CANCEL_REQUEST_TTL_MS: Final = 3_600_000
-"""How long a running job can find out that it should stop; longer than any lease by far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,52 +159,20 @@ def purge(k: Keys, letters: Sequence[bytes]) -> Operation[int]:
     return run("purge", (k.dead, k.stats), letters, int)
 
 
-CancelAnswer = Literal["cancelled", "requested", "absent"]
+def registered() -> Operation[list[str]]:
+    """List what stands in the registry of queues, whether it can be a queue's name or not."""
+
+    def parse(raw: Any) -> list[str]:
+        return sorted(name.decode(errors="backslashreplace") for name in raw)
+
+    return command("SMEMBERS", keys.QUEUES, parse=parse)
 
 
-def cancel(
-    k: Keys, job_id: str, job: bytes, *, result_ttl_ms: int = 0, result: bytes = b""
-) -> Operation[CancelAnswer]:
-    """Take out a waiting job, or ask a running one to stop."""
-    used = [
-        k.pending, k.processing, k.priority, k.delayed, k.claims, k.stats, k.cancelled, k.result(job_id)
-    ]  # fmt: skip
-    parts = wire.split(job)
-    if parts is not None and parts[0].key:
-        used.append(k.unique(parts[0].key))
-    parse: Callable[[Any], CancelAnswer] = text  # type: ignore[assignment]
-    args = (job_id, job, CANCEL_REQUEST_TTL_MS, result_ttl_ms, result)
-    return run("cancel", used, args, parse)
+def forgotten() -> Operation[dict[str, int]]:
+    """Return what the queues that are forgotten had counted, by counter."""
 
+    def parse(raw: Any) -> dict[str, int]:
+        pairs = zip(raw[::2], raw[1::2], strict=True)
+        return {text(name): int(count) for name, count in pairs if count.isdigit()}
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Where a job is.
-
-    Attributes:
-        word: pending, processing, delayed, dead, cancelled; ``ended``: its result is kept; unknown.
-        raw: how it ended, encoded; or its bytes, when it was searched for.
-    """
-
-    word: Literal["pending", "processing", "delayed", "dead", "cancelled", "ended", "unknown"]
-    raw: bytes = b""
-
-
-def find(k: Keys, job_id: str, job: bytes) -> Operation[Found]:
-    """Return where a job is, as far as that needs no search."""
-    used = (
-        k.pending, k.processing, k.priority, k.delayed, k.claims, k.cancelled, k.result(job_id)
-    )  # fmt: skip
-    return run("find", used, (job_id, job), lambda raw: Found(text(raw[0]), raw[1]))  # type: ignore[arg-type]
-
-
-def seek(place: str, job_id: str, offset: int) -> Operation[tuple[bytes, int]]:
-    """Look for a job in a stretch of a place; return its bytes or b"", and where to go on, or 0."""
-    return run("seek", (place,), (job_id, offset, MAX_ITEMS), tuple)
-
-
-def await_result(k: Keys, job_id: str, wait_s: float) -> Operation[bytes | None]:
-    """Wait for a job's end. The list has one element and is moved onto itself: it stays for others."""
-    key = k.result(job_id)
-    args = ("BLMOVE", key, key, "LEFT", "LEFT", wait_s)
-    return command(*args, parse=lambda raw: raw, wait_s=wait_s)
+    return command("HGETALL", keys.FORGOTTEN, parse=parse)

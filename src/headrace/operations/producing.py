@@ -9,13 +9,7 @@ from typing import Any, Final
 
 from headrace import keys
 from headrace.keys import Keys
-from headrace.operations.request import (
-    Operation,
-    command,
-    nothing,
-    run,
-    text,
-)
+from headrace.operations.request import Operation, command, nothing, run, text
 
 log = logging.getLogger(__name__)
 
