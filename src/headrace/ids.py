@@ -41,25 +41,18 @@ class _Sequence:
         self._prefix = ""
         self._counter = _COUNTER_MASK
 
-    def take(self, count: int) -> list[str]:
-        ids: list[str] = []
-        pairs = _PAIRS
+    def take(self) -> str:
         with self._lock:
             ms = now_ms()
             if ms > self._ms:
                 self._start(ms)
-            for _ in range(count):
-                counter = self._counter = self._counter + 4
-                if counter > _COUNTER_MASK:
-                    self._start(
-                        self._ms + 1
-                    )  # 2^27 ids or more in one millisecond: borrow the next
-                    counter = self._counter
-                ids.append(
-                    f"{self._prefix}{pairs[counter >> 20]}"
-                    f"{pairs[counter >> 10 & 1023]}{pairs[counter & 1023]}"
-                )
-        return ids
+            counter = self._counter = self._counter + 4
+            if counter > _COUNTER_MASK:  # 2^27 ids or more in one millisecond: borrow the next
+                self._start(self._ms + 1)
+                counter = self._counter
+            prefix = self._prefix
+        pairs = _PAIRS
+        return f"{prefix}{pairs[counter >> 20]}{pairs[counter >> 10 & 1023]}{pairs[counter & 1023]}"
 
     def _start(self, ms: int) -> None:
         self._ms = ms
@@ -74,14 +67,9 @@ class _Sequence:
 _sequence = _Sequence()
 
 
-def new_ids(count: int) -> list[str]:
-    """As many new ids, in rising order, above all that this process made before."""
-    return _sequence.take(count)
-
-
 def new_id() -> str:
-    """One new id."""
-    return _sequence.take(1)[0]
+    """Return a new id, above all that this process made before."""
+    return _sequence.take()
 
 
 def time_ms_of(job_id: str) -> int | None:
