@@ -53,7 +53,7 @@
 #ifdef KEEPER_FORGOTTEN          /* the loop does not know that the lease keeper has adopted the job since */
 #define KEPT(c) false
 #else
-#define KEPT(c) (kept[c] == 1)
+#define KEPT(c) (kept[c] == HAS_KEPT)
 #endif
 
 #ifdef CLAIM_ANY                 /* claim does not look whether its id is in use */
@@ -77,5 +77,53 @@
 #ifdef STRAYS_BY_ID              /* after a lost answer: what has the id of the job in hand is not released */
 #define KNOWS(c, id) (slot[c] && my_id[c] == id)
 #else
-#define KNOWS(c, id) (slot[c] && my_id[c] == id && my_token[c] == token[id])
+#define KNOWS(c, id) (slot[c] && slot[c] != GIVEN_UP && my_id[c] == id && my_token[c] == token[id])
+#endif
+
+#ifdef BEGUN_TOLD                /* what has begun before its adoption is settled before the answer, too */
+#define TOLD(c) (slot[c] >= ENDED)
+#else
+#define TOLD(c) (slot[c] >= ENDED && owned[c])
+#endif
+
+#ifdef BEGUN_LATE                /* a job begins although its bare lease may be over */
+#define BEGINS(c) true
+#else
+#define BEGINS(c) (!overdue[c])
+#endif
+
+#ifdef BEGUN_UNKEPT              /* nobody adopts what has begun, and keeps the loop to itself, when its adoption got lost */
+#define ADOPTED_SOMEHOW(c) (!BEGUN(c) || trip[c] == ADOPTS || losses == LOST)
+#else
+#define ADOPTED_SOMEHOW(c) true
+#endif
+
+#ifdef KEEPER_BY_ID              /* the keeper's answer is for whatever has the id by then */
+#define IS_ASKED(c) (slot[c] && my_id[c] == keeper_id[c])
+#else
+#define IS_ASKED(c) (slot[c] && my_id[c] == keeper_id[c] && my_token[c] == keeper_token[c])
+#endif
+
+#ifdef ENDED_ANY                 /* the leases of who is gone are ended whoever has them by then */
+#define ENDS(id, t) token[id]
+#else
+#define ENDS(id, t) (token[id] == t)
+#endif
+
+#ifdef MISSED_UNSEEN             /* who was never seen connected can be missed */
+#define KNOWN(c) true
+#else
+#define KNOWN(c) seen[c]
+#endif
+
+#ifdef MISSED_ONCE               /* who was missing is gone, though connected again */
+#define AWAY(c) true
+#else
+#define AWAY(c) (!VISIBLE(c))
+#endif
+
+#ifdef MISSED_AT_ONCE            /* who has no connection at a look is gone */
+#define WAITED(c) true
+#else
+#define WAITED(c) waited[c]
 #endif

@@ -97,12 +97,17 @@ inline settle(id, t, how) {
     take(item, t);
     assert(w == 2 || holder[w] == t);                  /* I4: only the current claim settles */
     if
-    :: SETTLES(how) -> put((how == done -> DONE : PENDING), item)
-    :: else -> skip                                    /* lost: a plain LREM took it */
+    :: SETTLES(how) ->
+      put((how == done -> DONE : PENDING), item);
+      answer = ok;
+      owner = OWNER(t);
+      assert(my_token[owner] != t || !spent[owner] || ASTRAY);    /* I5: one claim settles one job, however often it is sent */
+      spent[owner] = spent[owner] || my_token[owner] == t
+    :: else -> answer = lost                           /* a plain LREM took it */
     fi;
     drop(id);
     check(item)
-  :: else -> skip                                      /* lost: it changes nothing */
+  :: else -> answer = lost                             /* it changes nothing */
   fi
 }
 
@@ -112,8 +117,8 @@ inline extend(id, t) {
   if
   :: EXTENDS(id, t) ->
     assert(token[id] == t);                            /* I4: only the current claim extends */
-    past[id] = 0
-  :: else -> skip                                      /* lost */
+    past[id] = 0; answer = ok
+  :: else -> answer = lost
   fi
 }
 

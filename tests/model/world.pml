@@ -55,13 +55,15 @@ end:
 #define EXTENDED(c, id) (slot[c] && my_id[c] == id && my_token[c] == token[id])
 #endif
 #define KEEPS(c, id) (!dead[c] && BY(token[id], c) && (EXTENDED(c, id) || doubt[c] || stray[c] \
+  || keeper[c] && keeper_id[c] == id && keeper_token[c] == token[id] \
+  || left_id[c] == id && left_token[c] == token[id] \
   || claims[c] && TOKEN(c, my_number[c]) == token[id]))
 #define GIVEN(item) ((ID(item) && token[ID(item)] == SWEPT && claimed[ID(item)] == (item) && !past[ID(item)]) \
   + (numbered[0] == (item) && !numbered_past[0]) + (numbered[1] == (item) && !numbered_past[1]))
 #ifdef BARE_FOREVER
 #define OUTLIVES(item) false
 #else
-#define OUTLIVES(item) (GIVEN(item) > AWAITED(item))
+#define OUTLIVES(item) (GIVEN(item) > AWAITED_IN_TIME(item))
 #endif
 #define LIVES(id) (token[id] && !past[id])
 #define UNKEPT(id) (LIVES(id) && (token[id] == SWEPT -> OUTLIVES(claimed[id]) : !KEEPS(0, id) && !KEEPS(1, id)))
@@ -80,13 +82,21 @@ end:
 }
 
 #if CRASHES || STALLS
-#define STALL(id) :: step { stalls && LIVES(id) && !UNKEPT(id) -> stalls--; past[id] = TOO_SLOW; \
+/* A bare lease has passed, so it has for whoever waits for an item of these bytes: it was moved before. */
+#define PASSES(item) overdue[0] = overdue[0] || WAITS_FOR(0, item); gave_late[0] = gave_late[0] || gave[0] == (item); \
+  overdue[1] = overdue[1] || WAITS_FOR(1, item); gave_late[1] = gave_late[1] || gave[1] == (item)
+#define STALL(id) :: step { stalls && LIVES(id) && !UNKEPT(id) -> stalls--; \
+  if :: token[id] == SWEPT -> PASSES(claimed[id]) \
+     :: else -> owner = OWNER(token[id]); overdue[owner] = overdue[owner] || slot[owner] && !owned[owner] \
+  fi; \
+  past[id] = TOO_SLOW; \
   printf("| lease %d runs out: its holder is too slow\n", id) }
 
 inline die(c) {
   crashes--;
   dead[c] = 1;
-  let_go(c); end_trip(c);
+  let_go(c); end_trip(c); keeper_rests(c);
+  left_id[c] = 0; left_token[c] = 0;
 #ifdef CLAIM_IN_TWO
   popped[c] = 0;
 #endif
@@ -94,15 +104,15 @@ inline die(c) {
   printf("| consumer %d dies\n", c + 1)
 }
 
-/* At least one consumer stays. When a supervisor ends a dead one's leases, they run out at once: that is in Time. */
+/* At least one consumer stays. */
 proctype Faults() {
 end:
   do
 #if STALLS
   EACH_ID(STALL)
-  :: step { stalls && NUMBERED_LIVES(0) && !NUMBERED_UNKEPT(0) -> stalls--; numbered_past[0] = 1; \
+  :: step { stalls && NUMBERED_LIVES(0) && !NUMBERED_UNKEPT(0) -> stalls--; PASSES(numbered[0]); numbered_past[0] = 1; \
     printf("| lease ~1 runs out: who moved its item is too slow\n") }
-  :: step { stalls && NUMBERED_LIVES(1) && !NUMBERED_UNKEPT(1) -> stalls--; numbered_past[1] = 1; \
+  :: step { stalls && NUMBERED_LIVES(1) && !NUMBERED_UNKEPT(1) -> stalls--; PASSES(numbered[1]); numbered_past[1] = 1; \
     printf("| lease ~2 runs out: who moved its item is too slow\n") }
 #endif
 #if CRASHES
@@ -137,6 +147,8 @@ end:
       :: else -> skip                                  /* it was too slow */
       fi;
       orphan = orphan || LEASES(item) > COPIES(item);
+      /* Too slow, it may have taken somebody else's item, equal. */
+      overtaken = overtaken || stalls < STALLS && AWAITED(item) > 1;
       plain = NONE;
       printf("| plain consumer: LREM\n")
     }
