@@ -36,7 +36,7 @@ from headrace.cli.demo import demo
 from headrace.cli.dlq import dlq
 from headrace.cli.doctor import doctor
 from headrace.cli.explain import explain
-from headrace.cli.flags import ARGUMENTS, OPTIONS, shown_default
+from headrace.cli.flags import ARGUMENTS, OPTIONS, help_page, shown_default
 from headrace.cli.forget import forget
 from headrace.cli.info import info
 from headrace.cli.pause import pause, resume
@@ -107,7 +107,7 @@ _COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
 _ALIASES: Final = {"worker": "consume"}  # what others call it
 for _place, (_command, _usage) in enumerate(_COMMANDS):
     app.command(
-        _command,
+        help_page(_command),
         alias=[word for word, name in _ALIASES.items() if name == _command.__name__],
         usage=f"Usage: headrace {_command.__name__} {_usage}",
         sort_key=float(_place),

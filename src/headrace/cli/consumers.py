@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Final
 
-from headrace import logs
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import connected, known_queues
-from headrace.cli.flags import Json, LogLevel, Url, help_page
-from headrace.cli.output import Column
+from headrace.cli.connection import Connection, known_queues, passing_over
+from headrace.cli.flags import Json
+from headrace.cli.output import Column, Line, Row, Table
 from headrace.doctor.connections import read
 from headrace.doctor.words import span
-from headrace.errors import StoreRefused
 from headrace.flows import PAGE, Flow
-from headrace.keys import CONNECTION_PREFIX, LEADER, is_name, keys_of
+from headrace.keys import CONNECTION_PREFIX, LEADER, keys_of
 from headrace.store import Store
 
 _COLUMNS: Final = (
@@ -59,22 +57,17 @@ class _Consumer:
     waiting: bool = False
     leader: bool = False
 
-    def row(self) -> output.Row:
-        state = "waiting" if self.waiting else "busy"
+    def row(self) -> Row:
+        state, since = "waiting" if self.waiting else "busy", None
         if self.connected_s is None:
             state = "not connected"
-        since = None if self.connected_s is None else span(self.connected_s)
+        else:
+            since = span(self.connected_s)
         leads = ", leads" if self.leader else ""
         return (self.name, since, self.jobs, ", ".join(self.queues) or None, f"{state}{leads}")
 
 
-@help_page
-def consumers(
-    *,
-    json: Json = False,
-    url: Url = None,
-    log_level: LogLevel = "warning",
-) -> int:
+def consumers(*, json: Json = False, connection: Connection = Connection()) -> int:
     """List the consumers: who is connected, and who holds jobs.
 
     $ headrace consumers
@@ -85,28 +78,27 @@ def consumers(
     that is not connected, and holds jobs, is gone, or cut off; its jobs run again when its leases
     have run out.
     """
-    logs.configure(log_level)
-    with connected(url) as store:
+    with connection.store() as store:
         found = _all(store)
-    if json:
-        output.say_json([asdict(one) for one in found])
-    elif found or not output.on_terminal():
-        output.say_table(_COLUMNS, [one.row() for one in found])
-    else:
-        output.say("No consumer is connected: headrace consume, with your application.")
+    output.show([asdict(one) for one in found], _lines(found), json=json)
     return 0
+
+
+def _lines(found: Sequence[_Consumer]) -> Iterator[Line]:
+    if found or not output.on_terminal():
+        yield Table(_COLUMNS, [one.row() for one in found])
+    else:
+        yield "No consumer is connected: headrace consume, with your application."
 
 
 def _all(store: Store) -> list[_Consumer]:
     clients = store.run(op.clients())
     leader = store.run(op.command("GET", LEADER, parse=lambda raw: (raw or b"").decode()))
     held: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for queue in filter(is_name, known_queues(store)):
-        try:
+    for queue in known_queues(store):
+        with passing_over(queue):
             for name in store.follow(_holders(queue)):
                 held[name][queue] += 1
-        except StoreRefused as error:  # one queue's keys may be another program's
-            output.complain(f"queue {queue} cannot be read: {error}; see headrace doctor")
     connections = read(clients)
     found = {name: _named(name) for name in sorted(connections.consumers | held.keys())}
     for client in clients:

@@ -1,12 +1,17 @@
-"""Flags that several commands share: each is a type, with its names, its variable and its help."""
+"""Options that several commands share, written once; records of them are part of a command's signature.
+
+The docstring of a record's field is the help of its option.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from headrace.policy import LeasePolicy
 
@@ -17,86 +22,68 @@ OPTIONS = Group("Options", sort_key=1)
 LEASES = Group("Leases", sort_key=2)
 COMMON = Group("Common options", sort_key=3)
 
-Url: TypeAlias = Annotated[
-    str | None,
-    Parameter(
-        "--url",
-        group=COMMON,
-        metavar="URL",
-        help="Where Redis is; else HEADRACE_URL, else REDIS_URL, else redis://127.0.0.1:6379/0. "
-        "Behind Sentinels: redis+sentinel://HOST,HOST,HOST/SERVICE.",
-    ),
-]
+ALL = 1 << 40
+"""What ``--sample`` and ``--search`` make of 0."""
+_DEFAULT = LeasePolicy()
 
-Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
-LogLevel: TypeAlias = Annotated[
-    Level,
-    Parameter(
-        ("--log-level", "-l"),
-        group=COMMON,
-        env_var="HEADRACE_LOG_LEVEL",
-        metavar="LEVEL",
-        help="What to log; debug shows the tracebacks of errors, too.",
-    ),
-]
-LogFormat: TypeAlias = Annotated[
-    Literal["text", "json"],
-    Parameter(
-        "--log-format",
-        group=COMMON,
-        env_var="HEADRACE_LOG_FORMAT",
-        metavar="FORMAT",
-        help="For people, or an object a line.",
-    ),
-]
-
-AppName: TypeAlias = Annotated[
-    str | None,
-    Parameter(
-        "--app",
-        env_var="HEADRACE_APP",
-        metavar="MODULE:OBJECT",
-        help="Your application: then the call is checked, and its options are the task's.",
-    ),
-]
 Queue: TypeAlias = Annotated[
     str | None,
     Parameter(("--queue", "-q"), metavar="QUEUE", help="Only in this queue; without it, in all."),
 ]
+Queues: TypeAlias = Annotated[
+    str, Parameter(name="QUEUE", help="Only these queues; without one, all.")
+]
 Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON, for programs.")]
-
-Lease: TypeAlias = Annotated[
-    float,
-    Parameter(
-        "--lease",
-        group=LEASES,
-        env_var="HEADRACE_LEASE",
-        metavar="SECONDS",
-        help="How long a lost consumer's jobs wait for another one. Give all programs the same.",
-    ),
-]
-BareLease: TypeAlias = Annotated[
-    float,
-    Parameter(
-        "--bare-lease",
-        group=LEASES,
-        env_var="HEADRACE_BARE_LEASE",
-        metavar="SECONDS",
-        help="How long a plain BRPOPLPUSH consumer may take for a job.",
-    ),
-]
-MaxCrashes: TypeAlias = Annotated[
+Most: TypeAlias = Annotated[
     int,
     Parameter(
-        "--max-crashes",
-        group=LEASES,
-        env_var="HEADRACE_MAX_CRASHES",
-        metavar="N",
-        help="Lost consumers after which a job is dead.",
+        metavar="N", validator=Number(gte=0), help="Read so many jobs of each list; 0 all of them."
     ),
 ]
-POLICY = LeasePolicy()
-"""The defaults of the three."""
+
+
+@Parameter(name="*", group=LEASES)
+@dataclass(frozen=True, kw_only=True)
+class Leases:
+    """How long a claimed job is its consumer's."""
+
+    lease: Annotated[float, Parameter(env_var="HEADRACE_LEASE", metavar="SECONDS")] = (
+        _DEFAULT.lease_s
+    )
+    """How long a lost consumer's jobs wait for another one. Give all programs the same."""
+    bare_lease: Annotated[float, Parameter(env_var="HEADRACE_BARE_LEASE", metavar="SECONDS")] = (
+        _DEFAULT.bare_lease_s
+    )
+    """How long a plain BRPOPLPUSH consumer may take for a job."""
+
+    def policy(self) -> LeasePolicy:
+        """Return them as the engine takes them.
+
+        Raises:
+            InvalidSetting: one is too short.
+        """
+        return LeasePolicy(lease_s=self.lease, bare_lease_s=self.bare_lease)
+
+
+@Parameter(name="*", group=LEASES)
+@dataclass(frozen=True, kw_only=True)
+class LeasesAndCrashes(Leases):
+    """The same, and how often a job may lose its consumer."""
+
+    max_crashes: Annotated[int, Parameter(env_var="HEADRACE_MAX_CRASHES", metavar="N")] = (
+        _DEFAULT.max_crashes
+    )
+    """Lost consumers after which a job is dead."""
+
+    def policy(self) -> LeasePolicy:
+        """Return them as the engine takes them.
+
+        Raises:
+            InvalidSetting: one is too short, or too low.
+        """
+        return LeasePolicy(
+            lease_s=self.lease, bare_lease_s=self.bare_lease, max_crashes=self.max_crashes
+        )
 
 
 def help_page(function: F) -> F:
