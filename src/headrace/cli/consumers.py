@@ -58,11 +58,8 @@ class _Consumer:
     leader: bool = False
 
     def row(self) -> Row:
-        state, since = "waiting" if self.waiting else "busy", None
-        if self.connected_s is None:
-            state = "not connected"
-        else:
-            since = span(self.connected_s)
+        since = None if self.connected_s is None else span(self.connected_s)
+        state = "not connected" if since is None else "waiting" if self.waiting else "busy"
         leads = ", leads" if self.leader else ""
         return (self.name, since, self.jobs, ", ".join(self.queues) or None, f"{state}{leads}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Annotated, Final, TypeAlias
@@ -21,7 +21,7 @@ from headrace.cli.output import Column, Line, Table
 from headrace.doctor import command
 from headrace.doctor.words import counted
 from headrace.errors import InvalidJob, InvalidSetting
-from headrace.keys import Keys, keys_of
+from headrace.keys import keys_of
 from headrace.store import Store
 
 _HELP: Final = """Look at dead letters, jobs that failed for good; put them back.
@@ -41,12 +41,13 @@ _COLUMNS: Final = (
     Column("Error", "red", least=12),
 )
 
+_ACTIONS: Final = {"redriven": flows.redrive, "purged": flows.purge}
+
 Ids: TypeAlias = Annotated[str, Parameter(name="ID", help="Their ids, as list shows them.")]
 Reason: TypeAlias = Annotated[
     str | None,
     Parameter(metavar="REASON", help="Those with this reason: max_attempts, timeout, …"),
 ]
-Action: TypeAlias = Callable[[Keys, flows.Choice, flows.Progress], flows.Flow[int]]
 
 dlq = App(name="dlq", help=_HELP, sort_key=3.5, group_arguments=ARGUMENTS, group_parameters=OPTIONS)
 
@@ -76,7 +77,7 @@ class Choice:
         InvalidJob: the command line does not say exactly one thing.
     """
 
-    ids: Sequence[str]
+    ids: frozenset[str]
     which: Which
     found: set[str] = field(default_factory=set)
     chosen: int = 0
@@ -100,12 +101,7 @@ class Choice:
     @property
     def missing(self) -> list[str]:
         """The ids that were not met."""
-        return sorted(set(self.ids) - self.found)
-
-    @property
-    def failed(self) -> bool:
-        """Whether what was asked for was not there; all of nothing is there."""
-        return bool(self.missing) or (self.which.reason is not None and not self.chosen)
+        return sorted(self.ids - self.found)
 
 
 @dlq.command(name="list", usage="Usage: headrace dlq list [QUEUE] [OPTIONS]", sort_key=0)
@@ -199,10 +195,8 @@ def redrive(
     The oldest goes first. Their attempts start anew.
     """
     with connection.store() as store:
-        choice = Choice(ids, which)
-        queues = known_queues(store, [which.queue])
-        moved = _each(store, queues, choice, flows.redrive, "redriven")
-    return _outcome("redriven", moved, choice, json=json)
+        choice = Choice(frozenset(ids), which)
+        return _carry_out(store, "redriven", choice, choice, json=json)
 
 
 @dlq.command(usage="Usage: headrace dlq purge ID... | --reason REASON | --all", sort_key=3)
@@ -221,46 +215,28 @@ def purge(
     $ headrace dlq purge --all --queue emails --yes
     """
     with connection.store() as store:
-        choice = Choice(ids, which)
+        choice = Choice(frozenset(ids), which)
         if not yes and not output.can_ask():
             raise InvalidSetting("purge deletes for good, and there is nobody to ask: add --yes")
-        queues = known_queues(store, [which.queue])
-        meant = choice if yes else _confirmed(store, queues, choice)
+        meant = choice if yes else _confirmed(store, choice)
         if meant is None:
             output.note("nothing was deleted")
             return 1
-        purged = _each(store, queues, meant, flows.purge, "purged")
-    return _outcome("purged", purged, choice, json=json)
+        return _carry_out(store, "purged", choice, meant, json=json)
 
 
 def _count(store: Store, queues: Sequence[str]) -> int:
     return sum(s.dead for s in answers(store, [op.snapshot(keys_of(name)) for name in queues]))
 
 
-def _each(
-    store: Store, queues: Sequence[str], meant: flows.Choice, action: Action, word: str
-) -> int:
-    """Do something with the dead letters that are meant, queue by queue; return how many it was."""
-    there, done = _count(store, queues), 0
-    total = there if isinstance(meant, Choice) and meant.which.all_ else None
-    with output.progress(word, total, show=there > flows.PAGE) as show:
-        for name in queues:
-
-            def shown(count: int, before: int = done) -> None:
-                show(before + count)  # a flow counts from 0
-
-            done += store.follow(action(keys_of(name), meant, shown))
-    return done
-
-
-def _confirmed(store: Store, queues: Sequence[str], choice: Choice) -> flows.Choice | None:
+def _confirmed(store: Store, choice: Choice) -> flows.Choice | None:
     """Ask before letters are deleted; return the test that they pass, or None if they shall stay.
 
     Those that die after the question are not meant.
     """
     seen: set[bytes] = set()
     where: list[str] = []
-    for name in queues:
+    for name in known_queues(store, [choice.which.queue]):
         found = [raw for raw in store.follow(flows.dead_letters(keys_of(name))) if choice(raw)]
         seen.update(found)
         where += [f"{len(found):,} in {name}"] if found else []
@@ -269,13 +245,24 @@ def _confirmed(store: Store, queues: Sequence[str], choice: Choice) -> flows.Cho
     return seen.__contains__
 
 
-def _outcome(word: str, count: int, choice: Choice, *, json: bool) -> int:
-    missing = choice.missing
-    line = f"{counted(count, 'dead letter')} {word}"
-    output.show({word: count, "missing": missing}, [line], json=json)
-    if missing:
-        return _not_there(missing, choice.which.queue)
-    return 1 if choice.failed else 0
+def _carry_out(store: Store, word: str, choice: Choice, meant: flows.Choice, *, json: bool) -> int:
+    """Redrive or purge the dead letters that are meant, say how many it was; return the exit code."""
+    queues, action = known_queues(store, [choice.which.queue]), _ACTIONS[word]
+    there, done = _count(store, queues), 0
+    total = there if choice.which.all_ else None
+    with output.progress(word, total, show=there > flows.PAGE) as show:
+        for name in queues:
+
+            def shown(count: int, before: int = done) -> None:
+                show(before + count)  # a flow counts from 0
+
+            done += store.follow(action(keys_of(name), meant, shown))
+    line = f"{counted(done, 'dead letter')} {word}"
+    output.show({word: done, "missing": choice.missing}, [line], json=json)
+    if choice.missing:
+        return _not_there(choice.missing, choice.which.queue)
+    # Those of a reason have to be there; all of nothing are.
+    return int(choice.which.reason is not None and not choice.chosen)
 
 
 def _not_there(ids: Sequence[str], queue: str | None) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from cyclopts import Group, Parameter
@@ -45,24 +45,24 @@ Most: TypeAlias = Annotated[
 @Parameter(name="*", group=LEASES)
 @dataclass(frozen=True, kw_only=True)
 class Leases:
-    """How long a claimed job is its consumer's."""
+    """How long a claimed job is its consumer's; the names are those of ``LeasePolicy``."""
 
-    lease: Annotated[float, Parameter(env_var="HEADRACE_LEASE", metavar="SECONDS")] = (
+    lease_s: Annotated[float, Parameter("--lease", env_var="HEADRACE_LEASE", metavar="SECONDS")] = (
         _DEFAULT.lease_s
     )
     """How long a lost consumer's jobs wait for another one. Give all programs the same."""
-    bare_lease: Annotated[float, Parameter(env_var="HEADRACE_BARE_LEASE", metavar="SECONDS")] = (
-        _DEFAULT.bare_lease_s
-    )
+    bare_lease_s: Annotated[
+        float, Parameter("--bare-lease", env_var="HEADRACE_BARE_LEASE", metavar="SECONDS")
+    ] = _DEFAULT.bare_lease_s
     """How long a plain BRPOPLPUSH consumer may take for a job."""
 
     def policy(self) -> LeasePolicy:
         """Return them as the engine takes them.
 
         Raises:
-            InvalidSetting: one is too short.
+            InvalidSetting: one is too short, or too low.
         """
-        return LeasePolicy(lease_s=self.lease, bare_lease_s=self.bare_lease)
+        return LeasePolicy(**asdict(self))
 
 
 @Parameter(name="*", group=LEASES)
@@ -74,16 +74,6 @@ class LeasesAndCrashes(Leases):
         _DEFAULT.max_crashes
     )
     """Lost consumers after which a job is dead."""
-
-    def policy(self) -> LeasePolicy:
-        """Return them as the engine takes them.
-
-        Raises:
-            InvalidSetting: one is too short, or too low.
-        """
-        return LeasePolicy(
-            lease_s=self.lease, bare_lease_s=self.bare_lease, max_crashes=self.max_crashes
-        )
 
 
 def help_page(function: F) -> F:

@@ -13,7 +13,6 @@ from headrace.cli import output
 from headrace.cli.connection import Connection, answers, known_queues, server_at
 from headrace.cli.flags import Json
 from headrace.cli.overview import Overview
-from headrace.clock import monotonic
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 from headrace.settings import redis_url
@@ -43,73 +42,55 @@ def info(
     Oldest is the age of the job that is next, by the clock of the producer that made it.
     """
     with connection.store() as store:
-        poller = _Poller(store, queues)
         if not watch:
-            seen = poller.look()
+            seen = _look(store, queues)
             output.show(seen.as_json(), seen.lines(counters=bool(queues)), json=json)
         elif json or not output.on_terminal():
-            _print_looks(poller, max(_LEAST_S, interval), json=json)
+            _print_looks(store, queues, max(_LEAST_S, interval), json=json)
         else:
-            _redraw(poller, max(_LEAST_S, interval))
+            _redraw(store, queues, max(_LEAST_S, interval))
     return 0
 
 
-class _Poller:
-    """Looks at queues again and again, and counts what was done in between."""
+def _look(store: Store, queues: Sequence[str], before: Overview | None = None) -> Overview:
+    """Look once; ``before``: what was seen last, so that it can be told how fast queues are.
 
-    def __init__(self, store: Store, queues: Sequence[str]) -> None:
-        self._where = redis_url(store.url)
-        self._store = store
-        self._queues = [keys_of(queue).queue for queue in queues]  # an invalid name is refused
-        self._done: dict[str, int] = {}
-        self._looked_at = 0.0
-
-    def look(self) -> Overview:
-        """Look once.
-
-        Raises:
-            StoreError: Redis cannot be reached, or will not do.
-        """
-        server = server_at(self._where)
-        names = known_queues(self._store, self._queues)
-        counts = op.snapshots([keys_of(name) for name in names])
-        snapshots = [one for some in answers(self._store, counts) for one in some]
-        before, since_s = self._done, monotonic() - self._looked_at
-        self._done = {s.queue: s.counters.get("done", 0) for s in snapshots}
-        self._looked_at = monotonic()
-        rates = {
-            name: (done - before[name]) / since_s
-            for name, done in self._done.items()
-            if name in before
-        }
-        return Overview(str(self._where), server, snapshots, rates)
+    Raises:
+        StoreError: Redis cannot be reached, or will not do.
+    """
+    where = redis_url(store.url)
+    named = [keys_of(queue).queue for queue in queues]  # an invalid name is refused at once
+    server = server_at(where)
+    counts = op.snapshots([keys_of(name) for name in known_queues(store, named)])
+    snapshots = [one for some in answers(store, counts) for one in some]
+    return Overview(str(where), server, snapshots, before.snapshots if before else ())
 
 
-def _print_looks(poller: _Poller, interval_s: float, *, json: bool) -> None:
+def _print_looks(store: Store, queues: Sequence[str], interval_s: float, *, json: bool) -> None:
     pause = threading.Event()
     while True:
-        seen = poller.look()
+        seen = _look(store, queues)
         if json:
             output.say_json(seen.as_json(), lines=True)
         else:
-            for line in seen.log_lines():
-                output.say(line)
+            output.show(None, seen.log_lines(), json=False)
         output.flush()
         pause.wait(interval_s)
 
 
-def _redraw(poller: _Poller, interval_s: float) -> None:
+def _redraw(store: Store, queues: Sequence[str], interval_s: float) -> None:
     from rich.console import Group
     from rich.live import Live
     from rich.text import Text
 
     pause = threading.Event()
+    seen: Overview | None = None
     last: Any = ""
     # What is drawn ends with an empty line: there Ctrl-C leaves its ^C, and is drawn over.
     with Live(auto_refresh=False) as live:
         while output.on_terminal():  # it may be closed without a signal to us
             try:
-                seen = poller.look()
+                seen = _look(store, queues, seen)
                 last = shown = Group(seen.server_line(), "", seen.table().drawn(), "")
             except StoreError as error:
                 shown = Group(Text(str(error), style="red"), "", last)

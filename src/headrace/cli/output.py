@@ -21,7 +21,7 @@ import msgspec
 from headrace.clock import monotonic
 from headrace.logs import json_on_terminal, one_line
 
-Cell: TypeAlias = str | int | None
+Cell: TypeAlias = str | int | float | None
 Row: TypeAlias = Sequence[Cell]
 Part: TypeAlias = tuple[str, str]
 """A text, and rich's name for how it looks on a terminal."""
@@ -31,6 +31,15 @@ _LINE_EVERY_S: Final = 5.0
 _WIDEST: Final = 100  # beyond that, eyes lose the line
 
 
+def plain(cell: Cell) -> str:
+    """Write a cell for a program: ``-`` for what is not there, numbers as they are."""
+    if isinstance(cell, bool):
+        return "yes" if cell else "no"
+    if isinstance(cell, float):
+        return f"{cell:.1f}"
+    return "-" if cell in (None, "") else one_line(str(cell))
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table.
@@ -38,13 +47,11 @@ class Column:
     Attributes:
         title: its head.
         style: rich's name for how it looks on a terminal.
-        zero: how a 0 looks there.
         least: it may be cut to so many characters to fit a terminal; 0 for not at all.
     """
 
     title: str
     style: str = ""
-    zero: str = "dim"
     least: int = 0
 
 
@@ -58,7 +65,7 @@ class Table:
     def plain(self) -> Iterator[str]:
         """Write it for a program: a line each, padded, with ``-`` for what is not there."""
         shown = [[column.title.lower() for column in self.columns]]
-        shown += [[_plain(cell) for cell in row] for row in self.rows]
+        shown += [[plain(cell) for cell in row] for row in self.rows]
         widths = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
         for line in shown:
             padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -71,8 +78,10 @@ class Table:
 
         def text(column: Column, cell: Cell) -> Text:
             if isinstance(cell, int):
-                return Text(f"{cell:,}", style=column.style if cell else column.zero)
-            return Text(one_line(cell or ""), style=column.style, no_wrap=True, overflow="ellipsis")
+                return Text(f"{cell:,}", style=column.style if cell else "dim")
+            return Text(
+                one_line(str(cell or "")), style=column.style, no_wrap=True, overflow="ellipsis"
+            )
 
         drawn = Drawn(box=None, padding=(0, 2, 0, 0), header_style="bold")
         lines = [[text(*pair) for pair in zip(self.columns, row, strict=True)] for row in self.rows]
@@ -90,10 +99,6 @@ class Table:
 
 
 Line: TypeAlias = str | tuple[Part, ...] | Table
-
-
-def _plain(cell: Cell) -> str:
-    return (one_line(cell) or "-") if isinstance(cell, str) else "-" if cell is None else str(cell)
 
 
 def accept_any_text() -> None:

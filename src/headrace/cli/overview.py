@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from headrace.cli.connection import server_json
-from headrace.cli.output import Column, Line, Row, Table, on_terminal
+from headrace.cli.output import Cell, Column, Line, Row, Table, on_terminal, plain
 from headrace.doctor.words import counted, span
 from headrace.operations import Snapshot
 from headrace.store import ServerInfo
@@ -35,13 +35,13 @@ class Overview:
         url: where, without its password.
         server: the server there.
         snapshots: its queues.
-        rates: jobs done in a second since the look before, by queue; empty at the first.
+        before: what was seen of queues before that, if anything.
     """
 
     url: str
     server: ServerInfo
     snapshots: Sequence[Snapshot]
-    rates: Mapping[str, float]
+    before: Sequence[Snapshot] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it for programs."""
@@ -57,7 +57,7 @@ class Overview:
         if not on_terminal():
             yield f"# {self.server_line()}"
             figures = [_figures(s) for s in self.snapshots]
-            yield Table([Column(name) for name in figures[0]], [_cells(f) for f in figures])
+            yield Table([Column(name) for name in figures[0]], [[*f.values()] for f in figures])
             return
         yield from (self.server_line(), "", self.table(), "")
         yield from self._remarks(counters=counters)
@@ -66,9 +66,7 @@ class Overview:
         """Write a line for each queue, for logs."""
         for s in self.snapshots:
             at = datetime.fromtimestamp(s.now_ms / 1000, UTC).isoformat(timespec="seconds")
-            figures = _figures(s)
-            pairs = zip(figures, _cells(figures), strict=True)
-            shown = (f"{name}={'-' if value is None else value}" for name, value in pairs)
+            shown = (f"{name}={plain(value)}" for name, value in _figures(s).items())
             yield f"{at.replace('+00:00', 'Z')} {' '.join(shown)}"
 
     def server_line(self) -> str:
@@ -85,10 +83,11 @@ class Overview:
     def table(self) -> Table:
         """Return the queues for a terminal, with how fast they are where that is known."""
         columns, rows = list(_COLUMNS), [_row(s) for s in self._drawn()]
-        if self.rates:
+        if self.before:
+            before = {s.queue: s for s in self.before}
             columns.insert(6, Column("Done/s"))
             for row, s in zip(rows, self._drawn(), strict=True):
-                row.insert(6, round(self.rates.get(s.queue, 0)))
+                row.insert(6, _per_second(before.get(s.queue, s), s))
         return Table(columns, rows)
 
     def _drawn(self) -> Sequence[Snapshot]:
@@ -113,11 +112,16 @@ class Overview:
             yield "No jobs yet. Enqueue one: headrace produce echo hello"
 
 
+def _per_second(before: Snapshot, now: Snapshot) -> int:
+    done = now.counters.get("done", 0) - before.counters.get("done", 0)
+    return round(done * 1000 / max(1, now.now_ms - before.now_ms))
+
+
 def _held(s: Snapshot) -> int:
     return s.waiting + s.processing + s.delayed + s.dead
 
 
-def _figures(s: Snapshot) -> dict[str, Any]:
+def _figures(s: Snapshot) -> dict[str, Cell]:
     count = s.counters.get
     return {
         "queue": s.queue,
@@ -135,16 +139,7 @@ def _figures(s: Snapshot) -> dict[str, Any]:
     }
 
 
-def _cells(figures: Mapping[str, Any]) -> Row:
-    def cell(value: Any) -> str | int | None:
-        if isinstance(value, bool):
-            return "yes" if value else "no"
-        return f"{value:.1f}" if isinstance(value, float) else value
-
-    return [cell(value) for value in figures.values()]
-
-
-def _row(s: Snapshot) -> list[str | int | None]:
+def _row(s: Snapshot) -> list[Cell]:
     remarks = ["paused"] if s.paused else []
     if s.due_at_ms is not None:
         left_s = (s.due_at_ms - s.now_ms) / 1000
