@@ -136,18 +136,18 @@ def test_a_defect_gives_1_until_it_is_repaired(
     assert "  problem  1 claim in processing is without a lease" in ran.out
     assert "         → headrace doctor --repair" in ran.out
     assert "not healthy: 1 problem, " in ran.out
-    assert "1 of these is mended by: headrace doctor --repair" in ran.out
+    assert "1 of these is repaired by: headrace doctor --repair" in ran.out
     assert redis.zcard(K.leases) == 0  # it only looked
     mended = headrace("doctor", "--repair")
     assert mended.code == 0
     assert mended.out.splitlines()[:2] == [
-        "mended",
+        "repaired",
         "  queue: gave a lease to 1 claim without one",
     ]
     assert redis.zcard(K.leases) == 1
     again = headrace("doctor", HEADRACE_DOCTOR_REPAIR="1")
     assert again.code == 0
-    assert again.out.startswith("Nothing to mend.\n")
+    assert again.out.startswith("Nothing to repair.\n")
 
 
 def test_repair_gives_back_what_a_lost_consumer_held(

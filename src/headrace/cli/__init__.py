@@ -1,8 +1,9 @@
 """The command line: ``headrace serve | consume | produce | info | dlq | doctor | explain | audit | …``.
 
 Exit codes: 0 it is done; 1 it failed (Redis is away, a job failed, a dead letter is not there);
-2 the command line makes no sense; 10 to 15 Redis will not do, see ``headrace.errors``; 130 ended by Ctrl-C. What went wrong is one line on the standard
-error; ``-l debug`` adds the traceback. A server or consumer that is told to end ends with 0.
+2 the command line makes no sense; 10 to 15 Redis refuses, see ``headrace.errors``; 130 ended by
+Ctrl-C. What went wrong is one line on the standard error; ``-l debug`` adds the traceback. A server
+or consumer that is stopped ends with 0.
 
 Each command has a file of its own, which imports what is large only when it is called.
 """
@@ -61,8 +62,8 @@ $ headrace info              # see where jobs are
 _EPILOGUE: Final = (
     "Any option can be set in the environment: HEADRACE, the command and the option, as in "
     "HEADRACE_CONSUME_MAX_JOBS=100. HEADRACE_URL tells all commands where Redis is.\n\n"
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C; of a Redis that will not do, "
-    "however long one waits: 10 wrong or no password, 11 not permitted, 12 no such database, "
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C; when waiting for "
+    "Redis does not help: 10 wrong or no password, 11 not permitted, 12 no such database, "
     "13 too old or no Redis, 14 a cluster, 15 its host's name is unknown."
 )
 

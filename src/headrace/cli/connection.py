@@ -72,7 +72,7 @@ class Service(Connection):
     log_format: Annotated[
         Literal["text", "json"], Parameter(env_var="HEADRACE_LOG_FORMAT", metavar="FORMAT")
     ] = "text"
-    """For people, or an object a line."""
+    """Lines for people, or one JSON object a line."""
 
     def write_logs(self) -> None:
         """Write the logs of this process, as the options say."""

@@ -41,21 +41,21 @@ class Work:
         ),
     ] = None
     concurrency: Annotated[int | None, Parameter(("--concurrency", "-c"), metavar="N")] = None
-    """Jobs at once. Without it 10, or 100 when all tasks are async."""
+    """Number of jobs at once. Without it 10, or 100 when all tasks are async."""
     workers: Annotated[int, Parameter(("--workers", "-w"), metavar="N", validator=_POSITIVE)] = 1
-    """Processes, each with so many jobs at once. One that dies is replaced."""
+    """Number of processes, each with --concurrency jobs at once. One that dies is replaced."""
     burst: Annotated[bool, Parameter(("--burst", "-b"))] = False
-    """End when there is nothing left to do."""
+    """Stop when there is nothing left to do."""
     max_jobs: Annotated[int | None, Parameter(metavar="N", validator=_POSITIVE)] = None
-    """Replace a process after about so many jobs, without a pause. With --burst, end."""
+    """Replace a process after about this number of jobs, without a pause. With --burst, stop."""
     max_memory: Annotated[int | None, Parameter(metavar="MIB", validator=_POSITIVE)] = None
     """Replace a process that holds more memory than this (resident), without a pause."""
     grace_period: Annotated[float, Parameter(metavar="SECONDS")] = 30.0
-    """How long jobs may take to finish when it is told to end."""
+    """How long jobs may take to finish when it is stopped."""
     unknown_task_ttl: Annotated[float, Parameter(metavar="SECONDS")] = 86_400.0
     """How long a job waits for a consumer that knows its task, before it is dead."""
     name: Annotated[str | None, Parameter("--name", metavar="NAME")] = None
-    """Its name, unique among all; without it, one is made up."""
+    """Its name, unique among all consumers; without it, one is made up."""
 
 
 def consume(
@@ -69,13 +69,13 @@ def consume(
     leases: LeasesAndCrashes = LeasesAndCrashes(),
     service: Service = Service(),
 ) -> int:
-    """Run jobs until it is told to end.
+    """Run jobs until it is stopped.
 
     $ headrace consume shop                               # the tasks in shop.py
     $ headrace consume shop.tasks:app -Q mail,bulk -c 50 -w 4
     $ headrace consume headrace.demo.tasks                # the demo's, to try it
 
-    Start as many as you like, on as many machines as you like. Ctrl-C or SIGTERM ends it: it claims
+    Start as many as you like, on as many machines as you like. Ctrl-C or SIGTERM stops it: it claims
     nothing more, lets jobs finish, and gives the rest back; a second one gives them back at once.
     If Redis is away, it waits for it.
     """

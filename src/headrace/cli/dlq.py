@@ -111,7 +111,12 @@ def list_(
     *,
     reason: Reason = None,
     limit: Annotated[
-        int, Parameter(metavar="N", validator=Number(gte=0), help="At most so many; 0 all.")
+        int,
+        Parameter(
+            metavar="N",
+            validator=Number(gte=0),
+            help="Number of dead letters to list at most; 0 for all.",
+        ),
     ] = 20,
     json: Json = False,
     connection: Connection = Connection(),

@@ -31,8 +31,10 @@ _STYLES: Final[dict[Severity, str]] = {
 
 def doctor(
     *queues: Queues,
-    repair: Annotated[bool, Parameter(help="Mend what can be mended; says what it does.")] = False,
-    strict: Annotated[bool, Parameter(help="Let warnings count as problems.")] = False,
+    repair: Annotated[
+        bool, Parameter(help="Repair what can be repaired, and say what was done.")
+    ] = False,
+    strict: Annotated[bool, Parameter(help="Count warnings as problems.")] = False,
     sample: Most = 10_000,
     json: Json = False,
     leases: LeasesAndCrashes = LeasesAndCrashes(),
@@ -45,7 +47,7 @@ def doctor(
     $ headrace doctor --json | jq '.findings[] | select(.severity == "problem")'
 
     Without --repair it changes nothing. With it, claims, leases and expiries that do not fit are
-    mended, and what the leader left undone is done. No job is deleted, and what it does not
+    repaired, and what the leader left undone is done. No job is deleted, and what it does not
     understand it leaves alone. Exit code: 0 healthy, 1 problems found.
     """
     names = [keys_of(queue).queue for queue in queues]  # an invalid name is refused
@@ -54,35 +56,35 @@ def doctor(
         policy, most = leases.policy(), sample or ALL
         server = server_at(where)
         found = store.follow(examine(names, policy, sample=most))
-        mended: list[Mended] = []
+        repaired: list[Mended] = []
         if repair:
             for one in mend(store, found.findings, found.endless, policy):
-                mended.append(one)
+                repaired.append(one)
                 if not json:
-                    _say_mended(one, first=len(mended) == 1)
-            if mended:
+                    _say_repaired(one, first=len(repaired) == 1)
+            if repaired:
                 found = store.follow(examine(names, policy, sample=most))
-    answer = _as_json(str(where), server, found, mended)
-    lines = _lines(str(where), server, found, mended if repair else None)
+    answer = _as_json(str(where), server, found, repaired)
+    lines = _lines(str(where), server, found, repaired if repair else None)
     output.show(answer, lines, json=json)
     bad: tuple[Severity, ...] = ("problem", "warning") if strict else ("problem",)
     return int(any(finding.severity in bad for finding in found.findings))
 
 
-def _say_mended(one: Mended, *, first: bool) -> None:
+def _say_repaired(one: Mended, *, first: bool) -> None:
     if first:
-        say((("mended", "bold"),))
+        say((("repaired", "bold"),))
     for line in paragraph(one.done, first=f"  {one.queue}: ", indent=len(one.queue) + 4):
         say(line)
     output.flush()
 
 
 def _lines(
-    url: str, server: ServerInfo, found: Examination, mended: Sequence[Mended] | None
+    url: str, server: ServerInfo, found: Examination, repaired: Sequence[Mended] | None
 ) -> Iterator[Line]:
-    """Write it for people; ``mended``: what was said of already, None if it was only looked."""
-    if mended is not None:
-        yield from ("",) if mended else ("Nothing to mend.", "")
+    """Write it for people; ``repaired``: what was told of already, None if it was only looked."""
+    if repaired is not None:
+        yield from ("",) if repaired else ("Nothing to repair.", "")
     yield f"{server} at {url}"
     yield ""
     yield (("server", "bold"),)
@@ -95,7 +97,7 @@ def _lines(
         yield ((f"queue {queue}", "bold"), (counts, "dim"))
         yield from _finding_lines(finding for finding in found.findings if finding.queue == queue)
     yield ""
-    yield from _sum_lines(found.findings, repaired=mended is not None)
+    yield from _sum_lines(found.findings, after_repair=repaired is not None)
 
 
 def _counts(s: Snapshot) -> str:
@@ -116,7 +118,7 @@ def _finding_lines(findings: Iterable[Finding]) -> Iterator[Line]:
             yield from paragraph(todo, first=f"{'':<{_INDENT - 2}}→ ", indent=_INDENT)
 
 
-def _sum_lines(findings: Sequence[Finding], *, repaired: bool) -> Iterator[Line]:
+def _sum_lines(findings: Sequence[Finding], *, after_repair: bool) -> Iterator[Line]:
     counts = Counter(finding.severity for finding in findings)
     shown = [
         counted(counts[severity], severity)
@@ -129,12 +131,12 @@ def _sum_lines(findings: Sequence[Finding], *, repaired: bool) -> Iterator[Line]
         (f": {', '.join(shown) or 'all is well'}", ""),
     )
     mends = sum(finding.mends for finding in findings)
-    if mends and not repaired:
-        yield f"{mends} of these {be(mends)} mended by: headrace doctor --repair"
+    if mends and not after_repair:
+        yield f"{mends} of these {be(mends)} repaired by: headrace doctor --repair"
 
 
 def _as_json(
-    url: str, server: ServerInfo, found: Examination, mended: Sequence[Mended]
+    url: str, server: ServerInfo, found: Examination, repaired: Sequence[Mended]
 ) -> dict[str, Any]:
     counts = Counter(finding.severity for finding in found.findings)
     return {
@@ -143,6 +145,6 @@ def _as_json(
         "healthy": not counts["problem"],
         "counts": {severity: counts[severity] for severity in SEVERITIES},
         "leader": found.server.leader or None,
-        "mended": [asdict(one) for one in mended],
+        "mended": [asdict(one) for one in repaired],
         "findings": [asdict(finding) for finding in found.findings],
     }

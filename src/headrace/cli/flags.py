@@ -37,7 +37,7 @@ Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON, for prog
 Most: TypeAlias = Annotated[
     int,
     Parameter(
-        metavar="N", validator=Number(gte=0), help="Read so many jobs of each list; 0 all of them."
+        metavar="N", validator=Number(gte=0), help="Number of jobs to read of each list; 0 for all."
     ),
 ]
 
@@ -73,7 +73,7 @@ class LeasesAndCrashes(Leases):
     max_crashes: Annotated[int, Parameter(env_var="HEADRACE_MAX_CRASHES", metavar="N")] = (
         _DEFAULT.max_crashes
     )
-    """Lost consumers after which a job is dead."""
+    """Number of lost consumers after which a job is dead."""
 
 
 def help_page(function: F) -> F:

@@ -36,19 +36,19 @@ class JobFlags:
     """How and when the job runs."""
 
     kwargs: Annotated[list[str] | None, Parameter(("--kwargs", "-k"), metavar="NAME=VALUE")] = None
-    """A keyword argument; repeat."""
+    """A keyword argument; may be repeated."""
     queue: Annotated[str | None, Parameter(("--queue", "-q"), metavar="QUEUE")] = None
-    """Another than the task's."""
+    """Another queue than the task's."""
     delay: Annotated[float | None, Parameter(metavar="SECONDS")] = None
-    """Run it so much later."""
+    """How long it waits before it runs."""
     at: Annotated[str | None, Parameter(metavar="TIME")] = None
-    """Run it then: 2026-12-24T18:00, or s since 1970."""
+    """When it runs: 2026-12-24T18:00, or seconds since 1970."""
     priority: Annotated[int, Parameter(("--priority", "-p"), metavar="N")] = 0
     """-100 to 100; higher is sooner."""
     key: Annotated[str | None, Parameter(metavar="KEY")] = None
-    """While a job with this key lives, no second one: you get the first's id."""
+    """While a job with this key is not over, no second one is enqueued: you get the first's id."""
     max_attempts: Annotated[int | None, Parameter(metavar="N")] = None
-    """Failed runs after which it is dead."""
+    """Number of failed runs after which it is dead."""
     timeout: Annotated[float | None, Parameter(metavar="SECONDS")] = None
     """How long a run may take."""
     result_ttl: Annotated[float | None, Parameter(metavar="SECONDS")] = None
@@ -77,9 +77,9 @@ class Calls:
     wait: Annotated[bool | float, Parameter(metavar="[SECONDS]")] = False
     """Print its result instead of its id, once there is one."""
     count: Annotated[int, Parameter(("--count", "-n"), metavar="N", validator=Number(gte=1))] = 1
-    """So many of them."""
+    """Number of jobs to enqueue."""
     stdin: bool = False
-    """One for each line that is read; the line is the last argument."""
+    """Enqueue a job for each line that is read; the line is its last argument."""
     app: Annotated[str | None, Parameter(env_var="HEADRACE_APP", metavar="MODULE:OBJECT")] = None
     """Your application: then the call is checked, and its options are the task's."""
 

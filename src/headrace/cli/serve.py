@@ -25,11 +25,12 @@ def serve(
     port: Annotated[
         int,
         Parameter(
-            validator=Number(gte=0, lte=65_535), metavar="PORT", help="Its port; 0 a free one."
+            validator=Number(gte=0, lte=65_535), metavar="PORT", help="Its port; 0 for a free one."
         ),
     ] = 8390,
     data_dir: Annotated[
-        Path, Parameter(metavar="DIR", help="The data of the Redis, should it have to start one.")
+        Path,
+        Parameter(metavar="DIR", help="Where the Redis keeps its data, if it has to start one."),
     ] = Path(".headrace"),
     leases: LeasesAndCrashes = LeasesAndCrashes(),
     service: Service = Service(),
@@ -39,8 +40,8 @@ def serve(
     $ headrace serve                          # with a Redis, if there is none
     $ headrace serve --url redis://db/0       # beside your own Redis
 
-    With no URL given and nothing at 127.0.0.1:6379, it starts a Redis (or Valkey) there and ends it
-    again when it ends itself; jobs stay in .headrace and are there at the next start.
+    With no URL given and nothing at 127.0.0.1:6379, it starts a Redis (or Valkey) there, and stops
+    it when it is stopped itself; jobs stay in .headrace and are there at the next start.
     """
     service.write_logs()
     application = Headrace(service.url)
