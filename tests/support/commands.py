@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 
 from headrace.cli import main
 from headrace.cli.application import DEMO
-from tests.support.processes import ROOT, clean_environment
+from tests.support.processes import ROOT, Process, clean_environment
 from tests.support.wait import WAIT_S
 
 STAY = {"serve", "demo", "-w"}  # they have children, or wait for signals
@@ -48,6 +48,9 @@ class Ran:
         (line,) = self.err.splitlines()
         assert line.startswith("headrace: ")
         return line.removeprefix("headrace: ")
+
+
+Headrace = Callable[..., Ran]
 
 
 def environment(url: str | None, **more: str) -> dict[str, str]:
@@ -132,3 +135,9 @@ def _as_program(
                 file = getattr(sys.modules[name], "__file__", None) or ""
                 if cwd is not None and Path(file).is_relative_to(cwd):
                     del sys.modules[name]
+
+
+def starting(folder: Path, *args: str, url: str | None, **env: str) -> Process:
+    """Start a command line as a program of its own, which stays."""
+    command = [sys.executable, "-m", "headrace", *args]
+    return Process(command, folder / "log", env=environment(url, **env))
