@@ -112,7 +112,7 @@ def _as_program(
     out, err, root = _file(), _file(), logging.getLogger()
     handlers, level, modules = list(root.handlers), root.level, set(sys.modules)
     signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    sys.modules.pop(DEMO, None)  # its application may know another Redis
+    demo = sys.modules.pop(DEMO, None)  # its application may know another Redis
     with pytest.MonkeyPatch.context() as patch:
         for name in set(os.environ) - set(env):
             patch.delenv(name)
@@ -130,6 +130,8 @@ def _as_program(
             root.setLevel(level)
             for number, handler in signals.items():
                 signal.signal(number, handler)
+            if demo is not None:
+                sys.modules[DEMO] = demo
             # An application is imported anew by each command: the next one lies in another directory.
             for name in set(sys.modules) - modules:
                 file = getattr(sys.modules[name], "__file__", None) or ""

@@ -105,11 +105,10 @@ _COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
     (consumers, "[OPTIONS]"),
     (demo, "[OPTIONS]"),
 )
-_ALIASES: Final = {"worker": "consume"}  # what others call it
 for _place, (_command, _usage) in enumerate(_COMMANDS):
     app.command(
         help_page(_command),
-        alias=[word for word, name in _ALIASES.items() if name == _command.__name__],
+        alias="worker" if _command is consume else (),  # what others call it
         usage=f"Usage: headrace {_command.__name__} {_usage}",
         sort_key=float(_place),
     )
@@ -120,8 +119,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command line, by default the one of this process; give the exit code."""
     output.accept_any_text()
     words = sys.argv[1:] if argv is None else argv
-    # Replaced here, so that the command's variables in the environment are the same.
-    words = [_ALIASES.get(word, word) for word in words[:1]] + words[1:]
+    if words[:1] == ["worker"]:  # replaced, so that its variables in the environment are the same
+        words = ["consume", *words[1:]]
     try:
         code: Any = app(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()

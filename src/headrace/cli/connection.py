@@ -24,7 +24,7 @@ R = TypeVar("R")
 LogLevel: TypeAlias = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
     Parameter(
-        ("--log-level", "-l"),
+        alias="-l",
         env_var="HEADRACE_LOG_LEVEL",
         metavar="LEVEL",
         help="What to log; debug shows the tracebacks of errors, too.",

@@ -8,13 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
 from headrace import __version__
 from headrace.app import Headrace
 from headrace.cli.application import DEMO, is_demo, load
 from headrace.cli.connection import Service
-from headrace.cli.flags import LeasesAndCrashes
+from headrace.cli.flags import LeasesAndCrashes, Positive, Seconds
 from headrace.errors import HeadraceError, InvalidSetting
 
 if TYPE_CHECKING:
@@ -23,36 +22,28 @@ if TYPE_CHECKING:
 log = logging.getLogger("headrace.consumer")
 
 _FEW: Final = 20  # tasks that the first line names
-_POSITIVE: Final = Number(gte=1)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Work:
+class ConsumeOptions:
     """What a consumer takes, and how long it goes on."""
 
-    queues: Annotated[
-        str | None,
-        Parameter(
-            ("--queues", "-Q"),
-            metavar="A,B",
-            help="a,b: b when a is empty. a:3,b:1: in turns, so weighted. Without it, the queues of "
-            "the tasks.",
-        ),
-    ] = None
-    concurrency: Annotated[int | None, Parameter(("--concurrency", "-c"), metavar="N")] = None
+    queues: Annotated[str | None, Parameter(alias="-Q", metavar="A,B")] = None
+    """a,b: b when a is empty; a:3,b:1: in turns, so weighted. Without it, those of the tasks."""
+    concurrency: Annotated[int | None, Parameter(alias="-c", metavar="N")] = None
     """Number of jobs at once. Without it 10, or 100 when all tasks are async."""
-    workers: Annotated[int, Parameter(("--workers", "-w"), metavar="N", validator=_POSITIVE)] = 1
+    workers: Annotated[Positive, Parameter(alias="-w")] = 1
     """Number of processes, each with --concurrency jobs at once. One that dies is replaced."""
-    burst: Annotated[bool, Parameter(("--burst", "-b"))] = False
+    burst: Annotated[bool, Parameter(alias="-b")] = False
     """Stop when there is nothing left to do."""
-    max_jobs: Annotated[int | None, Parameter(metavar="N", validator=_POSITIVE)] = None
+    max_jobs: Positive | None = None
     """Replace a process after about this number of jobs, without a pause. With --burst, stop."""
-    max_memory: Annotated[int | None, Parameter(metavar="MIB", validator=_POSITIVE)] = None
+    max_memory: Annotated[Positive | None, Parameter(metavar="MIB")] = None
     """Replace a process that holds more memory than this (resident), without a pause."""
-    grace_period: Annotated[float, Parameter(metavar="SECONDS")] = 30.0
+    grace_period: Seconds = 30.0
     """How long jobs may take to finish when it is stopped."""
-    unknown_task_ttl: Annotated[float, Parameter(metavar="SECONDS")] = 86_400.0
+    unknown_task_ttl: Seconds = 86_400.0
     """How long a job waits for a consumer that knows its task, before it is dead."""
     name: Annotated[str | None, Parameter("--name", metavar="NAME")] = None
     """Its name, unique among all consumers; without it, one is made up."""
@@ -65,7 +56,7 @@ def consume(
     ] = None,
     /,
     *,
-    work: Work = Work(),
+    options: ConsumeOptions = ConsumeOptions(),
     leases: LeasesAndCrashes = LeasesAndCrashes(),
     service: Service = Service(),
 ) -> int:
@@ -88,21 +79,21 @@ def consume(
             f"shop.py has app = Headrace(); to try the demo's: headrace consume {DEMO}"
         )
     application = load(app, service.url)
-    options = consumer.ConsumerOptions(
-        queues=consumer.parse_queues(work.queues or ",".join(_queues_of(application))),
-        concurrency=work.concurrency,
+    run_options = consumer.ConsumerOptions(
+        queues=consumer.parse_queues(options.queues or ",".join(_queues_of(application))),
+        concurrency=options.concurrency,
         lease=leases.policy(),
-        grace_s=work.grace_period,
-        burst=work.burst,
-        max_jobs=work.max_jobs if work.burst else None,
-        name=work.name,
-        unknown_task_ttl_s=work.unknown_task_ttl,
+        grace_s=options.grace_period,
+        burst=options.burst,
+        max_jobs=options.max_jobs if options.burst else None,
+        name=options.name,
+        unknown_task_ttl_s=options.unknown_task_ttl,
     )
-    limits = supervisor.Limits(None if work.burst else work.max_jobs, work.max_memory)
-    if work.workers > 1 or limits.any:
+    limits = supervisor.Limits(None if options.burst else options.max_jobs, options.max_memory)
+    if options.workers > 1 or limits.any:
         program, url = partial(_one_of_several, app, service), application.redis_url.url
-        return supervisor.supervise(program, options, work.workers, url, limits)
-    return _run(application, app, options)
+        return supervisor.supervise(program, run_options, options.workers, url, limits)
+    return _run(application, app, run_options)
 
 
 def _one_of_several(app: str, service: Service, options: ConsumerOptions) -> int:

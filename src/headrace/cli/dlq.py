@@ -9,14 +9,13 @@ from itertools import islice
 from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
 
 from headrace import flows
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, answers, known_queues
 from headrace.cli.dead_letters import DeadLetter, dead_letters, read
-from headrace.cli.flags import ARGUMENTS, OPTIONS, Json, Queue, help_page
+from headrace.cli.flags import ARGUMENTS, OPTIONS, Count, Json, Queue, help_page
 from headrace.cli.output import Column, Line, Table
 from headrace.doctor import command
 from headrace.doctor.words import counted
@@ -54,7 +53,7 @@ dlq = App(name="dlq", help=_HELP, sort_key=3.5, group_arguments=ARGUMENTS, group
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Which:
+class Selection:
     """Which dead letters are meant, unless they are named by their ids, and where."""
 
     reason: Reason = None
@@ -69,7 +68,7 @@ class Choice:
 
     Attributes:
         ids: these are meant.
-        which: or these.
+        selection: or these.
         found: the ids that were met.
         chosen: how many it chose.
 
@@ -78,12 +77,12 @@ class Choice:
     """
 
     ids: frozenset[str]
-    which: Which
+    selection: Selection
     found: set[str] = field(default_factory=set)
     chosen: int = 0
 
     def __post_init__(self) -> None:
-        said = [bool(self.ids), self.which.reason is not None, self.which.all_]
+        said = [bool(self.ids), self.selection.reason is not None, self.selection.all_]
         if said.count(True) != 1:
             raise InvalidJob("say which dead letters: their ids, or --reason REASON, or --all")
 
@@ -94,7 +93,7 @@ class Choice:
             meant = letter.id in self.ids
             self.found |= {letter.id} if meant else set()
         else:
-            meant = self.which.all_ or letter.error.reason == self.which.reason
+            meant = self.selection.all_ or letter.error.reason == self.selection.reason
         self.chosen += meant
         return meant
 
@@ -110,14 +109,7 @@ def list_(
     queue: Queue = None,
     *,
     reason: Reason = None,
-    limit: Annotated[
-        int,
-        Parameter(
-            metavar="N",
-            validator=Number(gte=0),
-            help="Number of dead letters to list at most; 0 for all.",
-        ),
-    ] = 20,
+    limit: Annotated[Count, Parameter(help="Number of dead letters to list; 0 for all.")] = 20,
     json: Json = False,
     connection: Connection = Connection(),
 ) -> int:
@@ -187,7 +179,7 @@ def _letter_lines(letter: DeadLetter) -> Iterator[Line]:
 @help_page
 def redrive(
     *ids: Ids,
-    which: Which = Which(),
+    selection: Selection = Selection(),
     json: Json = False,
     connection: Connection = Connection(),
 ) -> int:
@@ -200,7 +192,7 @@ def redrive(
     The oldest goes first. Their attempts start anew.
     """
     with connection.store() as store:
-        choice = Choice(frozenset(ids), which)
+        choice = Choice(frozenset(ids), selection)
         return _carry_out(store, "redriven", choice, choice, json=json)
 
 
@@ -208,8 +200,8 @@ def redrive(
 @help_page
 def purge(
     *ids: Ids,
-    which: Which = Which(),
-    yes: Annotated[bool, Parameter(("--yes", "-y"), help="Do not ask.")] = False,
+    selection: Selection = Selection(),
+    yes: Annotated[bool, Parameter(alias="-y", help="Do not ask.")] = False,
     json: Json = False,
     connection: Connection = Connection(),
 ) -> int:
@@ -220,7 +212,7 @@ def purge(
     $ headrace dlq purge --all --queue emails --yes
     """
     with connection.store() as store:
-        choice = Choice(frozenset(ids), which)
+        choice = Choice(frozenset(ids), selection)
         if not yes and not output.can_ask():
             raise InvalidSetting("purge deletes for good, and there is nobody to ask: add --yes")
         meant = choice if yes else _confirmed(store, choice)
@@ -241,7 +233,7 @@ def _confirmed(store: Store, choice: Choice) -> flows.Choice | None:
     """
     seen: set[bytes] = set()
     where: list[str] = []
-    for name in known_queues(store, [choice.which.queue]):
+    for name in known_queues(store, [choice.selection.queue]):
         found = [raw for raw in store.follow(flows.dead_letters(keys_of(name))) if choice(raw)]
         seen.update(found)
         where += [f"{len(found):,} in {name}"] if found else []
@@ -252,9 +244,9 @@ def _confirmed(store: Store, choice: Choice) -> flows.Choice | None:
 
 def _carry_out(store: Store, word: str, choice: Choice, meant: flows.Choice, *, json: bool) -> int:
     """Redrive or purge the dead letters that are meant, say how many it was; return the exit code."""
-    queues, action = known_queues(store, [choice.which.queue]), _ACTIONS[word]
+    queues, action = known_queues(store, [choice.selection.queue]), _ACTIONS[word]
     there, done = _count(store, queues), 0
-    total = there if choice.which.all_ else None
+    total = there if choice.selection.all_ else None
     with output.progress(word, total, show=there > flows.PAGE) as show:
         for name in queues:
 
@@ -265,9 +257,9 @@ def _carry_out(store: Store, word: str, choice: Choice, meant: flows.Choice, *, 
     line = f"{counted(done, 'dead letter')} {word}"
     output.show({word: done, "missing": choice.missing}, [line], json=json)
     if choice.missing:
-        return _not_there(choice.missing, choice.which.queue)
+        return _not_there(choice.missing, choice.selection.queue)
     # Those of a reason have to be there; all of nothing are.
-    return int(choice.which.reason is not None and not choice.chosen)
+    return int(choice.selection.reason is not None and not choice.chosen)
 
 
 def _not_there(ids: Sequence[str], queue: str | None) -> int:

@@ -22,23 +22,24 @@ OPTIONS = Group("Options", sort_key=1)
 LEASES = Group("Leases", sort_key=2)
 COMMON = Group("Common options", sort_key=3)
 
+Seconds: TypeAlias = Annotated[float, Parameter(metavar="SECONDS")]
+Count: TypeAlias = Annotated[int, Parameter(metavar="N", validator=Number(gte=0))]
+Positive: TypeAlias = Annotated[int, Parameter(metavar="N", validator=Number(gte=1))]
+
 ALL = 1 << 40
 """What ``--sample`` and ``--search`` make of 0."""
 _DEFAULT = LeasePolicy()
 
 Queue: TypeAlias = Annotated[
     str | None,
-    Parameter(("--queue", "-q"), metavar="QUEUE", help="Only in this queue; without it, in all."),
+    Parameter(alias="-q", metavar="QUEUE", help="Only in this queue; without it, in all."),
 ]
 Queues: TypeAlias = Annotated[
     str, Parameter(name="QUEUE", help="Only these queues; without one, all.")
 ]
-Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON, for programs.")]
+Json: TypeAlias = Annotated[bool, Parameter(help="Print JSON, for programs.")]
 Most: TypeAlias = Annotated[
-    int,
-    Parameter(
-        metavar="N", validator=Number(gte=0), help="Number of jobs to read of each list; 0 for all."
-    ),
+    Count, Parameter(help="Number of jobs to read of each list; 0 for all.")
 ]
 
 
@@ -47,13 +48,11 @@ Most: TypeAlias = Annotated[
 class Leases:
     """How long a claimed job is its consumer's; the names are those of ``LeasePolicy``."""
 
-    lease_s: Annotated[float, Parameter("--lease", env_var="HEADRACE_LEASE", metavar="SECONDS")] = (
-        _DEFAULT.lease_s
-    )
+    lease_s: Annotated[Seconds, Parameter("--lease", env_var="HEADRACE_LEASE")] = _DEFAULT.lease_s
     """How long a lost consumer's jobs wait for another one. Give all programs the same."""
-    bare_lease_s: Annotated[
-        float, Parameter("--bare-lease", env_var="HEADRACE_BARE_LEASE", metavar="SECONDS")
-    ] = _DEFAULT.bare_lease_s
+    bare_lease_s: Annotated[Seconds, Parameter("--bare-lease", env_var="HEADRACE_BARE_LEASE")] = (
+        _DEFAULT.bare_lease_s
+    )
     """How long a plain BRPOPLPUSH consumer may take for a job."""
 
     def policy(self) -> LeasePolicy:

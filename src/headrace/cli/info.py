@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, answers, known_queues, server_at
-from headrace.cli.flags import Json
+from headrace.cli.flags import Json, Seconds
 from headrace.cli.overview import Overview
 from headrace.errors import StoreError
 from headrace.keys import keys_of
@@ -24,11 +24,9 @@ _LEAST_S: Final = 0.1
 def info(
     *queues: Annotated[str, Parameter(name="QUEUE", help="Only these.")],
     watch: Annotated[
-        bool, Parameter(("--watch", "-f"), help="Look again and again, until Ctrl-C.")
+        bool, Parameter(alias="-f", help="Look again and again, until Ctrl-C.")
     ] = False,
-    interval: Annotated[
-        float, Parameter(metavar="SECONDS", help="How long between two looks of --watch.")
-    ] = 1.0,
+    interval: Annotated[Seconds, Parameter(help="How long between two looks of --watch.")] = 1.0,
     json: Json = False,
     connection: Connection = Connection(),
 ) -> int:

@@ -6,19 +6,18 @@ import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, cast
 
 import msgspec
 from cyclopts import Group, Parameter
-from cyclopts.validators import Number
 
 from headrace.app import Headrace
 from headrace.cli import output
 from headrace.cli.application import is_demo, load
 from headrace.cli.connection import Connection
-from headrace.cli.flags import Json
+from headrace.cli.flags import Json, Positive, Seconds
 from headrace.doctor.words import counted
 from headrace.errors import InvalidJob, QueueFull, ReplyLost, StoreError
 from headrace.job import Job
@@ -35,23 +34,23 @@ _FEW: Final = 20  # on a terminal, more ids than this are counted instead of lis
 class JobFlags:
     """How and when the job runs."""
 
-    kwargs: Annotated[list[str] | None, Parameter(("--kwargs", "-k"), metavar="NAME=VALUE")] = None
+    kwargs: Annotated[list[str] | None, Parameter(alias="-k", metavar="NAME=VALUE")] = None
     """A keyword argument; may be repeated."""
-    queue: Annotated[str | None, Parameter(("--queue", "-q"), metavar="QUEUE")] = None
+    queue: Annotated[str | None, Parameter(alias="-q", metavar="QUEUE")] = None
     """Another queue than the task's."""
-    delay: Annotated[float | None, Parameter(metavar="SECONDS")] = None
+    delay: Seconds | None = None
     """How long it waits before it runs."""
     at: Annotated[str | None, Parameter(metavar="TIME")] = None
     """When it runs: 2026-12-24T18:00, or seconds since 1970."""
-    priority: Annotated[int, Parameter(("--priority", "-p"), metavar="N")] = 0
+    priority: Annotated[int, Parameter(alias="-p", metavar="N")] = 0
     """-100 to 100; higher is sooner."""
     key: Annotated[str | None, Parameter(metavar="KEY")] = None
     """While a job with this key is not over, no second one is enqueued: you get the first's id."""
     max_attempts: Annotated[int | None, Parameter(metavar="N")] = None
     """Number of failed runs after which it is dead."""
-    timeout: Annotated[float | None, Parameter(metavar="SECONDS")] = None
+    timeout: Seconds | None = None
     """How long a run may take."""
-    result_ttl: Annotated[float | None, Parameter(metavar="SECONDS")] = None
+    result_ttl: Seconds | None = None
     """How long its result is kept."""
 
     def options(self) -> JobOptions:
@@ -60,23 +59,20 @@ class JobFlags:
         Raises:
             InvalidJob: ``at`` is no time.
         """
-        options = {
-            "queue": self.queue, "delay": self.delay, "at": _instant(self.at), "key": self.key,
-            "timeout": self.timeout, "max_attempts": self.max_attempts,
-            "result_ttl": self.result_ttl, "priority": self.priority or None,
-        }  # fmt: skip
+        options = asdict(self) | {"at": _instant(self.at), "priority": self.priority or None}
         given = {name: value for name, value in options.items() if value is not None}
+        given.pop("kwargs", None)  # they are the call's
         return cast("JobOptions", given)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Calls:
+class ProduceOptions:
     """Whose task it is, how many jobs it gets, and what is printed of them."""
 
     wait: Annotated[bool | float, Parameter(metavar="[SECONDS]")] = False
     """Print its result instead of its id, once there is one."""
-    count: Annotated[int, Parameter(("--count", "-n"), metavar="N", validator=Number(gte=1))] = 1
+    count: Annotated[Positive, Parameter(alias="-n")] = 1
     """Number of jobs to enqueue."""
     stdin: bool = False
     """Enqueue a job for each line that is read; the line is its last argument."""
@@ -105,7 +101,7 @@ def produce(
         ),
     ],
     job: JobFlags = JobFlags(),
-    calls: Calls = Calls(),
+    options: ProduceOptions = ProduceOptions(),
     json: Json = False,
     connection: Connection = Connection(),
 ) -> int:
@@ -121,7 +117,7 @@ def produce(
     a hyphen and is no option comes after --.
     """
     connection.write_logs()
-    app = calls.app
+    app = options.app
     application = Headrace(connection.url) if app is None else load(app, connection.url)
     if task is None:
         if not is_demo(app):
@@ -130,16 +126,17 @@ def produce(
         task, args = "echo", ("hello",)
     if app is not None:
         application.find_task(task)  # else the name would be found to be wrong a day later
-    options = job.options()
-    if calls.wait is not False and not _keeps_results(application, task):
-        options["result_ttl"] = options.get("result_ttl") or _WAIT_TTL_S
+    chosen = job.options()
+    if options.wait is not False and not _keeps_results(application, task):
+        chosen["result_ttl"] = chosen.get("result_ttl") or _WAIT_TTL_S
     values, kwargs = tuple(_value(arg) for arg in args), _keywords(job.kwargs)
     made = (
-        application.call_with(task, (*values, *more), kwargs, options) for more in calls.arguments()
+        application.call_with(task, (*values, *more), kwargs, chosen)
+        for more in options.arguments()
     )
     with closing(application):
-        jobs = _enqueue(application, made, calls.total, ids=not json and calls.wait is False)
-        _say_jobs(jobs, calls.wait, json=json)
+        jobs = _enqueue(application, made, options.total, ids=not json and options.wait is False)
+        _say_jobs(jobs, options.wait, json=json)
     return 0
 
 
