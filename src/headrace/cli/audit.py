@@ -61,8 +61,7 @@ def _lines(sums: Mapping[str, Sum], *, foreign_ok: bool) -> Iterator[Line]:
         shown[_TOTAL] = total(list(sums.values()))
     width = max(map(len, shown), default=0) + 2
     for name, one in shown.items():
-        good = not one.foreign or foreign_ok
-        style = "" if not one.foreign else "yellow" if good else "bold red"
+        style = "" if not one.foreign else "yellow" if foreign_ok else "bold red"
         first_style = "bold" if name == _TOTAL and len(sums) > 1 else ""
         # A number and its name stay on one line.
         written = re.sub(r"(\d) (\w)", "\\1\xa0\\2", equation(one))

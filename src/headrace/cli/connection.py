@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias
 
 from cyclopts import Parameter
 
@@ -16,11 +16,9 @@ from headrace.cli.flags import COMMON
 from headrace.doctor import command
 from headrace.errors import StoreRefused, StoreUnavailable
 from headrace.keys import CONNECTION_PREFIX, keys_of
-from headrace.operations import Operation
 from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
 from headrace.store import ServerInfo, Store, advice, probe
 
-R = TypeVar("R")
 LogLevel: TypeAlias = Annotated[
     Literal["debug", "info", "warning", "error", "critical"],
     Parameter(
@@ -94,15 +92,6 @@ def server_at(where: RedisUrl) -> ServerInfo:
 def server_json(server: ServerInfo) -> dict[str, Any]:
     """Return what the server says of itself, for programs."""
     return asdict(server) | {"version": ".".join(map(str, server.version))}
-
-
-def answers(store: Store, operations: Sequence[Operation[R]]) -> list[R]:
-    """Run operations of one kind in one round trip.
-
-    Raises:
-        StoreError: Redis cannot be reached, or one of them failed.
-    """
-    return op.unfailed(store.run_all(operations))
 
 
 def known_queues(store: Store, named: Iterable[str | None] = ()) -> list[str]:

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from headrace import flows
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import Connection, answers, known_queues
+from headrace.cli.connection import Connection, known_queues
 from headrace.cli.dead_letters import DeadLetter, dead_letters, read
 from headrace.cli.flags import ARGUMENTS, OPTIONS, Count, Json, Queue, help_page
 from headrace.cli.output import Column, Line, Table
@@ -133,12 +133,12 @@ def list_(
 
 
 def _list_lines(found: Sequence[DeadLetter], total: int, reason: str | None) -> Iterator[Line]:
-    if not output.on_terminal():
+    if found or not output.on_terminal():
         yield Table(_COLUMNS, [letter.row() for letter in found])
-    elif not found:
-        yield f"No dead letters{f' with the reason {reason}' if reason else ''}."
     else:
-        yield from (Table(_COLUMNS, [letter.row() for letter in found]), "")
+        yield f"No dead letters{f' with the reason {reason}' if reason else ''}."
+    if found and output.on_terminal():
+        yield ""
         if reason is None and len(found) < total:
             yield f"{len(found):,} of {total:,}; all: --limit 0"
         yield "More: headrace dlq show ID    Put back: headrace dlq redrive ID"
@@ -223,7 +223,8 @@ def purge(
 
 
 def _count(store: Store, queues: Sequence[str]) -> int:
-    return sum(s.dead for s in answers(store, [op.snapshot(keys_of(name)) for name in queues]))
+    counts = store.run_all([op.snapshot(keys_of(name)) for name in queues])
+    return sum(snapshot.dead for snapshot in op.unfailed(counts))
 
 
 def _confirmed(store: Store, choice: Choice) -> flows.Choice | None:

@@ -50,10 +50,9 @@ def doctor(
     repaired, and what the leader left undone is done. No job is deleted, and what it does not
     understand it leaves alone. Exit code: 0 healthy, 1 problems found.
     """
-    names = [keys_of(queue).queue for queue in queues]  # an invalid name is refused
-    where = redis_url(connection.url)
     with connection.store() as store:
-        policy, most = leases.policy(), sample or ALL
+        names = [keys_of(queue).queue for queue in queues]  # an invalid name is refused
+        where, policy, most = redis_url(store.url), leases.policy(), sample or ALL
         server = server_at(where)
         found = store.follow(examine(names, policy, sample=most))
         repaired: list[Mended] = []

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import Connection, answers, known_queues
+from headrace.cli.connection import Connection, known_queues
 from headrace.doctor.words import be, counted
 from headrace.errors import InvalidSetting
 from headrace.keys import keys_of
@@ -43,7 +43,7 @@ def forget(
         said: list[ForgetAnswer] = []
         for start in range(0, len(names), _A_TRIP):
             requests = [op.forget(keys_of(name), 0) for name in names[start : start + _A_TRIP]]
-            said += answers(store, requests)
+            said += op.unfailed(store.run_all(requests))
     if empty:
         count = said.count("forgotten")
         output.say(f"{counted(count, 'queue')} {be(count)} forgotten")

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import Connection, answers, known_queues, server_at
+from headrace.cli.connection import Connection, known_queues, server_at
 from headrace.cli.flags import Json, Seconds
 from headrace.cli.overview import Overview
 from headrace.errors import StoreError
@@ -60,7 +60,7 @@ def _look(store: Store, queues: Sequence[str], before: Overview | None = None) -
     named = [keys_of(queue).queue for queue in queues]  # an invalid name is refused at once
     server = server_at(where)
     counts = op.snapshots([keys_of(name) for name in known_queues(store, named)])
-    snapshots = [one for some in answers(store, counts) for one in some]
+    snapshots = [one for some in op.unfailed(store.run_all(counts)) for one in some]
     return Overview(str(where), server, snapshots, before.snapshots if before else ())
 
 

@@ -107,7 +107,7 @@ class Overview:
                 "All of them: headrace info | less"
             )
         if any(s.dead for s in self.snapshots):
-            yield "Look at dead jobs: headrace dlq list"
+            yield "Look at dead letters: headrace dlq list"
         if not any(s.counters or s.waiting or s.processing for s in self.snapshots):
             yield "No jobs yet. Enqueue one: headrace produce echo hello"
 

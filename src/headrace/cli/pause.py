@@ -8,7 +8,7 @@ from cyclopts import Parameter
 
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import Connection, answers
+from headrace.cli.connection import Connection
 from headrace.keys import keys_of
 
 Queues: TypeAlias = Annotated[str, Parameter(name="QUEUE", required=True, help="These queues.")]
@@ -36,7 +36,8 @@ def resume(*queues: Queues, connection: Connection = Connection()) -> int:
 def _turn(queues: tuple[str, ...], connection: Connection, *, paused: bool) -> int:
     word, other = ("paused", "headrace resume") if paused else ("not paused", "headrace pause")
     with connection.store() as store:
-        changes = answers(store, [op.pause(keys_of(queue), paused=paused) for queue in queues])
+        asked = [op.pause(keys_of(queue), paused=paused) for queue in queues]
+        changes = op.unfailed(store.run_all(asked))
     for queue, changed in zip(queues, changes, strict=True):
         output.say(f"{queue} is {word}{'' if changed else ', as before'}")
         if changed and output.on_terminal():
