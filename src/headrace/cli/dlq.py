@@ -69,8 +69,7 @@ class Choice:
     Attributes:
         ids: these are meant.
         selection: or these.
-        found: the ids that were met.
-        chosen: how many it chose.
+        met: the ids of those that were, as far as it was called.
 
     Raises:
         InvalidJob: the command line does not say exactly one thing.
@@ -78,8 +77,7 @@ class Choice:
 
     ids: frozenset[str]
     selection: Selection
-    found: set[str] = field(default_factory=set)
-    chosen: int = 0
+    met: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         said = [bool(self.ids), self.selection.reason is not None, self.selection.all_]
@@ -88,19 +86,11 @@ class Choice:
 
     def __call__(self, raw: bytes) -> bool:
         """Whether this one is meant."""
-        letter = read("", raw)
-        if self.ids:
-            meant = letter.id in self.ids
-            self.found |= {letter.id} if meant else set()
-        else:
-            meant = self.selection.all_ or letter.error.reason == self.selection.reason
-        self.chosen += meant
+        letter, reason = read("", raw), self.selection.reason
+        meant = self.selection.all_ or letter.id in self.ids or letter.error.reason == reason
+        if meant:
+            self.met.append(letter.id)
         return meant
-
-    @property
-    def missing(self) -> list[str]:
-        """The ids that were not met."""
-        return sorted(self.ids - self.found)
 
 
 @dlq.command(name="list", usage="Usage: headrace dlq list [QUEUE] [OPTIONS]", sort_key=0)
@@ -192,7 +182,7 @@ def redrive(
     The oldest goes first. Their attempts start anew.
     """
     with connection.store() as store:
-        choice = Choice(frozenset(ids), selection)
+        choice = Choice(frozenset(filter(None, ids)), selection)
         return _carry_out(store, "redriven", choice, choice, json=json)
 
 
@@ -212,7 +202,7 @@ def purge(
     $ headrace dlq purge --all --queue emails --yes
     """
     with connection.store() as store:
-        choice = Choice(frozenset(ids), selection)
+        choice = Choice(frozenset(filter(None, ids)), selection)
         if not yes and not output.can_ask():
             raise InvalidSetting("purge deletes for good, and there is nobody to ask: add --yes")
         meant = choice if yes else _confirmed(store, choice)
@@ -255,12 +245,13 @@ def _carry_out(store: Store, word: str, choice: Choice, meant: flows.Choice, *, 
                 show(before + count)  # a flow counts from 0
 
             done += store.follow(action(keys_of(name), meant, shown))
+    missing = sorted(choice.ids.difference(choice.met))
     line = f"{counted(done, 'dead letter')} {word}"
-    output.show({word: done, "missing": choice.missing}, [line], json=json)
-    if choice.missing:
-        return _not_there(choice.missing, choice.selection.queue)
+    output.show({word: done, "missing": missing}, [line], json=json)
+    if missing:
+        return _not_there(missing, choice.selection.queue)
     # Those of a reason have to be there; all of nothing are.
-    return int(choice.selection.reason is not None and not choice.chosen)
+    return int(choice.selection.reason is not None and not choice.met)
 
 
 def _not_there(ids: Sequence[str], queue: str | None) -> int:

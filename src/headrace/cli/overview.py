@@ -71,14 +71,11 @@ class Overview:
 
     def server_line(self) -> str:
         """Say what the server is, and whether it keeps what it is given."""
-        aof = (
-            "append-only file on"
-            if self.server.aof_enabled
-            else "append-only file OFF: jobs are lost when it crashes"
-        )
-        policy = self.server.maxmemory_policy
-        drops = f", drops keys when memory is short ({policy})" if policy != "noeviction" else ""
-        return f"{self.server} at {self.url}, {aof}{drops if policy else ''}"
+        aof = "on" if self.server.aof_enabled else "OFF: jobs are lost when it crashes"
+        line = f"{self.server} at {self.url}, append-only file {aof}"
+        if (policy := self.server.maxmemory_policy) not in ("", "noeviction"):
+            line += f", drops keys when memory is short ({policy})"
+        return line
 
     def table(self) -> Table:
         """Return the queues for a terminal, with how fast they are where that is known."""

@@ -131,3 +131,19 @@ def test_many_are_put_back_in_steps(headrace: Headrace, redis: Redis) -> None:
     redis.lpush("queue:dlq", *letters)
     assert headrace("dlq", "redrive", "--all").lines == ["1,234 dead letters redriven"]
     assert redis.llen("queue") == 1_234
+
+
+def test_an_empty_name_is_not_all_queues(headrace: Headrace, store: Store, redis: Redis) -> None:
+    bury(store)
+    for command in (("dlq", "purge", "--all", "--yes"), ("dlq", "list"), ("cancel", "x")):
+        ran = headrace(*command, "--queue", "")
+        assert "'' cannot be a queue's name" in ran.complaint
+        assert (ran.code, ran.out) == (2, "")
+    assert redis.llen("queue:dlq") == 1
+
+
+def test_an_empty_id_is_no_dead_letter_without_one(headrace: Headrace, redis: Redis) -> None:
+    redis.lpush("queue:dlq", b"[1]")
+    ran = headrace("dlq", "purge", "", "--yes")
+    assert "say which dead letters" in ran.complaint
+    assert (ran.code, redis.llen("queue:dlq")) == (2, 1)
