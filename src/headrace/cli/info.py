@@ -68,10 +68,7 @@ def _print_looks(store: Store, queues: Sequence[str], interval_s: float, *, json
     pause = threading.Event()
     while True:
         seen = _look(store, queues)
-        if json:
-            output.say_json(seen.as_json(), lines=True)
-        else:
-            output.show(None, seen.log_lines(), json=False)
+        output.show(seen.as_json(), seen.log_lines(), json=json, compact=True)
         output.flush()
         pause.wait(interval_s)
 

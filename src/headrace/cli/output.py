@@ -112,10 +112,10 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def show(answer: Any, lines: Iterable[Line], *, json: bool) -> None:
-    """Print an answer: as JSON for programs, else its lines for people."""
+def show(answer: Any, lines: Iterable[Line], *, json: bool, compact: bool = False) -> None:
+    """Print an answer: as JSON for programs, ``compact`` on one line, else its lines for people."""
     if json:
-        say_json(answer)
+        say_json(answer, compact=compact)
         return
     for line in lines:
         say(line)
@@ -166,10 +166,10 @@ def paragraph(
         first = ""
 
 
-def say_json(value: Any, *, lines: bool = False) -> None:
-    """Print a value as JSON: indented for a person, unless ``lines``."""
+def say_json(value: Any, *, compact: bool = False) -> None:
+    """Print a value as JSON: indented for a person, unless it is to be ``compact``."""
     text = msgspec.json.encode(value)
-    if on_terminal() and not lines:
+    if on_terminal() and not compact:
         text = msgspec.json.format(text, indent=2)
     # A program gets the text as it is; a terminal would obey what it holds.
     print(json_on_terminal(text.decode()) if on_terminal() else text.decode())

@@ -191,12 +191,12 @@ def _say_jobs(jobs: Sequence[Job[Any]], wait: bool | float, *, json: bool) -> No
         shown = {"id": job.id, "queue": job.queue}
         if wait is False:
             if json:
-                output.say_json(shown, lines=True)
+                output.say_json(shown, compact=True)
             continue
         if len(jobs) == 1 and sys.stderr.isatty():
             output.note(f"waiting for {job.id} …")
         result = job.result(None if wait is True else wait)
-        output.say_json(shown | {"result": result} if json else result, lines=json)
+        output.say_json(shown | {"result": result} if json else result, compact=json)
 
 
 def _value(text: str) -> Any:
