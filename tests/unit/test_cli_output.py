@@ -63,4 +63,4 @@ def test_a_paragraph_keeps_its_indent_and_its_width(
     [(True, "yes"), (False, "no"), (0, "0"), (1.25, "1.2"), (None, "-"), ("", "-")],
 )
 def test_a_cell_is_for_programs(cell: output.Cell, text: str) -> None:
-    assert output.plain(cell) == text
+    assert output.cell_text(cell) == text

@@ -68,7 +68,9 @@ _EPILOGUE: Final = (
 )
 
 
-def _forget_empty(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _drop_empty_variables(
+    _app: App, _commands: tuple[str, ...], arguments: ArgumentCollection
+) -> None:
     """Take an empty environment variable for one that is not set."""
     for argument in arguments:
         argument.tokens[:] = [
@@ -82,7 +84,7 @@ app = App(
     help_epilogue=_EPILOGUE,
     help_format="plaintext",
     version=f"headrace {__version__}",
-    config=(Env("HEADRACE_", show=False), _forget_empty),
+    config=(Env("HEADRACE_", show=False), _drop_empty_variables),
     default_parameter=Parameter(negative=(), show_default=shown_default),
     group_arguments=ARGUMENTS,
     group_parameters=OPTIONS,
@@ -116,7 +118,7 @@ app.command(dlq)  # its place is its own
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line, by default the one of this process; give the exit code."""
+    """Run a command line, by default the one of this process; return the exit code."""
     output.accept_any_text()
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["worker"]:  # replaced, so that its variables in the environment are the same

@@ -26,7 +26,7 @@ _FEW: Final = 20  # tasks that the first line names
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ConsumeOptions:
+class ConsumeFlags:
     """What a consumer takes, and how long it goes on."""
 
     queues: Annotated[str | None, Parameter(alias="-Q", metavar="A,B")] = None
@@ -56,7 +56,7 @@ def consume(
     ] = None,
     /,
     *,
-    options: ConsumeOptions = ConsumeOptions(),
+    flags: ConsumeFlags = ConsumeFlags(),
     leases: LeasesAndCrashes = LeasesAndCrashes(),
     service: Service = Service(),
 ) -> int:
@@ -79,21 +79,21 @@ def consume(
             f"shop.py has app = Headrace(); to try the demo's: headrace consume {DEMO}"
         )
     application = load(app, service.url)
-    run_options = consumer.ConsumerOptions(
-        queues=consumer.parse_queues(options.queues or ",".join(_queues_of(application))),
-        concurrency=options.concurrency,
+    options = consumer.ConsumerOptions(
+        queues=consumer.parse_queues(flags.queues or ",".join(_queues_of(application))),
+        concurrency=flags.concurrency,
         lease=leases.policy(),
-        grace_s=options.grace_period,
-        burst=options.burst,
-        max_jobs=options.max_jobs if options.burst else None,
-        name=options.name,
-        unknown_task_ttl_s=options.unknown_task_ttl,
+        grace_s=flags.grace_period,
+        burst=flags.burst,
+        max_jobs=flags.max_jobs if flags.burst else None,
+        name=flags.name,
+        unknown_task_ttl_s=flags.unknown_task_ttl,
     )
-    limits = supervisor.Limits(None if options.burst else options.max_jobs, options.max_memory)
-    if options.workers > 1 or limits.any:
+    limits = supervisor.Limits(None if flags.burst else flags.max_jobs, flags.max_memory)
+    if flags.workers > 1 or limits.any:
         program, url = partial(_one_of_several, app, service), application.redis_url.url
-        return supervisor.supervise(program, run_options, options.workers, url, limits)
-    return _run(application, app, run_options)
+        return supervisor.supervise(program, options, flags.workers, url, limits)
+    return _run(application, app, options)
 
 
 def _one_of_several(app: str, service: Service, options: ConsumerOptions) -> int:

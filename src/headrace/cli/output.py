@@ -31,7 +31,7 @@ _LINE_EVERY_S: Final = 5.0
 _WIDEST: Final = 100  # beyond that, eyes lose the line
 
 
-def plain(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
     """Write a cell for a program: ``-`` for what is not there, numbers as they are."""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
@@ -65,7 +65,7 @@ class Table:
     def plain(self) -> Iterator[str]:
         """Write it for a program: a line each, padded, with ``-`` for what is not there."""
         shown = [[column.title.lower() for column in self.columns]]
-        shown += [[plain(cell) for cell in row] for row in self.rows]
+        shown += [[cell_text(cell) for cell in row] for row in self.rows]
         widths = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
         for line in shown:
             padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
@@ -194,7 +194,7 @@ def complain(message: str) -> None:
 def progress(what: str, total: int | None, *, show: bool = True) -> Iterator[Callable[[int], None]]:
     """Show how far something is: a bar on a terminal, else a line every few seconds.
 
-    Gives a function that takes how many are done.
+    Yields a function that takes how many are done.
 
     Args:
         what: such as "enqueued".

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from headrace.cli.connection import server_json
-from headrace.cli.output import Cell, Column, Line, Row, Table, on_terminal, plain
+from headrace.cli.output import Cell, Column, Line, Row, Table, cell_text, on_terminal
 from headrace.doctor.words import counted, span
 from headrace.operations import Snapshot
 from headrace.store import ServerInfo
@@ -66,7 +66,7 @@ class Overview:
         """Write a line for each queue, for logs."""
         for s in self.snapshots:
             at = datetime.fromtimestamp(s.now_ms / 1000, UTC).isoformat(timespec="seconds")
-            shown = (f"{name}={plain(value)}" for name, value in _figures(s).items())
+            shown = (f"{name}={cell_text(value)}" for name, value in _figures(s).items())
             yield f"{at.replace('+00:00', 'Z')} {' '.join(shown)}"
 
     def server_line(self) -> str:

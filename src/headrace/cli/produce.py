@@ -67,7 +67,7 @@ class JobFlags:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class ProduceOptions:
+class ProduceFlags:
     """Whose task it is, how many jobs it gets, and what is printed of them."""
 
     wait: Annotated[bool | float, Parameter(metavar="[SECONDS]")] = False
@@ -101,7 +101,7 @@ def produce(
         ),
     ],
     job: JobFlags = JobFlags(),
-    options: ProduceOptions = ProduceOptions(),
+    flags: ProduceFlags = ProduceFlags(),
     json: Json = False,
     connection: Connection = Connection(),
 ) -> int:
@@ -117,7 +117,7 @@ def produce(
     a hyphen and is no option comes after --.
     """
     connection.write_logs()
-    app = options.app
+    app = flags.app
     application = Headrace(connection.url) if app is None else load(app, connection.url)
     if task is None:
         if not is_demo(app):
@@ -126,17 +126,16 @@ def produce(
         task, args = "echo", ("hello",)
     if app is not None:
         application.find_task(task)  # else the name would be found to be wrong a day later
-    chosen = job.options()
-    if options.wait is not False and not _keeps_results(application, task):
-        chosen["result_ttl"] = chosen.get("result_ttl") or _WAIT_TTL_S
+    options = job.options()
+    if flags.wait is not False and not _keeps_results(application, task):
+        options["result_ttl"] = options.get("result_ttl") or _WAIT_TTL_S
     values, kwargs = tuple(_value(arg) for arg in args), _keywords(job.kwargs)
     made = (
-        application.call_with(task, (*values, *more), kwargs, chosen)
-        for more in options.arguments()
+        application.call_with(task, (*values, *more), kwargs, options) for more in flags.arguments()
     )
     with closing(application):
-        jobs = _enqueue(application, made, options.total, ids=not json and options.wait is False)
-        _say_jobs(jobs, options.wait, json=json)
+        jobs = _enqueue(application, made, flags.total, ids=not json and flags.wait is False)
+        _say_jobs(jobs, flags.wait, json=json)
     return 0
 
 
