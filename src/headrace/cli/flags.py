@@ -79,8 +79,8 @@ def help_page(function: F) -> F:
     """Make a docstring a help page: paragraphs flow, lines that begin with ``$`` stay as they are."""
     page: list[str] = []
     for paragraph in inspect.cleandoc(function.__doc__ or "").split("\n\n"):
-        lines = [line.strip() for line in paragraph.splitlines()]
-        page.append(("\n" if lines[0].startswith("$") else " ").join(lines))
+        between = "\n" if paragraph.startswith("$") else " "
+        page.append(between.join(line.strip() for line in paragraph.splitlines()))
     function.__doc__ = "\n\n".join(page)
     return function
 

@@ -254,3 +254,10 @@ def test_the_page_is_where_the_web_server_would_put_it() -> None:
 
     defaults = inspect.signature(serve).parameters
     assert (defaults["host"].default, defaults["port"].default) == (web.HOST, web.PORT)
+
+
+def test_it_runs_without_docstrings() -> None:
+    command = [sys.executable, "-OO", "-m", "headrace", "pause"]
+    ran = subprocess.run(command, env=environment(NOBODY), capture_output=True, text=True)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert ran.stderr.startswith("headrace: headrace pause needs QUEUE.")
