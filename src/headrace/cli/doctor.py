@@ -14,7 +14,7 @@ from headrace.cli.connection import Connection, server_at, server_json
 from headrace.cli.flags import ALL, Json, LeasesAndCrashes, Most, Queues
 from headrace.cli.output import Line, paragraph, say
 from headrace.doctor import SEVERITIES, Examination, Finding, Mended, Severity, examine, mend
-from headrace.doctor.words import be, counted
+from headrace.doctor.words import counted
 from headrace.keys import keys_of
 from headrace.operations import Snapshot
 from headrace.settings import redis_url
@@ -131,7 +131,7 @@ def _sum_lines(findings: Sequence[Finding], *, after_repair: bool) -> Iterator[L
     )
     mends = sum(finding.mends for finding in findings)
     if mends and not after_repair:
-        yield f"{mends} of these {be(mends)} repaired by: headrace doctor --repair"
+        yield f"{mends:,} of these can be repaired by: headrace doctor --repair"
 
 
 def _as_json(

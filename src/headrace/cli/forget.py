@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
-from headrace.doctor.words import be, counted
+from headrace.doctor.words import counted
 from headrace.errors import InvalidSetting
 from headrace.keys import keys_of
 from headrace.operations import ForgetAnswer
@@ -45,8 +45,7 @@ def forget(
             requests = [op.forget(keys_of(name), 0) for name in names[start : start + _A_TRIP]]
             said += op.unfailed(store.run_all(requests))
     if empty:
-        count = said.count("forgotten")
-        output.say(f"{counted(count, 'queue')} {be(count)} forgotten")
+        output.say(f"{counted(said.count('forgotten'), 'queue')} forgotten")
         return 0
     for name, word in zip(names, said, strict=True):
         output.say(f"{name} {_SAID[word]}")

@@ -76,7 +76,5 @@ def test_empty_queues_are_forgotten_and_others_are_not(headrace: Headrace, redis
     assert headrace("forget", "empty").lines == ["empty is forgotten"]
     kept = headrace("forget", "full")
     assert (kept.code, kept.lines) == (1, ["full is not forgotten: it holds jobs or dead letters"])
-    assert (
-        headrace("forget", "--empty").lines[-1] == "2 queues are forgotten"
-    )  # the default one too
+    assert headrace("forget", "--empty").lines[-1] == "2 queues forgotten"  # the default one too
     assert redis.smembers("headrace:queues") == {b"full"}
