@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format check bench bench-full faults simulate model fuzz coverage mutants test-matrix clean
+.PHONY: help setup demo test lint format check bench bench-full faults simulate model fuzz coverage mutants test-matrix compiled clean
 
 # What a shell may hold for other programs' sake, and would lead ours to other code or another place.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
@@ -74,6 +74,9 @@ mutants: $(READY) ## Put small mistakes into the core, and see that tests find t
 
 test-matrix: ## Run every test on each Python >= 3.11 here, on Redis and on Valkey
 	@MAKE="$(MAKE)" sh scripts/test-matrix
+
+compiled: ## Build the wheel with compiled modules, and test it: .cache/compiled/
+	@JOBS=$(JOBS) sh scripts/compiled .cache/venv-compiled $(ARGS)
 
 clean: ## Remove what these targets made; your queues in .headrace/ stay
 	rm -rf .venv .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist

@@ -8,7 +8,7 @@ from redis.exceptions import ResponseError
 
 from headrace import operations as op
 from headrace import wire
-from headrace.doctor import requests
+from headrace.doctor import fit, permissions
 from headrace.keys import LEADER
 from headrace.operations import Operation
 from headrace.scripts import Script
@@ -144,8 +144,8 @@ class Stage:
             op.cancel(k, mine, b""),
             op.find(k, "w1", self.waiting[1]),
             op.seek(k.pending, "w1", 0),
-            requests.repair(k, mend=True, limit=100, lease_ms=DAY_MS),
-            requests.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
+            fit.stretch(k, mend=True, limit=100, lease_ms=DAY_MS),
+            permissions.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
             op.register("queue"),
             op.note_consumers(["me"], ["other"]),
             op.forget(k, DAY_MS),

@@ -113,7 +113,7 @@ class TestTheDocument:
         assert answer.json() == DOCUMENT
 
     def test_has_every_route_and_no_other(self) -> None:
-        app = create_site(Headrace(NOBODY), AsyncStore(NOBODY), watch=None, leads=bool)
+        app = create_site(Headrace(NOBODY), AsyncStore(NOBODY), updates=None, leads=bool)
         routes = {
             (route.path.replace(":rest", ""), method)
             for route in app.routes

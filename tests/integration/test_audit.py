@@ -1,16 +1,15 @@
-"""The sum of a queue: every way that a job can go is one of its terms."""
+"""The balance of a queue: every way that a job can go is one of its terms."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 
 import pytest
 from redis import Redis
 
 from headrace import doctor
 from headrace import operations as op
-from headrace.doctor import Sum
+from headrace.doctor import Balance
 from headrace.keys import keys_of
 from headrace.store import Store
 from tests.integration.transitions.driver import Driver, job
@@ -23,12 +22,13 @@ def queue(url: str, redis: Redis) -> Iterator[Driver]:
     store.close()
 
 
-def sum_of(queue: Driver) -> Sum:
-    return doctor.sum_of(queue.store.run(op.snapshot(queue.k)))
+def balance_of(queue: Driver) -> Balance:
+    return doctor.balance_of(queue.store.run(op.snapshot(queue.k)))
 
 
-def adds_up(one: Sum) -> bool:
-    return one.accepted + one.foreign == sum(count for _, count in one.parts())
+def adds_up(one: Balance) -> bool:
+    parts = [one[name] for name in one if name not in {"accepted", "foreign"}]
+    return one["accepted"] + one["foreign"] == sum(parts)
 
 
 def test_every_way_that_a_job_can_go_is_a_term(queue: Driver) -> None:
@@ -43,8 +43,8 @@ def test_every_way_that_a_job_can_go_is_a_term(queue: Driver) -> None:
     queue.enqueue(job("i", priority=5))
     queue.enqueue(job("j"), due="+60000")
     assert held
-    one = sum_of(queue)
-    assert asdict(one) == {
+    one = balance_of(queue)
+    assert one == {
         "accepted": 10,
         "foreign": 0,
         "pending": 2,
@@ -80,13 +80,13 @@ def test_what_plain_clients_bring_and_take_is_foreign(
         queue.redis.lpush(queue.k.pending, job(f"plain{number}"))
     for _ in range(popped):
         queue.redis.rpop(queue.k.pending)
-    one = sum_of(queue)
+    one = balance_of(queue)
     assert doctor.equation(one) == says
     assert adds_up(one)
 
 
 def test_an_empty_queue_adds_up(queue: Driver) -> None:
-    assert doctor.equation(sum_of(queue)) == "0 accepted = 0 done"
+    assert doctor.equation(balance_of(queue)) == "0 accepted = 0 done"
 
 
 def test_queues_add_up_to_a_total(queue: Driver, redis: Redis) -> None:
@@ -94,7 +94,7 @@ def test_queues_add_up_to_a_total(queue: Driver, redis: Redis) -> None:
     queue.enqueue(job("a"), job("b"))
     other.settle(other.hold(job("c"))[0], "done")
     redis.rpop(keys_of("queue").pending)
-    whole = doctor.total([sum_of(queue), sum_of(other)])
+    whole = doctor.total([balance_of(queue), balance_of(other)])
     assert doctor.equation(whole) == "3 accepted − 1 foreign = 1 pending + 1 done"
     assert adds_up(whole)
 
@@ -103,4 +103,4 @@ def test_a_late_settle_does_not_disturb_the_sum(queue: Driver) -> None:
     (held,) = queue.hold(job("a"), lease_ms=60_000)
     assert queue.settle(held, "done") == []
     assert queue.settle(held, "done") == ["a"]  # repeated: lost
-    assert doctor.equation(sum_of(queue)) == "1 accepted = 1 done"
+    assert doctor.equation(balance_of(queue)) == "1 accepted = 1 done"

@@ -13,7 +13,8 @@ from redis import Redis
 
 from headrace import doctor, results, wire
 from headrace import operations as op
-from headrace.doctor import Explanation, Whereabouts
+from headrace.doctor import Explanation, Location
+from headrace.doctor.connections import Connections
 from headrace.ids import new_id
 from headrace.keys import CONSUMERS, keys_of
 from headrace.policy import LeasePolicy
@@ -33,8 +34,8 @@ class Clinic:
         self.store = store
         self.redis = redis
 
-    async def look(self, job_id: str, most: int = 1_000) -> Whereabouts:
-        return await self.store.follow(doctor.look_for("queue", job_id, most=most))
+    async def look(self, job_id: str, most: int = 1_000) -> Location:
+        return await self.store.follow(doctor.locate("queue", job_id, most=most))
 
     async def of(self, job_id: str, most: int = 1_000) -> Explanation:
         return doctor.explain(await self.look(job_id, most), POLICY)
@@ -159,6 +160,11 @@ async def test_a_delayed_job_says_until_when(clinic: Clinic) -> None:
     assert said.headline.endswith(", in 3 min")
     assert said.reasons == ("It was enqueued so.",)
     assert said.facts["due_at_ms"] > 0
+
+
+async def test_a_plain_client_may_put_a_job_off_for_ever(clinic: Clinic) -> None:
+    clinic.redis.zadd(K.delayed, {b'{"id":"x","task":"t"}': float("inf")})
+    assert "delayed until 4,503,599,627,370,496 ms after 1970, in " in await clinic.says("x")
 
 
 async def test_a_delayed_job_that_is_due_waits_for_a_leader(clinic: Clinic) -> None:
@@ -343,7 +349,7 @@ async def test_a_redriven_job_waits_though_its_old_end_is_still_there(clinic: Cl
 
 async def test_without_client_list_it_says_that_it_does_not_know(clinic: Clinic) -> None:
     (job_id,) = await clinic.enqueue()
-    blind = replace(await clinic.look(job_id), connections=None)
+    blind = replace(await clinic.look(job_id), connections=Connections())
     said = doctor.explain(blind, POLICY)
     assert "Who is connected is not known" in said.reasons[0]
     assert said.todo == ""

@@ -12,7 +12,7 @@ from redis.exceptions import ResponseError
 
 from headrace import Headrace
 from headrace.consumer import Consumer, ConsumerOptions, parse_queues
-from headrace.doctor.examination import examine
+from headrace.doctor import check_up
 from headrace.embedded import EmbeddedServer
 from headrace.isolation.runner import IsolatedRunner
 from headrace.policy import LeasePolicy
@@ -60,7 +60,7 @@ def test_everybody_reads_the_three_lists_and_headrace_works(hardened: EmbeddedSe
 
 def test_the_doctor_finds_no_command_that_is_missing(hardened: EmbeddedServer) -> None:
     store = Store(hardened.url)
-    found = store.follow(examine([], LeasePolicy(), sample=10))
+    found = store.follow(check_up([], LeasePolicy(), sample=10))
     store.close()
     assert found.server.refused == ()
     assert found.server.config["appendonly"] == "yes"

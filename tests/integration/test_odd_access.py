@@ -12,7 +12,7 @@ from redis import Redis
 
 from headrace import Headrace
 from headrace.consumer import Consumer, ConsumerOptions, parse_queues
-from headrace.doctor.examination import examine
+from headrace.doctor import check_up
 from headrace.embedded import EmbeddedServer
 from headrace.errors import NotPermitted
 from headrace.isolation.runner import IsolatedRunner
@@ -97,7 +97,7 @@ def test_the_least_permissions_that_are_documented_are_enough(guarded: EmbeddedS
     url = guarded.url.replace("//", "//headrace:secret@")
     use_everything(url)
     store = Store(url)
-    found = store.follow(examine(["emails"], LeasePolicy(), sample=10))
+    found = store.follow(check_up(["emails"], LeasePolicy(), sample=10))
     store.close()
     assert found.server.refused == ()
 

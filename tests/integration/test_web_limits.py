@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from headrace.embedded.server import free_port
-from headrace.web import connections, limits, watch
+from headrace.web import connections, limits, updates
 from tests.support.processes import ROOT, clean_environment
 from tests.support.serving import served
 from tests.support.wait import WAIT_S, await_until, wait_until
@@ -118,7 +118,7 @@ async def test_who_does_not_finish_a_request_is_left(
 async def test_who_is_served_is_not_left(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "HEAD_S", 0.01)
     monkeypatch.setattr(connections, "READ_S", 0.01)
-    monkeypatch.setattr(watch, "BEAT_S", 0.6)
+    monkeypatch.setattr(updates, "BEAT_S", 0.6)
     async with served(url) as (client, _), client.stream("GET", "/api/events") as stream:
         lines = stream.aiter_lines()
         beats = 0

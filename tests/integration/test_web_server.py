@@ -25,7 +25,7 @@ from headrace.keys import keys_of
 from headrace.maintenance import Maintenance
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
-from headrace.web import serve, views, watch
+from headrace.web import serve, updates, views
 from headrace.web.reader import Reader
 from tests.support.servers import private_server
 from tests.support.serving import served
@@ -97,8 +97,8 @@ async def streamed(client: httpx.AsyncClient, queue: str = "queue") -> AsyncIter
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "EVERY_S", 0.02)
-    monkeypatch.setattr(watch, "BEAT_S", 0.1)
+    monkeypatch.setattr(updates, "EVERY_S", 0.02)
+    monkeypatch.setattr(updates, "BEAT_S", 0.1)
 
 
 def count(data: Any, place: str, queue: str = "queue") -> int:
@@ -311,13 +311,13 @@ class TestEvents:
                 return await super().read(*args)
 
         store = AsyncStore(url)
-        watched = watch.Watch(Counting(store, Headrace(url)))
+        feed = updates.Updates(Counting(store, Headrace(url)))
         before = asyncio.all_tasks()
         with contextlib.ExitStack() as stack:
             streams = []
             for _ in range(50):
-                stack.enter_context(watched.watching("queue"))
-                streams.append(watched.updates("queue"))
+                stack.enter_context(feed.subscribed("queue"))
+                streams.append(feed.messages("queue"))
             for i in range(3):
                 for stream in streams:
                     while not (await anext(stream)).startswith(b"data:"):
@@ -326,7 +326,7 @@ class TestEvents:
             seen = looks
             assert seen < 50
         await await_until(
-            lambda: watched._looking is None and asyncio.all_tasks() == before,
+            lambda: feed._polling is None and asyncio.all_tasks() == before,
             what="the poller has ended",
         )
         await store.close()
@@ -335,7 +335,7 @@ class TestEvents:
         self, url: str, quick: None
     ) -> None:
         def looking() -> bool:
-            return any("_look_on" in repr(task) for task in asyncio.all_tasks())
+            return any("_poll" in repr(task) for task in asyncio.all_tasks())
 
         async with served(url) as (client, _):
             async with streamed(client) as events:
@@ -358,7 +358,7 @@ class TestEvents:
                 raise faults.pop()
             return view(snapshot)
 
-        monkeypatch.setattr(watch, "queue_view", broken_once)
+        monkeypatch.setattr(updates, "queue_view", broken_once)
         async with served(url) as (client, _), streamed(client) as events:
             assert (await events.next())[0] == "away"
             assert (await events.next())[0] == "message"

@@ -62,7 +62,7 @@ ONLY = (
 MODULE_LINES = 350
 FUNCTION_LINES = 45  # with its signature, without its docstring
 SCRIPT_LINES = 80
-CORE_LINES = 6_279  # of code: no blank lines, comments and docstrings; Python and Lua
+CORE_LINES = 6_268  # of code: no blank lines, comments and docstrings; Python and Lua
 # The core is what a plain job touches. A suspect that runs in a process of its own, processes that are
 # started anew, what the embedded server and operators ask, and how log lines are written are beside it.
 NOT_CORE = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -14,7 +13,7 @@ from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
 from headrace.cli.flags import Json, Queues
 from headrace.cli.output import Line, paragraph
-from headrace.doctor import Sum, equation, sum_of, total
+from headrace.doctor import Balance, balance_of, equation, total
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 
@@ -46,32 +45,32 @@ def audit(
     for answer in found:
         if isinstance(answer, StoreError):  # one queue's keys may be another program's
             output.complain(f"a queue is left out: {answer}; see headrace doctor")
-    sums = {snapshot.queue: sum_of(snapshot) for snapshot in snapshots}
-    foreign = any(one.foreign for one in sums.values())
-    each = [{"queue": s.queue, "now_ms": s.now_ms, **asdict(sums[s.queue])} for s in snapshots]
-    whole = asdict(total(list(sums.values())))
+    balances = {snapshot.queue: balance_of(snapshot) for snapshot in snapshots}
+    foreign = any(one["foreign"] for one in balances.values())
+    each = [{"queue": s.queue, "now_ms": s.now_ms, **balances[s.queue]} for s in snapshots]
+    whole = total(balances.values())
     answer_json = {"adds_up": not foreign, "queues": each, _TOTAL: whole}
-    output.show(answer_json, _lines(sums, foreign_ok=foreign_ok), json=json)
+    output.show(answer_json, _lines(balances, foreign_ok=foreign_ok), json=json)
     return int(len(snapshots) < len(found) or (foreign and not foreign_ok))
 
 
-def _lines(sums: Mapping[str, Sum], *, foreign_ok: bool) -> Iterator[Line]:
-    shown = dict(sums)
-    if len(sums) > 1:
-        shown[_TOTAL] = total(list(sums.values()))
+def _lines(balances: Mapping[str, Balance], *, foreign_ok: bool) -> Iterator[Line]:
+    shown = dict(balances)
+    if len(balances) > 1:
+        shown[_TOTAL] = total(balances.values())
     width = max(map(len, shown), default=0) + 2
     for name, one in shown.items():
-        style = "" if not one.foreign else "yellow" if foreign_ok else "bold red"
-        first_style = "bold" if name == _TOTAL and len(sums) > 1 else ""
+        style = "" if not one["foreign"] else "yellow" if foreign_ok else "bold red"
+        first_style = "bold" if name == _TOTAL and len(balances) > 1 else ""
         # A number and its name stay on one line.
         written = re.sub(r"(\d) (\w)", "\\1\xa0\\2", equation(one))
         yield from paragraph(
             written, first=name, indent=width, style=style, first_style=first_style
         )
-    if not sums:
+    if not balances:
         return
     yield ""
-    foreign = [one.foreign for one in sums.values() if one.foreign]
+    foreign = [one["foreign"] for one in balances.values() if one["foreign"]]
     if not foreign:
         yield (("Every job is accounted for.", "green"),)
         return

@@ -14,7 +14,7 @@ from headrace.cli.connection import Connection, known_queues, passing_over
 from headrace.cli.flags import Json
 from headrace.cli.output import Column, Line, Row, Table
 from headrace.doctor.connections import read
-from headrace.doctor.words import span
+from headrace.doctor.humanize import span
 from headrace.flows import PAGE, Flow
 from headrace.keys import CONNECTION_PREFIX, LEADER, keys_of
 from headrace.store import Store

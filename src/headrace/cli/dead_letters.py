@@ -13,7 +13,7 @@ from headrace import operations as op
 from headrace import wire
 from headrace.cli.output import Row
 from headrace.clock import now_ms
-from headrace.doctor.words import span
+from headrace.doctor.humanize import span
 from headrace.flows import PAGE
 from headrace.keys import keys_of
 from headrace.logs import one_line

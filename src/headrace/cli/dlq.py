@@ -18,7 +18,7 @@ from headrace.cli.dead_letters import DeadLetter, dead_letters, read
 from headrace.cli.flags import ARGUMENTS, OPTIONS, Count, Json, Queue, help_page
 from headrace.cli.output import Column, Line, Table
 from headrace.doctor import command
-from headrace.doctor.words import counted
+from headrace.doctor.humanize import counted
 from headrace.errors import InvalidJob, InvalidSetting
 from headrace.keys import keys_of
 from headrace.store import Store

@@ -13,8 +13,8 @@ from headrace.cli import output
 from headrace.cli.connection import Connection, server_at, server_json
 from headrace.cli.flags import ALL, Json, LeasesAndCrashes, Most, Queues
 from headrace.cli.output import Line, paragraph, say
-from headrace.doctor import SEVERITIES, Examination, Finding, Mended, Severity, examine, mend
-from headrace.doctor.words import counted
+from headrace.doctor import SEVERITIES, Checkup, Finding, Repaired, Severity, check_up, make_repairs
+from headrace.doctor.humanize import counted
 from headrace.keys import keys_of
 from headrace.operations import Snapshot
 from headrace.settings import redis_url
@@ -54,15 +54,15 @@ def doctor(
         names = [keys_of(queue).queue for queue in queues]  # an invalid name is refused
         where, policy, most = redis_url(store.url), leases.policy(), sample or ALL
         server = server_at(where)
-        found = store.follow(examine(names, policy, sample=most))
-        repaired: list[Mended] = []
+        found = store.follow(check_up(names, policy, sample=most))
+        repaired: list[Repaired] = []
         if repair:
-            for one in mend(store, found.findings, found.endless, policy):
+            for one in make_repairs(store, found, policy):
                 repaired.append(one)
                 if not json:
                     _say_repaired(one, first=len(repaired) == 1)
             if repaired:
-                found = store.follow(examine(names, policy, sample=most))
+                found = store.follow(check_up(names, policy, sample=most))
     answer = _as_json(str(where), server, found, repaired)
     lines = _lines(str(where), server, found, repaired if repair else None)
     output.show(answer, lines, json=json)
@@ -70,7 +70,7 @@ def doctor(
     return int(any(finding.severity in bad for finding in found.findings))
 
 
-def _say_repaired(one: Mended, *, first: bool) -> None:
+def _say_repaired(one: Repaired, *, first: bool) -> None:
     if first:
         say((("repaired", "bold"),))
     for line in paragraph(one.done, first=f"  {one.queue}: ", indent=len(one.queue) + 4):
@@ -79,7 +79,7 @@ def _say_repaired(one: Mended, *, first: bool) -> None:
 
 
 def _lines(
-    url: str, server: ServerInfo, found: Examination, repaired: Sequence[Mended] | None
+    url: str, server: ServerInfo, found: Checkup, repaired: Sequence[Repaired] | None
 ) -> Iterator[Line]:
     """Write it for people; ``repaired``: what was told of already, None if it was only looked."""
     if repaired is not None:
@@ -135,7 +135,7 @@ def _sum_lines(findings: Sequence[Finding], *, after_repair: bool) -> Iterator[L
 
 
 def _as_json(
-    url: str, server: ServerInfo, found: Examination, repaired: Sequence[Mended]
+    url: str, server: ServerInfo, found: Checkup, repaired: Sequence[Repaired]
 ) -> dict[str, Any]:
     counts = Counter(finding.severity for finding in found.findings)
     return {

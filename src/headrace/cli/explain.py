@@ -48,7 +48,7 @@ def explain(
         policy = leases.policy()
         for name in known_queues(store, [queue]):
             with passing_over(name):
-                seen = store.follow(doctor.look_for(name, job_id, most=search or ALL))
+                seen = store.follow(doctor.locate(name, job_id, most=search or ALL))
                 everywhere.append(doctor.explain(seen, policy))
     found = [one for one in everywhere if one.state != "unknown"]
     shown = found or everywhere

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
-from headrace.doctor.words import counted
+from headrace.doctor.humanize import counted
 from headrace.errors import InvalidSetting
 from headrace.keys import keys_of
 from headrace.operations import ForgetAnswer

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from headrace.cli.connection import server_json
 from headrace.cli.output import Cell, Column, Line, Row, Table, cell_text, on_terminal
-from headrace.doctor.words import counted, span
+from headrace.doctor.humanize import counted, span
 from headrace.operations import Snapshot
 from headrace.store import ServerInfo
 

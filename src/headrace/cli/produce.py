@@ -18,7 +18,7 @@ from headrace.cli import output
 from headrace.cli.application import is_demo, load
 from headrace.cli.connection import Connection
 from headrace.cli.flags import Json, Positive, Seconds
-from headrace.doctor.words import counted
+from headrace.doctor.humanize import counted
 from headrace.errors import InvalidJob, QueueFull, ReplyLost, StoreError
 from headrace.job import Job
 from headrace.options import JobOptions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace import operations as op
@@ -93,20 +93,19 @@ class ClaimedJob:
     owned: bool = False
     unrunnable: Unrunnable | None = None
     problem: BaseException | None = None
-    # Not set when it is made, which happens for every job, but looked up in the class.
-    decoded: Body | None = field(default=None, init=False)
-    task: Task[Any, Any] | None = field(default=None, init=False)
-    context: Context | None = field(default=None, init=False)
-    phase: Phase = field(default="arrived", init=False)
-    outcome: Outcome | None = field(default=None, init=False)
-    kept: bool = field(default=False, init=False)
-    started: float = field(default=0.0, init=False)
-    deadline: float | None = field(default=None, init=False)
-    async_run: asyncio.Task[None] | None = field(default=None, init=False)
-    stopped_at: float = field(default=0.0, init=False)
-    interrupted: bool = field(default=False, init=False)
-    was_interrupted: bool = field(default=False, init=False)
-    alone: bool = field(default=False, init=False)
+    decoded: Body | None = None
+    task: Task[Any, Any] | None = None
+    context: Context | None = None
+    phase: Phase = "arrived"
+    outcome: Outcome | None = None
+    kept: bool = False
+    started: float = 0.0
+    deadline: float | None = None
+    async_run: asyncio.Task[None] | None = None
+    stopped_at: float = 0.0
+    interrupted: bool = False
+    was_interrupted: bool = False
+    alone: bool = False
 
     @property
     def begun(self) -> bool:

@@ -21,7 +21,7 @@ _MOST: Final = 500
 """Outcomes in one call: seven arguments each, far below what Lua can unpack."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Batch:
     """Outcomes of one queue for one call."""
 

@@ -21,7 +21,7 @@ _PARK_FIRST_MS: Final = 1_000
 _PARK_LONGEST_MS: Final = 60_000
 
 
-@dataclass(slots=True)
+@dataclass
 class OutcomePolicy:
     """What the outcome of a job depends on, beside the job.
 
@@ -66,7 +66,7 @@ class IsolationUnavailable(Exception):
     """The job cannot run in a process of its own; the message says why. It has not begun."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class IsolatedOutcome:
     """A run that was judged where it ran, in another process: its outcome, and what it raised."""
 

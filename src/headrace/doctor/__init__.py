@@ -2,34 +2,39 @@
 
 Looks are flows of plain reads and two scripts, judgements are pure, and only ``repairs`` writes. The
 command line alone prints.
+
+    checkup            reads the facts of all, and judges them
+    ├ server, permissions, connections        server_checks   its table
+    ├ keyspace
+    └ queue, fit, scan                        queue_checks    its table
+    repairs            what can be repaired
+    location           where a job is                         explanation     in words
+    balance            where all jobs are
 """
 
-from headrace.doctor.conservation import Sum, equation, total
-from headrace.doctor.conservation import of as sum_of
-from headrace.doctor.examination import Examination, examine
+from headrace.doctor.balance import Balance, balance_of, equation, total
+from headrace.doctor.checkup import Checkup, check_up
 from headrace.doctor.explanation import Explanation, explain
-from headrace.doctor.finding import SEVERITIES, Finding, Severity, worst
-from headrace.doctor.repairs import Mended, mend
-from headrace.doctor.whereabouts import Whereabouts
-from headrace.doctor.whereabouts import look as look_for
-from headrace.doctor.words import command
+from headrace.doctor.finding import SEVERITIES, Finding, Severity
+from headrace.doctor.humanize import command
+from headrace.doctor.location import Location, locate
+from headrace.doctor.repairs import Repaired, make_repairs
 
 __all__ = [
     "SEVERITIES",
-    "Examination",
+    "Balance",
+    "Checkup",
     "Explanation",
     "Finding",
-    "Mended",
+    "Location",
+    "Repaired",
     "Severity",
-    "Sum",
-    "Whereabouts",
+    "balance_of",
+    "check_up",
     "command",
     "equation",
-    "examine",
     "explain",
-    "look_for",
-    "mend",
-    "sum_of",
+    "locate",
+    "make_repairs",
     "total",
-    "worst",
 ]

@@ -1,47 +1,56 @@
-"""Who is connected, by the names that Headrace's programs give their connections. Pure."""
+"""Who is connected and who leads, by the names that Headrace's programs give their connections."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from headrace import operations as op
+from headrace.errors import StoreError
+from headrace.flows import Flow
 from headrace.keys import CONNECTION_PREFIX, PROGRAMS
 
 _WAITING: Final = frozenset({"blmove", "blpop"})
 """What a consumer with a free slot and nothing to do has under way."""
 
 
-@dataclass(frozen=True, slots=True)
-class Connections:
-    """Headrace's connections at one instant.
+class Connections(NamedTuple):
+    """The consumers that have a connection.
 
     Attributes:
-        consumers: the names of consumers that have one.
+        consumers: their names.
         idle: those that wait for work.
-        servers: how many connections of servers there are.
-        total: how many connections of any kind Redis has.
+        known: False where CLIENT LIST may not be used: then nobody is known.
     """
 
-    consumers: frozenset[str]
-    idle: frozenset[str]
-    servers: int
-    total: int
+    consumers: frozenset[str] = frozenset()
+    idle: frozenset[str] = frozenset()
+    known: bool = False
+
+    @property
+    def no_consumer(self) -> bool:
+        """Whether no consumer is connected for certain."""
+        return self.known and not self.consumers
+
+
+def look() -> Flow[tuple[str, Connections]]:
+    """Return who leads and who is connected; "" and nobody where this user may not ask."""
+    leader, clients = yield [op.leader(), op.clients()]
+    connected = Connections() if isinstance(clients, StoreError) else read(clients)
+    return "" if isinstance(leader, StoreError) else leader, connected
 
 
 def read(clients: Sequence[Mapping[str, str]]) -> Connections:
     """Read who is connected from the answer to CLIENT LIST."""
-    names: set[str] = set()
-    idle: set[str] = set()
-    servers = 0
-    for client in clients:
-        name = client.get("name", "")
-        if not name.startswith(CONNECTION_PREFIX):
-            continue
-        name = name.removeprefix(CONNECTION_PREFIX)
-        servers += name == "server"
-        if name not in PROGRAMS:
-            names.add(name)
-            if client.get("cmd") in _WAITING and "b" in client.get("flags", ""):
-                idle.add(name)
-    return Connections(frozenset(names), frozenset(idle), servers, len(clients))
+    ours = [
+        (name.removeprefix(CONNECTION_PREFIX), client)
+        for client in clients
+        if (name := client.get("name", "")).startswith(CONNECTION_PREFIX)
+    ]
+    consumers = frozenset(name for name, _ in ours) - PROGRAMS
+    idle = frozenset(
+        name
+        for name, client in ours
+        if client.get("cmd") in _WAITING and "b" in client.get("flags", "")
+    )
+    return Connections(consumers, idle & consumers, known=True)

@@ -1,11 +1,12 @@
-"""One thing that the doctor found: how bad it is, what it means, what to do."""
+"""One thing that the doctor found, and what a row of its tables says of it. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, Generic, Literal, TypeAlias, TypeVar
 
+F = TypeVar("F")
 Severity: TypeAlias = Literal["problem", "warning", "note", "ok"]
 SEVERITIES: Final[tuple[Severity, ...]] = ("problem", "warning", "note", "ok")
 """Worst first. Problem: jobs are lost, stuck or miscounted, or will be at the next fault. Warning: it
@@ -20,10 +21,10 @@ class Finding:
         severity: how bad it is.
         code: a word for programs, which stays.
         found: what was found.
-        why: why that matters, one sentence; "" plain to see.
-        todo: what to do: a command, or a line of a configuration; "" nothing.
-        queue: which queue it is about; "" the server.
-        mends: whether ``repair`` mends it.
+        why: why that matters, one sentence; "" if plain to see.
+        todo: what to do: a command, or a line of a configuration; "" if nothing.
+        queue: which queue it is about; "" for the server.
+        mends: whether ``--repair`` mends it.
     """
 
     severity: Severity
@@ -35,7 +36,24 @@ class Finding:
     mends: bool = False
 
 
-def worst(findings: Sequence[Finding]) -> Severity:
-    """Return the worst severity there is; ok when there is none."""
-    found = {finding.severity for finding in findings}
-    return next((severity for severity in SEVERITIES if severity in found), "ok")
+@dataclass(frozen=True, slots=True)
+class Check(Generic[F]):
+    """A row of a table: the finding when something holds of facts, on which its texts may depend."""
+
+    code: str
+    severity: Severity | Callable[[F], Severity]
+    when: Callable[[F], object]
+    found: str | Callable[[F], str]
+    why: str | Callable[[F], str] = ""
+    todo: str | Callable[[F], str] = ""
+    mends: bool = False
+
+
+def judge(checks: Iterable[Check[F]], facts: F, queue: str = "") -> Iterator[Finding]:
+    """Return what was found, in the order of the checks."""
+    for check in checks:
+        if check.when(facts):
+            severity = check.severity if isinstance(check.severity, str) else check.severity(facts)
+            texts = (check.found, check.why, check.todo)
+            found, why, todo = (one if isinstance(one, str) else one(facts) for one in texts)
+            yield Finding(severity, check.code, found, why, todo, queue, check.mends)

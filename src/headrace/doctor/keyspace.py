@@ -5,40 +5,52 @@ In steps of SCAN, and only so far: on a Redis that holds much else, the rest is 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
 
+from headrace import keys
 from headrace import operations as op
-from headrace.errors import StoreError
+from headrace.doctor.places import PLACES, SORTED, Place, key_of, page
+from headrace.errors import StoreError, StoreRefused
 from headrace.flows import Flow
 from headrace.keys import Keys, is_name, keys_of
-from headrace.operations.request import text
+from headrace.operations import Operation, text
 
-MOST_KEYS: Final = 100_000
+_MOST_KEYS: Final = 100_000  # about a second of scanning
 _A_STEP: Final = 1_000
 _MOST_ENDLESS: Final = 1_000  # of a queue: the rest at the next run
 _SEEN: Final = 8  # jobs by which a queue is recognised
 
-TYPES: Final = {
-    "pending": "list", "processing": "list", "dead": "list", "delayed": "zset", "priority": "zset",
-    "leases": "zset", "claims": "hash", "nudge": "list", "stats": "hash", "meta": "hash",
-    "cancelled": "zset",
+OWN_TYPES: Final = {
+    keys.QUEUES: "set", keys.CONSUMERS: "hash", keys.FORGOTTEN: "hash", keys.LEADER: "string",
 }  # fmt: skip
-"""The type of each of a queue's keys, by its name in ``Keys``."""
+"""The type of each key that is no queue's."""
 
 _MODEL: Final = keys_of("q")
-_PLACES: Final = {
-    getattr(_MODEL, name)[1:]: name
-    for name in ("pending", "processing", "dead", "delayed", "priority")
-}
+_PLACES: Final = {key_of(_MODEL, place)[1:]: place for place in PLACES}
+"""The place that a key holds, by what follows the queue's name."""
+
 _EXPIRING: Final = (_MODEL.result("")[1:], _MODEL.unique("")[1:])
+
+
+class WrongType(NamedTuple):
+    """A key that is of another type than it should be."""
+
+    key: str
+    found: str
+    expected: str
 
 
 @dataclass(frozen=True, slots=True)
 class Keyspace:
-    """What stands in a Redis beside the queues that are registered.
+    """What stands in a Redis.
 
     Attributes:
+        wrong: Headrace's own keys that are of a wrong type: then the registry is not read.
+        registered: what stands in the registry.
+        refused: why the rest is not known; "" if it is.
         looked_at: how many keys were looked at.
         total: how many there are.
         strays: queues that hold jobs, as Headrace or its plain clients would, and are not registered.
@@ -46,88 +58,111 @@ class Keyspace:
         endless: keys of results and of unique keys that never expire, by queue.
     """
 
-    looked_at: int
-    total: int
-    strays: tuple[str, ...]
-    strangers: tuple[str, ...]
-    endless: dict[str, tuple[str, ...]]
+    wrong: tuple[WrongType, ...] = ()
+    registered: tuple[str, ...] = ()
+    refused: str = ""
+    looked_at: int = 0
+    total: int = 0
+    strays: tuple[str, ...] = ()
+    strangers: tuple[str, ...] = ()
+    endless: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def nameless(self) -> list[str]:
+        """What stands in the registry and cannot be a queue's name."""
+        return [name for name in self.registered if not is_name(name)]
 
 
-def look(registered: frozenset[str]) -> Flow[Keyspace]:
-    """Walk through the keys."""
+def types_of(k: Keys) -> dict[str, str]:
+    """Return the type that each of a queue's keys should have."""
+    places = {key_of(k, place): _type_of(place) for place in PLACES}
+    others = {k.leases: "zset", k.cancelled: "zset", k.nudge: "list"}
+    return places | others | dict.fromkeys((k.claims, k.stats, k.meta), "hash")
+
+
+def _type_of(place: Place) -> str:
+    return "zset" if place in SORTED else "list"
+
+
+def wrong_types(expected: Mapping[str, str]) -> Flow[tuple[WrongType, ...]]:
+    """Return those of these keys that are of another type than they should be."""
+    types = yield [_type(key) for key in expected]
+    return tuple(
+        WrongType(key, found, should)
+        for (key, should), found in zip(expected.items(), types, strict=True)
+        if not isinstance(found, StoreError) and found not in ("none", should)
+    )
+
+
+def look() -> Flow[Keyspace]:
+    """Read the registry, and walk through the keys."""
+    space = Keyspace(wrong=(yield from wrong_types(OWN_TYPES)))
+    try:
+        if not space.wrong:
+            names: list[bytes] = yield op.command("SMEMBERS", keys.QUEUES, parse=list)
+            registered = sorted(name.decode(errors="backslashreplace") for name in names)
+            space = replace(space, registered=tuple(registered))
+        return (yield from _walk(space))
+    except StoreRefused as error:
+        return replace(space, refused=str(error))
+
+
+def _walk(space: Keyspace) -> Flow[Keyspace]:
     total: int = yield op.command("DBSIZE", parse=int)
     looked_at, cursor = 0, ""
-    found: dict[str, list[str]] = {}
-    endless: dict[str, list[str]] = {}
-    while cursor != "0" and looked_at < MOST_KEYS:
+    found: defaultdict[str, list[Place]] = defaultdict(list)
+    endless: defaultdict[str, list[str]] = defaultdict(list)
+    while cursor != "0" and looked_at < _MOST_KEYS:
         scan = op.command("SCAN", cursor or "0", "COUNT", _A_STEP, parse=lambda raw: raw)
         raw_cursor, raw_names = yield scan
         cursor = text(raw_cursor)
         looked_at += len(raw_names)
-        names = [(name, *_parted(name)) for name in map(_readable, raw_names)]
+        parted = [*map(_parted, raw_names)]
         places = [
-            (name, queue)
-            for name, queue, rest in names
-            if rest in _PLACES and queue not in registered
+            (queue, _PLACES[rest])
+            for queue, rest in parted
+            if rest in _PLACES and queue not in space.registered
         ]
-        expiring = [(name, queue) for name, queue, rest in names if rest.startswith(_EXPIRING)]
-        types = yield [op.command("TYPE", name, parse=text) for name, _ in places]
-        for (name, queue), type_ in zip(places, types, strict=True):
-            if type_ == TYPES[_PLACES[name.removeprefix(queue)]]:
-                found.setdefault(queue, []).append(name)
-        ttls = yield [op.command("PTTL", name, parse=int) for name, _ in expiring]
-        for (name, queue), ttl_ms in zip(expiring, ttls, strict=True):
-            kept = endless.setdefault(queue, [])
-            if ttl_ms == -1 and len(kept) < _MOST_ENDLESS:
-                kept.append(name)
+        types = yield [_type(key_of(keys_of(queue), place)) for queue, place in places]
+        for (queue, place), type_ in zip(places, types, strict=True):
+            if type_ == _type_of(place):
+                found[queue].append(place)
+        expiring = [(queue, rest) for queue, rest in parted if rest.startswith(_EXPIRING)]
+        ttls = yield [op.command("PTTL", queue + rest, parse=int) for queue, rest in expiring]
+        for (queue, rest), ttl_ms in zip(expiring, ttls, strict=True):
+            if ttl_ms == -1 and len(endless[queue]) < _MOST_ENDLESS:
+                endless[queue].append(queue + rest)
     strays, strangers = yield from _sorted_out(found)
-    never = {queue: tuple(sorted(names)) for queue, names in endless.items() if names}
-    return Keyspace(looked_at, max(total, looked_at), strays, strangers, never)
+    return replace(
+        space,
+        looked_at=looked_at,
+        total=max(total, looked_at),
+        strays=strays,
+        strangers=strangers,
+        endless={queue: tuple(sorted(names)) for queue, names in endless.items() if names},
+    )
 
 
-def _readable(raw: bytes) -> str:
-    try:
-        return raw.decode()
-    except UnicodeDecodeError:
-        return ""
+def _type(key: str) -> Operation[str]:
+    return op.command("TYPE", key, parse=text)
 
 
-def _parted(name: str) -> tuple[str, str]:
+def _parted(raw: bytes) -> tuple[str, str]:
     """Part a key into the queue that it would be of and the rest; a rest that is no queue's: "?"."""
-    queue, colon, rest = name.partition(":")
+    queue, colon, rest = raw.decode(errors="replace").partition(":")
     return (queue, colon + rest) if is_name(queue) else ("", "?")
 
 
-def _sorted_out(found: dict[str, list[str]]) -> Flow[tuple[tuple[str, ...], tuple[str, ...]]]:
+def _sorted_out(found: dict[str, list[Place]]) -> Flow[tuple[tuple[str, ...], tuple[str, ...]]]:
     """Tell queues from what others keep under such names: by the first of the jobs in each place."""
-    strays, strangers = [], []
-    for queue, names in sorted(found.items()):
-        reads = [
-            (op.peek if TYPES[_PLACES[name.removeprefix(queue)]] == "list" else op.peek_sorted)(
-                name, 0, _SEEN - 1
-            )
-            for name in names
-        ]
-        jobs = [job for some in (yield reads) for job in some if not isinstance(some, StoreError)]
+    strays: list[str] = []
+    strangers: list[str] = []
+    for queue, places in sorted(found.items()):
+        k = keys_of(queue)
+        reads: list[Any] = yield [page(k, place, 0, _SEEN) for place in places]
+        jobs = [one.job for read in reads if not isinstance(read, StoreError) for one in read]
         if jobs and all(b'"task"' in job or b'"error"' in job for job in jobs):
             strays.append(queue)
-        elif names != [queue]:  # any list may be called so
-            strangers += sorted(names)
+        elif places != ["pending"]:  # any list may be called so
+            strangers += sorted(key_of(k, place) for place in places)
     return tuple(strays), tuple(strangers)
-
-
-def wrong_types(k: Keys) -> Flow[dict[str, str]]:
-    """Return those of a queue's keys that are of another type than they should be, and that type."""
-    names = list(TYPES)
-    types = yield [op.command("TYPE", getattr(k, name), parse=text) for name in names]
-    pairs = zip(names, types, strict=True)
-    return {
-        getattr(k, name): type_
-        for name, type_ in pairs
-        if not isinstance(type_, StoreError) and type_ not in ("none", TYPES[name])
-    }
-
-
-def expected(k: Keys, key: str) -> str:
-    """Return the type that one of a queue's keys should have."""
-    return next(type_ for name, type_ in TYPES.items() if getattr(k, name) == key)

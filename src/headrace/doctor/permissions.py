@@ -1,10 +1,14 @@
-"""The commands that Headrace gives Redis, so that one that is forbidden is named before it fails."""
+"""Which of the commands that Headrace gives Redis a user may not give, before one of them fails."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from headrace.errors import StoreRefused
+from headrace.flows import Flow
 from headrace.keys import LEADER, QUEUES, Keys
+from headrace.operations import Argument, Operation, run
 
 _LIST: Final = "LINDEX LLEN LPOS LPUSH LRANGE LREM LTRIM RPOP RPUSH"
 _ZSET: Final = "ZADD ZCARD ZRANGE ZREM ZREMRANGEBYSCORE ZSCORE"
@@ -20,31 +24,41 @@ HELPFUL: Final = {
 """Commands that Headrace can do without, and what is worse then."""
 
 
-def commands(k: Keys) -> tuple[list[tuple[str, ...]], list[str]]:
-    """Return the commands, as their words, and the keys that stand in them."""
+def refused(k: Keys) -> Flow[tuple[str, ...] | None]:
+    """Return the commands that this user may not give; None if unknown."""
+    commands = _commands(k)
+    used = [k.pending, k.processing, k.delayed, k.claims, k.cancelled, k.nudge, QUEUES, LEADER]
+    try:
+        places: list[int] = yield permitted(commands, used)
+    except StoreRefused as error:
+        # Without scripts there is no Headrace at all.
+        return ("EVALSHA",) if "NOPERM" in str(error) or "permission" in str(error) else None
+    return tuple(dict.fromkeys(_name_of(commands[place]) for place in places))
+
+
+def _commands(k: Keys) -> list[tuple[str, ...]]:
     found: list[tuple[str, ...]] = [
         ("BLMOVE", k.pending, k.processing, "RIGHT", "LEFT", "1"),
-        ("LMOVE", k.pending, k.pending, "LEFT", "LEFT"),
-        ("BLPOP", k.nudge, "1"),
-        ("SADD", QUEUES, k.queue),
-        ("SMEMBERS", QUEUES),
-        ("GET", LEADER),
-        ("SET", LEADER, ""),
-        ("DEL", LEADER),
-        ("EXISTS", k.cancelled),
-        ("TYPE", k.pending),
-        ("PEXPIRE", k.cancelled, "1"),
-        ("TIME",),
-        ("SCRIPT", "LOAD", ""),
-    ]
+        ("LMOVE", k.pending, k.pending, "LEFT", "LEFT"), ("BLPOP", k.nudge, "1"),
+        ("SADD", QUEUES, k.queue), ("SMEMBERS", QUEUES),
+        ("GET", LEADER), ("SET", LEADER, ""), ("DEL", LEADER),
+        ("EXISTS", k.cancelled), ("TYPE", k.pending), ("PEXPIRE", k.cancelled, "1"),
+        ("TIME",), ("SCRIPT", "LOAD", ""),
+    ]  # fmt: skip
     for names, key in ((_LIST, k.pending), (_ZSET, k.delayed), (_HASH, k.claims)):
         found += [(name, key, "") for name in names.split()]
-    used = [k.pending, k.processing, k.delayed, k.claims, k.cancelled, k.nudge, QUEUES, LEADER]
-    helpful = [tuple(f"{name} 0".split()) for name in HELPFUL]
-    return [*found, *helpful], used
+    return found + [(*name.split(), "0") for name in HELPFUL]
 
 
-def name_of(command: tuple[str, ...]) -> str:
+def permitted(commands: Sequence[Sequence[str]], used: Sequence[str]) -> Operation[list[int]]:
+    """Return which commands this user may not give, by their places; ``used``: the keys in them."""
+    args: list[Argument] = []
+    for words in commands:
+        args += (len(words), *words)
+    return run("permitted", used, args, list)
+
+
+def _name_of(command: tuple[str, ...]) -> str:
     """Name a command as people write it."""
     words = 2 if command[0] in {"CLIENT", "CONFIG", "SCRIPT"} else 1
     return " ".join(command[:words])

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Any
 
 from headrace import operations as op
 from headrace import wire
-from headrace.doctor import census
-from headrace.doctor.census import Census
-from headrace.doctor.requests import Fit, repair
+from headrace.doctor import fit, keyspace, scan
+from headrace.doctor.fit import Fit
+from headrace.doctor.keyspace import Keyspace, WrongType
+from headrace.doctor.places import holder_of
+from headrace.doctor.scan import Scan
+from headrace.doctor.server import ServerFacts
+from headrace.errors import StoreRefused
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
 from headrace.operations import Snapshot
 from headrace.policy import LeasePolicy
-from headrace.scripts import MAX_ITEMS
-
-_MANY: Final = 1_000
-"""Items in processing beyond which a stretch is short: each claim costs a walk over them."""
-
-_BEHIND_ALL: Final = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,109 +25,105 @@ class QueueFacts:
     """A queue, as far as it could be read.
 
     Attributes:
+        server: the server that it is on.
         snapshot: its counts at one instant.
-        fit: how claims, leases and items fit together, summed over all stretches.
-        at_once: whether that was read at one instant.
+        fit: how claims, leases and items fit together.
         expired: leases that ran out and were not reclaimed.
         expired_s: for how long the first of them has.
         overdue: delayed jobs that are due and were not promoted.
         owners: consumers that hold claims.
         newest: why the newest dead letter is dead; None if there is none, or it does not say.
         endless: keys that never expire, and should.
-        census: what its jobs look like.
+        scan: what its jobs look like.
     """
 
+    server: ServerFacts
     snapshot: Snapshot
     fit: Fit
-    at_once: bool
     expired: int
     expired_s: float
     overdue: int
     owners: frozenset[str]
     newest: wire.Error | None
     endless: tuple[str, ...]
-    census: Census
+    scan: Scan
 
     @property
-    def bare(self) -> int:
-        """Items of processing without a lease, as claims and items add up."""
-        held = self.fit.claims - self.fit.gone - self.fit.unreadable
-        return max(0, self.fit.items - held)
+    def overdue_s(self) -> float:
+        """For how long the first delayed job has been due; 0 if none is."""
+        s = self.snapshot
+        return 0.0 if s.due_at_ms is None else max(0, s.now_ms - s.due_at_ms) / 1000
+
+    @property
+    def away(self) -> list[str]:
+        """Consumers that hold claims and have no connection, as far as that is known."""
+        connections = self.server.connections
+        return sorted(self.owners - connections.consumers) if connections.known else []
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedQueue:
+    """A queue that was looked at.
+
+    Attributes:
+        name: its name.
+        is_stray: it holds jobs, and is not registered.
+        wrong: its keys that are of a wrong type.
+        refused: why Redis refused the look; "" if it did not.
+        facts: what was seen; None if its keys are of wrong types, or Redis refused.
+    """
+
+    name: str
+    is_stray: bool
+    wrong: tuple[WrongType, ...] = ()
+    refused: str = ""
+    facts: QueueFacts | None = None
 
 
 def look(
-    queue: str, policy: LeasePolicy, *, sample: int, endless: tuple[str, ...]
-) -> Flow[QueueFacts]:
-    """Look at a queue whose keys are of the right types.
+    queue: str, policy: LeasePolicy, *, sample: int, server: ServerFacts, space: Keyspace
+) -> Flow[CheckedQueue]:
+    """Look at a queue, and read up to ``sample`` jobs of each place."""
+    k, is_stray = keys_of(queue), queue in space.strays
+    try:
+        wrong = yield from keyspace.wrong_types(keyspace.types_of(k))
+        if wrong:
+            return CheckedQueue(queue, is_stray, wrong)
+        facts = yield from _facts(k, policy, sample, server, space.endless.get(queue, ()))
+    except StoreRefused as error:
+        return CheckedQueue(queue, is_stray, refused=str(error))
+    return CheckedQueue(queue, is_stray, facts=facts)
 
-    Args:
-        queue: its name.
-        policy: how long claims last.
-        sample: how many jobs of each place are read.
-        endless: keys of its results and unique keys that are known never to expire.
-    """
-    k = keys_of(queue)
+
+def _facts(
+    k: Keys, policy: LeasePolicy, sample: int, server: ServerFacts, endless: tuple[str, ...]
+) -> Flow[QueueFacts]:
     snapshot: Snapshot = yield op.snapshot(k)
-    fit, at_once = yield from fits(k, policy, mend=False)
+    fitting: Fit = yield from fit.compare(k, policy.lease_ms)
     now = snapshot.now_ms
     answers: list[Any] = yield [
         op.command("ZCOUNT", k.leases, "-inf", now - 1, parse=int),
         op.command("ZRANGE", k.leases, 0, 0, "WITHSCORES", parse=_score),
         op.command("ZCOUNT", k.delayed, "-inf", now - 1, parse=int),
         op.peek(k.dead, 0, 0),
+        # The consumers that hold claims, as far as the first hundred tell.
+        op.command("HSCAN", k.claims, "0", "COUNT", 100, parse=lambda raw: raw[1][1::2]),
         *(op.command("PTTL", key, parse=int) for key in (k.nudge, k.cancelled)),
     ]
-    expired, first, overdue, letters, *ttls = op.unfailed(answers)
+    expired, first, overdue, letters, claims, *ttls = op.unfailed(answers)
     never = [key for key, ttl_ms in zip((k.nudge, k.cancelled), ttls, strict=True) if ttl_ms == -1]
-    owners: frozenset[str] = yield from _owners(k)
     return QueueFacts(
+        server=server,
         snapshot=snapshot,
-        fit=fit,
-        at_once=at_once,
+        fit=fitting,
         expired=expired,
         expired_s=0.0 if first is None else max(0.0, (now - first) / 1000),
         overdue=overdue,
-        owners=owners,
+        owners=frozenset(filter(None, map(holder_of, claims))),
         newest=wire.read_error(letters[0]) if letters else None,
         endless=(*never, *endless),
-        census=(yield from census.take(k, sample)),
+        scan=(yield from scan.scan(k, sample)),
     )
-
-
-def fits(k: Keys, policy: LeasePolicy, *, mend: bool) -> Flow[tuple[Fit, bool]]:
-    """Compare all claims, leases and items, stretch by stretch; tells whether it took only one."""
-    total, cursor, offset, steps = Fit("", 0, 0, 0, 0, 0, 0, 0), "0", 0, 0
-    limit = MAX_ITEMS
-    while True:
-        part: Fit = yield repair(
-            k,
-            mend=mend,
-            cursor=cursor,
-            offset=offset,
-            limit=limit,
-            lease_ms=policy.lease_ms,
-        )
-        steps += 1
-        total = replace(
-            part,
-            unleased=total.unleased + part.unleased,
-            gone=total.gone + part.gone,
-            unclaimed=total.unclaimed + part.unclaimed,
-            unreadable=total.unreadable + part.unreadable,
-        )
-        cursor = part.cursor
-        if not cursor and not part.offset:
-            return total, steps == 1
-        offset = part.offset or _BEHIND_ALL  # leases that are through stay so
-        limit = MAX_ITEMS // 10 if part.items > _MANY else MAX_ITEMS
-
-
-def _owners(k: Keys) -> Flow[frozenset[str]]:
-    """Name the consumers that hold claims, as far as the first thousand tell."""
-    page = op.command("HSCAN", k.claims, "0", "COUNT", 100, parse=lambda raw: raw[1][1::2])
-    values: list[bytes] = yield page
-    tokens = {value.partition(b" ")[0].rpartition(b":")[0] for value in values}
-    return frozenset(token.decode(errors="replace") for token in tokens if token)
 
 
 def _score(raw: list[bytes]) -> float | None:

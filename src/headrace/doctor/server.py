@@ -5,14 +5,13 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from headrace import operations as op
 from headrace.clock import monotonic, now_ms
 from headrace.doctor import connections, permissions
 from headrace.doctor.connections import Connections
-from headrace.doctor.requests import permitted
-from headrace.errors import StoreError, StoreRefused
+from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import keys_of
 from headrace.settings import DEFAULT_QUEUE
@@ -26,17 +25,26 @@ _PINGS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Replica:
+    """A replica as its primary sees it: where it is, ``online`` or what else, and how far behind."""
+
+    address: str
+    state: str
+    lag_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class ServerFacts:
     """A server at one instant.
 
     Attributes:
         info: what INFO says.
-        config: its settings, as far as CONFIG GET may be used; empty: not known.
+        config: its settings, as far as CONFIG GET may be used; empty if it may not.
         clock_ahead_s: its clock against this machine's, seconds.
         ping_s: how long an empty round trip takes, seconds: the median of five.
         refused: commands that this user may not give; None if unknown.
         leader: who sweeps and promotes; "" if nobody.
-        connections: who is connected; None if unknown.
+        connections: who is connected.
     """
 
     info: Mapping[str, str]
@@ -45,7 +53,39 @@ class ServerFacts:
     ping_s: float
     refused: tuple[str, ...] | None
     leader: str
-    connections: Connections | None
+    connections: Connections
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether it still reads its data from disk, and refuses all else."""
+        return self.info.get("loading") == "1"
+
+    @property
+    def memory_whole(self) -> int:
+        """How many bytes it may use, or its machine has; 0 if unknown."""
+        return self.limit("maxmemory") or self.number("total_system_memory")
+
+    @property
+    def memory_share(self) -> float:
+        """What of that it uses; 0 if unknown."""
+        return self.number("used_memory") / self.memory_whole if self.memory_whole else 0.0
+
+    @property
+    def clients_share(self) -> float:
+        """What of the possible connections are in use; 0 if unknown."""
+        limit = self.limit("maxclients")
+        return self.number("connected_clients") / limit if limit else 0.0
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """Its replicas; none if it is one itself."""
+        found = []
+        for n in range(0 if self.info.get("role") == "slave" else self.number("connected_slaves")):
+            pairs = self.info.get(f"slave{n}", "").split(",")
+            said = dict(pair.partition("=")[::2] for pair in pairs)
+            address = f"{said.get('ip')}:{said.get('port')}"
+            found.append(Replica(address, said.get("state", "away"), int(said.get("lag") or 0)))
+        return found
 
     def number(self, name: str) -> int:
         """Return a number that INFO says, 0 where it does not."""
@@ -60,6 +100,10 @@ class ServerFacts:
             return "yes" if self.info["aof_enabled"] == "1" else "no"
         return self.info.get(name.replace("-", "_"))
 
+    def limit(self, name: str) -> int:
+        """Return a setting that is a number; 0 if it is unknown or there is no limit."""
+        return int(self.setting(name) or 0)
+
 
 def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
     """Look at a server.
@@ -71,15 +115,12 @@ def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
         StoreError: it does not answer, or refuses what nobody can do without.
     """
     info: dict[str, str] = yield op.command("INFO", parse=_info)
-    if info.get("loading") == "1":
-        return ServerFacts(info, {}, 0.0, 0.0, None, "", None)
-    optional: list[Any] = yield [
-        op.command("CONFIG", "GET", *SETTINGS, parse=_pairs),
-        op.clients(),
-        op.leader(),
-    ]
-    config, clients, leader = (None if isinstance(a, StoreError) else a for a in optional)
-    connected = None if clients is None else connections.read(clients)
+    facts = ServerFacts(info, {}, 0.0, 0.0, None, "", Connections())
+    if facts.is_loading:
+        return facts
+    (config,) = yield [op.command("CONFIG", "GET", *SETTINGS, parse=_pairs)]
+    config = {} if isinstance(config, StoreError) else config
+    leader, connected = yield from connections.look()
     times: list[float] = []
     for _ in range(_PINGS):
         began = monotonic()
@@ -88,20 +129,9 @@ def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
     before_ms = now_ms()
     server_ms: float = yield op.time_ms()
     ahead_s = (server_ms - (before_ms + now_ms()) / 2) / 1000
-    refused: tuple[str, ...] | None = yield from _refused(queue)
-    return ServerFacts(
-        info, config or {}, ahead_s, statistics.median(times), refused, leader or "", connected
-    )
-
-
-def _refused(queue: str) -> Flow[tuple[str, ...] | None]:
-    commands, used = permissions.commands(keys_of(queue))
-    try:
-        places: list[int] = yield permitted(commands, used)
-    except StoreRefused as error:
-        # Without scripts there is no Headrace at all.
-        return ("EVALSHA",) if "NOPERM" in str(error) or "permission" in str(error) else None
-    return tuple(dict.fromkeys(permissions.name_of(commands[place]) for place in places))
+    refused: tuple[str, ...] | None = yield from permissions.refused(keys_of(queue))
+    ping_s = statistics.median(times)
+    return ServerFacts(info, config, ahead_s, ping_s, refused, leader, connected)
 
 
 def _info(raw: bytes) -> dict[str, str]:

@@ -1,287 +1,205 @@
-"""Judges a server: does it keep what it is given, and has it room? Pure."""
+"""Judges a server: does it keep what it is given, and has it room? A row is a check. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
-from headrace.doctor.finding import Finding
+from headrace.doctor.finding import Check, Finding, Severity, judge
+from headrace.doctor.humanize import counted, size, span
 from headrace.doctor.permissions import HELPFUL
-from headrace.doctor.server import ServerFacts
-from headrace.doctor.words import counted, size, span
+from headrace.doctor.server import Replica, ServerFacts
 
-CLOCK_S: Final = 2.0
-SLOW_S: Final = 0.1
-LAG_S: Final = 10
-_FULL, _FILLING = 0.9, 0.75
+_CLOCK_S: Final = 2.0  # what NTP keeps by far, and ages are shown by the second
+_SLOW_S: Final = 0.1  # a batch of jobs takes a round trip, so ten batches a second
+_LAG_S: Final = 10  # a replica reports every second
+_FULL, _FILLING = 0.9, 0.75  # of its memory or its connections
+_SHORT_S: Final = 60  # of idleness, after which connections are closed
+_EVICT_NOTHING: Final = (
+    "redis-cli CONFIG SET maxmemory-policy noeviction, "
+    "and maxmemory-policy noeviction in redis.conf"
+)
 
 
-def judge(facts: ServerFacts) -> list[Finding]:
+def _by_share(share: float) -> Severity:
+    return "problem" if share >= _FULL else "warning"
+
+
+def _evicts(s: ServerFacts) -> str:
+    """Return its policy of eviction; "" if it evicts nothing, or that is unknown."""
+    policy = s.setting("maxmemory-policy") or ""
+    return "" if policy == "noeviction" else policy
+
+
+def _stops_writes(s: ServerFacts) -> bool:
+    """Whether a failed save makes it refuse writes."""
+    return s.setting("stop-writes-on-bgsave-error") != "no" and s.setting("save") != ""
+
+
+def _is_refused(name: str) -> Callable[[ServerFacts], bool]:
+    return lambda s: name in (s.refused or ())
+
+
+def _needed(s: ServerFacts) -> list[str]:
+    """Return the commands that this user may not give, and without which nothing works."""
+    return [name for name in s.refused or () if name not in HELPFUL]
+
+
+def _memory(s: ServerFacts) -> str:
+    what = "maxmemory" if s.limit("maxmemory") else "the machine's memory"
+    return f"it uses {size(s.number('used_memory'))} of {size(s.memory_whole)}, {what}"
+
+
+def _synced(s: ServerFacts) -> str:
+    how = {
+        "everysec": "at most a second is lost with the machine",
+        "always": "synced always",
+    }.get(s.setting("appendfsync") or "", "how it is synced is not known")
+    return f"the append-only file is on, {how}"
+
+
+_SAFETY: Final[tuple[Check[ServerFacts], ...]] = (
+    Check("replica", "problem", lambda s: s.info.get("role") == "slave",
+          lambda s: f"this is a replica of {s.info.get('master_host')}:{s.info.get('master_port')}",
+          "It refuses every write, so nobody can enqueue, claim or settle here.",
+          "give the URL of the primary"),
+    Check("cluster", "problem", lambda s: s.info.get("cluster_enabled") == "1",
+          "this server is part of a Redis Cluster",
+          "The keys of a queue lie on several of its nodes, and its scripts need them on one.",
+          "use a single primary, with replicas"),
+    Check("aof_unknown", "note", lambda s: s.setting("appendonly") is None,
+          "whether it has an append-only file is not known"),
+    Check("aof_off", "problem", lambda s: s.setting("appendonly") not in {"yes", None},
+          "the append-only file is off", "When the server ends, every job since its last save is lost.",
+          "redis-cli CONFIG SET appendonly yes, and appendonly yes in redis.conf"),
+    Check("aof_fsync_no", "warning",
+          lambda s: s.setting("appendonly") == "yes" and s.setting("appendfsync") == "no",
+          "the append-only file is on, but never synced (appendfsync no)",
+          "A machine that loses power loses what its kernel had not written, often 30 s of jobs.",
+          "redis-cli CONFIG SET appendfsync everysec, and appendfsync everysec in redis.conf"),
+    Check("aof", "ok", lambda s: s.setting("appendonly") == "yes" and s.setting("appendfsync") != "no",
+          _synced),
+    Check("aof_unsynced_rewrite", "warning",
+          lambda s: s.setting("appendonly") == s.setting("no-appendfsync-on-rewrite") == "yes",
+          "nothing is synced while the file is rewritten (no-appendfsync-on-rewrite yes)",
+          "A machine that loses power meanwhile loses more than a second of jobs.",
+          "redis-cli CONFIG SET no-appendfsync-on-rewrite no"),
+    Check("aof_write_failed", "problem", lambda s: s.info.get("aof_last_write_status", "ok") != "ok",
+          "the last write to the append-only file failed",
+          "Redis refuses every write until one succeeds.",
+          "make room on its disk, and look into its log"),
+    Check("aof_rewrite_failed", "warning",
+          lambda s: s.info.get("aof_last_bgrewrite_status", "ok") != "ok",
+          "the last rewrite of the append-only file failed", "The file grows until the disk is full.",
+          "look into the server's log; redis-cli BGREWRITEAOF"),
+    Check("save_failed", lambda s: "problem" if _stops_writes(s) else "warning",
+          lambda s: s.info.get("rdb_last_bgsave_status", "ok") != "ok",
+          "the last save to disk (BGSAVE) failed",
+          lambda s: "Redis refuses every write until one succeeds." if _stops_writes(s)
+          else "Backups made of it are old.",
+          "make room on its disk and in memory, look into its log, then redis-cli BGSAVE"),
+    Check("aof_rewriting", "note", lambda s: s.info.get("aof_rewrite_in_progress") == "1",
+          "the append-only file is being rewritten just now"),
+    Check("eviction_unknown", "note", lambda s: s.setting("maxmemory-policy") is None,
+          "what it does when memory is short is not known"),
+    Check("eviction", "ok", lambda s: s.setting("maxmemory-policy") == "noeviction",
+          "it evicts nothing (maxmemory-policy noeviction)"),
+    Check("eviction", "warning", lambda s: _evicts(s) and not s.limit("maxmemory"),
+          lambda s: f"maxmemory-policy is {_evicts(s)}, harmless only while there is no maxmemory",
+          "With a maxmemory, Redis would delete queues to make room.", _EVICT_NOTHING),
+    Check("eviction", "warning",
+          lambda s: s.limit("maxmemory") and _evicts(s).startswith("volatile"),
+          lambda s: f"it evicts keys that expire when memory is short (maxmemory-policy {_evicts(s)})",
+          "Results and the keys that keep a second job out can vanish before their time.",
+          _EVICT_NOTHING),
+    Check("eviction", "problem",
+          lambda s: s.limit("maxmemory") and _evicts(s) and not _evicts(s).startswith("volatile"),
+          lambda s: f"it evicts any key when memory is short (maxmemory-policy {_evicts(s)})",
+          "A whole queue is one key, and would be gone.", _EVICT_NOTHING),
+    Check("memory_unknown", "note", lambda s: not s.memory_whole,
+          lambda s: f"it uses {size(s.number('used_memory'))}; how much it may is not known"),
+    Check("memory", "ok", lambda s: s.memory_whole and s.memory_share < _FILLING, _memory),
+    Check("memory", lambda s: _by_share(s.memory_share), lambda s: s.memory_share >= _FILLING, _memory,
+          lambda s: "A full Redis refuses to enqueue; consumers still drain it." if s.limit("maxmemory")
+          else "A Redis that outgrows its machine is ended by the kernel.",
+          lambda s: "redis-cli CONFIG SET maxmemory BYTES, more; or more consumers"
+          if s.limit("maxmemory") else "set maxmemory in redis.conf, or take a larger machine"),
+    Check("no_replica", "note", lambda s: not s.replicas and s.info.get("role") != "slave",
+          "no replica is connected", "When its disk is lost, so are the jobs."),
+)  # fmt: skip
+
+_REPLICA: Final[tuple[Check[Replica], ...]] = (
+    Check("replica_behind", "warning", lambda r: r.state != "online" or r.lag_s > _LAG_S,
+          lambda r: f"replica {r.address} is "
+          + (r.state if r.state != "online" else f"{r.lag_s} s behind"),
+          "What it has not got is lost when it takes over.", "look into the replica's log"),
+    Check("replica", "ok", lambda r: r.state == "online" and r.lag_s <= _LAG_S,
+          lambda r: f"replica {r.address} is connected"
+          + (f", {r.lag_s} s behind" if r.lag_s > 1 else " and up to date")),
+)  # fmt: skip
+
+_ACCESS: Final[tuple[Check[ServerFacts], ...]] = (
+    Check("min_replicas", "note",
+          lambda s: s.replicas and s.config and not s.limit("min-replicas-to-write"),
+          "it accepts jobs also when no replica gets them (min-replicas-to-write 0)",
+          "A primary that is cut off goes on accepting jobs, which a failover then loses.",
+          "redis-cli CONFIG SET min-replicas-to-write 1"),
+    Check("clients", lambda s: _by_share(s.clients_share), lambda s: s.clients_share >= _FILLING,
+          lambda s: f"{s.number('connected_clients'):,} of {s.limit('maxclients'):,} possible "
+          "connections are in use (maxclients)",
+          "Consumers and producers beyond that are turned away.",
+          lambda s: f"redis-cli CONFIG SET maxclients {2 * s.limit('maxclients')}"),
+    Check("timeout", "note", lambda s: 0 < s.limit("timeout") < _SHORT_S,
+          lambda s: "connections that are idle for {0} s are closed (timeout {0})".format(
+              s.limit("timeout")),
+          "Producers connect anew each time.", "redis-cli CONFIG SET timeout 0"),
+    Check("keepalive", "warning", lambda s: s.setting("tcp-keepalive") == "0",
+          "dead connections are never noticed (tcp-keepalive 0)",
+          "A consumer whose machine vanished looks connected, and a job can be moved to nobody.",
+          "redis-cli CONFIG SET tcp-keepalive 300"),
+    Check("slow", "warning", lambda s: s.ping_s > _SLOW_S,
+          lambda s: f"a round trip takes {s.ping_s * 1000:.1f} ms",
+          "Each batch of jobs takes at least one.",
+          "run consumers near Redis; look for slow commands: redis-cli SLOWLOG GET"),
+    Check("speed", "ok", lambda s: s.ping_s <= _SLOW_S,
+          lambda s: f"a round trip takes {s.ping_s * 1000:.1f} ms"),
+    Check("clock", "warning", lambda s: abs(s.clock_ahead_s) > _CLOCK_S,
+          lambda s: f"its clock is {span(abs(s.clock_ahead_s))} "
+          f"{'ahead of' if s.clock_ahead_s > 0 else 'behind'} this machine's",
+          "Delayed jobs run by its clock; ages, and the order of equal priorities, by producers'.",
+          "let NTP set the clocks of both"),
+    Check("clock", "ok", lambda s: abs(s.clock_ahead_s) <= _CLOCK_S,
+          "its clock agrees with this machine's"),
+    Check("permissions_unknown", "note", lambda s: s.refused is None,
+          "what this user may do is not known"),
+    Check("forbidden", "problem", _needed,
+          lambda s: f"this user may not give {counted(len(_needed(s)), 'command')}: "
+          f"{', '.join(_needed(s))}",
+          "Headrace cannot work without.",
+          "redis-cli ACL SETUSER NAME +@all -@dangerous +client +info ~*, or less of it"),
+    *(
+        Check("forbidden_helpful", "note", _is_refused(name),
+              f"this user may not give {name}", f"Without it {worse}.",
+              f"redis-cli ACL SETUSER NAME +{name.lower().replace(' ', '|')}")
+        for name, worse in HELPFUL.items()
+    ),
+    Check("permissions", "ok", lambda s: s.refused == (),
+          "this user may give every command that Headrace needs"),
+)  # fmt: skip
+
+_LOADING: Final[Check[ServerFacts]] = Check(
+    "loading", "problem", lambda s: s.is_loading,
+    lambda s: f"it still reads its data from disk: {span(s.number('loading_eta_seconds'))} to go",
+    "Until then it refuses all else.",
+)  # fmt: skip
+
+
+def judge_server(facts: ServerFacts) -> Iterator[Finding]:
     """Judge a server, in the order in which one would look."""
-    if facts.info.get("loading") == "1":
-        eta = span(facts.number("loading_eta_seconds"))
-        found = f"it still reads its data from disk: {eta} to go"
-        return [Finding("problem", "loading", found, "Until then it refuses all else.")]
-    checks = (
-        _role, _append_only_file, _last_writes, _eviction, _memory, _replicas, _clients, _speed,
-        _clock, _permissions,
-    )  # fmt: skip
-    return [finding for check in checks for finding in check(facts)]
-
-
-def _role(facts: ServerFacts) -> Iterator[Finding]:
-    if facts.info.get("role") == "slave":
-        master = f"{facts.info.get('master_host')}:{facts.info.get('master_port')}"
-        yield Finding(
-            "problem",
-            "replica",
-            f"this is a replica of {master}",
-            "It refuses every write, so nobody can enqueue, claim or settle here.",
-            "give the URL of the primary",
-        )
-    if facts.info.get("cluster_enabled") == "1":
-        yield Finding(
-            "problem",
-            "cluster",
-            "this server is part of a Redis Cluster",
-            "The keys of a queue lie on several of its nodes, and its scripts need them on one.",
-            "use a single primary, with replicas",
-        )
-
-
-def _append_only_file(facts: ServerFacts) -> Iterator[Finding]:
-    on, fsync = facts.setting("appendonly"), facts.setting("appendfsync")
-    if on is None:
-        yield Finding("note", "aof_unknown", "whether it has an append-only file is not known")
-    elif on != "yes":
-        yield Finding(
-            "problem",
-            "aof_off",
-            "the append-only file is off",
-            "When the server ends, every job since its last save is lost.",
-            "redis-cli CONFIG SET appendonly yes, and appendonly yes in redis.conf",
-        )
-    elif fsync == "no":
-        yield Finding(
-            "warning",
-            "aof_fsync_no",
-            "the append-only file is on, but never synced (appendfsync no)",
-            "A machine that loses power loses what its kernel had not written, often 30 s of jobs.",
-            "redis-cli CONFIG SET appendfsync everysec, and appendfsync everysec in redis.conf",
-        )
-    else:
-        loss = {
-            "everysec": ", at most a second is lost with the machine",
-            "always": ", synced always",
-        }
-        synced = loss.get(fsync or "", ", how it is synced is not known")
-        yield Finding("ok", "aof", f"the append-only file is on{synced}")
-    if on == "yes" and facts.setting("no-appendfsync-on-rewrite") == "yes":
-        yield Finding(
-            "warning",
-            "aof_unsynced_rewrite",
-            "nothing is synced while the file is rewritten (no-appendfsync-on-rewrite yes)",
-            "A machine that loses power meanwhile loses more than a second of jobs.",
-            "redis-cli CONFIG SET no-appendfsync-on-rewrite no",
-        )
-
-
-def _last_writes(facts: ServerFacts) -> Iterator[Finding]:
-    info = facts.info
-    if info.get("aof_last_write_status", "ok") != "ok":
-        yield Finding(
-            "problem",
-            "aof_write_failed",
-            "the last write to the append-only file failed",
-            "Redis refuses every write until one succeeds.",
-            "make room on its disk, and look into its log",
-        )
-    if info.get("aof_last_bgrewrite_status", "ok") != "ok":
-        yield Finding(
-            "warning",
-            "aof_rewrite_failed",
-            "the last rewrite of the append-only file failed",
-            "The file grows until the disk is full.",
-            "look into the server's log; redis-cli BGREWRITEAOF",
-        )
-    if info.get("rdb_last_bgsave_status", "ok") != "ok":
-        stops = facts.setting("stop-writes-on-bgsave-error") != "no" and facts.setting("save") != ""
-        yield Finding(
-            "problem" if stops else "warning",
-            "save_failed",
-            "the last save to disk (BGSAVE) failed",
-            "Redis refuses every write until one succeeds."
-            if stops
-            else "Backups made of it are old.",
-            "make room on its disk and in memory, look into its log, then redis-cli BGSAVE",
-        )
-    if info.get("aof_rewrite_in_progress") == "1":
-        yield Finding("note", "aof_rewriting", "the append-only file is being rewritten just now")
-
-
-def _eviction(facts: ServerFacts) -> Iterator[Finding]:
-    policy, limit = facts.setting("maxmemory-policy"), int(facts.setting("maxmemory") or 0)
-    if policy is None:
-        yield Finding("note", "eviction_unknown", "what it does when memory is short is not known")
+    if facts.is_loading:
+        yield from judge([_LOADING], facts)
         return
-    if policy == "noeviction":
-        yield Finding("ok", "eviction", "it evicts nothing (maxmemory-policy noeviction)")
-        return
-    todo = "redis-cli CONFIG SET maxmemory-policy noeviction, and maxmemory-policy noeviction in redis.conf"
-    if not limit:
-        found = f"maxmemory-policy is {policy}, harmless only while there is no maxmemory"
-        why = "With a maxmemory, Redis would delete queues to make room."
-        yield Finding("warning", "eviction", found, why, todo)
-    elif policy.startswith("volatile"):
-        found = f"it evicts keys that expire when memory is short (maxmemory-policy {policy})"
-        why = "Results and the keys that keep a second job out can vanish before their time."
-        yield Finding("warning", "eviction", found, why, todo)
-    else:
-        found = f"it evicts any key when memory is short (maxmemory-policy {policy})"
-        yield Finding(
-            "problem", "eviction", found, "A whole queue is one key, and would be gone.", todo
-        )
-
-
-def _memory(facts: ServerFacts) -> Iterator[Finding]:
-    used, limit = facts.number("used_memory"), int(facts.setting("maxmemory") or 0)
-    whole, what = limit, "maxmemory"
-    if not limit:
-        whole, what = facts.number("total_system_memory"), "the machine's memory"
-    if not whole:
-        yield Finding(
-            "note", "memory_unknown", f"it uses {size(used)}; how much it may is not known"
-        )
-        return
-    share, found = used / whole, f"it uses {size(used)} of {size(whole)}, {what}"
-    why = (
-        "A full Redis refuses to enqueue; consumers still drain it."
-        if limit
-        else "A Redis that outgrows its machine is ended by the kernel."
-    )
-    todo = (
-        "redis-cli CONFIG SET maxmemory BYTES, more; or more consumers"
-        if limit
-        else "set maxmemory in redis.conf, or take a larger machine"
-    )
-    if share >= _FILLING:
-        severity = "problem" if share >= _FULL else "warning"
-        yield Finding(severity, "memory", found, why, todo)  # type: ignore[arg-type]
-    else:
-        yield Finding("ok", "memory", found)
-
-
-def _replicas(facts: ServerFacts) -> Iterator[Finding]:
-    if facts.info.get("role") == "slave":
-        return
-    count = facts.number("connected_slaves")
-    least = int(facts.setting("min-replicas-to-write") or 0)
-    if not count:
-        why = "When its disk is lost, so are the jobs."
-        yield Finding("note", "no_replica", "no replica is connected", why)
-    for n in range(count):
-        pairs = facts.info.get(f"slave{n}", "").split(",")
-        replica = dict(pair.partition("=")[::2] for pair in pairs)
-        name, lag = f"{replica.get('ip')}:{replica.get('port')}", int(replica.get("lag") or 0)
-        if replica.get("state") != "online" or lag > LAG_S:
-            state = replica.get("state", "away")
-            found = (
-                f"replica {name} is {state}"
-                if state != "online"
-                else f"replica {name} is {lag} s behind"
-            )
-            why = "What it has not got is lost when it takes over."
-            yield Finding("warning", "replica_behind", found, why, "look into the replica's log")
-        else:
-            yield Finding("ok", "replica", f"replica {name} is {state_of(lag)}")
-    if count and not least and facts.config:
-        yield Finding(
-            "note",
-            "min_replicas",
-            "it accepts jobs also when no replica gets them (min-replicas-to-write 0)",
-            "A primary that is cut off goes on accepting jobs, which a failover then loses.",
-            "redis-cli CONFIG SET min-replicas-to-write 1",
-        )
-
-
-def state_of(lag_s: int) -> str:
-    """Say how far behind a replica is."""
-    return f"connected, {lag_s} s behind" if lag_s > 1 else "connected and up to date"
-
-
-def _clients(facts: ServerFacts) -> Iterator[Finding]:
-    used, limit = facts.number("connected_clients"), int(facts.setting("maxclients") or 0)
-    if limit and used >= _FILLING * limit:
-        yield Finding(
-            "problem" if used >= _FULL * limit else "warning",
-            "clients",
-            f"{used:,} of {limit:,} possible connections are in use (maxclients)",
-            "Consumers and producers beyond that are turned away.",
-            f"redis-cli CONFIG SET maxclients {2 * limit}",
-        )
-    timeout = int(facts.setting("timeout") or 0)
-    if 0 < timeout < 60:
-        yield Finding(
-            "note",
-            "timeout",
-            f"connections that are idle for {timeout} s are closed (timeout {timeout})",
-            "Producers connect anew each time.",
-            "redis-cli CONFIG SET timeout 0",
-        )
-    if facts.setting("tcp-keepalive") == "0":
-        yield Finding(
-            "warning",
-            "keepalive",
-            "dead connections are never noticed (tcp-keepalive 0)",
-            "A consumer whose machine vanished looks connected, and a job can be moved to nobody.",
-            "redis-cli CONFIG SET tcp-keepalive 300",
-        )
-
-
-def _speed(facts: ServerFacts) -> Iterator[Finding]:
-    found = f"a round trip takes {facts.ping_s * 1000:.1f} ms"
-    if facts.ping_s > SLOW_S:
-        why = "Each batch of jobs takes at least one."
-        todo = "run consumers near Redis; look for slow commands: redis-cli SLOWLOG GET"
-        yield Finding("warning", "slow", found, why, todo)
-    else:
-        yield Finding("ok", "speed", found)
-
-
-def _clock(facts: ServerFacts) -> Iterator[Finding]:
-    ahead = facts.clock_ahead_s
-    if abs(ahead) > CLOCK_S:
-        yield Finding(
-            "warning",
-            "clock",
-            f"its clock is {span(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} this machine's",
-            "Delayed jobs run by its clock; ages, and the order of equal priorities, by producers'.",
-            "let NTP set the clocks of both",
-        )
-    else:
-        yield Finding("ok", "clock", "its clock agrees with this machine's")
-
-
-def _permissions(facts: ServerFacts) -> Iterator[Finding]:
-    if facts.refused is None:
-        yield Finding("note", "permissions_unknown", "what this user may do is not known")
-        return
-    needed = [name for name in facts.refused if name not in HELPFUL]
-    if needed:
-        yield Finding(
-            "problem",
-            "forbidden",
-            f"this user may not give {counted(len(needed), 'command')}: {', '.join(needed)}",
-            "Headrace cannot work without.",
-            "redis-cli ACL SETUSER NAME +@all -@dangerous +client +info ~*, or less of it",
-        )
-    for name in facts.refused:
-        if name in HELPFUL:
-            found = f"this user may not give {name}"
-            why = f"Without it {HELPFUL[name]}."
-            grant = "+" + name.lower().replace(" ", "|")
-            yield Finding(
-                "note", "forbidden_helpful", found, why, f"redis-cli ACL SETUSER NAME {grant}"
-            )
-    if not facts.refused:
-        yield Finding("ok", "permissions", "this user may give every command that Headrace needs")
+    yield from judge(_SAFETY, facts)
+    for replica in facts.replicas:
+        yield from judge(_REPLICA, replica)
+    yield from judge(_ACCESS, facts)

@@ -13,6 +13,6 @@ recovers with any of them alive.
 
 from headrace.maintenance.maintenance import Maintenance
 from headrace.maintenance.thread import MaintenanceThread
-from headrace.maintenance.upkeep import reclaiming
+from headrace.maintenance.upkeep import reclaiming, steps
 
-__all__ = ["Maintenance", "MaintenanceThread", "reclaiming"]
+__all__ = ["Maintenance", "MaintenanceThread", "reclaiming", "steps"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Final
+from typing import Final, TypeAlias
 
 from headrace import operations as op
 from headrace.clock import monotonic
@@ -21,6 +21,8 @@ from headrace.store import AsyncStore
 log = logging.getLogger(__name__)
 
 _QUEUES_A_TRIP: Final = 50
+
+Steps: TypeAlias = tuple[Operation[Promoted], Operation[Swept], Operation[Reclaimed]]
 
 
 class Upkeep:
@@ -95,18 +97,28 @@ class Upkeep:
             )
         return bool(swept.next_offset) or reclaimed.back + reclaimed.died >= op.RECLAIM_LIMIT
 
-    def _requests(
-        self, queue: str, gap_s: float, *, walk: bool
-    ) -> tuple[Operation[Promoted], Operation[Swept], Operation[Reclaimed]]:
-        k, policy, offset = keys_of(queue), self._policy, self._offsets[queue]
-        sweep = op.sweep(
-            k,
-            bare_lease_ms=round(policy.bare_lease_s * 1000),
-            offset=offset,
-            only_if_unequal=not walk and not offset,
-        )
-        rested_ms = self._registry.rested_ms(queue)
-        return op.promote(k), sweep, reclaiming(k, policy, gap_s=gap_s, rested_ms=rested_ms)
+    def _requests(self, queue: str, gap_s: float, *, walk: bool) -> Steps:
+        offset, rested_ms = self._offsets[queue], self._registry.rested_ms(queue)
+        k, policy = keys_of(queue), self._policy
+        return steps(k, policy, offset=offset, whole=walk, gap_s=gap_s, rested_ms=rested_ms)
+
+
+def steps(
+    k: Keys, policy: LeasePolicy, *, offset: int, whole: bool, gap_s: float, rested_ms: int = 0
+) -> Steps:
+    """Describe the three steps for a queue.
+
+    Args:
+        k: the queue's keys.
+        policy: how long claims last.
+        offset: where in processing to look for bare items.
+        whole: look for them also if there are as many claims as items.
+        gap_s: a time without sweeps that is usual here, if it is longer than the policy's.
+        rested_ms: when nothing was leased here, by Redis' clock; 0 if unknown.
+    """
+    bare_lease_ms, only_unequal = round(policy.bare_lease_s * 1000), not whole and not offset
+    sweep = op.sweep(k, bare_lease_ms=bare_lease_ms, offset=offset, only_if_unequal=only_unequal)
+    return op.promote(k), sweep, reclaiming(k, policy, gap_s=gap_s, rested_ms=rested_ms)
 
 
 def reclaiming(

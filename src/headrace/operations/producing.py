@@ -134,12 +134,3 @@ def _is_name(raw: bytes) -> bool:
 def queues() -> Operation[list[str]]:
     """List the queues that producers and consumers have used, and tell of names that are not valid."""
     return command("SMEMBERS", keys.QUEUES, parse=_names)
-
-
-def registered() -> Operation[list[str]]:
-    """List what stands in the registry of queues, whether it can be a queue's name or not."""
-    return command(
-        "SMEMBERS",
-        keys.QUEUES,
-        parse=lambda raw: sorted(name.decode(errors="backslashreplace") for name in raw),
-    )

@@ -57,8 +57,8 @@ from headrace.web.shapes import (
     QueueName,
     Queues,
 )
+from headrace.web.updates import EventStream, Updates
 from headrace.web.views import queue_view
-from headrace.web.watch import EventStream, Watch
 from headrace.wire import DEFAULT_MAX_BYTES
 
 _NAMED: Final = 20  # queues in an error
@@ -86,10 +86,10 @@ _Limit = Annotated[int, msgspec.Meta(ge=1, le=MAX_LISTED)]
 class Api:
     """The endpoints."""
 
-    def __init__(self, headrace: Headrace, reader: Reader, watch: Watch) -> None:
+    def __init__(self, headrace: Headrace, reader: Reader, updates: Updates) -> None:
         self._headrace = headrace
         self._reader = reader
-        self._watch = watch
+        self._updates = updates
 
     def routes(self) -> list[Route]:
         """Return the routes; names and ids may hold a slash."""
@@ -216,12 +216,12 @@ class Api:
         if place not in PLACES:
             raise HTTPException(400, f"place={place} is no place: use one of {', '.join(PLACES)}")
         limit = _limit_of(request.query_params.get("limit", "25"))
-        (jobs,) = await self._watch.lister.listed(k, [place], limit)
+        (jobs,) = await self._updates.lister.listed(k, [place], limit)
         return answer(JobList(queue=k.queue, place=place, key=key_of(k, place), jobs=jobs))
 
     async def events(self, request: Request) -> Response:
         """Stream updates until the client leaves or the server ends."""
-        return EventStream(self._watch, self._asked(request).queue)
+        return EventStream(self._updates, self._asked(request).queue)
 
     def _asked(self, request: Request) -> Keys:
         return keys_of(request.query_params.get("queue", self._headrace.queue))

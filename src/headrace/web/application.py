@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -16,7 +15,6 @@ from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
 from headrace import __version__
-from headrace import operations as op
 from headrace.app import Headrace
 from headrace.doctor.places import PLACES, key_of
 from headrace.errors import StoreError
@@ -24,22 +22,21 @@ from headrace.keys import keys_of
 from headrace.store import AsyncStore
 from headrace.web.answers import HANDLERS, answer
 from headrace.web.api import Api
+from headrace.web.filters import FILTERS
 from headrace.web.guard import Guard
 from headrace.web.limits import Limits
 from headrace.web.metrics import Metrics
 from headrace.web.reader import Reader
-from headrace.web.texts import FILTERS
-from headrace.web.watch import Watch
+from headrace.web.updates import Updates
 
 _HERE: Final = Path(__file__).parent
-_READY_WITHIN_S: Final = 1.0
 
 
 def create_app(
     headrace: Headrace,
     store: AsyncStore,
     *,
-    watch: Watch | None = None,
+    updates: Updates | None = None,
     leads: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
     """Make the web application of a server.
@@ -47,27 +44,27 @@ def create_app(
     Args:
         headrace: through which jobs are enqueued.
         store: through which queues are read; closed by whoever made it.
-        watch: the live updates, for whoever wants to close them.
+        updates: the live updates, for whoever wants to close them.
         leads: tells whether this server does the maintenance.
     """
     # Around Starlette's own outermost part, which answers what nobody foresaw.
-    return Guard(Limits(create_site(headrace, store, watch=watch, leads=leads)))
+    return Guard(Limits(create_site(headrace, store, updates=updates, leads=leads)))
 
 
 def create_site(
-    headrace: Headrace, store: AsyncStore, *, watch: Watch | None, leads: Callable[[], bool]
+    headrace: Headrace, store: AsyncStore, *, updates: Updates | None, leads: Callable[[], bool]
 ) -> Starlette:
     """Make what stands behind the guard: see ``create_app``."""
     reader = Reader(store, headrace)
-    watch = watch or Watch(reader)
-    pages = Pages(headrace, store, watch)
+    updates = updates or Updates(reader)
+    pages = Pages(headrace, reader, updates)
     return Starlette(
         routes=[
             Route("/", pages.home),
             Route("/healthz", pages.alive),
             Route("/readyz", pages.ready),
             Route("/metrics", Metrics(reader, leads).scrape),
-            *Api(headrace, reader, watch).routes(),
+            *Api(headrace, reader, updates).routes(),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],
         exception_handlers=HANDLERS,
@@ -77,27 +74,27 @@ def create_site(
 class Pages:
     """The page, and the probes."""
 
-    def __init__(self, headrace: Headrace, store: AsyncStore, watch: Watch) -> None:
+    def __init__(self, headrace: Headrace, reader: Reader, updates: Updates) -> None:
         self._headrace = headrace
-        self._store = store
-        self._watch = watch
+        self._reader = reader
+        self._updates = updates
         self._templates = Jinja2Templates(_HERE / "templates")
         self._templates.env.filters |= FILTERS
 
     async def home(self, request: Request) -> Response:
         """Show the queues as they are; the page's script then shows them live."""
         k = keys_of(request.query_params.get("queue") or self._headrace.queue)
-        picture, trouble = None, ""
+        view, trouble = None, ""
         try:
-            picture = await self._watch.picture(k.queue)
+            view = await self._updates.current(k.queue)
         except StoreError:
             trouble = "Redis does not answer"
         except TimeoutError:
-            trouble = await self._watch.trouble()
+            trouble = await self._updates.why_late()
         shown = {
             "queue": k.queue,
             "keys": {place: key_of(k, place) for place in PLACES},
-            "picture": picture,
+            "view": view,
             "trouble": trouble,
             "redis": str(self._headrace.redis_url),
             "version": __version__,
@@ -110,12 +107,6 @@ class Pages:
 
     async def ready(self, _: Request) -> Response:
         """Answer whether Redis answers."""
-        try:
-            async with asyncio.timeout(_READY_WITHIN_S):
-                await self._store.run(op.command("PING", parse=bool))
-        except TimeoutError:
-            error = f"Redis does not answer within {_READY_WITHIN_S:g} s"
+        if error := await self._reader.why_down():
             return answer({"ready": False, "error": error}, 503)
-        except StoreError as error:
-            return answer({"ready": False, "error": str(error)}, 503)
         return answer({"ready": True})

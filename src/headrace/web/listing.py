@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from headrace import operations as op
-from headrace.doctor.places import Place
+from headrace.doctor.places import Place, PlacedJob, holder_of, page
 from headrace.keys import Keys
 from headrace.operations import Operation
 from headrace.web.shapes import JobView
@@ -26,36 +26,25 @@ Ask: TypeAlias = Callable[[Sequence[Operation[Any]]], Awaitable[list[Any]]]
 
 
 @dataclass(slots=True)
-class _Stretch:
+class _Listing:
     """What was read of a place so far."""
 
+    k: Keys
     place: Place
-    key: str
-    jobs: list[bytes] = field(default_factory=list)
-    due_ms: list[int] = field(default_factory=list)
+    limit: int
+    jobs: list[PlacedJob] = field(default_factory=list)
     whole: bool = False
 
-    def next(self, limit: int) -> Operation[list[Any]]:
+    def next(self) -> Operation[list[PlacedJob]]:
         """Return the operation that reads the next step."""
         start = len(self.jobs)
-        stop = min(start + _STEP, limit) - 1
-        if self.place == "dead":  # who died last is on the left
-            return op.peek(self.key, start, stop)
-        if self.place == "delayed":
-            args = ("ZRANGE", self.key, start, stop, "WITHSCORES")
-            return op.command(*args, parse=lambda raw: raw)
-        if self.place == "priority":
-            return op.peek_sorted(self.key, start, stop)
-        return op.peek(self.key, -stop - 1, -start - 1)  # who is next, or was claimed first: right
+        return page(self.k, self.place, start, min(_STEP, self.limit - start))
 
-    def take(self, found: list[bytes], limit: int) -> None:
+    def take(self, found: list[PlacedJob]) -> None:
         """Take what a step found."""
-        if self.place == "delayed":
-            self.due_ms += [int(min(max(0.0, float(score)), 1 << 52)) for score in found[1::2]]
-            found = found[::2]
-        self.jobs += found if self.place in {"dead", "delayed", "priority"} else found[::-1]
-        read = sum(map(len, self.jobs))
-        self.whole = len(found) < _STEP or len(self.jobs) >= limit or read >= MAX_BYTES
+        self.jobs += found
+        read = sum(len(one.job) for one in self.jobs)
+        self.whole = len(found) < _STEP or len(self.jobs) >= self.limit or read >= MAX_BYTES
 
 
 class Lister:
@@ -83,16 +72,14 @@ class Lister:
         Raises:
             StoreError: Redis did not answer, or answered with an error.
         """
-        stretches = [_Stretch(place, getattr(k, place)) for place in places]
-        while some := [one for one in stretches if not one.whole]:
-            answers = await self._ask([one.next(limit) for one in some])
+        listings = [_Listing(k, place, limit) for place in places]
+        while some := [one for one in listings if not one.whole]:
+            answers = await self._ask([one.next() for one in some])
             for one, found in zip(some, answers, strict=True):
-                one.take(found, limit)
-        shown = [[job_view(job) for job in one.jobs] for one in stretches]
-        for one, jobs in zip(stretches, shown, strict=True):
-            for job, due_ms in zip(jobs, one.due_ms, strict=False):
-                job["due_at_ms"] = due_ms
-            if one.place == "processing":
+                one.take(found)
+        shown = [[job_view(job, due_ms) for job, due_ms in one.jobs] for one in listings]
+        for place, jobs in zip(places, shown, strict=True):
+            if place == "processing":
                 await self._name_owners(k, jobs)
         return shown
 
@@ -102,15 +89,14 @@ class Lister:
         if not ids:
             return
         claims = op.command("HMGET", k.claims, *ids, parse=lambda raw: raw)
-        time = op.command("TIME", parse=lambda raw: int(raw[0]) * 1000 + int(raw[1]) // 1000)
-        found, now_ms = await self._ask([claims, time])
+        found, now_ms = await self._ask([claims, op.time_ms()])
         by_id = dict(zip(ids, found, strict=True))
         for job in jobs:
-            token = (by_id.get(job["id"] or "") or b"").partition(b" ")[0]
-            consumer = token.decode(errors="replace").rpartition(":")[0]
-            if consumer:  # else nobody's, or leased by the sweep for a plain client
+            claim = by_id.get(job["id"] or "") or b""
+            if consumer := holder_of(claim):  # else nobody's, or leased for a plain client
+                token = claim.partition(b" ")[0]
                 job["consumer"] = consumer[:200]
-                job["seen_at_ms"] = self._since((k.queue, job["id"] or "", token), now_ms)
+                job["seen_at_ms"] = self._since((k.queue, job["id"] or "", token), int(now_ms))
 
     def _since(self, claim: tuple[str, str, bytes], now_ms: int) -> int:
         since = self._seen.pop(claim, now_ms)

@@ -21,10 +21,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace import operations as op
-from headrace.doctor.places import PLACES
+from headrace.doctor.places import PLACES, size_of
 from headrace.errors import StoreError
 from headrace.operations import Snapshot
-from headrace.web.reader import SHOWN, Reader, size_of
+from headrace.web.reader import SHOWN, Reader
 
 _WITHIN_S: Final = 3.0  # a scraper waits 10 s by default, and wants to hear that Redis is away
 
@@ -180,7 +180,7 @@ class Metrics:
                 (forgotten,) = await self._reader.ask([op.forgotten()])
             up = True
         except (StoreError, TimeoutError):
-            up = await self._reader.is_up()
+            up = not await self._reader.why_down()
         registry = CollectorRegistry()
         shown = QueueCollector(
             snapshots,

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from headrace import operations as op
 from headrace.app import Headrace
-from headrace.doctor.places import PLACES
+from headrace.doctor.places import PLACES, size_of
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 from headrace.operations import Operation, Snapshot
@@ -74,14 +74,16 @@ class Reader:
         self._known |= new
         return set()
 
-    async def is_up(self) -> bool:
-        """Whether Redis answers at all: what is slow is not down."""
+    async def why_down(self) -> str:
+        """Say why Redis does not answer at all; "" if it does: what is slow is not down."""
         try:
             async with asyncio.timeout(_UP_WITHIN_S):
                 await self._store.run(op.command("PING", parse=bool))
-        except (StoreError, TimeoutError):
-            return False
-        return True
+        except TimeoutError:
+            return f"Redis does not answer within {_UP_WITHIN_S:g} s"
+        except StoreError as error:
+            return str(error)
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class Overview:
     others: dict[str, int]
 
 
-class Onlooker:
+class Poller:
     """Reads all queues again and again, at a bounded cost.
 
     What is shown is read at each look; of the others some are, in turn, so that with very many queues
@@ -136,8 +138,3 @@ def overview_of(snapshots: Collection[Snapshot], also: Collection[str] = ()) -> 
     sums: dict[str, int] = {place: sum(getattr(one, place) for one in others) for place in PLACES}
     shown = [one for one in snapshots if one.queue in names]
     return Overview(shown, {"queues": len(others)} | sums)
-
-
-def size_of(snapshot: Snapshot) -> int:
-    """Return how many jobs a queue holds."""
-    return sum(getattr(snapshot, place) for place in PLACES)

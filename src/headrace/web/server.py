@@ -30,7 +30,7 @@ from headrace.web.connections import (
 )
 from headrace.web.guard import LOOPBACK
 from headrace.web.reader import Reader
-from headrace.web.watch import Watch
+from headrace.web.updates import Updates
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,9 @@ async def serve(
     label = f"{CONNECTION_PREFIX}server"
     url = headrace.redis_url.url
     store = AsyncStore(url, name=label)
-    watch = Watch(Reader(store, headrace))
+    updates = Updates(Reader(store, headrace))
     maintenance = MaintenanceThread(url, label, name, policy or LeasePolicy())
-    app = create_app(headrace, store, watch=watch, leads=lambda: maintenance.leads)
+    app = create_app(headrace, store, updates=updates, leads=lambda: maintenance.leads)
     server = _Server(_config(app))
     listener = _listen(host, port)
     with ExitStack() as stack:
@@ -86,7 +86,12 @@ async def serve(
             )
         finally:
             server.should_exit = True
-            ending = (_ended(stopping), _ended(maintaining), watch.close(), asyncio.wait({serving}))
+            ending = (
+                _ended(stopping),
+                _ended(maintaining),
+                updates.close(),
+                asyncio.wait({serving}),
+            )
             await asyncio.gather(*ending)
             await store.close()
             await headrace.aclose()

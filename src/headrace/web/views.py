@@ -44,8 +44,8 @@ def queue_view(snapshot: Snapshot) -> QueueView:
     }
 
 
-def job_view(job: bytes) -> JobView:
-    """Show a job, or whatever else lies in a queue."""
+def job_view(job: bytes, due_ms: int | None = None) -> JobView:
+    """Show a job, or whatever else lies in a queue; ``due_ms``: when it is due, if it is delayed."""
     parts = wire.split(job)
     head = parts[0] if parts else wire.Head("")
     error = wire.read_error(job) if b'"error"' in job else None
@@ -64,7 +64,7 @@ def job_view(job: bytes) -> JobView:
         "arguments": arguments,
         "bytes": len(job),
         "made_at_ms": ids.time_ms_of(head.id),
-        "due_at_ms": None,
+        "due_at_ms": due_ms,
         "consumer": None,
         "seen_at_ms": None,
         "priority": head.priority,

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Collection
+from datetime import UTC, datetime
 from typing import Final
+
+from headrace import wire
 
 _UNITS: Final = (("d", 86_400), ("h", 3_600), ("min", 60))
 _SIZES: Final = (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
+_NAMED: Final = 3  # of many ids, keys or consumers, so many are named
 
 
 def span(seconds: float) -> str:
@@ -15,6 +20,14 @@ def span(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{round(seconds / length)} {unit}"
     return f"{max(0, round(seconds))} s"
+
+
+def instant(ms: int) -> str:
+    """Write an instant by the clock on the wall; one that no calendar has in ms since 1970."""
+    try:
+        return f"{datetime.fromtimestamp(ms / 1000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):
+        return f"{ms:,} ms after 1970"
 
 
 def size(count: int) -> str:
@@ -30,15 +43,36 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
-def be(count: int) -> str:
-    """Give the verb to a number of things."""
-    return "is" if count == 1 else "are"
+def verb(count: int, one: str = "is", many: str = "are") -> str:
+    """Return the form of a verb that goes with so many things."""
+    return one if count == 1 else many
+
+
+def subject(count: int, noun: str, one: str = "is", many: str = "are") -> str:
+    """Write how many of a thing, and the verb that goes with it: 1 job is, 3 jobs are."""
+    return f"{counted(count, noun)} {verb(count, one, many)}"
+
+
+def some(names: Collection[str]) -> str:
+    """Name the first few."""
+    more = "…" if len(names) > _NAMED else ""
+    return ", ".join([*names][:_NAMED]) + more
+
+
+def failure(error: wire.Error) -> str:
+    """Say what a run raised: the exception's type and its message."""
+    return ": ".join(part for part in (error.type, error.message) if part)
 
 
 def ordinal(number: int) -> str:
     """Write a place in a row: 1st, 2nd, 17th."""
     ending = "th" if 10 < number % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number:,}{ending}"
+
+
+def times(count: int) -> str:
+    """Write how often: once, twice, 3 times."""
+    return {1: "once", 2: "twice"}.get(count, f"{count:,} times")
 
 
 def command(*words: str, of: str = "") -> str:

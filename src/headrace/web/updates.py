@@ -17,7 +17,7 @@ from headrace.errors import HeadraceError
 from headrace.keys import keys_of
 from headrace.web.answers import encode
 from headrace.web.listing import Lister
-from headrace.web.reader import Onlooker, Reader
+from headrace.web.reader import Poller, Reader
 from headrace.web.views import queue_view
 
 log = logging.getLogger(__name__)
@@ -32,31 +32,31 @@ _BEAT: Final = b"event: beat\ndata: 1\n\n"
 
 
 @dataclass(slots=True)
-class _Watched:
-    """A queue that is watched.
+class _Topic:
+    """A queue that somebody watches.
 
     Attributes:
-        watchers: by how many.
+        subscribers: how many watch it.
         seen: what was last found, without its instant.
         message: what was last told.
     """
 
-    watchers: int = 0
+    subscribers: int = 0
     seen: bytes = b""
     message: bytes = b""
 
 
-class Watch:
+class Updates:
     """Looks at the queues and keeps the latest message for each queue that is watched."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self.lister = Lister(reader.ask)
-        self._onlooker = Onlooker(reader)
-        self._queues: dict[str, _Watched] = {}
+        self._poller = Poller(reader)
+        self._topics: dict[str, _Topic] = {}
         self._news = asyncio.Event()  # set, and replaced, when a message is new
         self._hurry = asyncio.Event()
-        self._looking: asyncio.Task[None] | None = None
+        self._polling: asyncio.Task[None] | None = None
         self._closed = False
 
     async def close(self) -> None:
@@ -64,34 +64,34 @@ class Watch:
         self._closed = True
         self._tell()
         self._hurry.set()
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.wait({self._looking}, timeout=_WITHIN_S)
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.wait({self._polling}, timeout=_WITHIN_S)
 
     @contextmanager
-    def watching(self, queue: str) -> Iterator[None]:
+    def subscribed(self, queue: str) -> Iterator[None]:
         """Count as one who watches a queue."""
-        watched = self._queues.setdefault(queue, _Watched())
-        watched.watchers += 1
+        topic = self._topics.setdefault(queue, _Topic())
+        topic.subscribers += 1
         self._hurry.set()
-        if self._looking is None and not self._closed:
-            self._looking = asyncio.create_task(self._look_on())
+        if self._polling is None and not self._closed:
+            self._polling = asyncio.create_task(self._poll())
         try:
             yield
         finally:
-            watched.watchers -= 1
-            if not watched.watchers:
-                del self._queues[queue]
+            topic.subscribers -= 1
+            if not topic.subscribers:
+                del self._topics[queue]
                 self._hurry.set()
 
-    async def updates(self, queue: str) -> AsyncIterator[bytes]:
+    async def messages(self, queue: str) -> AsyncIterator[bytes]:
         """Return the latest message, and each that is new, as server-sent events."""
         yield b"retry: 1000\n\n"
-        watched, sent = self._queues[queue], b""
+        topic, sent = self._topics[queue], b""
         while not self._closed:
             news = self._news
-            if watched.message != sent:
-                sent = watched.message
+            if topic.message != sent:
+                sent = topic.message
                 yield sent
                 continue
             try:
@@ -104,25 +104,25 @@ class Watch:
         self._news.set()
         self._news = asyncio.Event()
 
-    async def _look_on(self) -> None:
+    async def _poll(self) -> None:
         """Look while anybody watches. Not ended by cancelling alone, which redis-py may swallow."""
-        while self._queues and not self._closed:
+        while self._topics and not self._closed:
             self._hurry.clear()
             try:
                 async with asyncio.timeout(_WITHIN_S):
-                    await self._look(dict(self._queues))
+                    await self._look(dict(self._topics))
             except Exception as error:
                 if not isinstance(error, HeadraceError | TimeoutError):
                     log.exception("The queues could not be shown")
-                away = encode({"error": str(error) or await self.trouble()})
-                for watched in self._queues.values():
-                    self._note(watched, b"", b"event: away\ndata: %b\n\n" % away)
+                away = encode({"error": str(error) or await self.why_late()})
+                for topic in self._topics.values():
+                    self._note(topic, b"", b"event: away\ndata: %b\n\n" % away)
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_S):
                     await self._hurry.wait()
-        self._looking = None
+        self._polling = None
 
-    async def picture(self, queue: str) -> dict[str, Any]:
+    async def current(self, queue: str) -> dict[str, Any]:
         """Look once: give what the page shows, as each message has it.
 
         Raises:
@@ -130,23 +130,23 @@ class Watch:
             TimeoutError: nor did it in time.
         """
         async with asyncio.timeout(_WITHIN_S):
-            return (await self._pictures([queue]))[0]
+            return (await self._views([queue]))[0]
 
-    async def trouble(self) -> str:
+    async def why_late(self) -> str:
         """Say why a look took too long."""
-        if await self._reader.is_up():
-            return f"Redis answers, but slowly: the queues were not read within {_WITHIN_S:g} s"
-        return "Redis does not answer"
+        if await self._reader.why_down():
+            return "Redis does not answer"
+        return f"Redis answers, but slowly: the queues were not read within {_WITHIN_S:g} s"
 
-    async def _look(self, queues: dict[str, _Watched]) -> None:
-        pictures = await self._pictures([*queues])
-        for watched, picture in zip(queues.values(), pictures, strict=True):
-            now_ms = picture.pop("now_ms")
-            seen = encode(picture)
-            self._note(watched, seen, b'data: {"now_ms":%d,%b\n\n' % (now_ms, seen[1:]))
+    async def _look(self, topics: dict[str, _Topic]) -> None:
+        views = await self._views([*topics])
+        for topic, view in zip(topics.values(), views, strict=True):
+            now_ms = view.pop("now_ms")
+            seen = encode(view)
+            self._note(topic, seen, b'data: {"now_ms":%d,%b\n\n' % (now_ms, seen[1:]))
 
-    async def _pictures(self, queues: list[str]) -> list[dict[str, Any]]:
-        overview = await self._onlooker.look(queues)
+    async def _views(self, queues: list[str]) -> list[dict[str, Any]]:
+        overview = await self._poller.look(queues)
         shown = {
             "now_ms": max(one.now_ms for one in overview.shown),
             "queues": [queue_view(one) for one in overview.shown],
@@ -160,22 +160,22 @@ class Watch:
         places = zip(PLACES, found, strict=True)
         return [{"place": p, "key": key_of(k, p), "jobs": jobs} for p, jobs in places]
 
-    def _note(self, watched: _Watched, seen: bytes, message: bytes) -> None:
+    def _note(self, topic: _Topic, seen: bytes, message: bytes) -> None:
         """Keep a message, and wake the streams, if it says anything new."""
-        if (seen or message) != (watched.seen or watched.message):
-            watched.seen, watched.message = seen, message
+        if (seen or message) != (topic.seen or topic.message):
+            topic.seen, topic.message = seen, message
             self._tell()
 
 
 class EventStream(StreamingResponse):
     """One stream of updates on a queue."""
 
-    def __init__(self, watch: Watch, queue: str) -> None:
-        super().__init__(watch.updates(queue), media_type="text/event-stream")
-        self._watch = watch
+    def __init__(self, updates: Updates, queue: str) -> None:
+        super().__init__(updates.messages(queue), media_type="text/event-stream")
+        self._updates = updates
         self._queue = queue
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and count as a watcher for so long."""
-        with self._watch.watching(self._queue):
+        with self._updates.subscribed(self._queue):
             await super().__call__(scope, receive, send)

@@ -19,7 +19,7 @@ def count(number: int) -> str:
 
 
 def span(ms: float) -> str:
-    """Write a length of time: 12 s, 3 min, 5 h, 2 d."""
+    """Write a length of time, rounded down, for it is shown as "for over": 12 s, 3 min, 5 h, 2 d."""
     s = int(max(0, ms) // 1000)
     for unit, size, until in (("s", 1, 100), ("min", 60, 6_000), ("h", 3_600, 172_800)):
         if s < until:

@@ -5,7 +5,7 @@ import shlex
 import pytest
 
 from headrace.doctor import command
-from headrace.doctor.words import span
+from headrace.doctor.humanize import span
 
 
 def test_an_everyday_name_stands_as_it_is() -> None:
