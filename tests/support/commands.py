@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import pytest
 
 from headrace.cli import main
 from headrace.cli.application import DEMO
-from tests.support.processes import ROOT, clean_environment
+from tests.support.processes import ROOT, Process, clean_environment
 from tests.support.wait import WAIT_S
 
 STAY = {"serve", "demo", "-w"}  # they have children, or wait for signals
@@ -48,6 +48,9 @@ class Ran:
         (line,) = self.err.splitlines()
         assert line.startswith("headrace: ")
         return line.removeprefix("headrace: ")
+
+
+Headrace = Callable[..., Ran]
 
 
 def environment(url: str | None, **more: str) -> dict[str, str]:
@@ -109,7 +112,7 @@ def _as_program(
     out, err, root = _file(), _file(), logging.getLogger()
     handlers, level, modules = list(root.handlers), root.level, set(sys.modules)
     signals = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    sys.modules.pop(DEMO, None)  # its application may know another Redis
+    demo = sys.modules.pop(DEMO, None)  # its application may know another Redis
     with pytest.MonkeyPatch.context() as patch:
         for name in set(os.environ) - set(env):
             patch.delenv(name)
@@ -127,8 +130,16 @@ def _as_program(
             root.setLevel(level)
             for number, handler in signals.items():
                 signal.signal(number, handler)
+            if demo is not None:
+                sys.modules[DEMO] = demo
             # An application is imported anew by each command: the next one lies in another directory.
             for name in set(sys.modules) - modules:
                 file = getattr(sys.modules[name], "__file__", None) or ""
                 if cwd is not None and Path(file).is_relative_to(cwd):
                     del sys.modules[name]
+
+
+def starting(folder: Path, *args: str, url: str | None, **env: str) -> Process:
+    """Start a command line as a program of its own, which stays."""
+    command = [sys.executable, "-m", "headrace", *args]
+    return Process(command, folder / "log", env=environment(url, **env))

@@ -39,7 +39,7 @@ def variables(name: str, names: list[str], env_var: object) -> str:
 def options() -> Iterator[tuple[str, list[str], str, str, str]]:
     """Every option of every command: the command, its names, its variable, its default, its help."""
     for name, command in commands():
-        for one in command.assemble_argument_collection():
+        for one in command.assemble_argument_collection(parse_docstring=True):
             names = [one for one in one.names if not one.startswith(("--no-", "--empty-"))]
             if names and (names[0].startswith("-") or one.parameter.env_var):
                 default = shown_default(one.field_info.default) or ""

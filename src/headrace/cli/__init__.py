@@ -1,8 +1,9 @@
 """The command line: ``headrace serve | consume | produce | info | dlq | doctor | explain | audit | …``.
 
 Exit codes: 0 it is done; 1 it failed (Redis is away, a job failed, a dead letter is not there);
-2 the command line makes no sense; 10 to 15 Redis will not do, see ``headrace.errors``; 130 ended by Ctrl-C. What went wrong is one line on the standard
-error; ``-l debug`` adds the traceback. A server or consumer that is told to end ends with 0.
+2 the command line makes no sense; 10 to 15 Redis refuses, see ``headrace.errors``; 130 ended by
+Ctrl-C. What went wrong is one line on the standard error; ``-l debug`` adds the traceback. A server
+or consumer that is stopped ends with 0.
 
 Each command has a file of its own, which imports what is large only when it is called.
 """
@@ -36,7 +37,7 @@ from headrace.cli.demo import demo
 from headrace.cli.dlq import dlq
 from headrace.cli.doctor import doctor
 from headrace.cli.explain import explain
-from headrace.cli.flags import ARGUMENTS, OPTIONS, shown_default
+from headrace.cli.flags import ARGUMENTS, OPTIONS, help_page, shown_default
 from headrace.cli.forget import forget
 from headrace.cli.info import info
 from headrace.cli.pause import pause, resume
@@ -61,13 +62,15 @@ $ headrace info              # see where jobs are
 _EPILOGUE: Final = (
     "Any option can be set in the environment: HEADRACE, the command and the option, as in "
     "HEADRACE_CONSUME_MAX_JOBS=100. HEADRACE_URL tells all commands where Redis is.\n\n"
-    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C; of a Redis that will not do, "
-    "however long one waits: 10 wrong or no password, 11 not permitted, 12 no such database, "
+    "Exit codes: 0 done, 1 failed, 2 wrong usage, 130 ended by Ctrl-C; when waiting for "
+    "Redis does not help: 10 wrong or no password, 11 not permitted, 12 no such database, "
     "13 too old or no Redis, 14 a cluster, 15 its host's name is unknown."
 )
 
 
-def _forget_empty(_app: App, _commands: tuple[str, ...], arguments: ArgumentCollection) -> None:
+def _drop_empty_variables(
+    _app: App, _commands: tuple[str, ...], arguments: ArgumentCollection
+) -> None:
     """Take an empty environment variable for one that is not set."""
     for argument in arguments:
         argument.tokens[:] = [
@@ -81,7 +84,7 @@ app = App(
     help_epilogue=_EPILOGUE,
     help_format="plaintext",
     version=f"headrace {__version__}",
-    config=(Env("HEADRACE_", show=False), _forget_empty),
+    config=(Env("HEADRACE_", show=False), _drop_empty_variables),
     default_parameter=Parameter(negative=(), show_default=shown_default),
     group_arguments=ARGUMENTS,
     group_parameters=OPTIONS,
@@ -104,11 +107,10 @@ _COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
     (consumers, "[OPTIONS]"),
     (demo, "[OPTIONS]"),
 )
-_ALIASES: Final = {"worker": "consume"}  # what others call it
 for _place, (_command, _usage) in enumerate(_COMMANDS):
     app.command(
-        _command,
-        alias=[word for word, name in _ALIASES.items() if name == _command.__name__],
+        help_page(_command),
+        alias="worker" if _command is consume else (),  # what others call it
         usage=f"Usage: headrace {_command.__name__} {_usage}",
         sort_key=float(_place),
     )
@@ -116,11 +118,11 @@ app.command(dlq)  # its place is its own
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command line, by default the one of this process; give the exit code."""
+    """Run a command line, by default the one of this process; return the exit code."""
     output.accept_any_text()
     words = sys.argv[1:] if argv is None else argv
-    # Replaced here, so that the command's variables in the environment are the same.
-    words = [_ALIASES.get(word, word) for word in words[:1]] + words[1:]
+    if words[:1] == ["worker"]:  # replaced, so that its variables in the environment are the same
+        words = ["consume", *words[1:]]
     try:
         code: Any = app(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 import traceback
+from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import Final
 
 from headrace.app import Headrace
 from headrace.errors import HeadraceError, InvalidSetting
@@ -31,8 +32,7 @@ def load(spec: str, url: str | None = None) -> Headrace:
     if module_name.endswith(".py") or "/" in module_name:
         dotted = module_name.removesuffix(".py").strip("./").replace("/", ".")
         raise InvalidSetting(f"{spec!r} is a file: give the module, as in {dotted}{colon}{path}")
-    module = _imported(module_name)
-    application = _named(module, path) if path else _only_one(module)
+    application = _held_by(_imported(module_name), path)
     if url is not None:
         application.use(url)
     return application
@@ -73,40 +73,24 @@ def _where(error: Exception) -> str:
     return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: " if frames else ""
 
 
-def _named(module: ModuleType, path: str) -> Headrace:
-    found: Any = module
-    for name in path.split("."):
+def _held_by(module: ModuleType, path: str) -> Headrace:
+    """Return the application of this name, or the only one."""
+    held = {name: one for name, one in vars(module).items() if isinstance(one, Headrace)}
+    names = " or ".join(f"{module.__name__}:{name}" for name in held)
+    hint = f": give {names}" if held else ""
+    if path:
         try:
-            found = getattr(found, name)
+            found = attrgetter(path)(module)
         except AttributeError:
-            raise InvalidSetting(
-                f"module {module.__name__!r} has no {path!r}{_hint(module)}"
-            ) from None
-    if not isinstance(found, Headrace):
-        raise InvalidSetting(
-            f"{module.__name__}:{path} is a {type(found).__name__}, not a Headrace application"
-            f"{_hint(module)}"
-        )
-    return found
-
-
-def _only_one(module: ModuleType) -> Headrace:
-    found = _applications(module)
-    if not found:
+            raise InvalidSetting(f"module {module.__name__!r} has no {path!r}{hint}") from None
+        if not isinstance(found, Headrace):
+            what = f"{module.__name__}:{path} is a {type(found).__name__}"
+            raise InvalidSetting(f"{what}, not a Headrace application{hint}")
+        return found
+    if not held:
         raise InvalidSetting(
             f"module {module.__name__!r} holds no application: it needs a line as app = Headrace()"
         )
-    if len({id(application) for application in found.values()}) > 1:
-        raise InvalidSetting(
-            f"module {module.__name__!r} holds several applications{_hint(module)}"
-        )
-    return next(iter(found.values()))
-
-
-def _applications(module: ModuleType) -> dict[str, Headrace]:
-    return {name: value for name, value in vars(module).items() if isinstance(value, Headrace)}
-
-
-def _hint(module: ModuleType) -> str:
-    found = [f"{module.__name__}:{name}" for name in _applications(module)]
-    return f": give {' or '.join(found)}" if found else ""
+    if len({id(one) for one in held.values()}) > 1:
+        raise InvalidSetting(f"module {module.__name__!r} holds several applications{hint}")
+    return next(iter(held.values()))

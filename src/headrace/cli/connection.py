@@ -1,50 +1,115 @@
-"""The connection of a command that asks Redis and ends."""
+"""How a command reaches Redis, and what all that ask it need."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, Literal, TypeAlias
 
+from cyclopts import Parameter
+
+from headrace import logs
 from headrace import operations as op
-from headrace.keys import CONNECTION_PREFIX
-from headrace.operations import Operation
-from headrace.settings import DEFAULT_QUEUE, redis_url
-from headrace.store import Store
+from headrace.cli import output
+from headrace.cli.flags import COMMON
+from headrace.doctor import command
+from headrace.errors import StoreRefused, StoreUnavailable
+from headrace.keys import CONNECTION_PREFIX, keys_of
+from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
+from headrace.store import ServerInfo, Store, advice, probe
 
-R = TypeVar("R")
+LogLevel: TypeAlias = Annotated[
+    Literal["debug", "info", "warning", "error", "critical"],
+    Parameter(
+        alias="-l",
+        env_var="HEADRACE_LOG_LEVEL",
+        metavar="LEVEL",
+        help="What to log; debug shows the tracebacks of errors, too.",
+    ),
+]
 
 
-@contextmanager
-def connected(url: str | None) -> Iterator[Store]:
-    """Return a store for as long as it is needed.
+@Parameter(name="*", group=COMMON)
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """The options of a command that asks Redis and ends."""
 
-    Args:
-        url: what the command line says; None the environment or the default.
+    url: Annotated[
+        str | None,
+        Parameter(
+            metavar="URL",
+            help="Where Redis is; else HEADRACE_URL, else REDIS_URL, else "
+            "redis://127.0.0.1:6379/0. Behind Sentinels: redis+sentinel://HOST,HOST,HOST/SERVICE.",
+        ),
+    ] = None
+    log_level: LogLevel = "warning"
+
+    def write_logs(self) -> None:
+        """Write the logs of this process, as the options say."""
+        logs.configure(self.log_level)
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """Write logs, and return a store for as long as it is needed.
+
+        Raises:
+            InvalidSetting: the URL is not valid.
+        """
+        self.write_logs()
+        with closing(Store(redis_url(self.url).url, name=f"{CONNECTION_PREFIX}cli")) as store:
+            yield store
+
+
+@Parameter(name="*", group=COMMON)
+@dataclass(frozen=True, kw_only=True)
+class Service(Connection):
+    """The options of a program that stays."""
+
+    log_level: LogLevel = "info"
+    log_format: Annotated[
+        Literal["text", "json"], Parameter(env_var="HEADRACE_LOG_FORMAT", metavar="FORMAT")
+    ] = "text"
+    """Lines for people, or one JSON object a line."""
+
+    def write_logs(self) -> None:
+        """Write the logs of this process, as the options say."""
+        logs.configure(self.log_level, json=self.log_format == "json")
+
+
+def server_at(where: RedisUrl) -> ServerInfo:
+    """Return what the server says of itself.
 
     Raises:
-        InvalidSetting: the URL is not valid.
+        StoreError: there is none, or it will not do.
     """
-    store = Store(redis_url(url).url, name=f"{CONNECTION_PREFIX}cli")
-    try:
-        yield store
-    finally:
-        store.close()
+    server = probe(where.url)
+    if server is None:
+        raise StoreUnavailable(f"no Redis at {where}. {advice(where.url)}")
+    return server
 
 
-def answers(store: Store, operations: Sequence[Operation[R]]) -> list[R]:
-    """Run operations of one kind in one round trip.
-
-    Raises:
-        StoreError: Redis cannot be reached, or one of them failed.
-    """
-    return op.unfailed(store.run_all(operations))
+def server_json(server: ServerInfo) -> dict[str, Any]:
+    """Return what the server says of itself, for programs."""
+    return asdict(server) | {"version": ".".join(map(str, server.version))}
 
 
-def known_queues(store: Store, named: Sequence[str] = ()) -> list[str]:
+def known_queues(store: Store, named: Iterable[str | None] = ()) -> list[str]:
     """Return the queues that are meant: those named, else all known ones and the default.
 
     Raises:
+        InvalidSetting: a name cannot be a queue's.
         StoreError: Redis did not answer.
     """
-    return list(dict.fromkeys(named)) or sorted({DEFAULT_QUEUE, *store.run(op.queues())})
+    names = [keys_of(name).queue for name in named if name is not None]
+    return list(dict.fromkeys(names)) or sorted({DEFAULT_QUEUE, *store.run(op.queues())})
+
+
+@contextmanager
+def passing_over(queue: str) -> Iterator[None]:
+    """Tell of a queue that cannot be read, and go on: its keys may be another program's."""
+    try:
+        yield
+    except StoreRefused as error:
+        see = command("doctor", of=queue)
+        output.complain(f"queue {queue} cannot be read: {error}; see {see}")

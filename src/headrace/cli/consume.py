@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Final, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from headrace import __version__, logs
+from headrace import __version__
 from headrace.app import Headrace
 from headrace.cli.application import DEMO, is_demo, load
-from headrace.cli.flags import (
-    POLICY,
-    BareLease,
-    Lease,
-    LogFormat,
-    LogLevel,
-    MaxCrashes,
-    Url,
-    help_page,
-)
+from headrace.cli.connection import Service
+from headrace.cli.flags import LeasesAndCrashes, Positive, Seconds
 from headrace.errors import HeadraceError, InvalidSetting
-from headrace.policy import LeasePolicy
 
 if TYPE_CHECKING:
     from headrace.consumer import ConsumerOptions
@@ -32,104 +23,54 @@ log = logging.getLogger("headrace.consumer")
 
 _FEW: Final = 20  # tasks that the first line names
 
-AppName: TypeAlias = Annotated[
-    str | None,
-    Parameter(env_var="HEADRACE_APP", help="Your application: module:object, or module alone."),
-]
-Queues: TypeAlias = Annotated[
-    str | None,
-    Parameter(
-        ("--queues", "-Q"),
-        metavar="A,B",
-        help="a,b: b when a is empty. a:3,b:1: in turns, so weighted. "
-        "Without it, the queues of the tasks.",
-    ),
-]
-Concurrency: TypeAlias = Annotated[
-    int | None,
-    Parameter(
-        ("--concurrency", "-c"),
-        metavar="N",
-        help="Jobs at once. Without it 10, or 100 when all tasks are async.",
-    ),
-]
-Workers: TypeAlias = Annotated[
-    int,
-    Parameter(
-        ("--workers", "-w"),
-        metavar="N",
-        validator=Number(gte=1),
-        help="Processes, each with so many jobs at once. One that dies is replaced.",
-    ),
-]
-Burst: TypeAlias = Annotated[
-    bool, Parameter(("--burst", "-b"), help="End when there is nothing left to do.")
-]
-MaxJobs: TypeAlias = Annotated[
-    int | None,
-    Parameter(
-        metavar="N",
-        validator=Number(gte=1),
-        help="Replace a process after about so many jobs, without a pause. With --burst, end.",
-    ),
-]
-MaxMemory: TypeAlias = Annotated[
-    int | None,
-    Parameter(
-        metavar="MIB",
-        validator=Number(gte=1),
-        help="Replace a process that holds more memory than this (resident), without a pause.",
-    ),
-]
-GracePeriod: TypeAlias = Annotated[
-    float,
-    Parameter(metavar="SECONDS", help="How long jobs may take to finish when it is told to end."),
-]
-UnknownTaskTtl: TypeAlias = Annotated[
-    float,
-    Parameter(
-        metavar="SECONDS",
-        help="How long a job waits for a consumer that knows its task, before it is dead.",
-    ),
-]
-Name: TypeAlias = Annotated[
-    str | None,
-    Parameter(metavar="NAME", help="Its name, unique among all; without it, one is made up."),
-]
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ConsumeFlags:
+    """What a consumer takes, and how long it goes on."""
+
+    queues: Annotated[str | None, Parameter(alias="-Q", metavar="A,B")] = None
+    """a,b: b when a is empty; a:3,b:1: in turns, so weighted. Without it, those of the tasks."""
+    concurrency: Annotated[int | None, Parameter(alias="-c", metavar="N")] = None
+    """Number of jobs at once. Without it 10, or 100 when all tasks are async."""
+    workers: Annotated[Positive, Parameter(alias="-w")] = 1
+    """Number of processes, each with --concurrency jobs at once. One that dies is replaced."""
+    burst: Annotated[bool, Parameter(alias="-b")] = False
+    """Stop when there is nothing left to do."""
+    max_jobs: Positive | None = None
+    """Replace a process after about this number of jobs, without a pause. With --burst, stop."""
+    max_memory: Annotated[Positive | None, Parameter(metavar="MIB")] = None
+    """Replace a process that holds more memory than this (resident), without a pause."""
+    grace_period: Seconds = 30.0
+    """How long jobs may take to finish when it is stopped."""
+    unknown_task_ttl: Seconds = 86_400.0
+    """How long a job waits for a consumer that knows its task, before it is dead."""
+    name: Annotated[str | None, Parameter("--name", metavar="NAME")] = None
+    """Its name, unique among all consumers; without it, one is made up."""
 
 
-@help_page
 def consume(
-    app: AppName = None,
+    app: Annotated[
+        str | None,
+        Parameter(env_var="HEADRACE_APP", help="Your application: module:object, or module alone."),
+    ] = None,
     /,
     *,
-    queues: Queues = None,
-    concurrency: Concurrency = None,
-    workers: Workers = 1,
-    burst: Burst = False,
-    max_jobs: MaxJobs = None,
-    max_memory: MaxMemory = None,
-    grace_period: GracePeriod = 30.0,
-    unknown_task_ttl: UnknownTaskTtl = 86_400.0,
-    name: Name = None,
-    lease: Lease = POLICY.lease_s,
-    bare_lease: BareLease = POLICY.bare_lease_s,
-    max_crashes: MaxCrashes = POLICY.max_crashes,
-    url: Url = None,
-    log_level: LogLevel = "info",
-    log_format: LogFormat = "text",
+    flags: ConsumeFlags = ConsumeFlags(),
+    leases: LeasesAndCrashes = LeasesAndCrashes(),
+    service: Service = Service(),
 ) -> int:
-    """Run jobs until it is told to end.
+    """Run jobs until it is stopped.
 
     $ headrace consume shop                               # the tasks in shop.py
     $ headrace consume shop.tasks:app -Q mail,bulk -c 50 -w 4
     $ headrace consume headrace.demo.tasks                # the demo's, to try it
 
-    Start as many as you like, on as many machines as you like. Ctrl-C or SIGTERM ends it: it claims
+    Start as many as you like, on as many machines as you like. Ctrl-C or SIGTERM stops it: it claims
     nothing more, lets jobs finish, and gives the rest back; a second one gives them back at once.
     If Redis is away, it waits for it.
     """
-    logs.configure(log_level, json=log_format == "json")
+    service.write_logs()
     from headrace import consumer, supervisor
 
     if app is None:
@@ -137,31 +78,29 @@ def consume(
             "name your application, here or in HEADRACE_APP, as in headrace consume shop when "
             f"shop.py has app = Headrace(); to try the demo's: headrace consume {DEMO}"
         )
-    application = load(app, url)
+    application = load(app, service.url)
     options = consumer.ConsumerOptions(
-        queues=consumer.parse_queues(queues or ",".join(_queues_of(application))),
-        concurrency=concurrency,
-        lease=LeasePolicy(lease_s=lease, bare_lease_s=bare_lease, max_crashes=max_crashes),
-        grace_s=grace_period,
-        burst=burst,
-        max_jobs=max_jobs if burst else None,
-        name=name,
-        unknown_task_ttl_s=unknown_task_ttl,
+        queues=consumer.parse_queues(flags.queues or ",".join(_queues_of(application))),
+        concurrency=flags.concurrency,
+        lease=leases.policy(),
+        grace_s=flags.grace_period,
+        burst=flags.burst,
+        max_jobs=flags.max_jobs if flags.burst else None,
+        name=flags.name,
+        unknown_task_ttl_s=flags.unknown_task_ttl,
     )
-    limits = supervisor.Limits(None if burst else max_jobs, max_memory)
-    if workers > 1 or limits.any:
-        program = partial(_one_of_several, app, url, log_level, log_format)
-        return supervisor.supervise(program, options, workers, application.redis_url.url, limits)
+    limits = supervisor.Limits(None if flags.burst else flags.max_jobs, flags.max_memory)
+    if flags.workers > 1 or limits.any:
+        program, url = partial(_one_of_several, app, service), application.redis_url.url
+        return supervisor.supervise(program, options, flags.workers, url, limits)
     return _run(application, app, options)
 
 
-def _one_of_several(
-    app: str, url: str | None, log_level: str, log_format: str, options: ConsumerOptions
-) -> int:
+def _one_of_several(app: str, service: Service, options: ConsumerOptions) -> int:
     """Run one consumer in a process of its own, which starts from nothing."""
-    logs.configure(log_level, json=log_format == "json")
+    service.write_logs()
     try:
-        return _run(load(app, url), app, options)
+        return _run(load(app, service.url), app, options)
     except HeadraceError as error:
         log.error("%s", error)
         return error.exit_code

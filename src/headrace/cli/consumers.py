@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
-from headrace import logs
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import connected, known_queues
-from headrace.cli.flags import Json, LogLevel, Url, help_page
-from headrace.cli.output import Column
+from headrace.cli.connection import Connection, known_queues, passing_over
+from headrace.cli.flags import Json
+from headrace.cli.output import Column, Line, Row, Table
 from headrace.doctor.connections import read
 from headrace.doctor.humanize import span
-from headrace.errors import StoreRefused
 from headrace.flows import PAGE, Flow
-from headrace.keys import CONNECTION_PREFIX, LEADER, is_name, keys_of
+from headrace.keys import CONNECTION_PREFIX, LEADER, keys_of
 from headrace.store import Store
 
 _COLUMNS: Final = (
@@ -33,7 +31,7 @@ _CLAIMS: Final = 10_000  # of a queue are read at most: each comes with its job'
 _NOBODY: Final = "-"  # holds a lease that the sweep gave
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Consumer:
     """One consumer, as far as Redis knows it.
 
@@ -42,7 +40,7 @@ class _Consumer:
         host: the machine's name, when the consumer's name was made up from it.
         pid: its process, likewise.
         address: where its connections come from.
-        connected_s: how long its oldest connection has been there; None it has none.
+        connected_s: how long its oldest connection has been there; None if it has none.
         jobs: how many jobs it holds: those that run, and those that are about to.
         queues: how many in each queue; a queue of which it holds no job is not known.
         waiting: it has a free slot, and waits for a job.
@@ -50,31 +48,23 @@ class _Consumer:
     """
 
     name: str
-    host: str | None = None
-    pid: int | None = None
-    address: str | None = None
-    connected_s: int | None = None
-    jobs: int = 0
-    queues: dict[str, int] = field(default_factory=dict)
-    waiting: bool = False
-    leader: bool = False
+    host: str | None
+    pid: int | None
+    address: str | None
+    connected_s: int | None
+    jobs: int
+    queues: dict[str, int]
+    waiting: bool
+    leader: bool
 
-    def row(self) -> output.Row:
-        state = "waiting" if self.waiting else "busy"
-        if self.connected_s is None:
-            state = "not connected"
+    def row(self) -> Row:
         since = None if self.connected_s is None else span(self.connected_s)
+        state = "not connected" if since is None else "waiting" if self.waiting else "busy"
         leads = ", leads" if self.leader else ""
         return (self.name, since, self.jobs, ", ".join(self.queues) or None, f"{state}{leads}")
 
 
-@help_page
-def consumers(
-    *,
-    json: Json = False,
-    url: Url = None,
-    log_level: LogLevel = "warning",
-) -> int:
+def consumers(*, json: Json = False, connection: Connection = Connection()) -> int:
     """List the consumers: who is connected, and who holds jobs.
 
     $ headrace consumers
@@ -85,44 +75,46 @@ def consumers(
     that is not connected, and holds jobs, is gone, or cut off; its jobs run again when its leases
     have run out.
     """
-    logs.configure(log_level)
-    with connected(url) as store:
+    with connection.store() as store:
         found = _all(store)
-    if json:
-        output.say_json([asdict(one) for one in found])
-    elif found or not output.on_terminal():
-        output.say_table(_COLUMNS, [one.row() for one in found])
-    else:
-        output.say("No consumer is connected: headrace consume, with your application.")
+    output.show([asdict(one) for one in found], _lines(found), json=json)
     return 0
+
+
+def _lines(found: Sequence[_Consumer]) -> Iterator[Line]:
+    if found or not output.on_terminal():
+        yield Table(_COLUMNS, [one.row() for one in found])
+    else:
+        yield "No consumer is connected: headrace consume, with your application."
 
 
 def _all(store: Store) -> list[_Consumer]:
     clients = store.run(op.clients())
     leader = store.run(op.command("GET", LEADER, parse=lambda raw: (raw or b"").decode()))
     held: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for queue in filter(is_name, known_queues(store)):
-        try:
+    for queue in known_queues(store):
+        with passing_over(queue):
             for name in store.follow(_holders(queue)):
                 held[name][queue] += 1
-        except StoreRefused as error:  # one queue's keys may be another program's
-            output.complain(f"queue {queue} cannot be read: {error}; see headrace doctor")
-    connections = read(clients)
-    found = {name: _named(name) for name in sorted(connections.consumers | held.keys())}
+    connections, by_name = read(clients), defaultdict(list)
     for client in clients:
-        one = found.get(client.get("name", "").removeprefix(CONNECTION_PREFIX))
-        if one is not None and client["name"].startswith(CONNECTION_PREFIX):
-            one.address = client.get("addr", "").rpartition(":")[0]
-            one.connected_s = max(one.connected_s or 0, int(client.get("age", 0)))
-    for name, one in found.items():
-        one.queues, one.jobs = dict(sorted(held[name].items())), held[name].total()
-        one.waiting, one.leader = name in connections.idle, name == leader
-    return list(found.values())
+        by_name[client.get("name", "")].append(client)
 
+    def consumer(name: str) -> _Consumer:
+        made_up, own = _MADE_UP.fullmatch(name), by_name[CONNECTION_PREFIX + name]
+        return _Consumer(
+            name=name,
+            host=made_up["host"] if made_up else None,
+            pid=int(made_up["pid"]) if made_up else None,
+            address=own[-1].get("addr", "").rpartition(":")[0] if own else None,
+            connected_s=max((int(client.get("age", 0)) for client in own), default=None),
+            jobs=held[name].total(),
+            queues=dict(sorted(held[name].items())),
+            waiting=name in connections.idle,
+            leader=name == leader,
+        )
 
-def _named(name: str) -> _Consumer:
-    made_up = _MADE_UP.fullmatch(name)
-    return _Consumer(name, made_up["host"], int(made_up["pid"])) if made_up else _Consumer(name)
+    return [consumer(name) for name in sorted(connections.consumers | held.keys())]
 
 
 def _holders(queue: str) -> Flow[Iterable[str]]:

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final
 
 from cyclopts import Parameter
-from cyclopts.validators import Number
 
-from headrace import doctor, logs
+from headrace import doctor
 from headrace.cli import output
-from headrace.cli.connection import connected, known_queues
-from headrace.cli.flags import POLICY, BareLease, Json, Lease, LogLevel, Queue, Url, help_page
-from headrace.cli.prose import say_paragraph, say_styled
+from headrace.cli.connection import Connection, known_queues, passing_over
+from headrace.cli.flags import ALL, Json, Leases, Most, Queue
+from headrace.cli.output import Line, paragraph
 from headrace.doctor import Explanation
-from headrace.errors import StoreRefused
-from headrace.keys import keys_of
-from headrace.policy import LeasePolicy
-from headrace.store import Store
 
-JobId: TypeAlias = Annotated[str, Parameter(name="ID", help="Its id, as produce printed it.")]
-Search: TypeAlias = Annotated[
-    int,
-    Parameter(
-        metavar="N", validator=Number(gte=0), help="Read so many jobs of each list; 0 all of them."
-    ),
-]
-
-_ALL: Final = 1 << 40
 _STYLES: Final = {
     "dead": "bold red",
     "delayed": "yellow",
@@ -38,18 +25,15 @@ _STYLES: Final = {
 }
 
 
-@help_page
 def explain(
-    job_id: JobId,
+    job_id: Annotated[str, Parameter(name="ID", help="Its id, as produce printed it.")],
     /,
     queue: Queue = None,
     *,
-    search: Search = 100_000,
+    search: Most = 100_000,
     json: Json = False,
-    lease: Lease = POLICY.lease_s,
-    bare_lease: BareLease = POLICY.bare_lease_s,
-    url: Url = None,
-    log_level: LogLevel = "warning",
+    leases: Leases = Leases(),
+    connection: Connection = Connection(),
 ) -> int:
     """Say where a job is, and why it does not run.
 
@@ -59,54 +43,38 @@ def explain(
     A job that waits is looked for in its queue, one by one, up to --search. Exit code: 0 it is
     there, or its end is known; 1 nothing is known of it.
     """
-    logs.configure(log_level)
-    policy = LeasePolicy(lease_s=lease, bare_lease_s=bare_lease)
-    with connected(url) as store:
-        names = known_queues(store, [keys_of(queue).queue] if queue else [])
-        everywhere = [
-            one for name in names if (one := _one(store, name, job_id, policy, search or _ALL))
-        ]
+    everywhere: list[Explanation] = []
+    with connection.store() as store:
+        policy = leases.policy()
+        for name in known_queues(store, [queue]):
+            with passing_over(name):
+                seen = store.follow(doctor.locate(name, job_id, most=search or ALL))
+                everywhere.append(doctor.explain(seen, policy))
     found = [one for one in everywhere if one.state != "unknown"]
     shown = found or everywhere
-    if json:
-        output.say_json([asdict(one) for one in shown])
-        return 0 if found else 1
-    if not found and len(everywhere) != 1:
-        _say_nowhere(everywhere)
-        return 1
-    for number, one in enumerate(shown):
-        if number:
-            output.say()
-        _say(one)
+    output.show([asdict(one) for one in shown], _lines(shown, known=bool(found)), json=json)
     return 0 if found else 1
 
 
-def _one(
-    store: Store, queue: str, job_id: str, policy: LeasePolicy, most: int
-) -> Explanation | None:
-    try:
-        return doctor.explain(store.follow(doctor.locate(queue, job_id, most=most)), policy)
-    except StoreRefused as error:  # one queue's keys may be another program's
-        see = doctor.command("doctor", of=queue)
-        output.complain(f"queue {queue} cannot be read: {error}; see {see}")
-        return None
-
-
-def _say(one: Explanation) -> None:
-    task = f", task {one.task}" if one.task else ""
-    say_styled((f"job {one.id}", "bold"), (f" in queue {one.queue}{task}", ""))
-    say_paragraph(one.headline, first="  ", indent=2, style=_STYLES.get(one.state, ""))
-    for reason in one.reasons:
-        say_paragraph(reason, first="  ", indent=2)
-    if one.todo:
-        say_paragraph(one.todo, first="→ ", indent=2)
-
-
-def _say_nowhere(everywhere: list[Explanation]) -> None:
-    if not everywhere:
+def _lines(shown: Sequence[Explanation], *, known: bool) -> Iterator[Line]:
+    if not known and len(shown) > 1:
+        yield from _nowhere(shown)
         return
-    say_styled((f"job {everywhere[0].id}", "bold"))
-    queues = ", ".join(one.queue for one in everywhere)
-    say_paragraph(f"in none of the queues {queues}", first="  ", indent=2, style=_STYLES["unknown"])
-    for reason in dict.fromkeys(reason for one in everywhere for reason in one.reasons):
-        say_paragraph(reason, first="  ", indent=2)
+    for number, one in enumerate(shown):
+        if number:
+            yield ""
+        task = f", task {one.task}" if one.task else ""
+        yield ((f"job {one.id}", "bold"), (f" in queue {one.queue}{task}", ""))
+        yield from paragraph(one.headline, indent=2, style=_STYLES.get(one.state, ""))
+        for reason in one.reasons:
+            yield from paragraph(reason, indent=2)
+        if one.todo:
+            yield from paragraph(one.todo, first="→ ", indent=2)
+
+
+def _nowhere(shown: Sequence[Explanation]) -> Iterator[Line]:
+    yield ((f"job {shown[0].id}", "bold"),)
+    queues = ", ".join(one.queue for one in shown)
+    yield from paragraph(f"in none of the queues {queues}", indent=2, style=_STYLES["unknown"])
+    for reason in dict.fromkeys(reason for one in shown for reason in one.reasons):
+        yield from paragraph(reason, indent=2)

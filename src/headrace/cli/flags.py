@@ -1,12 +1,17 @@
-"""Flags that several commands share: each is a type, with its names, its variable and its help."""
+"""Options that several commands share, written once; records of them are part of a command's signature.
+
+The docstring of a record's field is the help of its option.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from headrace.policy import LeasePolicy
 
@@ -17,94 +22,65 @@ OPTIONS = Group("Options", sort_key=1)
 LEASES = Group("Leases", sort_key=2)
 COMMON = Group("Common options", sort_key=3)
 
-Url: TypeAlias = Annotated[
-    str | None,
-    Parameter(
-        "--url",
-        group=COMMON,
-        metavar="URL",
-        help="Where Redis is; else HEADRACE_URL, else REDIS_URL, else redis://127.0.0.1:6379/0. "
-        "Behind Sentinels: redis+sentinel://HOST,HOST,HOST/SERVICE.",
-    ),
-]
+Seconds: TypeAlias = Annotated[float, Parameter(metavar="SECONDS")]
+Count: TypeAlias = Annotated[int, Parameter(metavar="N", validator=Number(gte=0))]
+Positive: TypeAlias = Annotated[int, Parameter(metavar="N", validator=Number(gte=1))]
 
-Level: TypeAlias = Literal["debug", "info", "warning", "error", "critical"]
-LogLevel: TypeAlias = Annotated[
-    Level,
-    Parameter(
-        ("--log-level", "-l"),
-        group=COMMON,
-        env_var="HEADRACE_LOG_LEVEL",
-        metavar="LEVEL",
-        help="What to log; debug shows the tracebacks of errors, too.",
-    ),
-]
-LogFormat: TypeAlias = Annotated[
-    Literal["text", "json"],
-    Parameter(
-        "--log-format",
-        group=COMMON,
-        env_var="HEADRACE_LOG_FORMAT",
-        metavar="FORMAT",
-        help="For people, or an object a line.",
-    ),
-]
+ALL = 1 << 40
+"""What ``--sample`` and ``--search`` make of 0."""
+_DEFAULT = LeasePolicy()
 
-AppName: TypeAlias = Annotated[
-    str | None,
-    Parameter(
-        "--app",
-        env_var="HEADRACE_APP",
-        metavar="MODULE:OBJECT",
-        help="Your application: then the call is checked, and its options are the task's.",
-    ),
-]
 Queue: TypeAlias = Annotated[
     str | None,
-    Parameter(("--queue", "-q"), metavar="QUEUE", help="Only in this queue; without it, in all."),
+    Parameter(alias="-q", metavar="QUEUE", help="Only in this queue; without it, in all."),
 ]
-Json: TypeAlias = Annotated[bool, Parameter("--json", help="Print JSON, for programs.")]
+Queues: TypeAlias = Annotated[
+    str, Parameter(name="QUEUE", help="Only these queues; without one, all.")
+]
+Json: TypeAlias = Annotated[bool, Parameter(help="Print JSON, for programs.")]
+Most: TypeAlias = Annotated[
+    Count, Parameter(help="Number of jobs to read of each list; 0 for all.")
+]
 
-Lease: TypeAlias = Annotated[
-    float,
-    Parameter(
-        "--lease",
-        group=LEASES,
-        env_var="HEADRACE_LEASE",
-        metavar="SECONDS",
-        help="How long a lost consumer's jobs wait for another one. Give all programs the same.",
-    ),
-]
-BareLease: TypeAlias = Annotated[
-    float,
-    Parameter(
-        "--bare-lease",
-        group=LEASES,
-        env_var="HEADRACE_BARE_LEASE",
-        metavar="SECONDS",
-        help="How long a plain BRPOPLPUSH consumer may take for a job.",
-    ),
-]
-MaxCrashes: TypeAlias = Annotated[
-    int,
-    Parameter(
-        "--max-crashes",
-        group=LEASES,
-        env_var="HEADRACE_MAX_CRASHES",
-        metavar="N",
-        help="Lost consumers after which a job is dead.",
-    ),
-]
-POLICY = LeasePolicy()
-"""The defaults of the three."""
+
+@Parameter(name="*", group=LEASES)
+@dataclass(frozen=True, kw_only=True)
+class Leases:
+    """How long a claimed job is its consumer's; the names are those of ``LeasePolicy``."""
+
+    lease_s: Annotated[Seconds, Parameter("--lease", env_var="HEADRACE_LEASE")] = _DEFAULT.lease_s
+    """How long a lost consumer's jobs wait for another one. Give all programs the same."""
+    bare_lease_s: Annotated[Seconds, Parameter("--bare-lease", env_var="HEADRACE_BARE_LEASE")] = (
+        _DEFAULT.bare_lease_s
+    )
+    """How long a plain BRPOPLPUSH consumer may take for a job."""
+
+    def policy(self) -> LeasePolicy:
+        """Return them as the engine takes them.
+
+        Raises:
+            InvalidSetting: one is too short, or too low.
+        """
+        return LeasePolicy(**asdict(self))
+
+
+@Parameter(name="*", group=LEASES)
+@dataclass(frozen=True, kw_only=True)
+class LeasesAndCrashes(Leases):
+    """The same, and how often a job may lose its consumer."""
+
+    max_crashes: Annotated[int, Parameter(env_var="HEADRACE_MAX_CRASHES", metavar="N")] = (
+        _DEFAULT.max_crashes
+    )
+    """Number of lost consumers after which a job is dead."""
 
 
 def help_page(function: F) -> F:
     """Make a docstring a help page: paragraphs flow, lines that begin with ``$`` stay as they are."""
     page: list[str] = []
     for paragraph in inspect.cleandoc(function.__doc__ or "").split("\n\n"):
-        lines = [line.strip() for line in paragraph.splitlines()]
-        page.append(("\n" if lines[0].startswith("$") else " ").join(lines))
+        between = "\n" if paragraph.startswith("$") else " "
+        page.append(between.join(line.strip() for line in paragraph.splitlines()))
     function.__doc__ = "\n\n".join(page)
     return function
 

@@ -6,22 +6,15 @@ from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
-from headrace import logs
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import answers, connected
-from headrace.cli.flags import LogLevel, Url, help_page
+from headrace.cli.connection import Connection
 from headrace.keys import keys_of
 
 Queues: TypeAlias = Annotated[str, Parameter(name="QUEUE", required=True, help="These queues.")]
 
 
-@help_page
-def pause(
-    *queues: Queues,
-    url: Url = None,
-    log_level: LogLevel = "warning",
-) -> int:
+def pause(*queues: Queues, connection: Connection = Connection()) -> int:
     """Stop handing out a queue's jobs.
 
     $ headrace pause emails
@@ -29,27 +22,22 @@ def pause(
 
     Jobs that run go on to their end; new ones are accepted, and wait.
     """
-    return _turn(queues, paused=True, url=url, log_level=log_level)
+    return _turn(queues, connection, paused=True)
 
 
-@help_page
-def resume(
-    *queues: Queues,
-    url: Url = None,
-    log_level: LogLevel = "warning",
-) -> int:
+def resume(*queues: Queues, connection: Connection = Connection()) -> int:
     """Hand out a paused queue's jobs again.
 
     $ headrace resume emails
     """
-    return _turn(queues, paused=False, url=url, log_level=log_level)
+    return _turn(queues, connection, paused=False)
 
 
-def _turn(queues: tuple[str, ...], *, paused: bool, url: str | None, log_level: str) -> int:
-    logs.configure(log_level)
+def _turn(queues: tuple[str, ...], connection: Connection, *, paused: bool) -> int:
     word, other = ("paused", "headrace resume") if paused else ("not paused", "headrace pause")
-    with connected(url) as store:
-        changes = answers(store, [op.pause(keys_of(queue), paused=paused) for queue in queues])
+    with connection.store() as store:
+        asked = [op.pause(keys_of(queue), paused=paused) for queue in queues]
+        changes = op.unfailed(store.run_all(asked))
     for queue, changed in zip(queues, changes, strict=True):
         output.say(f"{queue} is {word}{'' if changed else ', as before'}")
         if changed and output.on_terminal():

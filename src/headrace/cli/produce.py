@@ -4,106 +4,106 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, cast
 
 import msgspec
 from cyclopts import Group, Parameter
-from cyclopts.validators import Number
 
-from headrace import logs
 from headrace.app import Headrace
 from headrace.cli import output
 from headrace.cli.application import is_demo, load
-from headrace.cli.flags import AppName, Json, LogLevel, Url, help_page
+from headrace.cli.connection import Connection
+from headrace.cli.flags import Json, Positive, Seconds
+from headrace.doctor.humanize import counted
 from headrace.errors import InvalidJob, QueueFull, ReplyLost, StoreError
 from headrace.job import Job
+from headrace.options import JobOptions
 from headrace.producer import Call
 
 _BATCH: Final = 1_000
 _WAIT_TTL_S: Final = 3_600.0  # how long a result is kept for --wait when nobody said how long
 _FEW: Final = 20  # on a terminal, more ids than this are counted instead of listed
 
-JOB: Final = Group("The job", sort_key=0.5)
-Name: TypeAlias = Annotated[str | None, Parameter(help="The task's name.")]
-Args: TypeAlias = Annotated[
-    str,
-    Parameter(allow_leading_hyphen=True, help="Its arguments: as JSON if they are, else strings."),
-]
-Kwargs: TypeAlias = Annotated[
-    list[str] | None,
-    Parameter(
-        ("--kwargs", "-k"), metavar="NAME=VALUE", group=JOB, help="A keyword argument; repeat."
-    ),
-]
-QueueName: TypeAlias = Annotated[
-    str | None,
-    Parameter(("--queue", "-q"), metavar="QUEUE", group=JOB, help="Another than the task's."),
-]
-Delay: TypeAlias = Annotated[
-    float | None, Parameter(group=JOB, metavar="SECONDS", help="Run it so much later.")
-]
-At: TypeAlias = Annotated[
-    str | None,
-    Parameter(group=JOB, metavar="TIME", help="Run it then: 2026-12-24T18:00, or s since 1970."),
-]
-Priority: TypeAlias = Annotated[
-    int,
-    Parameter(("--priority", "-p"), group=JOB, metavar="N", help="-100 to 100; higher is sooner."),
-]
-Key: TypeAlias = Annotated[
-    str | None,
-    Parameter(
-        group=JOB,
-        metavar="KEY",
-        help="While a job with this key lives, no second one: you get the first's id.",
-    ),
-]
-MaxAttempts: TypeAlias = Annotated[
-    int | None, Parameter(group=JOB, metavar="N", help="Failed runs after which it is dead.")
-]
-Timeout: TypeAlias = Annotated[
-    float | None, Parameter(group=JOB, metavar="SECONDS", help="How long a run may take.")
-]
-ResultTtl: TypeAlias = Annotated[
-    float | None, Parameter(group=JOB, metavar="SECONDS", help="How long its result is kept.")
-]
-Wait: TypeAlias = Annotated[
-    bool | float,
-    Parameter(metavar="[SECONDS]", help="Print its result instead of its id, once there is one."),
-]
-Count: TypeAlias = Annotated[
-    int, Parameter(("--count", "-n"), metavar="N", validator=Number(gte=1), help="So many of them.")
-]
-Stdin: TypeAlias = Annotated[
-    bool, Parameter(help="One for each line that is read; the line is the last argument.")
-]
+
+@Parameter(name="*", group=Group("The job", sort_key=0.5))
+@dataclass(frozen=True, kw_only=True)
+class JobFlags:
+    """How and when the job runs."""
+
+    kwargs: Annotated[list[str] | None, Parameter(alias="-k", metavar="NAME=VALUE")] = None
+    """A keyword argument; may be repeated."""
+    queue: Annotated[str | None, Parameter(alias="-q", metavar="QUEUE")] = None
+    """Another queue than the task's."""
+    delay: Seconds | None = None
+    """How long it waits before it runs."""
+    at: Annotated[str | None, Parameter(metavar="TIME")] = None
+    """When it runs: 2026-12-24T18:00, or seconds since 1970."""
+    priority: Annotated[int, Parameter(alias="-p", metavar="N")] = 0
+    """-100 to 100; higher is sooner."""
+    key: Annotated[str | None, Parameter(metavar="KEY")] = None
+    """While a job with this key is not over, no second one is enqueued: you get the first's id."""
+    max_attempts: Annotated[int | None, Parameter(metavar="N")] = None
+    """Number of failed runs after which it is dead."""
+    timeout: Seconds | None = None
+    """How long a run may take."""
+    result_ttl: Seconds | None = None
+    """How long its result is kept."""
+
+    def options(self) -> JobOptions:
+        """Return those that were given.
+
+        Raises:
+            InvalidJob: ``at`` is no time.
+        """
+        options = asdict(self) | {"at": _instant(self.at), "priority": self.priority or None}
+        given = {name: value for name, value in options.items() if value is not None}
+        given.pop("kwargs", None)  # they are the call's
+        return cast("JobOptions", given)
 
 
-@help_page
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ProduceFlags:
+    """Whose task it is, how many jobs it gets, and what is printed of them."""
+
+    wait: Annotated[bool | float, Parameter(metavar="[SECONDS]")] = False
+    """Print its result instead of its id, once there is one."""
+    count: Annotated[Positive, Parameter(alias="-n")] = 1
+    """Number of jobs to enqueue."""
+    stdin: bool = False
+    """Enqueue a job for each line that is read; the line is its last argument."""
+    app: Annotated[str | None, Parameter(env_var="HEADRACE_APP", metavar="MODULE:OBJECT")] = None
+    """Your application: then the call is checked, and its options are the task's."""
+
+    @property
+    def total(self) -> int | None:
+        """How many jobs there will be; None if unknown."""
+        return None if self.stdin else self.count
+
+    def arguments(self) -> Iterator[tuple[Any, ...]]:
+        """Return what each job gets as its last arguments."""
+        if self.stdin:
+            return ((_value(line.rstrip("\n")),) for line in sys.stdin)
+        return itertools.repeat((), self.count)
+
+
 def produce(
-    task: Name = None,
+    task: Annotated[str | None, Parameter(help="The task's name.")] = None,
     /,
-    *args: Args,
-    kwargs: Kwargs = None,
-    queue: QueueName = None,
-    delay: Delay = None,
-    at: At = None,
-    priority: Priority = 0,
-    key: Key = None,
-    max_attempts: MaxAttempts = None,
-    timeout: Timeout = None,
-    result_ttl: ResultTtl = None,
-    wait: Wait = False,
-    count: Count = 1,
-    stdin: Stdin = False,
-    app: AppName = None,
+    *args: Annotated[
+        str,
+        Parameter(
+            allow_leading_hyphen=True, help="Its arguments: as JSON if they are, else strings."
+        ),
+    ],
+    job: JobFlags = JobFlags(),
+    flags: ProduceFlags = ProduceFlags(),
     json: Json = False,
-    url: Url = None,
-    log_level: LogLevel = "warning",
+    connection: Connection = Connection(),
 ) -> int:
     """Enqueue a job, and print its id.
 
@@ -116,8 +116,9 @@ def produce(
     any name will do, and the job goes to --queue, else to the queue called queue. What begins with
     a hyphen and is no option comes after --.
     """
-    logs.configure(log_level)
-    application = Headrace(url) if app is None else load(app, url)
+    connection.write_logs()
+    app = flags.app
+    application = Headrace(connection.url) if app is None else load(app, connection.url)
     if task is None:
         if not is_demo(app):
             known = ", ".join(sorted(application.tasks)) or "as in headrace produce add 1 2"
@@ -125,47 +126,22 @@ def produce(
         task, args = "echo", ("hello",)
     if app is not None:
         application.find_task(task)  # else the name would be found to be wrong a day later
-    options: dict[str, Any] = {
-        "queue": queue, "delay": delay, "at": _instant(at), "key": key, "timeout": timeout,
-        "max_attempts": max_attempts, "result_ttl": result_ttl, "priority": priority or None,
-    }  # fmt: skip
-    request = _Request(application, task, [_value(arg) for arg in args], _keywords(kwargs), options)
-    if wait is not False:
-        request.keep_result()
-    calls = request.for_lines(sys.stdin) if stdin else request.times(count)
-    total, ids = None if stdin else count, not json and wait is False
+    options = job.options()
+    if flags.wait is not False and not _keeps_results(application, task):
+        options["result_ttl"] = options.get("result_ttl") or _WAIT_TTL_S
+    values, kwargs = tuple(_value(arg) for arg in args), _keywords(job.kwargs)
+    made = (
+        application.call_with(task, (*values, *more), kwargs, options) for more in flags.arguments()
+    )
     with closing(application):
-        _say_jobs(_enqueue(application, calls, total, ids=ids), wait, json=json)
+        jobs = _enqueue(application, made, flags.total, ids=not json and flags.wait is False)
+        _say_jobs(jobs, flags.wait, json=json)
     return 0
 
 
-@dataclass(slots=True)
-class _Request:
-    """What to enqueue, once or often."""
-
-    application: Headrace
-    task: str
-    args: list[Any]
-    kwargs: dict[str, Any]
-    options: dict[str, Any]
-
-    def keep_result(self) -> None:
-        """See to it that there will be a result to wait for."""
-        task = self.application.tasks.get(self.task)
-        if task is None or task.config.result_ttl_s is None:
-            self.options["result_ttl"] = self.options["result_ttl"] or _WAIT_TTL_S
-
-    def times(self, count: int) -> Iterator[Call[Any]]:
-        """Make the job so many times."""
-        return (self._call() for _ in range(count))
-
-    def for_lines(self, lines: Iterable[str]) -> Iterator[Call[Any]]:
-        """Make a job for each line."""
-        return (self._call(_value(line.rstrip("\n"))) for line in lines)
-
-    def _call(self, *more: Any) -> Call[Any]:
-        chosen: Any = {name: value for name, value in self.options.items() if value is not None}
-        return self.application.call_with(self.task, (*self.args, *more), self.kwargs, chosen)
+def _keeps_results(application: Headrace, task: str) -> bool:
+    known = application.tasks.get(task)
+    return known is not None and known.config.result_ttl_s is not None
 
 
 def _enqueue(
@@ -173,9 +149,8 @@ def _enqueue(
 ) -> list[Job[Any]]:
     """Enqueue in batches; print the ids, if they are wanted, as they come."""
     jobs: list[Job[Any]] = []
-    many = total is None or total > _BATCH
     at_once = ids and not output.on_terminal()
-    with output.progress("enqueued", total, show=many) as progress:
+    with output.progress("enqueued", total, show=total is None or total > _BATCH) as progress:
         while batch := list(itertools.islice(calls, _BATCH)):
             try:
                 more = application.enqueue_many(batch)
@@ -201,14 +176,12 @@ def _say_ids(ids: Sequence[str]) -> None:
 
 def _with_advice(error: StoreError | QueueFull, accepted: int) -> StoreError | QueueFull:
     """Say what became of the jobs, as far as that is known."""
-    advice = ""
+    said = str(error)
     if isinstance(error, ReplyLost):
-        advice += (
-            ". It may have been accepted: look first (headrace info), or use --key to repeat it"
-        )
+        said += ". It may have been accepted: look first (headrace info), or use --key to repeat it"
     if accepted:
-        advice += f". {accepted:,} jobs were enqueued before that"
-    return type(error)(f"{error}{advice}")
+        said += f". {counted(accepted, 'job')} enqueued before that"
+    return type(error)(said)
 
 
 def _say_jobs(jobs: Sequence[Job[Any]], wait: bool | float, *, json: bool) -> None:
@@ -217,12 +190,12 @@ def _say_jobs(jobs: Sequence[Job[Any]], wait: bool | float, *, json: bool) -> No
         shown = {"id": job.id, "queue": job.queue}
         if wait is False:
             if json:
-                output.say_json(shown, lines=True)
+                output.say_json(shown, compact=True)
             continue
         if len(jobs) == 1 and sys.stderr.isatty():
             output.note(f"waiting for {job.id} …")
         result = job.result(None if wait is True else wait)
-        output.say_json(shown | {"result": result} if json else result, lines=json)
+        output.say_json(shown | {"result": result} if json else result, compact=json)
 
 
 def _value(text: str) -> Any:
