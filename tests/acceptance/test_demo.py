@@ -35,7 +35,8 @@ def test_nothing_is_lost_and_nothing_is_left(tmp_path: Path) -> None:
     assert "\nNothing was lost: 2,000 accepted = 1,999 paid + 1 dead;\n" in ended.stdout
     held = re.search(r"# A consumer is killed while it pays (\d+) orders\n", ended.stdout)
     again = re.search(r"\nbegun twice: (\d+) of the killed consumer\b", ended.stdout)
-    assert held and again and int(again[1]) >= int(held[1]) > 0
+    # The order that the bank refuses may be among those held, and is left out of those begun twice.
+    assert held and again and int(again[1]) >= int(held[1]) - 1 > 0
     url = urlsplit(next(part for part in re.split(r"[\s=]", ended.stdout) if "redis://" in part))
     with socket.socket() as probe:
         assert probe.connect_ex((url.hostname, url.port)) != 0, "its server still listens"

@@ -42,7 +42,8 @@ def info(
     with connection.store() as store:
         if not watch:
             seen = _look(store, queues)
-            output.show(seen.as_json(), seen.lines(counters=bool(queues)), json=json)
+            # Only what is shown is made: there may be 10,000 queues.
+            output.show(json and seen.as_json(), seen.lines(counters=bool(queues)), json=json)
         elif json or not output.on_terminal():
             _print_looks(store, queues, max(_LEAST_S, interval), json=json)
         else:
@@ -68,7 +69,7 @@ def _print_looks(store: Store, queues: Sequence[str], interval_s: float, *, json
     pause = threading.Event()
     while True:
         seen = _look(store, queues)
-        output.show(seen.as_json(), seen.log_lines(), json=json, compact=True)
+        output.show(json and seen.as_json(), seen.log_lines(), json=json, compact=True)
         output.flush()
         pause.wait(interval_s)
 

@@ -35,6 +35,8 @@ def cell_text(cell: Cell) -> str:
     """Write a cell for a program: ``-`` for what is not there, numbers as they are."""
     if isinstance(cell, bool):
         return "yes" if cell else "no"
+    if isinstance(cell, int):
+        return str(cell)
     if isinstance(cell, float):
         return f"{cell:.1f}"
     return "-" if cell in (None, "") else one_line(str(cell))
@@ -67,9 +69,9 @@ class Table:
         shown = [[column.title.lower() for column in self.columns]]
         shown += [[cell_text(cell) for cell in row] for row in self.rows]
         widths = [max(map(len, cells)) for cells in zip(*shown, strict=True)]
+        padded = "  ".join(f"{{:<{width}}}" for width in widths)
         for line in shown:
-            padded = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-            yield "  ".join(padded).rstrip()
+            yield padded.format(*line).rstrip()
 
     def drawn(self) -> Any:
         """Draw it for a terminal: return what rich prints."""
