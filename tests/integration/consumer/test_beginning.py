@@ -189,7 +189,8 @@ async def test_an_answer_from_before_the_lease_keepers_adoption_leaves_no_lease_
         site.push(b'{"task":"hog"}')
         await site.drained()
     again = len(moves) - 1
-    assert again == 1 or not late
+    # The keeper's thread may hear late by itself, too, the second time as well.
+    assert again >= int(late)
     assert site.ends() == {"done": 1}
     assert site.counters().get("release", 0) == again
 
