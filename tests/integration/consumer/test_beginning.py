@@ -112,6 +112,7 @@ async def test_somebody_has_taken_it_and_it_is_told_to_end(
         finally:
             ended.append(ctx.stop_reason)
 
+    nobody_sweeps(site)
     async with site.consumer() as running:
         await site.idle(running)
         await wait.aenqueue()
