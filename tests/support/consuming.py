@@ -19,7 +19,7 @@ from headrace import Headrace, wire
 from headrace import operations as op
 from headrace.consumer import Consumer, ConsumerOptions, parse_queues, slots
 from headrace.isolation.runner import IsolatedRunner
-from headrace.keys import keys_of
+from headrace.keys import LEADER, keys_of
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 from tests.support import invariants
@@ -136,6 +136,10 @@ class Site:
             self.check()
 
     # What plain clients do.
+
+    def let_nobody_sweep(self) -> None:
+        """Let no sweep give a lease to what is moved and not yet adopted."""
+        self.redis.set(LEADER, "nobody", ex=600)
 
     def push(self, *jobs: bytes | dict[str, Any]) -> None:
         """LPUSH bytes, or objects as JSON."""

@@ -50,14 +50,14 @@ def audit(
     each = [{"queue": s.queue, "now_ms": s.now_ms, **balances[s.queue]} for s in snapshots]
     whole = total(balances.values())
     answer_json = {"adds_up": not foreign, "queues": each, _TOTAL: whole}
-    output.show(answer_json, _lines(balances, foreign_ok=foreign_ok), json=json)
+    output.show(answer_json, _lines(balances, whole, foreign_ok=foreign_ok), json=json)
     return int(len(snapshots) < len(found) or (foreign and not foreign_ok))
 
 
-def _lines(balances: Mapping[str, Balance], *, foreign_ok: bool) -> Iterator[Line]:
+def _lines(balances: Mapping[str, Balance], whole: Balance, *, foreign_ok: bool) -> Iterator[Line]:
     shown = dict(balances)
     if len(balances) > 1:
-        shown[_TOTAL] = total(balances.values())
+        shown[_TOTAL] = whole
     width = max(map(len, shown), default=0) + 2
     for name, one in shown.items():
         style = "" if not one["foreign"] else "yellow" if foreign_ok else "bold red"

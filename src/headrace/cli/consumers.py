@@ -16,7 +16,7 @@ from headrace.cli.output import Column, Line, Row, Table
 from headrace.doctor.connections import read
 from headrace.doctor.humanize import span
 from headrace.flows import PAGE, Flow
-from headrace.keys import CONNECTION_PREFIX, LEADER, keys_of
+from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.store import Store
 
 _COLUMNS: Final = (
@@ -90,7 +90,7 @@ def _lines(found: Sequence[_Consumer]) -> Iterator[Line]:
 
 def _all(store: Store) -> list[_Consumer]:
     clients = store.run(op.clients())
-    leader = store.run(op.command("GET", LEADER, parse=lambda raw: (raw or b"").decode()))
+    leader = store.run(op.leader())
     held: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for queue in known_queues(store):
         with passing_over(queue):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -13,7 +12,7 @@ from headrace import operations as op
 from headrace import wire
 from headrace.cli.output import Row
 from headrace.clock import now_ms
-from headrace.doctor.humanize import span
+from headrace.doctor.humanize import failure, instant, span
 from headrace.flows import PAGE
 from headrace.keys import keys_of
 from headrace.logs import one_line
@@ -54,11 +53,6 @@ class DeadLetter:
         return value if isinstance(value, str) else ""
 
     @property
-    def _message(self) -> str:
-        """What the exception said, after its type."""
-        return ": ".join(part for part in (self.error.type, self.error.message) if part)
-
-    @property
     def _age(self) -> str:
         """How long ago it died; "" if unknown."""
         failed_at = self.error.failed_at
@@ -75,7 +69,7 @@ class DeadLetter:
 
     def row(self) -> Row:
         """Return what a list says of it, for people."""
-        message = self._message.partition("\n")[0]
+        message = failure(self.error).partition("\n")[0]
         return [self.id, self.queue, self.task, self.error.reason, self._age, message]
 
     def lines(self) -> Iterator[str]:
@@ -85,9 +79,8 @@ class DeadLetter:
         shown += [(name, _json(fields[name])) for name in fields if name not in _OWN_LINES]
         shown.append(("reason", error.reason))
         if 0 < error.failed_at < _LATEST_MS:
-            at = datetime.fromtimestamp(error.failed_at / 1000, UTC).astimezone()
-            shown.append(("failed", f"{at:%Y-%m-%d %H:%M:%S} ({self._age} ago)"))
-        shown += [("consumer", error.consumer), ("error", self._message)]
+            shown.append(("failed", f"{instant(error.failed_at)} ({self._age} ago)"))
+        shown += [("consumer", error.consumer), ("error", failure(error))]
         shown.append(("payload", error.payload or ""))
         shown.append(("payload (base64)", error.payload_base64 or ""))
         shown.append(("bytes", "" if fields else repr(self.raw)))

@@ -11,6 +11,7 @@ from typing import Any, Final
 from headrace.cli.connection import server_json
 from headrace.cli.output import Cell, Column, Line, Row, Table, cell_text, on_terminal
 from headrace.doctor.humanize import counted, span
+from headrace.doctor.places import size_of
 from headrace.operations import Snapshot
 from headrace.store import ServerInfo
 
@@ -91,14 +92,16 @@ class Overview:
         """Choose what is drawn: where there are very many queues, those that hold the most."""
         if len(self.snapshots) <= _MOST_DRAWN:
             return self.snapshots
-        return sorted(heapq.nlargest(_MOST_DRAWN, self.snapshots, key=_held), key=lambda s: s.queue)
+        return sorted(
+            heapq.nlargest(_MOST_DRAWN, self.snapshots, key=size_of), key=lambda s: s.queue
+        )
 
     def _remarks(self, *, counters: bool) -> Iterator[str]:
         for s in self.snapshots if counters else ():
             shown = ", ".join(f"{name} {count:,}" for name, count in sorted(s.counters.items()))
             yield f"{s.queue} so far: {shown or 'nothing'}"
         if (left := len(self.snapshots) - _MOST_DRAWN) > 0:
-            held = sum(map(_held, self.snapshots)) - sum(map(_held, self._drawn()))
+            held = sum(map(size_of, self.snapshots)) - sum(map(size_of, self._drawn()))
             yield (
                 f"And {counted(left, 'more queue')}, with {counted(held, 'job')}. "
                 "All of them: headrace info | less"
@@ -112,10 +115,6 @@ class Overview:
 def _per_second(before: Snapshot, now: Snapshot) -> int:
     done = now.counters.get("done", 0) - before.counters.get("done", 0)
     return round(done * 1000 / max(1, now.now_ms - before.now_ms))
-
-
-def _held(s: Snapshot) -> int:
-    return s.waiting + s.processing + s.delayed + s.dead
 
 
 def _figures(s: Snapshot) -> dict[str, Cell]:

@@ -10,7 +10,6 @@ import pytest
 from headrace import CURRENT, Backoff, Context, Headrace
 from headrace.consumer.claimed import ClaimedJob, adoption
 from headrace.consumer.dispatcher import Dispatcher
-from headrace.keys import LEADER
 from headrace.policy import LeasePolicy
 from headrace.scripts import script
 from tests.support.consuming import LONG_S, QUICK, Site, hold_as
@@ -19,11 +18,6 @@ from tests.support.wait import await_until, wait_until
 
 LONG = LeasePolicy(lease_s=LONG_S, bare_lease_s=LONG_S)
 ADOPT = script("adopt").sha.encode()
-
-
-def nobody_sweeps(site: Site) -> None:
-    """Let no sweep give a lease to what is moved and not yet adopted."""
-    site.redis.set(LEADER, "nobody", ex=600)
 
 
 @pytest.mark.parametrize("kind", ["async", "sync"])
@@ -112,7 +106,7 @@ async def test_somebody_has_taken_it_and_it_is_told_to_end(
         finally:
             ended.append(ctx.stop_reason)
 
-    nobody_sweeps(site)
+    site.let_nobody_sweep()
     async with site.consumer() as running:
         await site.idle(running)
         await wait.aenqueue()
@@ -132,7 +126,7 @@ async def test_one_that_keeps_the_loop_to_itself_is_adopted_by_the_lease_keeper(
         wait_until(lambda: site.redis.hexists(*claim))  # without giving the loop a chance
         adopted.append(site.redis.hget(*claim) or b"")
 
-    nobody_sweeps(site)
+    site.let_nobody_sweep()
     async with site.consumer(app, lease=QUICK) as running:
         await site.idle(running)
         proxy.fail_next("cut", ADOPT)
@@ -184,7 +178,7 @@ async def test_an_answer_from_before_the_lease_keepers_adoption_leaves_no_lease_
         site.redis.lpush(site.k.processing, job)  # as if somebody had moved an equal job
         wait_until(lambda: site.redis.exists(site.k.claims))
 
-    nobody_sweeps(site)
+    site.let_nobody_sweep()
     async with site.consumer(lease=QUICK) as running:
         await site.idle(running)
         site.push(b'{"task":"hog"}')
@@ -204,7 +198,7 @@ async def test_a_script_that_the_server_has_forgotten_is_no_hindrance(site: Site
         wait_until(lambda: site.redis.hexists(site.k.claims, ctx.job_id))
         adopted.append(True)
 
-    nobody_sweeps(site)
+    site.let_nobody_sweep()
     async with site.consumer(lease=LONG) as running:  # the keeper does not come
         await site.idle(running)
         site.redis.script_flush()

@@ -15,7 +15,6 @@ import pytest
 from headrace.consumer import leases
 from headrace.consumer.claimed import adoption
 from headrace.consumer.dispatcher import Dispatcher
-from headrace.keys import LEADER
 from headrace.policy import LeasePolicy
 from headrace.store import Store
 from tests.support.consuming import Site
@@ -31,7 +30,7 @@ class Stage:
 
     def __init__(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         self.site = site
-        site.redis.set(LEADER, "nobody", ex=600)  # no sweep comes between a move and ``taken``
+        site.let_nobody_sweep()
         self.keeper_is_there = threading.Event()
         self.loop_has_decided = threading.Event()
         self.ran = 0

@@ -178,7 +178,7 @@ class TestLost:
     ) -> None:
         runs = Runs(site, kind)
         # Nobody sweeps, as if all the rest took less time than a sweep.
-        site.redis.set("headrace:leader", "nobody", ex=600)
+        site.let_nobody_sweep()
         async with site.consumer(lease=QUICK, check=False):
             job = await site.app.aenqueue("wait")
             await await_until(lambda: runs.begun)
