@@ -40,9 +40,9 @@ class CompileHook(BuildHookInterface):  # type: ignore[type-arg]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Compile, and say that the wheel is for this Python and machine alone."""
+        self._folder = tempfile.TemporaryDirectory()
         if version == "editable":
             return
-        self._folder = tempfile.TemporaryDirectory()
         built = compiled(Path(self.root) / "src", Path(self._folder.name))
         build_data["force_include"] |= {str(path): name for path, name in built.items()}
         build_data["pure_python"] = False
