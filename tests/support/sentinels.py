@@ -264,8 +264,8 @@ def sentinel_group(
     *,
     replicas: int = 1,
     sentinels: int = 3,
-    down_after_ms: int = 1_000,
-    failover_timeout_ms: int = 2_000,
+    down_after_ms: int = round(bound(350)),
+    failover_timeout_ms: int = round(bound(700)),
     server_args: Sequence[str] = (),
     **options: Any,
 ) -> Iterator[SentinelGroup]:
@@ -275,7 +275,7 @@ def sentinel_group(
         folder: where all of them write; it must exist.
         replicas: how many.
         sentinels: how many; more than half of them must agree that a server is down.
-        down_after_ms: how long a server may be silent. With half of it, a busy machine makes a new
+        down_after_ms: how long a server may be silent. With less, a busy machine makes a new
             primary look dead, and the next failover undoes the last.
         failover_timeout_ms: how long a failover may take; the next one waits twice as long.
         server_args: more options of all servers, as ``--min-replicas-to-write 1``.
