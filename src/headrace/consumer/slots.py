@@ -7,7 +7,7 @@ trip. How many is bounded by time, and they are handed back as soon as a slow jo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final
 
 from headrace.clock import monotonic
@@ -44,7 +44,7 @@ class Slots:
         self,
         concurrency: int,
         most: int | None,
-        unowned: Iterable[ClaimedJob] = (),
+        unowned: Collection[ClaimedJob] = (),
         patience_s: float = LeasePolicy().lease_s,
     ) -> None:
         self.concurrency = concurrency
@@ -69,8 +69,9 @@ class Slots:
 
     @property
     def _before_the_run(self) -> int:
-        # Most that are not known as ours have begun all the same.
-        waiting = sum(claimed.phase not in _WITH_A_PLACE for claimed in self._unowned)
+        # Most that are not known as ours have begun all the same. As a rule there are none, and this
+        # is asked a dozen times for a job of an idle consumer.
+        waiting = sum(c.phase not in _WITH_A_PLACE for c in self._unowned) if self._unowned else 0
         return len(self.ready) + waiting + self.coming
 
     def take(self, claimed: ClaimedJob) -> bool:
