@@ -80,6 +80,10 @@ class Events:
                 return name, data
         raise EOFError
 
+    async def message(self) -> Any:
+        """Return the next message; on a slow machine beats come before the first look is over."""
+        return await self.until(lambda name, _: name == "message")
+
     async def until(self, fits: Callable[[str, Any], bool]) -> Any:
         async with asyncio.timeout(WAIT_S):
             while True:
@@ -254,8 +258,7 @@ class TestEvents:
         self, url: str, redis: Redis, quick: None
     ) -> None:
         async with served(url) as (client, _), streamed(client) as events:
-            name, data = await events.next()
-            assert name == "message"
+            data = await events.message()
             assert [entry["key"] for entry in data["lists"]] == [
                 "queue",
                 "queue:priority",
@@ -281,15 +284,19 @@ class TestEvents:
         self, url: str, quick: None
     ) -> None:
         async with served(url) as (client, _), streamed(client) as events:
-            assert (await events.next())[0] == "message"
-            assert [(await events.next())[0] for _ in range(3)] == ["beat"] * 3
+            await events.message()
+            after: list[str] = []
+            while after.count("beat") < 3:
+                after.append((await events.next())[0])
+            # On a slow machine a look takes too long now and then; what was away is told again.
+            assert "message" not in after or "away" in after
 
     async def test_a_long_list_is_shown_in_part_and_large_jobs_in_smaller_part(
         self, url: str, redis: Redis, quick: None
     ) -> None:
         redis.lpush("queue", *[json.dumps({"task": "a", "args": [i]}) for i in range(100)])
         async with served(url) as (client, _), streamed(client) as events:
-            data = (await events.next())[1]
+            data = await events.message()
             assert (count(data, "pending"), len(data["lists"][0]["jobs"])) == (100, 25)
             redis.rpush("queue", *[json.dumps({"task": "b", "args": ["x" * 200_000]})] * 30)
             # The counts are read before the lists: what comes between them is in one of them only.
@@ -302,7 +309,7 @@ class TestEvents:
     async def test_all_who_watch_share_one_look_and_with_the_last_one_it_ends(
         self, url: str, redis: Redis, quick: None
     ) -> None:
-        looks = 0
+        looks = rounds = 0
 
         class Counting(Reader):
             async def read(self, *args: Any) -> Any:
@@ -310,8 +317,14 @@ class TestEvents:
                 looks += 1
                 return await super().read(*args)
 
+        class Rounds(updates.Updates):
+            async def _look(self, *args: Any) -> None:
+                nonlocal rounds
+                rounds += 1
+                await super()._look(*args)
+
         store = AsyncStore(url)
-        feed = updates.Updates(Counting(store, Headrace(url)))
+        feed = Rounds(Counting(store, Headrace(url)))
         before = asyncio.all_tasks()
         with contextlib.ExitStack() as stack:
             streams = []
@@ -323,8 +336,7 @@ class TestEvents:
                     while not (await anext(stream)).startswith(b"data:"):
                         pass
                 redis.lpush("queue", f'{{"task":"{i}"}}')
-            seen = looks
-            assert seen < 50
+            assert 0 < looks <= rounds
         await await_until(
             lambda: feed._polling is None and asyncio.all_tasks() == before,
             what="the poller has ended",
@@ -339,7 +351,7 @@ class TestEvents:
 
         async with served(url) as (client, _):
             async with streamed(client) as events:
-                await events.next()
+                await events.message()
                 assert looking()
             await await_until(lambda: not looking(), what="the poller has ended")
 
@@ -360,13 +372,13 @@ class TestEvents:
 
         monkeypatch.setattr(updates, "queue_view", broken_once)
         async with served(url) as (client, _), streamed(client) as events:
-            assert (await events.next())[0] == "away"
-            assert (await events.next())[0] == "message"
+            await events.until(lambda name, _: name == "away")
+            await events.message()
         assert "broken" in caplog.text
 
 
 async def test_a_queue_of_a_watcher_is_shown_before_anybody_used_it(url: str, quick: None) -> None:
     async with served(url) as (client, _), streamed(client, "nobody") as events:
-        _, data = await events.next()
+        data = await events.message()
         assert count(data, "pending", "nobody") == 0
         assert data["lists"][0]["key"] == keys_of("nobody").pending
