@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format check bench bench-full faults simulate model fuzz coverage mutants test-matrix compiled clean
+.PHONY: help setup demo test lint format check bench bench-full faults simulate model fuzz coverage mutants types test-matrix compiled clean
 
 # What a shell may hold for other programs' sake, and would lead ours to other code or another place.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
@@ -71,6 +71,9 @@ coverage: $(READY) ## Measure which lines and branches of the core the tests run
 
 mutants: $(READY) ## Put small mistakes into the core, and see that tests find them
 	@scripts/mutants $(ARGS)
+
+types: ## See that every public name has a type, by pyright
+	@sh scripts/types $(ARGS)
 
 test-matrix: ## Run every test on each Python >= 3.11 here, on Redis and on Valkey
 	@MAKE="$(MAKE)" sh scripts/test-matrix

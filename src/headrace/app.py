@@ -12,7 +12,7 @@ from headrace.keys import keys_of
 from headrace.options import JobOptions, Placement, Seconds, TaskOptions, placement, seconds, types
 from headrace.producer import CONFIRM_S, Call, Producer
 from headrace.retry import Backoff
-from headrace.settings import DEFAULT_QUEUE, redis_url
+from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
 from headrace.task import AsyncTask, Task, job_handle, prepare
 
 P = ParamSpec("P")
@@ -67,7 +67,7 @@ class Headrace:
         confirm_timeout: Seconds = CONFIRM_S,
     ) -> None:
         keys_of(queue)
-        self.redis_url = redis_url(url)
+        self.redis_url: RedisUrl = redis_url(url)
         self.queue = queue
         self.tasks: dict[str, Task[Any, Any]] = {}
         if isinstance(confirm_replicas, bool) or confirm_replicas < 0:

@@ -7,12 +7,12 @@ to people (the instant in a new job's id).
 
 from __future__ import annotations
 
-import time
+from time import monotonic, time_ns
 
-monotonic = time.monotonic
-"""Seconds since an arbitrary point; never goes back."""
+# ``monotonic`` is Python's own: seconds since an arbitrary point; never goes back.
+__all__ = ["monotonic", "now_ms"]
 
 
 def now_ms() -> int:
     """Milliseconds since 1970 by this machine's clock, which may be wrong: for people only."""
-    return time.time_ns() // 1_000_000
+    return time_ns() // 1_000_000

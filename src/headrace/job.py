@@ -47,8 +47,8 @@ class Job(Generic[R]):
         self._producer = producer
         self._job = job
         self._result_ttl_s = result_ttl_s
-        self.id = job_id
-        self.queue = queue
+        self.id: str = job_id
+        self.queue: str = queue
 
     def __repr__(self) -> str:
         return f"Job(id={self.id!r}, queue={self.queue!r})"

@@ -12,7 +12,7 @@ from typing import Final
 from headrace.clock import monotonic
 from headrace.errors import HostUnknown, InvalidSetting, StoreError
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 FORGET_AFTER_S: Final = 86_400.0  # so long a queue is empty and unused before it is forgotten
 LEADER_LEASE_S: Final = 3.0  # three missed renewals
@@ -101,7 +101,7 @@ class Outage:
         self._lock = threading.Lock()
         self._waiting: dict[ReconnectBackoff, float] = {}  # until when it counts as waiting
         self._since = self._told_at = 0.0
-        self.reached = False  # Redis has done something for this program
+        self.reached: bool = False  # Redis has done something for this program
 
     def begins(self, part: ReconnectBackoff, error: StoreError) -> None:
         """Note that a part waits.
@@ -163,7 +163,7 @@ class ReconnectBackoff:
     def __init__(self, what: str, outage: Outage | None = None) -> None:
         self.what = what
         self._outage = outage or _OUTAGE
-        self.failures = 0
+        self.failures: int = 0
 
     def note(self, error: StoreError) -> None:
         """Note a failure.

@@ -153,7 +153,7 @@ class Producer:
         self.url = url
         self.max_pending = max_pending
         self._confirm = (confirm_replicas, confirm_timeout_s)
-        self.store = Store(url, name=_NAME)
+        self.store: Store = Store(url, name=_NAME)
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = WeakKeyDictionary()
         self._registered: set[str] = set()
 

@@ -137,8 +137,8 @@ class Task(BoundTask[P, R]):
         self.name = name
         self.config = config
         self.producer = producer
-        self.is_async = is_async(function)
-        self.context_parameter = context_parameter(function)
+        self.is_async: bool = is_async(function)
+        self.context_parameter: str | None = context_parameter(function)
         parameters = list(inspect.signature(function).parameters.values())
         names = [parameter.name for parameter in parameters]
         self._context_at: int | None = None  # where it stands among positional arguments
@@ -148,7 +148,7 @@ class Task(BoundTask[P, R]):
                 self._context_at = names.index(context.name)
         self._signature = inspect.Signature(parameters)
         self._arity = _arity(self._signature)
-        self.argument_names = [
+        self.argument_names: list[str] = [
             one.name for one in parameters if one.kind <= one.POSITIONAL_OR_KEYWORD
         ]
 

@@ -78,7 +78,7 @@ def _drop_empty_variables(
         ]
 
 
-app = App(
+app: App = App(
     name="headrace",
     help=_HELP,
     help_epilogue=_EPILOGUE,

@@ -19,7 +19,7 @@ from headrace.errors import HeadraceError, InvalidSetting
 if TYPE_CHECKING:
     from headrace.consumer import ConsumerOptions
 
-log = logging.getLogger("headrace.consumer")
+log: logging.Logger = logging.getLogger("headrace.consumer")
 
 _FEW: Final = 20  # tasks that the first line names
 

@@ -48,7 +48,9 @@ Reason: TypeAlias = Annotated[
     Parameter(metavar="REASON", help="Those with this reason: max_attempts, timeout, …"),
 ]
 
-dlq = App(name="dlq", help=_HELP, sort_key=3.5, group_arguments=ARGUMENTS, group_parameters=OPTIONS)
+dlq: App = App(
+    name="dlq", help=_HELP, sort_key=3.5, group_arguments=ARGUMENTS, group_parameters=OPTIONS
+)
 
 
 @Parameter(name="*")

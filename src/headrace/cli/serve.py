@@ -14,7 +14,7 @@ from headrace.app import Headrace
 from headrace.cli.connection import Service
 from headrace.cli.flags import LeasesAndCrashes
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 def serve(

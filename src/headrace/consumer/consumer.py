@@ -44,7 +44,7 @@ from headrace.maintenance import MaintenanceThread
 from headrace.policy import ReconnectBackoff
 from headrace.store import AsyncStore, Store
 
-log = logging.getLogger("headrace.consumer")
+log: logging.Logger = logging.getLogger("headrace.consumer")
 
 # How late a timeout may be noticed; one scan for all jobs costs less than a timer for each.
 _TICK_S: Final = 0.05
@@ -72,7 +72,7 @@ class Consumer:
         self._app = app
         self._options = options
         self._isolation = isolation
-        self.name = options.name or new_name()
+        self.name: str = options.name or new_name()
         self._queues = [keys_of(queue.name) for queue in options.queues]
         self._claims = Claims(self._queues)
         self._slots = Slots(
@@ -85,12 +85,12 @@ class Consumer:
         self._dry_at: int | None = None  # the hints before the last claim, if it came back short
         self._drained = False  # it did so while nothing was in hand that could have added work
         self._grace_until: float | None = None  # set when it is stopped
-        self.stops = 0
+        self.stops: int = 0
         self._ends: Counter[op.Verb] = Counter()  # what had become of jobs when it was stopped
         self._grace_told = False  # that it is over
         self._failure: BaseException | None = None
         self._begun = False
-        self.ready = False  # it claims jobs
+        self.ready: bool = False  # it claims jobs
         self._wake = asyncio.Event()
 
     async def run(self) -> None:

@@ -23,7 +23,7 @@ from headrace.policy import LeasePolicy, ReconnectBackoff
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 from headrace.store import Store
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class LeaseKeeper(threading.Thread):

@@ -19,7 +19,7 @@ from headrace.keys import Keys
 from headrace.policy import LeasePolicy, ReconnectBackoff
 from headrace.store import AsyncStore, Channel
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 BLOCK_S: Final = 5.0
 """How long a blocking request lasts at most: after that, a connection that died silently is noticed."""
@@ -54,7 +54,7 @@ class Listener:
         self._lease = lease
         self._jobs = jobs
         self._wake = wake
-        self.hints = 0
+        self.hints: int = 0
         self._queues = queues = jobs.claims.queues
         self._idle = asyncio.Event()
         self._closing = False
@@ -63,8 +63,8 @@ class Listener:
             active.set()
         self._moves = {k.queue: Channel(store, label) for k in queues}
         self._nudges = Channel(store, label)
-        self.tasks = [asyncio.create_task(self._await_jobs(k)) for k in queues]
-        self.tasks.append(asyncio.create_task(self._await_nudges()))
+        parts = (*(self._await_jobs(k) for k in queues), self._await_nudges())
+        self.tasks: list[asyncio.Task[None]] = [asyncio.create_task(part) for part in parts]
         self._ending: set[asyncio.Task[None]] = set()
         self._moving = 0
 

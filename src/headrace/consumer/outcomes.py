@@ -58,8 +58,10 @@ class ProcessDied(Exception):
         how = f"was ended by {signal}" if signal else f"ended with exit code {exit_code}"
         memory = f", {peak_mib} MiB at most" if peak_mib else ""
         super().__init__(f"the process that ran it alone {how}{memory}")
-        self.signal, self.exit_code = signal, exit_code
-        self.peak_mib, self.stack = peak_mib, stack
+        self.signal: str = signal
+        self.exit_code: int | None = exit_code
+        self.peak_mib: int = peak_mib
+        self.stack: str = stack
 
 
 class IsolationUnavailable(Exception):
@@ -166,10 +168,8 @@ def _backoff_s(claimed: ClaimedJob, failures: int, policy: OutcomePolicy) -> flo
 
 
 def _retry(claimed: ClaimedJob, head: Head, delay_s: float) -> Outcome:
-    return _outcome(claimed, "retry")._replace(
-        delay_ms=round(min(delay_s, LONGEST_S) * 1000),
-        job=wire.join(head, claimed.body),
-    )
+    delay_ms, job = round(min(delay_s, LONGEST_S) * 1000), wire.join(head, claimed.body)
+    return _outcome(claimed, "retry")._replace(delay_ms=delay_ms, job=job)
 
 
 def of_death(claimed: ClaimedJob, death: ProcessDied, policy: OutcomePolicy) -> Outcome:

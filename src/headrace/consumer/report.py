@@ -32,7 +32,7 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
             super().log(level, msg, *args, stacklevel=2, **kwargs)
 
 
-log = _Log(logging.getLogger("headrace.consumer"))
+log: _Log = _Log(logging.getLogger("headrace.consumer"))
 
 
 def ended(claimed: ClaimedJob, outcome: Outcome, error: BaseException | None) -> None:

@@ -56,7 +56,7 @@ class Slots:
         self._patience_s = patience_s
         self.suspect: ClaimedJob | None = None  # nothing is claimed, and nothing starts beside it
         self._alone_at = 0.0  # from then on, one starts although others still run
-        self.wary = False  # the last job that came was a suspect: the next may be one, too
+        self.wary: bool = False  # the last job that came was a suspect: the next may be one, too
         self._pace_s: float | None = None
         self._last_start = 0.0
         self._looks = 0  # at that since; a single one may come after a stall of the whole loop

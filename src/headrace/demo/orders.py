@@ -19,7 +19,7 @@ REFUSED: Final = 13
 ATTEMPTS: Final = 3
 _BANK_S: Final = 1.0  # so every machine shows the same, however fast it is
 
-app = Headrace()
+app: Headrace = Headrace()
 
 
 @app.task(max_attempts=ATTEMPTS, backoff=Backoff(base_s=0.2, jitter=False))

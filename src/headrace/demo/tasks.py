@@ -15,7 +15,7 @@ from headrace import Headrace
 
 RESULT_TTL_S: Final = 600.0
 
-app = Headrace(result_ttl=RESULT_TTL_S)
+app: Headrace = Headrace(result_ttl=RESULT_TTL_S)
 
 
 class FileCount(TypedDict):

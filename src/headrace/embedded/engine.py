@@ -23,7 +23,7 @@ from headrace.store.probe import OLDEST, OLDEST_SHOWN, EngineName, Version, dott
 COMMANDS = ("redis-server", "valkey-server")
 _VERSION_LINE = re.compile(r"(Redis|Valkey) server v=(\d+)\.(\d+)\.(\d+)")
 
-logger = logging.getLogger("headrace.embedded")
+logger: logging.Logger = logging.getLogger("headrace.embedded")
 
 
 @dataclass(frozen=True, slots=True)

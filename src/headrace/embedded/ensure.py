@@ -13,7 +13,7 @@ from headrace.errors import StoreUnavailable
 from headrace.settings import RedisUrl
 from headrace.store.probe import ServerInfo, probe
 
-logger = logging.getLogger("headrace.embedded")
+logger: logging.Logger = logging.getLogger("headrace.embedded")
 
 
 def ensure_server(redis_url: RedisUrl, data_dir: Path) -> EmbeddedServer | None:

@@ -59,7 +59,7 @@ if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
 
-logger = logging.getLogger("headrace.embedded")
+logger: logging.Logger = logging.getLogger("headrace.embedded")
 
 
 class PortTakenError(TakenError):
@@ -109,7 +109,7 @@ class EmbeddedServer:
         self.data_dir = data_dir
         self.engine = engine
         self.port = port
-        self.url = f"redis://{HOST}:{port}/0"
+        self.url: str = f"redis://{HOST}:{port}/0"
         self._args = args
         self._die_with_parent = die_with_parent
         self._process = self._launch()

@@ -35,6 +35,10 @@ _MAX_STACK: Final = 8_000  # characters of it in a letter: the innermost frames 
 class ForkServer:
     """The fork server's process, and the pipes to it and its children: requests, messages, stacks."""
 
+    requests: Connection
+    messages: Connection
+    stacks: Connection
+
     def __init__(self) -> None:
         # Spawned, never forked: this process has threads.
         context = multiprocessing.get_context("spawn")
@@ -94,7 +98,8 @@ class Child:
         self._exit: Exited | None = None
         self._stack = b""
         self._heard = bytearray()  # of messages: perhaps half a one
-        self.unclean = False  # the next one must not get these pipes: something may be left in them
+        # If so, the next one must not get these pipes: something may be left in them.
+        self.unclean: bool = False
 
     def end(self) -> None:
         """Let the process end, by force if need be."""

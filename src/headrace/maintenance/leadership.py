@@ -10,7 +10,7 @@ from headrace.errors import StoreError
 from headrace.policy import LEADER_LEASE_S
 from headrace.store import AsyncStore
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Leadership:
@@ -28,8 +28,8 @@ class Leadership:
     def __init__(self, store: AsyncStore, name: str) -> None:
         self._store = store
         self._name = name
-        self.leader = ""
-        self.ask_at = 0.0
+        self.leader: str = ""
+        self.ask_at: float = 0.0
         self._asks = False  # for the lead, and does not know yet whether it has it
 
     @property

@@ -15,7 +15,7 @@ from headrace.maintenance.presence import Presence
 from headrace.policy import LEADER_LEASE_S, LeasePolicy
 from headrace.store import AsyncStore
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _PAUSE_PER_CONNECTION_S: Final = 300 * 2e-6
 """A list of who is connected costs Redis 2 us for each connection, and is to take 1/300 of its time.

@@ -16,7 +16,7 @@ from headrace.maintenance.upkeep import Upkeep
 from headrace.policy import LeasePolicy, ReconnectBackoff
 from headrace.store import AsyncStore
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _LEAST_PAUSE_S: Final = 0.001
 

@@ -12,7 +12,7 @@ from headrace.maintenance.resting import Resting
 from headrace.policy import FORGET_AFTER_S
 from headrace.store import AsyncStore
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _LOOKS_A_TRIP: Final = 500
 """Queues that are asked about in one round trip: one command each."""

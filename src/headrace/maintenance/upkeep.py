@@ -18,7 +18,7 @@ from headrace.operations import Operation, Promoted, Reclaimed, Swept
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _QUEUES_A_TRIP: Final = 50
 
@@ -41,7 +41,7 @@ class Upkeep:
         self._store = store
         self._policy = policy
         self._registry = registry
-        self.due_at = math.inf
+        self.due_at: float = math.inf
         self._offsets: dict[str, int] = {}  # where the walk over the whole of processing is
         self._walked_at = 0.0
         self._skipped: set[str] = set()

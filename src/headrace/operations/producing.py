@@ -11,7 +11,7 @@ from headrace import keys
 from headrace.keys import Keys
 from headrace.operations.request import Operation, command, nothing, run, text
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from headrace.app import Headrace
 from headrace.consumer import Consumer, ConsumerOptions
 from headrace.isolation.runner import IsolatedRunner
 
-log = logging.getLogger("headrace.consumer")
+log: logging.Logger = logging.getLogger("headrace.consumer")
 
 _REST_S: Final = 1.0
 _LOOK_S: Final = 0.2

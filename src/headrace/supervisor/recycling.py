@@ -16,7 +16,7 @@ from typing import Final
 from headrace.consumer import Consumer
 from headrace.errors import InvalidSetting
 
-log = logging.getLogger("headrace.consumer")
+log: logging.Logger = logging.getLogger("headrace.consumer")
 
 READY: Final = "ready"
 """What a consumer says when it claims jobs; everything else it says is why it is to be replaced."""

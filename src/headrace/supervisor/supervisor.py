@@ -35,7 +35,7 @@ from headrace.store import Store
 from headrace.supervisor.program import watches
 from headrace.supervisor.recycling import READY, Limits, watch
 
-log = logging.getLogger("headrace.consumer")
+log: logging.Logger = logging.getLogger("headrace.consumer")
 
 Program = Callable[[ConsumerOptions], int]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +20,7 @@ from headrace.errors import (
     StoreError,
 )
 
-encode = msgspec.json.Encoder().encode
+encode: Callable[[Any], bytes] = msgspec.json.Encoder().encode
 
 _STATUS: Final[tuple[tuple[type[HeadraceError], int], ...]] = (
     (PayloadTooLarge, 413),

@@ -63,8 +63,9 @@ class Connection(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._most, self.limit_concurrency = self.limit_concurrency, None
-        self.since = 0.0
+        self._most = self.limit_concurrency
+        self.limit_concurrency: int | None = None  # we say no, not uvicorn
+        self.since: float = 0.0
         self._body_since: float | None = None
         self._unread_since: float | None = None
 

@@ -32,7 +32,7 @@ from headrace.web.guard import LOOPBACK
 from headrace.web.reader import Reader
 from headrace.web.updates import Updates
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8390

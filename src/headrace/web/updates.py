@@ -20,7 +20,7 @@ from headrace.web.listing import Lister
 from headrace.web.reader import Poller, Reader
 from headrace.web.views import queue_view
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 EVERY_S: Final = 1.0
 _WITHIN_S: Final = 2.0  # a Redis that hangs is not shown as if it were live
@@ -51,7 +51,7 @@ class Updates:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self.lister = Lister(reader.ask)
+        self.lister: Lister = Lister(reader.ask)
         self._poller = Poller(reader)
         self._topics: dict[str, _Topic] = {}
         self._news = asyncio.Event()  # set, and replaced, when a message is new
