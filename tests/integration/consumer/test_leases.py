@@ -17,9 +17,8 @@ from headrace import Context
 from headrace.embedded import EmbeddedServer
 from headrace.policy import LeasePolicy
 from tests.support.consuming import LONG_S, QUICK, Quick, Site, claim_ahead, hold_as, ids_of
+from tests.support.tasks import BOTH
 from tests.support.wait import WAIT_S, await_until, bound, wait_until
-
-BOTH = pytest.mark.parametrize("kind", ["async", "sync"])
 
 
 class Runs:

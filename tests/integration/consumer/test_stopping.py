@@ -15,9 +15,8 @@ from headrace.embedded import EmbeddedServer
 from headrace.embedded.server import free_port
 from tests.support.consuming import LONG_S, Site, claim_ahead, consuming
 from tests.support.proxy import proxied
+from tests.support.tasks import BOTH
 from tests.support.wait import WAIT_S, await_until, wait_until
-
-BOTH = pytest.mark.parametrize("kind", ["async", "sync"])
 
 
 def waiting(site: Site) -> list[dict[str, Any]]:
