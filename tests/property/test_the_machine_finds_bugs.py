@@ -15,7 +15,7 @@ from hypothesis import Phase, settings
 from headrace import scripts
 from headrace.operations import request
 from headrace.scripts import Script
-from tests.property.test_state_machine import BASE, PROFILE, find_faults
+from tests.property.protocol import BASE, PROFILE, find_faults
 
 PATIENCE = settings(
     BASE,
