@@ -48,9 +48,7 @@ class LeasePolicy:
 
     def __post_init__(self) -> None:
         if self.lease_s < 0.1 or self.bare_lease_s < 0.1 or self.max_crashes < 1:
-            raise InvalidSetting(
-                "leases must last 0.1 s or more, and max_crashes must be 1 or more"
-            )
+            raise InvalidSetting("leases must last 0.1 s or more, max_crashes must be 1 or more")
 
     @property
     def lease_ms(self) -> int:
@@ -95,13 +93,20 @@ class Outage:
     """What a program says of a Redis that is away, for all of its parts, in whatever thread.
 
     One line when it begins, then one a minute, and one when it is over.
+
+    Attributes:
+        reached: Redis has done something for this program.
+        concerns_nobody: it has, and no part waits for it: there is nothing to be told of.
+        fetched: Redis has answered whether there is work. Who looks sets it back.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[ReconnectBackoff, float] = {}  # until when it counts as waiting
         self._since = self._told_at = 0.0
-        self.reached: bool = False  # Redis has done something for this program
+        self.reached: bool = False
+        self.concerns_nobody: bool = False
+        self.fetched: bool = False
 
     def begins(self, part: ReconnectBackoff, error: StoreError) -> None:
         """Note that a part waits.
@@ -114,6 +119,7 @@ class Outage:
             if new := not self._still(now):
                 self._since = now
             self._waiting[part] = now + _COUNTS_S
+            self.concerns_nobody = False
             waited_s = now - self._since
             tells = new or now - self._told_at >= _TELL_EVERY_S
             if tells:
@@ -134,14 +140,9 @@ class Outage:
             waited = bool(self._waiting)
             self._waiting.pop(part, None)
             over = waited and not self._still(monotonic())
-            waited_s = monotonic() - self._since
+            self.concerns_nobody = not self._waiting
         if over:
-            log.info("Redis is back after %.1f s", waited_s)
-
-    @property
-    def concerns_nobody(self) -> bool:
-        """Whether there is nothing to be told of."""
-        return self.reached and not self._waiting
+            log.info("Redis is back after %.1f s", monotonic() - self._since)
 
     def _still(self, now: float) -> bool:
         """Whether any part waits; one that has not tried again for long waits for something else."""
@@ -149,7 +150,8 @@ class Outage:
         return bool(self._waiting)
 
 
-_OUTAGE: Final = Outage()
+OUTAGE: Final = Outage()
+"""That of this process."""
 
 
 class ReconnectBackoff:
@@ -158,11 +160,13 @@ class ReconnectBackoff:
     Args:
         what: which part of the program waits, for the log.
         outage: what is said of it; None what this process says.
+        fetches: it asks for work.
     """
 
-    def __init__(self, what: str, outage: Outage | None = None) -> None:
+    def __init__(self, what: str, outage: Outage | None = None, *, fetches: bool = False) -> None:
         self.what = what
-        self._outage = outage or _OUTAGE
+        self._outage = outage or OUTAGE
+        self._fetches = fetches
         self.failures: int = 0
 
     def note(self, error: StoreError) -> None:
@@ -187,5 +191,7 @@ class ReconnectBackoff:
     def over(self) -> None:
         """Note a success."""
         self.failures = 0
+        if self._fetches:
+            self._outage.fetched = True
         if not self._outage.concerns_nobody:
             self._outage.is_over(self)

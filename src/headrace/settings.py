@@ -61,14 +61,16 @@ def redis_url(explicit: str | None = None) -> RedisUrl:
     Raises:
         InvalidSetting: the URL is not valid.
     """
-    for source, url in (
-        ("url", explicit),
-        *((name, os.environ.get(name)) for name in URL_VARIABLES),
-    ):
+    for source, url in (("url", explicit), *((name, variable(name)) for name in URL_VARIABLES)):
         if url:
             _check_url(source, url)
             return RedisUrl(url, given=True)
     return RedisUrl(DEFAULT_URL, given=False)
+
+
+def variable(name: str) -> str:
+    """Return what the environment says, "" if nothing: for what other programs have laid down."""
+    return os.environ.get(name, "")
 
 
 def sentinels_of(url: str) -> Sentinels | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 from cyclopts import Parameter
@@ -13,11 +16,12 @@ from headrace import __version__
 from headrace.app import Headrace
 from headrace.cli.application import DEMO, is_demo, load
 from headrace.cli.connection import Service
-from headrace.cli.flags import LeasesAndCrashes, Positive, Seconds
+from headrace.cli.flags import LeasesAndCrashes, Port, Positive, Seconds
 from headrace.errors import HeadraceError, InvalidSetting
 
 if TYPE_CHECKING:
     from headrace.consumer import ConsumerOptions
+    from headrace.supervisor import Observer
 
 log: logging.Logger = logging.getLogger("headrace.consumer")
 
@@ -47,6 +51,14 @@ class ConsumeFlags:
     """How long a job waits for a consumer that knows its task, before it is dead."""
     name: Annotated[str | None, Parameter("--name", metavar="NAME")] = None
     """Its name, unique among all consumers; without it, one is made up."""
+    reload: Annotated[bool, Parameter(alias="-r", env_var="HEADRACE_RELOAD")] = False
+    """Start anew when a Python file below this directory changes: for development."""
+    health_port: Annotated[Port | None, Parameter(env_var="HEADRACE_HEALTH_PORT")] = None
+    """Answer probes at http://…:PORT/healthz and /readyz."""
+    health_host: Annotated[str, Parameter(env_var="HEADRACE_HEALTH_HOST", metavar="HOST")] = (
+        "127.0.0.1"
+    )
+    """The address for probes; 0.0.0.0 for all of this machine."""
 
 
 def consume(
@@ -71,13 +83,31 @@ def consume(
     If Redis is away, it waits for it.
     """
     service.write_logs()
-    from headrace import consumer, supervisor
-
     if app is None:
         raise InvalidSetting(
             "name your application, here or in HEADRACE_APP, as in headrace consume shop when "
             f"shop.py has app = Headrace(); to try the demo's: headrace consume {DEMO}"
         )
+    if flags.reload:
+        return _reload(app, flags, leases, service)
+    from headrace.supervisor import systemd
+
+    manager = systemd.service_manager()
+    told: list[Observer] = [] if manager is None else [partial(systemd.telling, manager)]
+    return _consume(app, flags, leases, service, observers=told)
+
+
+def _consume(
+    app: str,
+    flags: ConsumeFlags,
+    leases: LeasesAndCrashes,
+    service: Service,
+    *,
+    observers: Sequence[Observer] = (),
+) -> int:
+    """Run a consumer, or a supervisor of several or of one that is observed."""
+    from headrace import consumer, supervisor
+
     application = load(app, service.url)
     options = consumer.ConsumerOptions(
         queues=consumer.parse_queues(flags.queues or ",".join(_queues_of(application))),
@@ -90,19 +120,66 @@ def consume(
         unknown_task_ttl_s=flags.unknown_task_ttl,
     )
     limits = supervisor.Limits(None if flags.burst else flags.max_jobs, flags.max_memory)
-    if flags.workers > 1 or limits.any:
-        program, url = partial(_one_of_several, app, service), application.redis_url.url
-        return supervisor.supervise(program, options, flags.workers, url, limits)
+    observers = [*observers, *_probes(flags)]
+    if flags.workers > 1 or limits.any or observers or flags.reload:
+        program = partial(_one_of_several, app, flags, service)
+        url = application.redis_url.url
+        return supervisor.supervise(
+            program, options, flags.workers, url, limits=limits, observers=observers
+        )
     return _run(application, app, options)
 
 
-def _one_of_several(app: str, service: Service, options: ConsumerOptions) -> int:
-    """Run one consumer in a process of its own, which starts from nothing."""
+def _probes(flags: ConsumeFlags) -> list[Observer]:
+    """Begin to listen for probes, if they are wanted."""
+    if flags.health_port is None:
+        return []
+    from headrace.supervisor import probes
+
+    listener = probes.listen(flags.health_host, flags.health_port)
+    return [partial(probes.answering, listener)]
+
+
+def _reload(app: str, flags: ConsumeFlags, leases: LeasesAndCrashes, service: Service) -> int:
+    """Run what ``_consume`` does, anew after each change."""
+    try:
+        from headrace.supervisor import reloading
+    except ModuleNotFoundError as error:
+        if error.name != "watchfiles":
+            raise
+        raise InvalidSetting(
+            'for --reload, watchfiles must be installed: pip install "headrace[reload]"'
+        ) from error
+    return reloading.run(partial(_once, app, flags, leases, service), Path.cwd())
+
+
+def _once(app: str, flags: ConsumeFlags, leases: LeasesAndCrashes, service: Service) -> int:
+    """Run it with the code as it is now, in a process of its own. No service manager looks at it."""
+    _begin(flags, service)
+    try:
+        return _consume(app, flags, leases, service)
+    except HeadraceError as error:
+        log.error("%s", error, exc_info=log.isEnabledFor(logging.DEBUG))
+        return error.exit_code
+
+
+def _begin(flags: ConsumeFlags, service: Service) -> None:
+    """Prepare a process that has started from nothing."""
     service.write_logs()
+    if flags.reload:
+        # A second change within a second, of equal length, would not be told from the first by it.
+        sys.dont_write_bytecode = True
+
+
+def _one_of_several(
+    app: str, flags: ConsumeFlags, service: Service, options: ConsumerOptions
+) -> int:
+    """Run one consumer in a process of its own."""
+    _begin(flags, service)
     try:
         return _run(load(app, service.url), app, options)
     except HeadraceError as error:
-        log.error("%s", error)
+        log.error("%s", error, exc_info=log.isEnabledFor(logging.DEBUG))
         return error.exit_code
 
 

@@ -25,6 +25,7 @@ COMMON = Group("Common options", sort_key=3)
 Seconds: TypeAlias = Annotated[float, Parameter(metavar="SECONDS")]
 Count: TypeAlias = Annotated[int, Parameter(metavar="N", validator=Number(gte=0))]
 Positive: TypeAlias = Annotated[int, Parameter(metavar="N", validator=Number(gte=1))]
+Port: TypeAlias = Annotated[int, Parameter(metavar="PORT", validator=Number(gte=0, lte=65_535))]
 
 ALL = 1 << 40
 """What ``--sample`` and ``--search`` make of 0."""

@@ -81,7 +81,7 @@ class Consumer:
             self._claims.unowned,
             options.lease.lease_s,
         )
-        self._reconnect = ReconnectBackoff("the consumer")
+        self._reconnect = ReconnectBackoff("the consumer", fetches=True)
         self._dry_at: int | None = None  # the hints before the last claim, if it came back short
         self._drained = False  # it did so while nothing was in hand that could have added work
         self._grace_until: float | None = None  # set when it is stopped
@@ -129,6 +129,11 @@ class Consumer:
     def stopping(self) -> bool:
         """Whether it was told to end."""
         return self._grace_until is not None
+
+    @property
+    def fetching(self) -> bool:
+        """Whether it asks for work: a slot is free, and it was not told to end."""
+        return self._grace_until is None and self._slots.free > 0
 
     @property
     def finished(self) -> int:
@@ -231,9 +236,8 @@ class Consumer:
             if not wanted or (alone and self._options.burst):
                 self._dry_at = None  # when a slot is free again, there may be jobs
             hints = self._listener.hints
-            dry = (
-                self._dry_at == hints
-            )  # the last claim came back short, and nothing has hinted since
+            # The last claim came back short, and nothing has hinted since.
+            dry = self._dry_at == hints
             if not self._claims.untold and (dry or not wanted):
                 if self._slots.coming:
                     self._batcher.unpack()
@@ -261,7 +265,7 @@ class Consumer:
 
     async def _wait(self) -> None:
         """Wait for something to do: an outcome, a job, a nudge, the end."""
-        if self._grace_until is None and self._slots.free > 0:
+        if self.fetching:
             self._listener.open()
         else:
             self._listener.end()
@@ -275,8 +279,7 @@ class Consumer:
 
     def _is_over(self) -> bool:
         if self._grace_until is not None:
-            late = monotonic() > self._grace_until + _FLUSH_S
-            return late or self._is_empty
+            return self._is_empty or monotonic() > self._grace_until + _FLUSH_S
         drained = self._options.burst and self._drained
         if self._is_empty and (self._slots.left == 0 or drained):
             if drained and self._listener.moving:

@@ -113,7 +113,7 @@ class Listener:
         await asyncio.gather(*(channel.end() for channel in self._moves.values()))
 
     async def _await_jobs(self, k: Keys) -> None:
-        reconnect = ReconnectBackoff(f"consuming queue {k.queue}")
+        reconnect = ReconnectBackoff(f"consuming queue {k.queue}", fetches=True)
         channel = self._moves[k.queue]
         while True:
             await self._active[k.queue].wait()
@@ -149,7 +149,7 @@ class Listener:
             self._hint()
 
     async def _await_nudges(self) -> None:
-        reconnect = ReconnectBackoff("waiting for nudges")
+        reconnect = ReconnectBackoff("waiting for nudges", fetches=True)
         nudges, look = [k.nudge for k in self._queues], op.are_prioritised(self._queues)
         while True:
             await self._idle.wait()

@@ -1,6 +1,6 @@
 """Several consumers on one machine, as processes: started, watched and replaced."""
 
 from headrace.supervisor.recycling import Limits
-from headrace.supervisor.supervisor import supervise
+from headrace.supervisor.supervisor import Observer, supervise
 
-__all__ = ["Limits", "supervise"]
+__all__ = ["Limits", "Observer", "supervise"]

@@ -15,7 +15,7 @@ import os
 import secrets
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection
@@ -32,12 +32,16 @@ from headrace.errors import LASTING_CODES, StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.maintenance import reclaiming
 from headrace.store import Store
+from headrace.supervisor.health import Health, Signs, judged
+from headrace.supervisor.heartbeat import Heartbeat, beat
 from headrace.supervisor.program import watches
 from headrace.supervisor.recycling import READY, Limits, watch
 
 log: logging.Logger = logging.getLogger("headrace.consumer")
 
 Program = Callable[[ConsumerOptions], int]
+Observer = Callable[[Callable[[], Health]], contextlib.AbstractContextManager[None]]
+"""Is entered while consumers run. It is given how to ask, in any thread, how they are."""
 
 _SETTLED_S: Final = 5.0  # a child that lives so long has started well
 _LONGEST_PAUSE_S: Final = 10.0
@@ -52,6 +56,7 @@ class _Child:
         process: the process …
         name: … and its consumer's name.
         line: what it says of itself.
+        heartbeat: its last signs.
         started: when it was started (monotonic).
         quick_deaths: how often those before it died soon after their start.
         replaces: the child that ends as soon as this one claims jobs.
@@ -62,6 +67,7 @@ class _Child:
     process: SpawnProcess
     name: str
     line: Connection
+    heartbeat: Heartbeat
     started: float
     quick_deaths: int = 0
     replaces: _Child | None = None
@@ -74,7 +80,9 @@ def supervise(
     options: ConsumerOptions,
     workers: int,
     url: str,
+    *,
     limits: Limits | None = None,
+    observers: Sequence[Observer] = (),
 ) -> int:
     """Run several consumers until SIGTERM or SIGINT; a second signal ends them at once.
 
@@ -85,11 +93,16 @@ def supervise(
         url: where Redis is.
         limits: after what a child is replaced. Its successor is started first, and one child is
             replaced at a time, so that there are never fewer than ``workers`` that claim jobs.
+        observers: hear how the consumers are, while they run.
 
     Returns:
         The exit code: 0, 1 when a consumer failed in burst mode, or that of an error that lasts.
     """
-    return _Supervisor(program, options, workers, url, limits or Limits()).run()
+    supervisor = _Supervisor(program, options, workers, url, limits or Limits())
+    with contextlib.ExitStack() as stack:
+        for observer in observers:
+            stack.enter_context(observer(supervisor.health))
+        return supervisor.run()
 
 
 class _Supervisor:
@@ -104,6 +117,7 @@ class _Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._base = options.name or new_name()
         self._children: list[_Child] = []
+        self._vacant: dict[str, Signs] = {}  # of those who died and are not replaced yet
         self._stopping = False
         self._failed = False
         self._exit_code = 0
@@ -127,6 +141,14 @@ class _Supervisor:
             self._replace_one()
         self._store.close()
         return self._exit_code or int(self._failed)
+
+    def health(self) -> Health:
+        """Return how the consumers are. Called in other threads."""
+        signs = {child.name: child.heartbeat.signs for child in [*self._children]} | self._vacant
+        now = monotonic()  # after the signs were read: none is of the future
+        workers = tuple(judged(name, given, now) for name, given in signs.items())
+        queues = ", ".join(queue.name for queue in self._options.queues)
+        return Health(workers, self._workers, self._stopping, queues)
 
     def _hear(self, child: _Child) -> None:
         try:
@@ -152,16 +174,20 @@ class _Supervisor:
                 self._start(replaces=child)
                 return
 
-    def _start(self, quick_deaths: int = 0, replaces: _Child | None = None) -> None:
+    def _start(
+        self, quick_deaths: int = 0, replaces: _Child | None = None, signs: Signs | None = None
+    ) -> None:
         name = f"{self._base}-{secrets.token_hex(2)}"
         options = dataclasses.replace(self._options, name=name)
         line, its_line = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=_child, args=(self._program, options, its_line, self._limits), name=name
-        )
+        now = monotonic()
+        heartbeat = Heartbeat(self._context, signs or Signs(now, now))
+        args = (self._program, options, its_line, heartbeat, self._limits)
+        process = self._context.Process(target=_child, args=args, name=name)
         process.start()
         its_line.close()
-        self._children.append(_Child(process, name, line, monotonic(), quick_deaths, replaces))
+        child = _Child(process, name, line, heartbeat, now, quick_deaths, replaces)
+        self._children.append(child)
         if self._stopping:  # the signal came before the child was listed
             process.terminate()
 
@@ -195,15 +221,24 @@ class _Supervisor:
             return
         self._failed = self._failed or self._options.burst
         log.error("consumer %s died (exit code %s)", child.name, child.process.exitcode)
+        replaced = not (self._options.burst or child.retiring or successor is not None)
+        if replaced:
+            self._vacant[child.name] = dataclasses.replace(child.heartbeat.signs, ready=False)
         self._recover(child.name)
-        if self._options.burst or child.retiring or successor is not None:
-            return
+        if replaced:
+            self._start_again(child)
+
+    def _start_again(self, child: _Child) -> None:
+        """Start another one in place of one that died; after several that did so soon, not at once."""
         quick = child.quick_deaths + 1 if monotonic() - child.started < _SETTLED_S else 0
         if quick > 1:
             self._pause(min(_LONGEST_PAUSE_S, 0.1 * 2.0**quick))
         if not self._stopping:
             old = child.replaces
-            self._start(quick, old if old in self._children else None)
+            # Its signs count on: who dies again and again before it gives one is not healthy.
+            signs = self._vacant[child.name]
+            self._start(quick, old if old in self._children else None, signs)
+        del self._vacant[child.name]
 
     def _pause(self, pause_s: float) -> None:
         """Wait, but not beyond the signal to end, whose handler must not touch a lock held here."""
@@ -225,11 +260,25 @@ class _Supervisor:
             log.warning("the jobs of %s have to wait until they are reclaimed: %s", name, error)
 
 
-def _child(program: Program, options: ConsumerOptions, line: Connection, limits: Limits) -> None:
-    # A group of its own: Ctrl-C reaches the supervisor alone, which tells each child once.
+def detach() -> None:
+    """Let this process end when its parent says so, or dies.
+
+    It has a group of its own: Ctrl-C reaches the parent alone, which tells each child once.
+    """
     os.setpgid(0, 0)
     threading.Thread(target=_follow_parent, name="headrace-parent", daemon=True).start()
+
+
+def _child(
+    program: Program,
+    options: ConsumerOptions,
+    line: Connection,
+    heartbeat: Heartbeat,
+    limits: Limits,
+) -> None:
+    detach()
     watches.append(partial(watch, line=line, limits=limits))
+    watches.append(partial(beat, heartbeat=heartbeat))
     raise SystemExit(program(options))
 
 
