@@ -264,3 +264,11 @@ class TestSystemd:
     @pytest.mark.parametrize(("watchdog_s", "every_s"), [(0, 0.5), (60, 0.5), (1, 0.25)])
     def test_is_told_often_enough(self, watchdog_s: float, every_s: float) -> None:
         assert systemd.ServiceManager("@n", watchdog_s).every_s == every_s
+
+
+def test_what_the_documents_say_of_the_bound_is_true() -> None:
+    docs = Path(__file__).resolve().parents[2] / "docs"
+    pages = (docs / "operators.md", *sorted((docs / "decisions").glob("*-probes-ask-*.md")))
+    assert len(pages) == 2
+    for page in pages:
+        assert f"{SILENT_S:g} seconds" in page.read_text(), page

@@ -121,7 +121,9 @@ class _Probes:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connected) >= _MOST:
-            next(iter(self._connected)).transport.abort()
+            longest = next(iter(self._connected))
+            del self._connected[longest]
+            longest.transport.abort()
         self._connected[writer] = None
         writer.transport.set_write_buffer_limits(0)  # then to drain is to have sent everything
         try:

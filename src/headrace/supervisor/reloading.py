@@ -64,6 +64,7 @@ def run(program: Callable[[], int], folder: Path) -> int:
     finally:
         end.set()
         watching.join()
+        reloader.close()
 
 
 def is_code(path: Path) -> bool:
@@ -106,6 +107,11 @@ class _Reloader:
                     self._wait()
         return 0
 
+    def close(self) -> None:
+        """Close what it wakes itself by."""
+        os.close(self._wakes)
+        os.close(self._wake)
+
     def _run_once(self) -> int | None:
         """Run the program until it has ended, by itself or because something has changed."""
         self._changed.clear()  # what has changed until now is read by the process that begins now
@@ -146,7 +152,9 @@ class _Reloader:
         self._rouse()
 
     def _rouse(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is full: whoever waits is awake
+        with contextlib.suppress(
+            OSError
+        ):  # it is full, and whoever waits is awake; or it is closed
             os.write(self._wake, b".")
 
 
