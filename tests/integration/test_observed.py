@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -243,22 +244,25 @@ class TestProbes:
 
 
 class Told:
-    """What a service manager has been told."""
+    """What a service manager has been told; read at once, for few datagrams wait in its socket."""
 
     def __init__(self, own: socket.socket) -> None:
+        self.lines: list[str] = []
         self._own = own
-        self._lines: list[str] = []
+        self._reading = threading.Thread(target=self._read)
+        self._reading.start()
 
-    @property
-    def lines(self) -> list[str]:
-        try:
-            while True:
-                self._lines += self._own.recv(4096).decode().split("\n")
-        except BlockingIOError:
-            return self._lines
+    def _read(self) -> None:
+        while datagram := self._own.recv(4096):
+            self.lines += datagram.decode().split("\n")
+
+    def close(self) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+            end.sendto(b"", self._own.getsockname())
+        self._reading.join()
 
     def hears(self, *words: str) -> None:
-        wait_until(lambda: set(words) <= set(self.lines), f"systemd hears {words}")
+        wait_until(lambda: set(words) <= {*self.lines}, f"systemd hears {words}")
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -270,8 +274,9 @@ def notified(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[s
         if request.param == "abstract" and sys.platform != "linux":
             pytest.skip("only Linux has abstract sockets")
         own.bind(bound)
-        own.setblocking(False)
-        yield address, Told(own)
+        told = Told(own)
+        yield address, told
+        told.close()
 
 
 class TestSystemd:
@@ -288,6 +293,7 @@ class TestSystemd:
             assert consumer.process.end() == 0, consumer.process.output
         said = [line for line in told.lines if line in ("READY=1", "STOPPING=1")]
         assert said == ["READY=1", "STOPPING=1"]
+        told.hears("STATUS=Ended")
         assert told.lines[-1] == "STATUS=Ended"
 
     def test_hears_nothing_of_a_stuck_one_until_it_goes_on(
