@@ -150,7 +150,7 @@ class Outage:
         return bool(self._waiting)
 
 
-OUTAGE: Final = Outage()
+OUTAGE: Final[Outage] = Outage()
 """That of this process."""
 
 

@@ -14,7 +14,7 @@ from headrace.consumer.listener import BLOCK_S
 from headrace.policy import LONGEST_PAUSE_S
 from headrace.store.exchange import TIMEOUT_S
 
-SILENT_S: Final = BLOCK_S + 3 * TIMEOUT_S + LONGEST_PAUSE_S
+SILENT_S: Final[float] = BLOCK_S + 3 * TIMEOUT_S + LONGEST_PAUSE_S
 """So long a healthy worker may be silent, seconds: a blocking request, with a time limit each for its
 connection, its sending and its answer; then the pause after it failed."""
 
