@@ -16,6 +16,7 @@ from headrace.errors import (
     JobFailed,
     JobInterrupted,
     JobStopped,
+    LifespanFailed,
     NoResult,
     NotPermitted,
     NotReplicated,
@@ -36,6 +37,7 @@ from headrace.errors import (
 from headrace.job import Job
 from headrace.retry import Backoff
 from headrace.task import Task
+from headrace.tasks import Tasks
 
 __version__ = "0.1.0"
 
@@ -58,6 +60,7 @@ __all__ = [
     "JobFailed",
     "JobInterrupted",
     "JobStopped",
+    "LifespanFailed",
     "NoResult",
     "NotPermitted",
     "NotReplicated",
@@ -74,5 +77,6 @@ __all__ = [
     "StoreUnavailable",
     "StoreUnsuitable",
     "Task",
+    "Tasks",
     "UnknownTask",
 ]

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import Iterable
+from typing import Any
 
-from headrace.errors import InvalidJob, InvalidSetting, UnknownTask
-from headrace.function import is_async, name_of_task
+from headrace.discovery import import_packages
+from headrace.errors import InvalidJob, InvalidSetting
 from headrace.job import Job
 from headrace.keys import keys_of
-from headrace.options import JobOptions, Placement, Seconds, TaskOptions, placement, seconds, types
+from headrace.lifespan import Lifespan
+from headrace.options import JobOptions, Placement, Seconds, placement, seconds, task_options
 from headrace.producer import CONFIRM_S, Call, Producer
 from headrace.retry import Backoff
 from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
-from headrace.task import AsyncTask, Task, job_handle, prepare
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from headrace.task import job_handle, prepare
+from headrace.tasks import Tasks
 
 
-class Decorator(Protocol):
-    """What ``@app.task(…)`` gives: it makes a task of a function, sync or async."""
-
-    @overload
-    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
-
-
-class Headrace:
+class Headrace(Tasks):
     """A set of tasks and the Redis that their jobs travel through.
 
     Nothing is connected until the first job is enqueued.
@@ -47,6 +37,12 @@ class Headrace:
             raises NotReplicated; 0 does not ask. Best effort: it needs ``min-replicas-to-write`` on
             the servers, too (docs/sentinel.md).
         confirm_timeout: seconds that they have to say so.
+        lifespan: what a consumer opens before its first job and closes after the last: a function
+            of the application under ``@asynccontextmanager`` (or ``@contextmanager``). What it yields,
+            a mapping, is each job's ``Context.state``.
+
+    Attributes:
+        lifespan: the same.
 
     Raises:
         InvalidSetting: an argument has no meaning.
@@ -65,11 +61,13 @@ class Headrace:
         max_pending: int = 0,
         confirm_replicas: int = 0,
         confirm_timeout: Seconds = CONFIRM_S,
+        lifespan: Lifespan[Headrace] | None = None,
     ) -> None:
+        super().__init__()
         keys_of(queue)
         self.redis_url: RedisUrl = redis_url(url)
         self.queue = queue
-        self.tasks: dict[str, Task[Any, Any]] = {}
+        self.lifespan = lifespan
         if isinstance(confirm_replicas, bool) or confirm_replicas < 0:
             raise InvalidSetting(f"confirm_replicas={confirm_replicas!r} must be 0 or more")
         self._sending: dict[str, Any] = {
@@ -77,7 +75,7 @@ class Headrace:
             "confirm_replicas": confirm_replicas,
             "confirm_timeout_s": seconds("confirm_timeout", confirm_timeout, zero=False),
         }
-        self._defaults: dict[str, Any] = {
+        self._defaults = {
             "queue": queue,
             "max_attempts": max_attempts,
             "backoff": backoff,
@@ -85,7 +83,8 @@ class Headrace:
             "result_ttl": result_ttl,
             "dead_letter": dead_letter,
         }
-        self._task_options({})
+        task_options(self._defaults)
+        self._packages: list[str] = []
         self._producer: Producer | None = None
 
     def use(self, url: str) -> None:
@@ -102,62 +101,6 @@ class Headrace:
         if self._producer is None:
             self._producer = Producer(self.redis_url.url, **self._sending)
         return self._producer
-
-    @overload
-    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
-    @overload
-    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
-    @overload
-    def task(
-        self,
-        *,
-        name: str | None = None,
-        queue: str = ...,
-        max_attempts: int = ...,
-        backoff: Backoff | None = ...,
-        timeout: Seconds | None = ...,
-        retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
-        give_up_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
-        result_ttl: Seconds | None = ...,
-        dead_letter: bool = ...,
-    ) -> Decorator: ...
-
-    def task(  # type: ignore[misc]  # mypy does not see that **options takes the third form's names
-        self,
-        function: Callable[..., Any] | None = None,
-        /,
-        *,
-        name: str | None = None,
-        **options: Any,
-    ) -> Any:
-        """Make a task of a function: ``@app.task`` or ``@app.task(max_attempts=5, …)``.
-
-        Args:
-            function: the function, sync or async.
-            name: the name under which its jobs travel; by default the function's.
-            options: what shall differ from the application's: ``queue``, ``max_attempts``,
-                ``backoff``, ``timeout`` (s), ``retry_on`` and ``give_up_on`` (exception classes),
-                ``result_ttl`` (s), ``dead_letter``.
-
-        Raises:
-            InvalidSetting: an option has no meaning, the name is taken, or the function is a generator.
-        """
-
-        def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
-            task_name = name_of_task(function, name)
-            if task_name in self.tasks:
-                raise InvalidSetting(f"there is a task {task_name!r} already: give this one name=")
-            kind = AsyncTask if is_async(function) else Task
-            task: Task[Any, Any] = kind(
-                function,
-                name=task_name,
-                config=self._task_options(options),
-                producer=self.producer,
-            )
-            self.tasks[task_name] = task
-            return task
-
-        return decorate if function is None else decorate(function)
 
     def enqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Enqueue a job by its task's name, which need not be known here.
@@ -218,17 +161,23 @@ class Headrace:
         """Return the handle of a job that somebody else enqueued."""
         return Job(self.producer(), queue or self.queue, job_id)
 
-    def find_task(self, name: str) -> Task[Any, Any]:
-        """Return a task by name.
+    def discover(self, *packages: str) -> None:
+        """Have consumers import packages, with all their modules, for the tasks in them.
+
+        Not here and now, for they import the application in their turn.
+
+        Args:
+            packages: names as in ``import``: ``"shop.jobs"``.
+        """
+        self._packages += packages
+
+    def import_discovered(self) -> None:
+        """Import what ``discover`` was given: a consumer does so before it begins.
 
         Raises:
-            UnknownTask: there is none; the message lists those that there are.
+            InvalidSetting: a module cannot be imported; the message says which and why.
         """
-        try:
-            return self.tasks[name]
-        except KeyError:
-            known = ", ".join(sorted(self.tasks)) or "none"
-            raise UnknownTask(f"there is no task {name!r} here; the tasks are: {known}") from None
+        import_packages(self._packages)
 
     def close(self) -> None:
         """Close the connections that enqueuing opened. The application can be used again."""
@@ -240,26 +189,6 @@ class Headrace:
         if self._producer is not None:
             await self._producer.aclose()
         self.close()
-
-    def _task_options(self, options: dict[str, Any]) -> TaskOptions:
-        chosen = self._defaults | {"retry_on": BaseException, "give_up_on": ()} | options
-        if unknown := set(chosen) - {*self._defaults, "retry_on", "give_up_on"}:
-            raise InvalidSetting(f"unknown task option {', '.join(sorted(unknown))}")
-        keys_of(chosen["queue"])
-
-        def optional(name: str) -> float | None:
-            return None if chosen[name] is None else seconds(name, chosen[name], zero=False)
-
-        return TaskOptions(
-            queue=chosen["queue"],
-            max_attempts=chosen["max_attempts"],
-            backoff=chosen["backoff"] or Backoff(),
-            timeout_s=optional("timeout"),
-            retry_on=types("retry_on", chosen["retry_on"]),
-            give_up_on=types("give_up_on", chosen["give_up_on"]),
-            result_ttl_s=optional("result_ttl"),
-            dead_letter=bool(chosen["dead_letter"]),
-        )
 
 
 def _name(name: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Final, Literal
 
 from headrace.errors import JobStopped
@@ -39,6 +40,11 @@ class Context:
     stop_reason: StopReason | None = field(default=None)
 
     @property
+    def state(self) -> Any:
+        """What the application's lifespan has opened, as attributes: ``ctx.state.pool``."""
+        return lifespan_state.get()
+
+    @property
     def stopping(self) -> bool:
         """Whether the task should end: look at it in loops of a sync task."""
         return self.stop_reason is not None
@@ -55,6 +61,12 @@ class Context:
 
 current_job: ContextVar[Context | None] = ContextVar("current_job", default=None)
 """The job that runs here: set by the consumer, each in a context of its own."""
+
+lifespan_state: ContextVar[SimpleNamespace] = ContextVar(
+    "lifespan_state",
+    default=SimpleNamespace(),  # noqa: B039 - nobody writes into it
+)
+"""Set by the lifespan, before the consumer begins: each job's context is a copy of the consumer's."""
 
 _NO_JOB: Final = Context(job_id="", queue="", task="", attempt=1, delivery=0, max_attempts=1)
 

@@ -177,6 +177,10 @@ class EmbeddedServerError(HeadraceError):
     """The embedded server cannot start here; the message says why and what to do."""
 
 
+class LifespanFailed(HeadraceError):
+    """A consumer cannot begin, for its application's lifespan could not be opened."""
+
+
 class ResultError(HeadraceError):
     """There is no result to give."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, TypedDict
 from urllib.parse import quote
 
 from headrace.errors import InvalidJob, InvalidSetting
+from headrace.keys import keys_of
 from headrace.retry import Backoff
 from headrace.wire import MAX_PRIORITY, MIN_PRIORITY
 
@@ -60,6 +62,43 @@ class TaskOptions:
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or self.max_attempts < 1:
             raise InvalidSetting(f"max_attempts={self.max_attempts!r} must be 1 or more")
+
+
+_TASK_DEFAULTS: Final = {
+    "max_attempts": 3,
+    "backoff": None,
+    "timeout": None,
+    "retry_on": BaseException,
+    "give_up_on": (),
+    "result_ttl": None,
+    "dead_letter": True,
+}
+
+
+def task_options(options: Mapping[str, Any]) -> TaskOptions:
+    """Check and translate the options of a task; all but ``queue`` may be left out.
+
+    Raises:
+        InvalidSetting: an option is unknown, or its value has no meaning.
+    """
+    chosen = _TASK_DEFAULTS | {"queue": None} | dict(options)
+    if unknown := set(chosen) - {*_TASK_DEFAULTS, "queue"}:
+        raise InvalidSetting(f"unknown task option {', '.join(sorted(unknown))}")
+    keys_of(chosen["queue"])
+
+    def optional(name: str) -> float | None:
+        return None if chosen[name] is None else seconds(name, chosen[name], zero=False)
+
+    return TaskOptions(
+        queue=chosen["queue"],
+        max_attempts=chosen["max_attempts"],
+        backoff=chosen["backoff"] or Backoff(),
+        timeout_s=optional("timeout"),
+        retry_on=types("retry_on", chosen["retry_on"]),
+        give_up_on=types("give_up_on", chosen["give_up_on"]),
+        result_ttl_s=optional("result_ttl"),
+        dead_letter=bool(chosen["dead_letter"]),
+    )
 
 
 class JobOptions(TypedDict, total=False):

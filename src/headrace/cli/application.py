@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
-import traceback
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
 from headrace.app import Headrace
-from headrace.errors import HeadraceError, InvalidSetting
-from headrace.logs import one_line
+from headrace.discovery import import_module
+from headrace.errors import InvalidSetting
 
 DEMO: Final = "headrace.demo.tasks"
 """The module of the demo's application."""
@@ -35,6 +33,7 @@ def load(spec: str, url: str | None = None) -> Headrace:
     application = _held_by(_imported(module_name), path)
     if url is not None:
         application.use(url)
+    application.import_discovered()
     return application
 
 
@@ -47,30 +46,7 @@ def _imported(name: str) -> ModuleType:
     here = str(Path.cwd())
     if here not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
-    try:
-        return importlib.import_module(name)
-    except HeadraceError:
-        raise
-    except Exception as error:
-        missing = isinstance(error, ModuleNotFoundError) and error.name
-        if missing and f"{name}.".startswith(f"{missing}."):
-            raise InvalidSetting(
-                f"there is no module {missing!r}, neither in {here} nor installed"
-            ) from error
-        raise InvalidSetting(
-            f"module {name!r} cannot be imported: {_where(error)}{type(error).__name__}: "
-            f"{one_line(str(error))} (-l debug shows where)"
-        ) from error
-
-
-def _where(error: Exception) -> str:
-    """Return the last file outside the import system that the error passed: the user's, mostly."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "importlib" not in frame.filename and frame.filename != __file__
-    ]
-    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: " if frames else ""
+    return import_module(name)
 
 
 def _held_by(module: ModuleType, path: str) -> Headrace:

@@ -15,8 +15,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final, NoReturn
@@ -29,9 +29,12 @@ from headrace.consumer.outcomes import OutcomePolicy
 from headrace.consumer.run import End, Failure, failure, invoke, is_awaitable, success
 from headrace.context import current_job
 from headrace.keys import keys_of
+from headrace.lifespan import held_open
 from headrace.operations import Outcome
 from headrace.plain import name_of, plain_copy, traceback_of
 from headrace.task import Task
+
+Run = Callable[[Coroutine[Any, Any, End]], End]
 
 NEW_STACK: Final = b"\0"
 """Stands before each stack that is written while the job runs, as no text does."""
@@ -46,6 +49,7 @@ class ChildRequest:
     Attributes:
         module: where its task stands …
         path: … and under which name.
+        home: the module of its application, which may be another; "" if unknown.
         url: where Redis is, for jobs that the task enqueues.
         queue: the job's queue.
         number: its claim number.
@@ -58,6 +62,7 @@ class ChildRequest:
 
     module: str
     path: str
+    home: str
     url: str = field(repr=False)  # with user and password
     queue: str
     number: int
@@ -98,7 +103,7 @@ def main(request: ChildRequest, messages: Connection, stacks: Connection) -> NoR
     if request.log_level:
         logs.configure(request.log_level, json=request.log_json)
     try:
-        messages.send(_run(request, messages))
+        _run(request, messages)
     except BaseException as problem:  # what is left to do here is to say so
         messages.send(_not_found(problem))
     logging.shutdown()
@@ -109,17 +114,22 @@ def main(request: ChildRequest, messages: Connection, stacks: Connection) -> NoR
     os._exit(0)  # and not back into the fork server that this is a copy of
 
 
-def _run(request: ChildRequest, messages: Connection) -> NotBegun | Ended:
-    try:
-        claimed = _claimed(request, _find(request))
-    except BaseException as problem:  # also SystemExit, of an application that is imported
-        return _not_found(problem)
-    try:
-        end = _call(claimed, messages)
-    except BaseException as raised:  # also SystemExit: a task does not end its process
-        end = failure(claimed, raised)
-    policy = OutcomePolicy(request.consumer, 0, clock_ahead_ms=request.clock_ahead_ms)
-    return _ended(outcomes.of_run(claimed, end, policy), end)
+def _run(request: ChildRequest, messages: Connection) -> None:
+    with ExitStack() as stack:
+        try:
+            task, app = _find(request)
+            claimed = _claimed(request, task)
+            run = stack.enter_context(held_open(app))
+        except BaseException as problem:  # also SystemExit, of an application that is imported
+            messages.send(_not_found(problem))
+            return
+        try:
+            end = _call(claimed, messages, run)
+        except BaseException as raised:  # also SystemExit: a task does not end its process
+            end = failure(claimed, raised)
+        policy = OutcomePolicy(request.consumer, 0, clock_ahead_ms=request.clock_ahead_ms)
+        # Before the lifespan closes: the job is over, whatever becomes of that.
+        messages.send(_ended(outcomes.of_run(claimed, end, policy), end))
 
 
 def _not_found(problem: BaseException) -> NotBegun:
@@ -137,7 +147,9 @@ def _watch(stacks: Connection) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _find(request: ChildRequest) -> Task[Any, Any]:
+def _find(request: ChildRequest) -> tuple[Task[Any, Any], Headrace | None]:
+    if request.home:
+        importlib.import_module(request.home)  # it may include the task, which is a library's
     found: Any = importlib.import_module(request.module)
     for name in request.path.split("."):
         found = getattr(found, name)
@@ -146,9 +158,10 @@ def _find(request: ChildRequest) -> Task[Any, Any]:
             f"{request.module}.{request.path} is a {type(found).__name__} there, no task"
         )
     app = getattr(found.producer, "__self__", None)
-    if isinstance(app, Headrace):
-        app.use(request.url)
-    return found
+    if not isinstance(app, Headrace):
+        return found, None
+    app.use(request.url)
+    return found, app
 
 
 def _claimed(request: ChildRequest, task: Task[Any, Any]) -> ClaimedJob:
@@ -163,7 +176,7 @@ def _claimed(request: ChildRequest, task: Task[Any, Any]) -> ClaimedJob:
     )
 
 
-def _call(claimed: ClaimedJob, messages: Connection) -> End:
+def _call(claimed: ClaimedJob, messages: Connection, run: Run) -> End:
     context, task = claimed.context, claimed.task
     assert context is not None
     assert task is not None
@@ -180,7 +193,7 @@ def _call(claimed: ClaimedJob, messages: Connection) -> End:
     value = invoke(claimed)
     if not is_awaitable(value):
         return success(claimed, value)
-    return asyncio.run(_run_async(claimed, value, told))
+    return run(_run_async(claimed, value, told))
 
 
 async def _run_async(claimed: ClaimedJob, value: Any, told: Callable[[], bool]) -> End:

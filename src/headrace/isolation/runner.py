@@ -11,6 +11,8 @@ import logging
 import math
 import sys
 import threading
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, NoReturn
 
 from headrace.clock import monotonic
@@ -134,12 +136,14 @@ def _request(claimed: ClaimedJob, policy: OutcomePolicy) -> ChildRequest:
     task = claimed.task
     assert task is not None
     module, path = _address(task)
+    app = getattr(task.producer, "__self__", None)
     handlers = [handler.formatter for handler in logging.getLogger().handlers]
     ours = [one for one in handlers if isinstance(one, JsonFormatter | TextFormatter)]
     level = logging.getLevelName(logging.getLogger().level).lower()
     return ChildRequest(
         module,
         path,
+        next((name for name, _ in _places(app)), ""),
         url=task.producer().url,
         queue=claimed.k.queue,
         number=claimed.number,
@@ -155,10 +159,8 @@ def _address(task: Task[Any, Any]) -> tuple[str, str]:
     """Find the module and the name under which a new process finds the task again."""
     home = sys.modules.get(getattr(task.function, "__module__", ""))
     # An object's or a partial's module is that of its class.
-    for module in [home, *sys.modules.values()]:
-        names = [name for name, value in [*vars(module).items()] if value is task] if module else []
-        if module and names:
-            return module.__name__, names[0]
+    for place in _places(task, home):
+        return place
     found: Any = home
     path: str = getattr(task.function, "__qualname__", task.name)
     for name in path.split("."):  # a method's, say
@@ -166,3 +168,13 @@ def _address(task: Task[Any, Any]) -> tuple[str, str]:
     if found is not task or home is None:
         raise IsolationUnavailable(f"a new process would not find {path} as a module's name")
     return home.__name__, path
+
+
+def _places(wanted: object, first: ModuleType | None = None) -> Iterator[tuple[str, str]]:
+    """Find the modules in which something stands, and its name there."""
+    for module in [first, *sys.modules.values()] if wanted is not None else ():
+        names = (
+            [name for name, value in [*vars(module).items()] if value is wanted] if module else []
+        )
+        if module and names:
+            yield module.__name__, names[0]

@@ -13,6 +13,7 @@ from typing import Any, Final
 from headrace.app import Headrace
 from headrace.consumer import Consumer, ConsumerOptions
 from headrace.isolation.runner import IsolatedRunner
+from headrace.lifespan import Lifetime
 
 log: logging.Logger = logging.getLogger("headrace.consumer")
 
@@ -42,6 +43,9 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
 
     Returns:
         The exit code: 0.
+
+    Raises:
+        LifespanFailed: the application's lifespan cannot be opened.
     """
     with asyncio.Runner(loop_factory=_loop_factory) as runner:
         loop = runner.get_loop()
@@ -62,8 +66,12 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
 
 
 async def _main(app: Headrace, options: ConsumerOptions) -> bool:
-    consumer = Consumer(app, options, IsolatedRunner)
+    consumer, lifetime = Consumer(app, options, IsolatedRunner), Lifetime(app)
     worn: list[str] = []
+
+    def stop() -> None:
+        consumer.stop()
+        lifetime.hurry()
 
     async def look() -> None:
         while not (why := consumer.worn):  # noqa: ASYNC110 - of a thread that ends there is no event
@@ -77,8 +85,14 @@ async def _main(app: Headrace, options: ConsumerOptions) -> bool:
     beside = beside or [asyncio.create_task(look())]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, consumer.stop)
-    await consumer.run()
+        loop.add_signal_handler(number, stop)
+    try:
+        await lifetime.open()
+        await consumer.run()
+        await lifetime.close()
+    except asyncio.CancelledError:
+        if not consumer.stopping:  # else its lifespan was given up: it was told to end
+            raise
     for task in beside:
         task.cancel()
     await app.aclose()

@@ -1,0 +1,164 @@
+"""Tasks that belong together: what a library ships, and an application includes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+
+from headrace.errors import InvalidSetting, UnknownTask
+from headrace.function import is_async, name_of_task
+from headrace.options import Seconds, task_options
+from headrace.retry import Backoff
+from headrace.settings import DEFAULT_QUEUE
+from headrace.task import AsyncTask, Task
+
+if TYPE_CHECKING:
+    from headrace.producer import Producer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Decorator(Protocol):
+    """What ``@tasks.task(…)`` gives: it makes a task of a function, sync or async."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
+
+
+class Tasks:
+    """A set of tasks without a Redis, for libraries: an application includes it.
+
+    What a task leaves open (its queue, its attempts, …) is what the application says.
+
+    Attributes:
+        tasks: by name.
+    """
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Task[Any, Any]] = {}
+        self._options: dict[str, dict[str, Any]] = {}  # as each task was declared
+        self._defaults: dict[str, Any] = {"queue": DEFAULT_QUEUE}
+        self._including: list[Tasks] = []
+
+    def producer(self) -> Producer:
+        """Return what enqueues the jobs of these tasks.
+
+        Raises:
+            InvalidSetting: no application includes them.
+        """
+        raise InvalidSetting(
+            "these tasks belong to no application yet, so that nobody knows where their jobs go: "
+            "app.include(tasks)"
+        )
+
+    @overload
+    def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(
+        self,
+        *,
+        name: str | None = None,
+        queue: str = ...,
+        max_attempts: int = ...,
+        backoff: Backoff | None = ...,
+        timeout: Seconds | None = ...,
+        retry_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+        give_up_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
+        result_ttl: Seconds | None = ...,
+        dead_letter: bool = ...,
+    ) -> Decorator: ...
+
+    def task(  # type: ignore[misc]  # mypy does not see that **options takes the third form's names
+        self,
+        function: Callable[..., Any] | None = None,
+        /,
+        *,
+        name: str | None = None,
+        **options: Any,
+    ) -> Any:
+        """Make a task of a function: ``@app.task`` or ``@app.task(max_attempts=5, …)``.
+
+        Args:
+            function: the function, sync or async.
+            name: the name under which its jobs travel; by default the function's.
+            options: what shall differ from the application's: ``queue``, ``max_attempts``,
+                ``backoff``, ``timeout`` (s), ``retry_on`` and ``give_up_on`` (exception classes),
+                ``result_ttl`` (s), ``dead_letter``.
+
+        Raises:
+            InvalidSetting: an option has no meaning, the name is taken, or the function is a generator.
+        """
+
+        def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
+            kind = AsyncTask if is_async(function) else Task
+            task: Task[Any, Any] = kind(
+                function,
+                name=name_of_task(function, name),
+                config=task_options(self._defaults | options),
+                producer=self.producer,
+            )
+            self._add(task, options)
+            return task
+
+        return decorate if function is None else decorate(function)
+
+    def include(self, tasks: Tasks) -> None:
+        """Make the tasks of a library, or of another application, tasks of this one.
+
+        Also those that are declared later. Their jobs go through this application from now on; if
+        another one had included them before, those of ``task.enqueue`` go through that one still.
+
+        Raises:
+            InvalidSetting: a name is taken.
+        """
+        if tasks in self._all_that_have_them():
+            raise InvalidSetting("an application cannot include itself")
+        if self in tasks._including:
+            return
+        for name in tasks.tasks:
+            self._check_free(name)
+        for name, task in tasks.tasks.items():
+            self._take(task, tasks._options[name], first=not tasks._including)
+        tasks._including.append(self)
+
+    def find_task(self, name: str) -> Task[Any, Any]:
+        """Return a task by name.
+
+        Raises:
+            UnknownTask: there is none; the message lists those that there are.
+        """
+        try:
+            return self.tasks[name]
+        except KeyError:
+            known = ", ".join(sorted(self.tasks)) or "none"
+            raise UnknownTask(f"there is no task {name!r} here; the tasks are: {known}") from None
+
+    def _all_that_have_them(self) -> list[Tasks]:
+        """Return this set, and all that include it."""
+        all_ = (one._all_that_have_them() for one in self._including)  # noqa: SLF001 - of its own class
+        return [self, *(one for some in all_ for one in some)]
+
+    def _check_free(self, name: str) -> None:
+        if any(name in one.tasks for one in self._all_that_have_them()):
+            raise InvalidSetting(f"there is a task {name!r} already: give this one name=")
+
+    def _add(self, task: Task[Any, Any], options: dict[str, Any]) -> None:
+        self._check_free(task.name)
+        self.tasks[task.name], self._options[task.name] = task, options
+        for number, including in enumerate(self._including):
+            including._take(task, options, first=number == 0)  # noqa: SLF001 - of its own class
+
+    def _take(self, task: Task[Any, Any], options: dict[str, Any], *, first: bool) -> None:
+        """Take a task in that another set has declared; the first who does so gets its jobs."""
+        config = task_options(self._defaults | options)
+        if first:
+            task.config, task.producer = config, self.producer
+        else:
+            kind = type(task)
+            task = kind(task.function, name=task.name, config=config, producer=self.producer)
+        self._add(task, options)
