@@ -13,7 +13,7 @@ from contextlib import (
 )
 from contextvars import copy_context
 from types import CoroutineType, SimpleNamespace
-from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from headrace.context import lifespan_state
 from headrace.errors import InvalidSetting, LifespanFailed
@@ -68,9 +68,9 @@ class Lifetime:
             return
         self._busy = asyncio.current_task()
         try:
-            state = await self._enter(self._app.lifespan(self._app))
-            lifespan_state.set(SimpleNamespace(**(state or {})))
+            lifespan_state.set(await self._enter(self._app.lifespan(self._app)))
         except Exception as error:
+            await self.close()
             raise LifespanFailed(
                 f"the application's lifespan failed: {type(error).__name__}: {one_line(str(error))} "
                 "(-l debug shows where)"
@@ -91,17 +91,22 @@ class Lifetime:
         finally:
             self._busy = None
 
-    async def _enter(self, lifespan: object) -> State:
+    async def _enter(self, lifespan: object) -> SimpleNamespace:
+        state: object
         if isinstance(lifespan, AbstractAsyncContextManager):
-            return cast("State", await self._stack.enter_async_context(lifespan))
-        if isinstance(lifespan, AbstractContextManager):
-            return cast("State", self._stack.enter_context(lifespan))
-        if isinstance(lifespan, CoroutineType):
-            lifespan.close()  # else Python complains that it was never awaited
-        raise InvalidSetting(
-            f"lifespan= is a function that gives a context manager, and this one gave a "
-            f"{type(lifespan).__name__}: put @contextlib.asynccontextmanager above it, and yield once"
-        )
+            state = await self._stack.enter_async_context(lifespan)
+        elif isinstance(lifespan, AbstractContextManager):
+            state = self._stack.enter_context(lifespan)
+        else:
+            if isinstance(lifespan, CoroutineType):
+                lifespan.close()  # else Python complains that it was never awaited
+            raise InvalidSetting(
+                "lifespan= is a function that gives a context manager, and this one gave a "
+                f"{type(lifespan).__name__}: put @contextlib.asynccontextmanager above it, and yield once"
+            )
+        if not isinstance(state, Mapping | None):
+            raise InvalidSetting(f"it has to yield a mapping, and not {type(state).__name__}")
+        return SimpleNamespace(**(state or {}))
 
 
 @contextmanager

@@ -88,8 +88,10 @@ async def _main(app: Headrace, options: ConsumerOptions) -> bool:
         loop.add_signal_handler(number, stop)
     try:
         await lifetime.open()
-        await consumer.run()
-        await lifetime.close()
+        try:
+            await consumer.run()
+        finally:
+            await lifetime.close()
     except asyncio.CancelledError:
         if not consumer.stopping:  # else its lifespan was given up: it was told to end
             raise

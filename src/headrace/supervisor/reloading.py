@@ -26,7 +26,9 @@ from headrace.supervisor.supervisor import detach
 log: logging.Logger = logging.getLogger("headrace.consumer")
 logging.getLogger("watchfiles").setLevel(logging.WARNING)  # what changed is said below, by name
 
-LEFT_OUT: Final[frozenset[str]] = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
+LEFT_OUT: Final[frozenset[str]] = frozenset(
+    {"__pycache__", "node_modules", "site-packages", "venv"}
+)
 """Folders whose files are not the application's; and those whose names begin with a dot."""
 
 _TURN_MS: Final = 100  # after so long without a change the watcher returns: see ``run``

@@ -65,6 +65,12 @@ async def fails_at_the_end(_: Headrace) -> AsyncIterator[None]:
     raise OSError("the disk is full")
 
 
+@asynccontextmanager
+async def yields_no_mapping(_: Headrace) -> AsyncIterator[Any]:
+    yield "pool"
+    note("closed", os.getpid())
+
+
 async def gives_no_context_manager(_: Headrace) -> None: ...
 
 
@@ -109,4 +115,5 @@ def made(lifespan: Any) -> Headrace:
 
 asynchronous, synchronous = made(opens_a_pool), made(opens_at_once)
 failing, hanging, stuck = made(fails), made(hangs_at_the_start), made(hangs_at_the_end)
-unclosable, mistaken, without = made(fails_at_the_end), made(gives_no_context_manager), made(None)
+unclosable, nameless = made(fails_at_the_end), made(yields_no_mapping)
+mistaken, without = made(gives_no_context_manager), made(None)

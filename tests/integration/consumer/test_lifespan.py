@@ -105,6 +105,13 @@ def test_what_is_no_lifespan_is_told_what_it_is(scene: Scene) -> None:
     assert "never awaited" not in consumer.output
 
 
+def test_what_yields_no_mapping_is_told_so_and_closed(scene: Scene) -> None:
+    consumer = scene.consume("nameless", "--burst")
+    assert consumer.popen.wait() == 1
+    assert "it has to yield a mapping, and not str" in consumer.output
+    assert scene.words == ["closed"]
+
+
 def test_a_signal_ends_one_that_does_not_open(scene: Scene) -> None:
     consumer = scene.consume("hanging")
     wait_until(lambda: "opening" in scene.words)
