@@ -19,6 +19,7 @@ HeadraceError
 │   │   └── DatabaseUnknown   it has no database of that number
 │   └── StoreUnsuitable       what answers is not a Redis >= 7.0 or Valkey >= 7.2
 │       └── ClusterUnsupported  it is part of a Redis Cluster
+├── LifespanFailed            a consumer cannot open what its application needs; the message says why
 ├── EmbeddedServerError       the embedded server cannot start here; the message says why
 ├── ResultError               there is no result to give
 │   ├── NoResult              none is kept, it cannot be written, or nothing is known of the job
