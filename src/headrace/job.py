@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, Generic, TypeVar, cast
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar, cast
 
 from headrace import flows, results
 from headrace import operations as op
@@ -29,9 +30,10 @@ class Job(Generic[R]):
         job: its bytes as enqueued, b"" when unknown: then ``status`` has to search.
         result_ttl_s: how long its result is kept; None for not at all; 0 the task decides.
         accepted: Redis is known to have had it, so that it is done when nothing of it is left.
+        decode: makes what the task returned of plain JSON; None when it is that.
     """
 
-    __slots__ = ("_accepted", "_job", "_producer", "_result_ttl_s", "id", "queue")
+    __slots__ = ("_accepted", "_decode", "_job", "_producer", "_result_ttl_s", "id", "queue")
 
     def __init__(
         self,
@@ -42,8 +44,10 @@ class Job(Generic[R]):
         job: bytes = b"",
         result_ttl_s: float | None = 0,
         accepted: bool = False,
+        decode: Callable[[Any], Any] | None = None,
     ) -> None:
         self._accepted = accepted
+        self._decode = decode
         self._producer = producer
         self._job = job
         self._result_ttl_s = result_ttl_s
@@ -182,4 +186,5 @@ class Job(Generic[R]):
         )
 
     def _value(self, end: bytes) -> R:
-        return cast("R", results.value_of(self.id, end))
+        value = results.value_of(self.id, end)
+        return cast("R", value if self._decode is None else self._decode(value))

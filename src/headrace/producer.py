@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -41,6 +41,7 @@ class Call(NamedTuple, Generic[R]):
         key: its idempotency key, percent-encoded, or None.
         key_ttl_ms: how long the key lives; 0 until the job ends.
         result_ttl_s: how long its result is kept, seconds; None for not at all; 0 the task decides.
+        decode: makes what the task returned of plain JSON; None when it is that.
     """
 
     queue: str
@@ -51,6 +52,7 @@ class Call(NamedTuple, Generic[R]):
     key: str | None = None
     key_ttl_ms: int = 0
     result_ttl_s: float | None = 0
+    decode: Callable[[Any], Any] | None = None
 
 
 class _Script(NamedTuple):

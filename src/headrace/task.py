@@ -8,7 +8,9 @@ import math
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
+from headrace import results
 from headrace.context import Context
+from headrace.conversion import conversion_of
 from headrace.errors import InvalidArguments
 from headrace.function import context_parameter, is_async
 from headrace.ids import new_id
@@ -31,6 +33,7 @@ def prepare(
     place: Placement,
     names: Sequence[str] = (),
     result_ttl_s: float | None = 0,
+    decode: Callable[[Any], Any] | None = None,
 ) -> Call[Any]:
     """Make a job of a call.
 
@@ -49,14 +52,22 @@ def prepare(
         place.key,
         place.key_ttl_ms,
         place.fields.get("result_ttl", result_ttl_s),
+        decode,
     )
 
 
 def job_handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
     """Return the handle of an enqueued call; its id may be that of an earlier job with its key."""
     job = call.job if job_id == call.job_id else b""
-    ttl_s = call.result_ttl_s
-    return Job(producer, call.queue, job_id, job=job, result_ttl_s=ttl_s, accepted=True)
+    return Job(
+        producer,
+        call.queue,
+        job_id,
+        job=job,
+        result_ttl_s=call.result_ttl_s,
+        accepted=True,
+        decode=call.decode,
+    )
 
 
 class BoundTask(Generic[P, R]):
@@ -70,26 +81,27 @@ class BoundTask(Generic[P, R]):
         """Make a job without enqueuing it: for ``app.enqueue_many``.
 
         Raises:
-            InvalidArguments: the call does not fit the function.
+            InvalidArguments: the call does not fit the function, or an argument its annotation.
             InvalidJob: an argument does not come back equal from JSON, or the job is too large.
         """
         task = self._task
-        task.bind(args, kwargs)
+        plain_args, plain_kwargs = task.bind(args, kwargs)
         return prepare(
             task.name,
-            args,
-            kwargs,
+            plain_args,
+            plain_kwargs,
             queue=task.config.queue,
             place=self._place,
             names=task.argument_names,
             result_ttl_s=task.config.result_ttl_s,
+            decode=task.decode_result,
         )
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Enqueue a job that calls the function with these arguments.
 
         Raises:
-            InvalidArguments: the call does not fit the function.
+            InvalidArguments: the call does not fit the function, or an argument its annotation.
             InvalidJob: an argument does not come back equal from JSON, or the job is too large.
             NotReplicated: too few replicas have confirmed the job; the primary has it.
             QueueFull: too many jobs wait already.
@@ -139,7 +151,8 @@ class Task(BoundTask[P, R]):
         self.producer = producer
         self.is_async: bool = is_async(function)
         self.context_parameter: str | None = context_parameter(function)
-        parameters = list(inspect.signature(function).parameters.values())
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())
         names = [parameter.name for parameter in parameters]
         self._context_at: int | None = None  # where it stands among positional arguments
         if self.context_parameter is not None:
@@ -151,6 +164,12 @@ class Task(BoundTask[P, R]):
         self.argument_names: list[str] = [
             one.name for one in parameters if one.kind <= one.POSITIONAL_OR_KEYWORD
         ]
+        self.encode_result: Callable[[Any], bytes] = results.encode_value
+        self.decode_result: Callable[[Any], Any] | None = None
+        self._conversion = conversion_of(name, function, parameters, signature.return_annotation)
+        if self._conversion is not None:
+            self.encode_result = self._conversion.encode_result
+            self.decode_result = self._conversion.decode_result
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""
@@ -167,23 +186,33 @@ class Task(BoundTask[P, R]):
         """
         return BoundTask(self, placement(options))
 
-    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Check that a call fits the function's signature.
+    def bind(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a call's arguments as its job has them.
 
         Raises:
-            InvalidArguments: it does not.
+            InvalidArguments: the call does not fit the function's signature, or an argument its annotation.
         """
-        if not kwargs and self._arity[0] <= len(args) <= self._arity[1]:
-            return
-        try:
-            self._signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise InvalidArguments(f"{self.name}{self._signature}: {error}") from None
+        if kwargs or not self._arity[0] <= len(args) <= self._arity[1]:
+            try:
+                self._signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise InvalidArguments(f"{self.name}{self._signature}: {error}") from None
+        if self._conversion is None:
+            return args, kwargs
+        return self._conversion.encode(args, kwargs)
 
-    def with_context(
-        self, args: list[Any], kwargs: dict[str, Any], context: Context
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """Add the context to a job's arguments, if the function asks for it."""
+    def arguments(
+        self, args: Sequence[Any], kwargs: dict[str, Any], context: Context
+    ) -> tuple[Sequence[Any], dict[str, Any]]:
+        """Return a job's arguments as the function takes them: with the context, if it asks for it.
+
+        Raises:
+            InvalidArguments: one does not fit its annotation.
+        """
+        if self._conversion is not None:
+            args, kwargs = self._conversion.decode(args, kwargs)
         if self.context_parameter is None:
             return args, kwargs
         if self._context_at is None or self._context_at >= len(args):

@@ -12,7 +12,7 @@ METHODS = {
     "Headrace": "aclose aenqueue aenqueue_many call call_with close discover enqueue enqueue_many "
     "find_task import_discovered include job producer task use",
     "Tasks": "find_task include producer task",
-    "Task": "aenqueue bind call delay enqueue options with_context",
+    "Task": "aenqueue arguments bind call delay enqueue options",
     "Job": "acancel aresult astatus cancel id queue result status",
     "Context": "attempt check delivery job_id max_attempts queue state stop_reason stopping task",
     "Backoff": "base_s delay_s factor jitter max_s",

@@ -130,8 +130,9 @@ def produce(
     if flags.wait is not False and not _keeps_results(application, task):
         options["result_ttl"] = options.get("result_ttl") or _WAIT_TTL_S
     values, kwargs = tuple(_value(arg) for arg in args), _keywords(job.kwargs)
-    made = (
-        application.call_with(task, (*values, *more), kwargs, options) for more in flags.arguments()
+    made = (  # results are printed as the JSON that they are
+        application.call_with(task, (*values, *more), kwargs, options)._replace(decode=None)
+        for more in flags.arguments()
     )
     with closing(application):
         jobs = _enqueue(application, made, flags.total, ids=not json and flags.wait is False)

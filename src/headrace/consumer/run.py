@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Final, TypeGuard
 
-from headrace import plain, results
+from headrace import plain
 from headrace.consumer.claimed import ClaimedJob
 from headrace.errors import InvalidArguments, JobInterrupted, JobStopped, Reject, Retry
 
@@ -69,7 +69,7 @@ def invoke(claimed: ClaimedJob) -> Any:
     """Call the function; an async one gives a coroutine.
 
     Raises:
-        InvalidArguments: the job's arguments do not fit it.
+        InvalidArguments: the job's arguments do not fit it, or its annotations.
         JobStopped: the job was told to end before it began.
     """
     task, body, context = claimed.task, claimed.decoded, claimed.context
@@ -77,7 +77,7 @@ def invoke(claimed: ClaimedJob) -> Any:
     assert body is not None
     assert context is not None
     context.check()  # it may have been told to end before it began
-    args, kwargs = task.with_context(body.args, body.kwargs, context)
+    args, kwargs = task.arguments(body.args, body.kwargs, context)
     try:
         return task.function(*args, **kwargs)
     except TypeError as error:
@@ -105,12 +105,12 @@ def success(claimed: ClaimedJob, value: Any) -> bytes:
     Raises:
         TypeError: it is a generator, whose function has not run.
     """
+    assert claimed.task is not None
     if type(value) in _GENERATORS:
         raise TypeError(
-            f"task {claimed.decoded and claimed.decoded.task!r} returned a generator, so that it has not run: "
-            "let it do its work, and return a list"
+            f"task {claimed.task.name!r} returned a generator, so that it has not run: let it return a list"
         )
-    return results.encode_value(value) if claimed.result_ttl_ms else b""
+    return claimed.task.encode_result(value) if claimed.result_ttl_ms else b""
 
 
 def failure(claimed: ClaimedJob, error: BaseException, *, untold: str = "") -> Failure:
@@ -129,12 +129,11 @@ def failure(claimed: ClaimedJob, error: BaseException, *, untold: str = "") -> F
             again_s = float(error.in_s)  # type: ignore[attr-defined]
         except BaseException:  # None, or an attribute with a mind of its own
             again_s = None
-    # Not an InvalidArguments that the task itself got, when it enqueued another job.
-    cause = error.__cause__ if type(error) is InvalidArguments else None
     return Failure(
         plain.make(plain.name_of(type(error)), untold) if untold else plain.plain_copy(error),
         stopped=plain.is_a(error, asyncio.CancelledError, JobInterrupted, JobStopped),
-        unfit=cause is not None and plain.is_a(cause, TypeError),
+        # An InvalidArguments that the task itself got, when it enqueued another job, has no cause.
+        unfit=type(error) is InvalidArguments and error.__cause__ is not None,
         given_up=plain.is_a(error, Reject, *config.give_up_on),
         wanted=plain.is_a(error, Retry, *config.retry_on),
         again_s=again_s,
