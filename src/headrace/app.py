@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from headrace.discovery import import_packages
-from headrace.errors import InvalidJob, InvalidSetting
+from headrace.errors import InvalidArguments, InvalidJob, InvalidSetting
 from headrace.job import Job
 from headrace.keys import keys_of
 from headrace.lifespan import Lifespan
@@ -145,7 +145,7 @@ class Headrace(Tasks):
         Up to 1,000 jobs and about 1 MiB for one queue are accepted together or not at all. When a
         larger call fails half way, the error's ``accepted`` lists what was enqueued for certain.
 
-        Raises what ``Task.enqueue`` raises.
+        Raises what ``Task.enqueue`` raises; InvalidArguments, too, when one of them is no call.
         """
         calls, producer = _checked(calls), self.producer()
         ids = producer.send(calls)
@@ -199,9 +199,13 @@ def _name(name: object) -> str:
 
 
 def _checked(calls: Iterable[Call[Any]]) -> list[Call[Any]]:
+    say = "enqueue_many takes calls, as add.call(1, 2) and app.call('add', 1, 2) make them"
+    if isinstance(calls, Call) or not isinstance(calls, Iterable):
+        # A call is a tuple itself.
+        raise InvalidArguments(f"{say}; it got a single {type(calls).__name__}: put it into a list")
     found: list[Any] = list(calls)
     for number, one in enumerate(found, 1):
         if not isinstance(one, Call):
-            made = "as add.call(1, 2) and app.call('add', 1, 2) make them"
-            raise InvalidJob(f"enqueue_many takes calls, {made}; number {number} is {type(one)!r}")
+            what = f"{type(one).__name__}, {one!r:.80}"
+            raise InvalidArguments(f"{say}; number {number} is of type {what}")
     return found

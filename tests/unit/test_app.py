@@ -54,12 +54,20 @@ class TestMistakesAtEnqueue:
         def add(a: int, b: int) -> int:
             return a + b
 
-        for wrong, kind in ((add(1, 2), "int"), (("add", (1, 2)), "tuple"), (add, "headrace")):
-            said = rf"enqueue_many takes calls, as add.call\(1, 2\) .*; number 2 is <class '{kind}"
-            with pytest.raises(InvalidJob, match=said):
+        what = (
+            (3, "int, 3"),
+            (("add", (1, 2)), r"tuple, \('add', \("),
+            (add, r"Task, Task\('add'\)"),
+        )
+        for wrong, told in what:
+            said = rf"enqueue_many takes calls, as add.call\(1, 2\) .*; number 2 is of type {told}"
+            with pytest.raises(TypeError, match=said):
                 app.enqueue_many([add.call(1, 2), wrong])  # type: ignore[list-item]
             with pytest.raises(InvalidJob, match=said):
                 await app.aenqueue_many([add.call(1, 2), wrong])  # type: ignore[list-item]
+        for single, kind in ((add.call(1, 2), "Call"), (3, "int")):
+            with pytest.raises(TypeError, match=f"it got a single {kind}: put it into a list"):
+                app.enqueue_many(single)  # type: ignore[arg-type]
 
 
 class TestTask:
