@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import chain, count
@@ -20,6 +21,8 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments."""
 
 _EMPTY: Final = inspect.Parameter.empty
+
+_resolving = threading.RLock()
 
 
 class _Plan(NamedTuple):
@@ -149,7 +152,8 @@ class Conversion:
 
     def _planned(self) -> _Plan:
         if self._plan is None:
-            self._plan = self._make(self._converter_if_resolved)
+            with _resolving:  # several threads begin at once, and each would warn
+                self._plan = self._plan or self._make(self._converter_if_resolved)
         return self._plan
 
     def _make(self, find: Callable[[str, Any, Any], Converter | None]) -> _Plan:
