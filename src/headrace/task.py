@@ -201,7 +201,8 @@ class Task(BoundTask[P, R]):
                 raise InvalidArguments(f"{self.name}{self._signature}: {error}") from None
         if self._conversion is None:
             return args, kwargs
-        return self._conversion.encode(args, kwargs)
+        converted, kwargs = self._conversion.encode(args, kwargs)
+        return (*converted,), kwargs
 
     def arguments(
         self, args: Sequence[Any], kwargs: dict[str, Any], context: Context

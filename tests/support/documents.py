@@ -90,7 +90,7 @@ def _run_python(code: str, folder: Path, names: dict[str, object], where: str) -
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
     try:
-        exec(compile(code, where, "exec"), names)
+        exec(compile(code, where, "exec", dont_inherit=True), names)
     finally:
         sys.path.remove(str(folder))
 

@@ -1,5 +1,7 @@
 """What type checkers see of the public API. Read by mypy; never run."""
 
+from dataclasses import dataclass
+from datetime import date
 from typing import Any, assert_type
 
 from headrace import CURRENT, Context, Headrace, Job, Retry, Task
@@ -29,6 +31,18 @@ def refund(order: int, ctx: Context = CURRENT, *, whole: bool = False) -> int:
     return ctx.attempt
 
 
+@dataclass
+class Order:
+    id: int
+
+
+@app.task(result_ttl=60)
+def ship(order: Order, *, on: date | None = None) -> dict[date, Order]:
+    return {on or date.max: order}
+
+
+assert_type(ship.enqueue(Order(1), on=date.max).result(), dict[date, Order])
+ship.enqueue({"id": 1})  # type: ignore[arg-type]
 assert_type(charge.enqueue(1), Job[None])
 assert_type(charge.delay(1), Job[None])
 assert_type(refund.options(delay=5).enqueue(1, whole=True), Job[int])

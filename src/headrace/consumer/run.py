@@ -105,12 +105,12 @@ def success(claimed: ClaimedJob, value: Any) -> bytes:
     Raises:
         TypeError: it is a generator, whose function has not run.
     """
-    assert claimed.task is not None
     if type(value) in _GENERATORS:
         raise TypeError(
-            f"task {claimed.task.name!r} returned a generator, so that it has not run: let it return a list"
+            f"task {claimed.task and claimed.task.name!r} returned a generator, so that it has not run: "
+            "let it do its work, and return a list"
         )
-    return claimed.task.encode_result(value) if claimed.result_ttl_ms else b""
+    return claimed.task.encode_result(value) if claimed.result_ttl_ms and claimed.task else b""
 
 
 def failure(claimed: ClaimedJob, error: BaseException, *, untold: str = "") -> Failure:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import chain, count
 from typing import Any, Final, NamedTuple, get_type_hints
 
 from headrace import results
@@ -17,7 +16,7 @@ from headrace.function import innermost
 
 logger = logging.getLogger(__name__)
 
-Call = tuple[tuple[Any, ...], dict[str, Any]]
+Call = tuple[list[Any], dict[str, Any]]
 """Positional and keyword arguments."""
 
 _EMPTY: Final = inspect.Parameter.empty
@@ -29,14 +28,16 @@ class _Plan(NamedTuple):
     """What of a function is converted; None is not.
 
     Attributes:
-        positional: names of the parameters that may be given by their place, and their converters …
-        rest: … and that of ``*args``.
+        positional: places, names and converters of parameters that may be given by their place.
+        places: how many such parameters there are, converted or not …
+        rest: … and the converter of those beyond, of ``*args``.
         named: converters of those that may be given by their name …
         others: … and that of ``**kwargs``.
         result: that of what it returns.
     """
 
-    positional: tuple[tuple[str, Converter | None], ...]
+    positional: list[tuple[int, str, Converter]]
+    places: int
     rest: Converter | None
     named: dict[str, Converter | None]
     others: Converter | None
@@ -44,8 +45,7 @@ class _Plan(NamedTuple):
 
     def converts(self) -> bool:
         """Whether anything is converted."""
-        among = [converter for _, converter in self.positional]
-        return any((*among, self.rest, *self.named.values(), self.others, self.result))
+        return any((*self.positional, self.rest, *self.named.values(), self.others, self.result))
 
 
 class Conversion:
@@ -71,7 +71,7 @@ class Conversion:
         self._returns = returns
         self._plan: _Plan | None = None
 
-    def encode(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Call:
+    def encode(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
         """Return a call's arguments as plain JSON.
 
         Raises:
@@ -83,7 +83,7 @@ class Conversion:
             # Without a cause: else a task that gets this of another's ``enqueue`` would seem unfit itself.
             raise InvalidArguments(str(misfit)) from None
 
-    def decode(self, args: Iterable[Any], kwargs: dict[str, Any]) -> Call:
+    def decode(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
         """Return a job's arguments as the function takes them.
 
         Raises:
@@ -129,26 +129,34 @@ class Conversion:
         return self._plan.converts()
 
     def _each(
-        self, convert: Callable[[Converter, Any], Any], args: Iterable[Any], kwargs: dict[str, Any]
+        self, convert: Callable[[Converter, Any], Any], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> Call:
-        plan = self._planned()
+        plan, done, named = self._planned(), [*args], {**kwargs}
+        for at, name, converter in plan.positional:
+            if at < len(done):
+                done[at] = self._one(convert, converter, done[at], name)
+        if plan.rest is not None:
+            for at in range(plan.places, len(done)):
+                done[at] = self._one(convert, plan.rest, done[at], str(at + 1))
+        for name, value in kwargs.items():
+            if (conv := plan.named.get(name, plan.others)) is not None:
+                named[name] = self._one(convert, conv, value, name)
+        return done, named
 
-        def one(name: str, converter: Converter | None, value: Any) -> Any:
-            try:
-                return value if converter is None else convert(converter, value)
-            except Misfit as misfit:
-                # Those of ``*args`` have numbers, as where JSON would change one.
-                which, own = (name, "") if name.isdigit() else (repr(name), name)
-                said = f"argument {which} of {self._task!r}: {_named(misfit, own)}"
-                raise Misfit(said) from misfit.__cause__
-
-        more = ((str(number), plan.rest) for number in count(len(plan.positional) + 1))
-        places = zip(chain(plan.positional, more), args, strict=False)
-        get, others = plan.named.get, plan.others
-        return (
-            tuple(one(name, converter, value) for (name, converter), value in places),
-            {name: one(name, get(name, others), value) for name, value in kwargs.items()},
-        )
+    def _one(
+        self,
+        convert: Callable[[Converter, Any], Any],
+        converter: Converter,
+        value: Any,
+        name: str,
+    ) -> Any:
+        try:
+            return convert(converter, value)
+        except Misfit as misfit:
+            # Those of ``*args`` have numbers, as where JSON would change one.
+            which, own = (name, "") if name.isdigit() else (repr(name), name)
+            said = f"argument {which} of {self._task!r}: {_named(misfit, own)}"
+            raise Misfit(said) from misfit.__cause__
 
     def _planned(self) -> _Plan:
         if self._plan is None:
@@ -160,9 +168,11 @@ class Conversion:
         found = [(p, find(p.name, p.annotation, p.default)) for p in self._parameters]
         kinds = inspect.Parameter
         by_place = {kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD}
+        placed = [(p, one) for p, one in found if p.kind in by_place]
         by_name = {kinds.POSITIONAL_OR_KEYWORD, kinds.KEYWORD_ONLY}
         return _Plan(
-            positional=tuple((p.name, one) for p, one in found if p.kind in by_place),
+            positional=[(at, p.name, one) for at, (p, one) in enumerate(placed) if one],
+            places=len(placed),
             rest=next((one for p, one in found if p.kind is p.VAR_POSITIONAL), None),
             named={p.name: one for p, one in found if p.kind in by_name},
             others=next((one for p, one in found if p.kind is p.VAR_KEYWORD), None),
