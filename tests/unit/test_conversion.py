@@ -96,6 +96,11 @@ class Options(TypedDict, total=False):
     since: date
 
 
+class Tree(TypedDict):
+    name: str
+    below: list[Tree]
+
+
 class Customer(pydantic.BaseModel):
     name: str
     born: date | None = None
@@ -277,7 +282,7 @@ def test_a_wrong_one_is_refused_by_the_names_of_its_function_and_itself(
     "hint",
     [
         *(int, str, float, bool, None, Any, list, dict, list[int], dict[str, list[float]], object),
-        *(int | None, Optional[str], Sequence[str], Literal["a", "b"], Annotated[int, "n"], "int"),  # noqa: UP045
+        *(int | None, Optional[str], Sequence[str], Literal["a", "b"], Tree, Annotated[int, "n"], "int"),  # noqa: UP045
         *(Quack, Own, list[Own], Callable[[], int], Shape, Order | Parcel, date | str, "list[str]"),
         inspect.Parameter.empty,
     ],
@@ -314,13 +319,19 @@ class TestParameters:
         with pytest.raises(InvalidArguments, match=r"argument 1 of 'ship': .* - at `\[0\]`"):
             task_of(ship).call([3])
 
-    def test_those_of_a_method_a_partial_and_an_object(self) -> None:
+    def test_those_of_a_method_an_object_a_partial_and_what_is_wrapped(self) -> None:
         class Sender:
             def send(self, day: date) -> None: ...
             def __call__(self, day: date) -> None: ...
 
+        def wrapped(day: date) -> None: ...
+
+        @functools.wraps(wrapped)
+        def wrapper(*args: Any, **kwargs: Any) -> None: ...
+
         day = date(2026, 1, 1)
-        for function in (Sender().send, Sender(), functools.partial(Sender.send, Sender())):
+        sent = functools.partial(Sender.send, Sender())
+        for function in (Sender().send, Sender(), sent, wrapper):
             assert travelled(task_of(function), day)[0] == [day]
 
     def test_those_that_are_left_out_are_left_out(self) -> None:

@@ -82,7 +82,8 @@ def converter_of(hint: Any, *, optional: bool = False) -> Converter | None:
     try:
         hint = Union[hint, None] if optional else hint  # noqa: UP007 - it may be anything
         info = kinds.type_info(hint)
-        if _is_plain(info) or not all(map(_is_known, _parts(info))):
+        parts = [*_parts(info)]
+        if all(map(_is_plain, parts)) or not all(map(_is_known, parts)):
             return None
         return Converter(hint)
     except TypeError:  # more than one kind of text, or of object, in a union, say
@@ -90,16 +91,15 @@ def converter_of(hint: Any, *, optional: bool = False) -> Converter | None:
 
 
 def _is_plain(info: kinds.Type) -> bool:
+    """Whether JSON has it by itself, if it has what is in it."""
     match info:
-        case kinds.ListType(item_type, None, None):
-            return _is_plain(item_type)
-        case kinds.DictType(kinds.StrType() | kinds.AnyType(), value_type, None, None):
-            return _is_plain(value_type)
-        case kinds.UnionType(types):
-            return all(map(_is_plain, types))
-        case kinds.Metadata(inner):
-            return _is_plain(inner)
-    return isinstance(info, kinds.LiteralType) or info in _PLAIN
+        case kinds.ListType(_, None, None):
+            return True
+        case kinds.DictType(kinds.StrType() | kinds.AnyType(), _, None, None):
+            return True
+        case kinds.UnionType() | kinds.Metadata() | kinds.LiteralType() | kinds.TypedDictType():
+            return True
+    return info in _PLAIN
 
 
 def _parts(info: kinds.Type) -> Iterator[kinds.Type]:
