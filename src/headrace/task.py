@@ -85,11 +85,15 @@ class BoundTask(Generic[P, R]):
             InvalidJob: an argument does not come back equal from JSON, or the job is too large.
         """
         task = self._task
-        plain_args, plain_kwargs = task.bind(args, kwargs)
+        task.bind(args, kwargs)
+        sent_args: tuple[Any, ...] = args
+        sent_kwargs: dict[str, Any] = kwargs
+        if task.conversion is not None:
+            sent_args, sent_kwargs = task.conversion.encode(args, kwargs)
         return prepare(
             task.name,
-            plain_args,
-            plain_kwargs,
+            sent_args,
+            sent_kwargs,
             queue=task.config.queue,
             place=self._place,
             names=task.argument_names,
@@ -166,10 +170,11 @@ class Task(BoundTask[P, R]):
         ]
         self.encode_result: Callable[[Any], bytes] = results.encode_value
         self.decode_result: Callable[[Any], Any] | None = None
-        self._conversion = conversion_of(name, function, parameters, signature.return_annotation)
-        if self._conversion is not None:
-            self.encode_result = self._conversion.encode_result
-            self.decode_result = self._conversion.decode_result
+        self.conversion = conversion_of(name, function, parameters, signature.return_annotation)
+        if self.conversion is not None:
+            self.encode_result = self.conversion.encode_result
+            self.decode_result = self.conversion.decode_result
+        self._takes_plain = self.conversion is None and self.context_parameter is None
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""
@@ -186,23 +191,18 @@ class Task(BoundTask[P, R]):
         """
         return BoundTask(self, placement(options))
 
-    def bind(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return a call's arguments as its job has them.
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Check that a call fits the function's signature.
 
         Raises:
-            InvalidArguments: the call does not fit the function's signature, or an argument its annotation.
+            InvalidArguments: it does not.
         """
-        if kwargs or not self._arity[0] <= len(args) <= self._arity[1]:
-            try:
-                self._signature.bind(*args, **kwargs)
-            except TypeError as error:
-                raise InvalidArguments(f"{self.name}{self._signature}: {error}") from None
-        if self._conversion is None:
-            return args, kwargs
-        converted, kwargs = self._conversion.encode(args, kwargs)
-        return (*converted,), kwargs
+        if not kwargs and self._arity[0] <= len(args) <= self._arity[1]:
+            return
+        try:
+            self._signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidArguments(f"{self.name}{self._signature}: {error}") from None
 
     def arguments(
         self, args: Sequence[Any], kwargs: dict[str, Any], context: Context
@@ -212,8 +212,10 @@ class Task(BoundTask[P, R]):
         Raises:
             InvalidArguments: one does not fit its annotation.
         """
-        if self._conversion is not None:
-            args, kwargs = self._conversion.decode(args, kwargs)
+        if self._takes_plain:  # most functions: asked once for both
+            return args, kwargs
+        if self.conversion is not None:
+            args, kwargs = self.conversion.decode(args, kwargs)
         if self.context_parameter is None:
             return args, kwargs
         if self._context_at is None or self._context_at >= len(args):

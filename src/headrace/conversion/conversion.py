@@ -16,7 +16,7 @@ from headrace.function import innermost
 
 logger = logging.getLogger(__name__)
 
-Call = tuple[list[Any], dict[str, Any]]
+Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments."""
 
 _EMPTY: Final = inspect.Parameter.empty
@@ -141,7 +141,7 @@ class Conversion:
         for name, value in kwargs.items():
             if (conv := plan.named.get(name, plan.others)) is not None:
                 named[name] = self._one(convert, conv, value, name)
-        return done, named
+        return tuple(done), named
 
     def _one(
         self,
