@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
+from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import keys_of
 from headrace.operations import Operation, command
 from headrace.store import AsyncStore
+from tests.support.wait import wait_until
 
 R = TypeVar("R")
 
@@ -62,3 +64,20 @@ def echo(text: str) -> Operation[bytes]:
 
 def client_id() -> Operation[int]:
     return command("CLIENT", "ID", parse=int)
+
+
+def insist(store: OpenStore, *operations: Operation[Any]) -> list[Any]:
+    """Run requests until they are answered, whose own time is not what the test is about.
+
+    A timeout that is short for the sake of another request may be too short for a slow machine.
+    """
+
+    def answers() -> list[Any] | None:
+        try:
+            return store.run_all(operations)
+        except StoreError:
+            return None
+
+    found = wait_until(answers, "an answer comes in time")
+    assert found is not None
+    return found

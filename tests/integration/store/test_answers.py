@@ -13,7 +13,7 @@ from headrace.errors import ReplyLost, StoreError, StoreRefused, StoreUnavailabl
 from headrace.flows import Flow
 from headrace.operations import Operation, command
 from headrace.store import Store
-from tests.integration.store.stores import A, B, C, K, Open, OpenStore, client_id, echo
+from tests.integration.store.stores import A, B, C, K, Open, OpenStore, client_id, echo, insist
 from tests.support.invariants import check
 from tests.support.proxy import Proxy
 from tests.support.wait import WAIT_S, bound, wait_until
@@ -120,7 +120,7 @@ class TestBlocking:
         self, proxy: Proxy, open_store: Open
     ) -> None:
         store = open_store(proxy.url, timeout_s=bound(0.1))
-        store.run(op.blocking_move(K, 0.01))
+        insist(store, op.blocking_move(K, 0.01))
         proxy.fail_next("hold")
         with pytest.raises(ReplyLost):
             store.run(echo("1"))
