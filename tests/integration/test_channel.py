@@ -74,6 +74,7 @@ async def test_its_connection_bears_its_name(channel: Channel, redis: Redis) -> 
 async def test_what_came_while_a_task_kept_the_loop_to_itself_is_answered(
     channel: Channel, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    await channel.run(op.blocking_move(K, 0.01))  # to connect may take longer than the time below
     monkeypatch.setattr(exchange, "TIMEOUT_S", bound(0.1))
     moving = move(channel, bound(0.2))
     await blocked(redis)
