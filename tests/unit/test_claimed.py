@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from headrace import Headrace, wire
-from headrace.consumer.claimed import ClaimedJob, read
+from headrace.consumer.claimed import ClaimedJob, adoption, read
 from headrace.ids import LENGTH
 from headrace.keys import keys_of
+from headrace.policy import LeasePolicy
 from headrace.wire import Error, Head
 
 K = keys_of("mail")
@@ -217,3 +218,39 @@ class TestMovedBack:
         claimed = taken(job(b',"task":1,"error":{"payload":7}}'))
         assert claimed.unrunnable == "malformed"
         assert json.loads(claimed.body)["error"] == {"payload": 7}
+
+
+class TestAdoption:
+    """What Redis is asked of a job that it does not know as ours."""
+
+    KEYS = [
+        *("mail", "mail:processing", "mail:leases", "mail:claims", "mail:stats", "mail:meta"),
+        "mail:cancelled",
+    ]
+
+    def asked(self, claimed: ClaimedJob, *, begun: bool = False) -> tuple[list[str], list[Any]]:
+        operation = adoption(claimed, "host-1-x", LeasePolicy(lease_s=2.5), begun=begun)
+        assert operation.name == "adopt"
+        assert operation.parse(b"lost") == "lost"
+        return [*operation.keys], [*operation.args]
+
+    def test_a_moved_job_is_leased_for_its_claim_token_with_the_bytes_that_it_has(self) -> None:
+        asked = self.asked(taken(job(), moved=True))
+        assert asked == (self.KEYS, ["host-1-x:5", 2_500, job(), "a", job(), 0])
+
+    def test_it_may_have_begun(self) -> None:
+        asked = self.asked(taken(job(), moved=True), begun=True)
+        assert asked == (self.KEYS, ["host-1-x:5", 2_500, job(), "a", job(), 1])
+
+    def test_a_letter_that_was_moved_back_gets_the_bytes_of_its_job(self) -> None:
+        letter = wire.letter(Head("a", delivery=2), b',"task":"known"}', ERROR)
+        asked = self.asked(taken(letter, moved=True))
+        assert asked == (self.KEYS, ["host-1-x:5", 2_500, letter, "a", job(delivery=2), 0])
+
+    def test_the_key_that_a_job_has_is_looked_at_too(self) -> None:
+        raw = job(key="order 7")
+        asked = self.asked(taken(raw, moved=True))
+        assert asked == (
+            [*self.KEYS, "mail:unique:order 7"],
+            ["host-1-x:5", 2_500, raw, "a", raw, 0],
+        )

@@ -65,6 +65,17 @@ def test_adopt_names_the_token_and_both_forms_of_the_bytes() -> None:
     assert operation.parse(b"duplicate") == "duplicate"
 
 
+def test_adopt_names_the_key_of_a_job_that_has_one() -> None:
+    operation = op.adopt(
+        K, token="c:1", lease_ms=9, moved=b"bare", job_id="a", job=b"whole", begun=False, key="x 7"
+    )
+    keys = [
+        *("mail", "mail:processing", "mail:leases", "mail:claims", "mail:stats", "mail:meta"),
+        *("mail:cancelled", "mail:unique:x 7"),
+    ]
+    asked(operation, "adopt", keys, "c:1", 9, b"bare", "a", b"whole", 0)
+
+
 class TestSettle:
     KEYS = [
         *("mail", "mail:processing", "mail:priority", "mail:delayed", "mail:dlq", "mail:leases"),
@@ -90,6 +101,17 @@ class TestSettle:
             *(f"mail:result:{name}" for name in "bxa"),
         )
 
+    def test_the_keys_of_jobs_that_have_one_stand_after_those_of_results(self) -> None:
+        one = Outcome("a", 1, "done", key="x")
+        two = Outcome("b", 2, "done", result_ttl_ms=60, result=b"value", key="y 7")
+        asked(
+            op.settle(K, "c", [one, two]),
+            "settle",
+            [*self.KEYS, "mail:result:b", "mail:unique:x", "mail:unique:y 7"],
+            *("c", "a", 1, "done", 0, b"", 0, b""),
+            *("b", 2, "done", 0, b"", 60, b"value"),
+        )
+
     def test_it_answers_the_ids_that_were_lost(self) -> None:
         assert op.settle(K, "c", []).parse([b"a", b"b"]) == ["a", "b"]
 
@@ -113,6 +135,22 @@ def test_a_blocking_move_takes_the_oldest_and_is_waited_for() -> None:
     assert (operation.name, operation.script, operation.wait_s) == ("BLMOVE", None, 2.5)
     assert operation.command() == ("BLMOVE", "mail", "mail:processing", "RIGHT", "LEFT", 2.5)
     assert (operation.parse(b"job"), operation.parse(None)) == (b"job", None)
+
+
+def test_a_queue_is_paused_while_its_meta_says_so_whatever_it_says() -> None:
+    operation = op.is_paused(K)
+    assert (operation.name, operation.script, operation.wait_s) == ("HGET", None, 0)
+    assert operation.command() == ("HGET", "mail:meta", "paused")
+    assert operation.parse(b"1") is True
+    assert operation.parse(b"") is True
+    assert operation.parse(None) is False
+
+
+def test_a_prioritised_job_in_any_queue_is_one() -> None:
+    operation = op.are_prioritised([K, keys_of("b")])
+    assert (operation.name, operation.script, operation.wait_s) == ("EXISTS", None, 0)
+    assert operation.command() == ("EXISTS", "mail:priority", "b:priority")
+    assert [operation.parse(number) for number in (0, 1, 2)] == [False, True, True]
 
 
 def test_a_nudge_of_any_queue_is_waited_for() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -49,6 +50,19 @@ def choosy() -> None: ...
 
 @app.task(backoff=Backoff(base_s=1e300, max_s=1e300, jitter=False))
 def patient() -> None: ...
+
+
+class Own(Backoff):
+    """A backoff of the application's own; tests let it answer what they like."""
+
+    answer: Any = 0
+
+    def delay_s(self, failures: int, uniform: Callable[[], float] = random.random) -> float:
+        return Own.answer  # type: ignore[no-any-return]
+
+
+@app.task(backoff=Own())
+def odd() -> None: ...
 
 
 def policy(**options: Any) -> OutcomePolicy:
@@ -137,6 +151,31 @@ class TestStopped:
         assert (error.reason, error.type) == ("timeout", "TimeoutError")
         assert error.message == "the job ran out of time"
 
+    def test_its_letter_tells_where_it_was_when_its_time_was_over(self) -> None:
+        job = claimed(more=b',"max_attempts":1')
+        assert job.context is not None
+        job.context.stop_reason = "timeout"
+        try:
+            raise JobStopped("timeout")
+        except JobStopped as raised:
+            _, _, error = letter_of(failed(job, raised))
+        first, *_, last = error.traceback.splitlines()
+        assert first == "Traceback (most recent call last):"
+        assert 'raise JobStopped("timeout")' in error.traceback
+        assert last == "TimeoutError: the job ran out of time"
+
+    def test_its_letter_keeps_what_was_noted_of_its_thread(self) -> None:
+        job = claimed(more=b',"max_attempts":1')
+        assert job.context is not None
+        job.context.stop_reason = "timeout"
+        stop = JobStopped("timeout")
+        stop.add_note("its thread is in read()")
+        stop.add_note("and has been for 3 s")
+        _, _, error = letter_of(failed(job, stop))
+        assert error.traceback == (
+            "TimeoutError: the job ran out of time\nits thread is in read()\nand has been for 3 s\n"
+        )
+
     def test_time_runs_out_for_a_task_that_retries_on_other_errors_alone(self) -> None:
         assert failed(stopped("timeout", "choosy"), JobStopped("timeout")).verb == "retry"
 
@@ -219,6 +258,78 @@ class TestFailed:
             "Mute",
             "its text could not be made: RuntimeError was raised",
         )
+
+    def test_a_note_on_one_that_was_not_raised_is_told(self) -> None:
+        error = ValueError("no")
+        error.add_note("of row 7")
+        told = letter_of(failed(claimed(attempt=2), error))[2]
+        assert told.traceback == "ValueError: no\nof row 7\n"
+
+
+class TestOwnBackoff:
+    """A class of the application's own may answer anything."""
+
+    @pytest.mark.parametrize(("delay_s", "delay_ms"), [(0, 0), (0.5, 500), ("2.5", 2_500)])
+    def test_what_is_a_time_counts(
+        self, monkeypatch: pytest.MonkeyPatch, delay_s: object, delay_ms: int
+    ) -> None:
+        monkeypatch.setattr(Own, "answer", delay_s)
+        assert failed(claimed("odd"), ValueError()).delay_ms == delay_ms
+
+    @pytest.mark.parametrize("answer", [-1, -0.001, float("nan"), -float("inf"), None, "soon"])
+    def test_for_what_is_none_the_default_one_decides(
+        self, monkeypatch: pytest.MonkeyPatch, answer: object
+    ) -> None:
+        monkeypatch.setattr(Own, "answer", answer)
+        # Half of 2 s after the first failure, and of twice as much after the second.
+        assert failed(claimed("odd"), ValueError()).delay_ms == 1_000
+        assert failed(claimed("odd", attempt=1), ValueError()).delay_ms == 2_000
+        assert failed(claimed("odd", crashes=2), ProcessDied("", 3, 0, "")).delay_ms == 4_000
+
+
+class TestUnjudged:
+    """Something of ours, or of the task's options, failed while a run was judged."""
+
+    def test_its_letter_says_what_went_wrong(self) -> None:
+        job = claimed(more=b',"args":[1e5]', delivery=8, crashes=1)
+        outcome = outcomes.unjudged(job, ValueError("no"), policy())
+        head, body, error = letter_of(outcome)
+        assert (outcome.job_id, outcome.claim, outcome.delay_ms) == ("a", 7, 0)
+        assert head == Head("a", delivery=9, crashes=1, attempt=1)
+        assert body == b',"task":"plain","args":[1e5]}'
+        assert (error.reason, error.type) == ("max_attempts", "ValueError")
+        assert error.message == "the end of its run could not be judged: no"
+        assert (error.consumer, error.traceback) == ("host-1-x", "")
+
+    def test_one_whose_text_cannot_be_read_ends_all_the_same(self) -> None:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise RuntimeError
+
+        _, _, error = letter_of(outcomes.unjudged(claimed(), Mute(), policy()))
+        assert error.type == "Mute"
+        assert error.message == (
+            "the end of its run could not be judged: "
+            "its text could not be made: RuntimeError was raised"
+        )
+
+    def test_a_task_without_dead_letters_drops_it_and_tells_whoever_waits(self) -> None:
+        outcome = outcomes.unjudged(claimed("dropped"), ValueError("no"), policy())
+        assert (outcome.verb, outcome.job, outcome.result_ttl_ms) == ("drop", b"", 60_000)
+        assert results.state_of(outcome.result) == "dead"
+
+
+class TestKey:
+    def test_the_key_of_a_job_is_told_however_it_ends(self) -> None:
+        job = claimed(key="order 7")
+        assert outcomes.of_run(job, b"", policy()) == Outcome("a", 7, "done", key="order 7")
+        assert failed(job, ValueError()).key == "order 7"
+        assert failed(job, Reject("no")).key == "order 7"
+        assert outcomes.of_unrunnable(claimed("unheard", key="order 7"), policy()).key == "order 7"
+
+    def test_a_job_that_is_tried_again_keeps_its_key(self) -> None:
+        again = Head("a", delivery=1, attempt=1, key="order 7")
+        assert failed(claimed(key="order 7"), ValueError()).job == wire.join(again, PLAIN)
 
 
 class TestRetryOn:
@@ -407,6 +518,12 @@ class TestFlaw:
         assert wire.redriven(outcome.job) == b"\xff"
         assert outcome.job_id == job.head.id
         assert letter_of(outcome)[0] == Head(job.head.id, delivery=1)
+
+    def test_a_reason_that_utf_8_cannot_write_is_written_all_the_same(self) -> None:
+        job = read(b"\xff", K, 7, tasks=app.tasks, leased_until=0.0, moved=False)
+        job.problem = ValueError("a\udcffb")
+        _, _, error = letter_of(outcomes.of_unrunnable(job, policy()))
+        assert (error.type, error.message) == ("ValueError", r"a\udcffb")
 
     def test_a_job_that_is_too_large_keeps_its_bytes(self) -> None:
         raw = wire.join(Head("a"), PLAIN)

@@ -95,6 +95,18 @@ class TestSplitAndJoin:
         body = wire.encode_call("echo", ("hi",), {})
         assert wire.assemble(ID, body) == b'{"id":"%b","task":"echo","args":["hi"]}' % ID.encode()
 
+    @given(ids, st.integers(-100, 100), st.text(alphabet=f"{MARKS} ", max_size=20), bodies)
+    def test_the_key_of_a_new_job_ends_its_head(
+        self, job_id: str, priority: int, key: str, body: bytes
+    ) -> None:
+        job = wire.assemble(job_id, body, priority, key)
+        assert wire.split(job) == (Head(job_id, priority, key=key), body)
+
+    def test_a_key_is_written_as_it_is(self) -> None:
+        assert wire.assemble("a", b',"task":"t"}', 5, "mail 7") == (
+            b'{"id":"a","priority":5,"key":"mail 7","task":"t"}'
+        )
+
     def test_every_counter_stands_in_front_in_its_order_where_it_is_not_0(self) -> None:
         job = wire.join(Head("a", -1, 2, 3, 4, 5), b"}")
         assert job == (
@@ -159,6 +171,17 @@ class TestEncode:
         assert wire.encode_call("t", (1,), {"a": None}, timeout=2.5, max_attempts=3) == (
             b',"task":"t","args":[1],"kwargs":{"a":null},"timeout":2.5,"max_attempts":3}'
         )
+
+    def test_arguments_that_are_no_scalars_stand_after_the_task_as_well(self) -> None:
+        assert wire.encode_call("t", (1, [2.5], {"a": "b"}), {}) == (
+            b',"task":"t","args":[1,[2.5],{"a":"b"}]}'
+        )
+
+    def test_a_text_that_utf_8_cannot_write_is_refused_by_its_name(self) -> None:
+        with pytest.raises(InvalidJob, match="^argument 'b': a str does not come back equal"):
+            wire.encode_call("t", ("fine", "\ud800"), {}, ("a", "b"))
+        with pytest.raises(InvalidJob, match="^argument 2: a str does not come back equal"):
+            wire.encode_call("t", ("fine", "\ud800"), {})
 
     def test_what_json_would_change_is_refused_by_its_name(self) -> None:
         with pytest.raises(InvalidJob, match="^argument 'b': a set does not come back equal"):

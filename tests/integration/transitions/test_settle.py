@@ -215,6 +215,13 @@ class TestGone:
         assert (state.processing, set(state.leases)) == ([B], {"b"})
         assert not (state.pending or state.delayed or state.dead)
 
+    def test_what_stands_where_its_result_would_is_left_alone(self, queue: Driver) -> None:
+        queue.hold(A)
+        queue.remove(A)
+        queue.redis.set(queue.k.result("a"), "a")
+        assert queue.settle(A, "done", result_ttl_ms=LONG_MS, result=b"1") == ["a"]
+        assert queue.redis.get(queue.k.result("a")) == b"a"
+
     def test_the_others_of_the_call_end_all_the_same(self, queue: Driver) -> None:
         queue.hold(A, B, C)
         queue.remove(B)
@@ -263,6 +270,12 @@ class TestBatch:
             queue.hold(A)
             queue.settle(A, "done", result_ttl_ms=LONG_MS, result=result)
         assert queue.redis.lrange(queue.k.result("a"), 0, -1) == [b"2"]
+
+    def test_one_that_ends_at_once_leaves_no_older_one_behind(self, queue: Driver) -> None:
+        for result, ttl_ms in ((b"1", LONG_MS), (b"2", 1)):
+            queue.hold(A)
+            queue.settle(A, "done", result_ttl_ms=ttl_ms, result=result)
+        assert queue.redis.lrange(queue.k.result("a"), 0, -1) in ([], [b"2"])
 
     def test_a_result_that_ends_at_once_takes_no_other_ones_place(self, queue: Driver) -> None:
         queue.hold(A, B)
