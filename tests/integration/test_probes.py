@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 import pytest
 
 from headrace.errors import InvalidSetting
+from headrace.listening import listen
 from headrace.supervisor import probes
 from headrace.supervisor.health import Health, WorkerHealth
 from tests.support.wait import WAIT_S, wait_until
@@ -20,7 +21,7 @@ HEALTHY = Health((WorkerHealth("a", "", 0.1, ready=True),), 1, stopping=False, q
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    listener = probes.listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", 0, "the health port")
     with probes.answering(listener, lambda: HEALTHY):
         yield listener.getsockname()[1]
 
@@ -94,7 +95,7 @@ def test_what_is_no_request_ends_its_own_connection_alone(
 
 
 def test_it_ends_although_somebody_is_connected() -> None:
-    listener = probes.listen("127.0.0.1", 0)
+    listener = listen("127.0.0.1", 0, "the health port")
     with probes.answering(listener, lambda: HEALTHY):
         asking = connect(listener.getsockname()[1])
         asking.sendall(b"GET /")
@@ -105,9 +106,9 @@ def test_it_ends_although_somebody_is_connected() -> None:
 
 
 def test_a_port_that_cannot_be_had_is_an_error_that_says_so() -> None:
-    with probes.listen("127.0.0.1", 0) as taken:
+    with listen("127.0.0.1", 0, "the health port") as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InvalidSetting, match=f"port {port} of 127.0.0.1 cannot be had"):
-            probes.listen("127.0.0.1", port)
+            listen("127.0.0.1", port, "the health port")
     with pytest.raises(InvalidSetting, match="no-such-host.invalid cannot be had"):
-        probes.listen("no-such-host.invalid", 0)
+        listen("no-such-host.invalid", 0, "the health port")

@@ -43,6 +43,7 @@ LAYERS = (
         "tasks",
         "lifespan",
         "discovery",
+        "listening",
         "app",
         "maintenance",
     ),
@@ -76,7 +77,7 @@ CORE = (*("wire", "keys", "scripts", "operations", "store", "producer", "consume
 # once, before a consumer begins; and conversion, which only functions pay for whose annotations ask for it.
 NEITHER = (
     *("web", "cli", "demo", "embedded", "doctor", "supervisor", "isolation", "logs"),
-    *("lifespan", "discovery", "conversion"),
+    *("lifespan", "discovery", "listening", "conversion"),
     *("consumer/report.py", "operations/operating.py", "store/probe.py"),
 )
 

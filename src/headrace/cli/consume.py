@@ -134,9 +134,10 @@ def _probes(flags: ConsumeFlags) -> list[Observer]:
     """Begin to listen for probes, if they are wanted."""
     if flags.health_port is None:
         return []
+    from headrace.listening import listen
     from headrace.supervisor import probes
 
-    listener = probes.listen(flags.health_host, flags.health_port)
+    listener = listen(flags.health_host, flags.health_port, "the health port")
     return [partial(probes.answering, listener)]
 
 

@@ -17,7 +17,6 @@ from http import HTTPStatus
 from typing import Final
 
 from headrace.clock import now_ms
-from headrace.errors import InvalidSetting
 from headrace.supervisor.health import Health
 
 log: logging.Logger = logging.getLogger("headrace.consumer")
@@ -30,26 +29,6 @@ _GOOD: Final[dict[str, Callable[[Health], bool]]] = {
     "/healthz": lambda health: health.healthy,
     "/readyz": lambda health: health.ready,
 }
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Begin to listen for probes.
-
-    Args:
-        host: an address of this machine.
-        port: a TCP port; 0 for a free one.
-
-    Raises:
-        InvalidSetting: it cannot be had.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise InvalidSetting(
-            f"the health port {port} of {host} cannot be had ({error}): end the program that has it, "
-            "or give another port"
-        ) from error
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from headrace.app import Headrace
 from headrace.errors import InvalidSetting, StoreError
 from headrace.ids import new_id
 from headrace.keys import CONNECTION_PREFIX
+from headrace.listening import listen
 from headrace.maintenance import MaintenanceThread
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
@@ -145,14 +146,7 @@ def _listen(host: str, port: int) -> socket.socket:
         )
     if not 0 <= port < 1 << 16:
         raise InvalidSetting(f"port {port} is not valid: use 1 to 65535, or 0 for a free one")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise InvalidSetting(
-            f"port {port} of {host} cannot be had ({error}): end the program that has it, or give "
-            "another port"
-        ) from error
+    return listen(host, port, "port")
 
 
 def _address(listener: socket.socket) -> tuple[str, int]:
