@@ -286,3 +286,13 @@ async def hold_as(site: Site, consumer: str, count: int, *, lease_ms: int) -> li
     async with a_store(site.url) as store:
         claim = op.claim(site.k, count, lease_ms=lease_ms, consumer=consumer, first=1)
         return (await store.run(claim)).jobs
+
+
+@asynccontextmanager
+async def lent(site: Site, app: Headrace) -> AsyncIterator[Site]:
+    """Lend a site an application that new processes find by its module, and forget it afterwards."""
+    before, site.app = site.app, app
+    app.use(site.url)
+    yield site
+    await app.aclose()
+    site.app = before

@@ -19,7 +19,7 @@ from headrace.consumer.claimed import ClaimedJob
 from headrace.embedded import EmbeddedServer
 from headrace.scripts import script
 from tests.integration.consumer import hostile_tasks
-from tests.support.consuming import Site
+from tests.support.consuming import Site, lent
 from tests.support.phases import CheckedPhase
 from tests.support.proxy import Proxy, proxied
 from tests.support.servers import private_server
@@ -62,11 +62,8 @@ async def site(url: str, redis: Redis, caplog: pytest.LogCaptureFixture) -> Asyn
 @pytest.fixture
 async def hostile(site: Site) -> AsyncIterator[Site]:
     """Give the queue of the hostile application, which new processes find, and forget it afterwards."""
-    before, site.app = site.app, hostile_tasks.app
-    hostile_tasks.app.use(site.url)
-    yield site
-    await hostile_tasks.app.aclose()
-    site.app = before
+    async with lent(site, hostile_tasks.app):
+        yield site
 
 
 @pytest.fixture

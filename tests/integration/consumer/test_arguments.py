@@ -15,7 +15,7 @@ from headrace import InvalidArguments, JobFailed, NoResult, flows, wire
 from headrace.wire import Head
 from tests.integration.consumer import typed_tasks
 from tests.integration.consumer.typed_tasks import Order, Parcel, aship, count, forget, ship
-from tests.support.consuming import Site, a_store
+from tests.support.consuming import Site, a_store, lent
 from tests.support.wait import WAIT_S
 
 ID = UUID(int=7)
@@ -28,11 +28,8 @@ WAYS_BACK = pytest.mark.parametrize("way", ["redrive", "LMOVE"])
 @pytest.fixture
 async def typed(site: Site) -> AsyncIterator[Site]:
     """Give the queue of the typed application, and forget it afterwards."""
-    before, site.app = site.app, typed_tasks.app
-    typed_tasks.app.use(site.url)
-    yield site
-    await typed_tasks.app.aclose()
-    site.app = before
+    async with lent(site, typed_tasks.app):
+        yield site
 
 
 async def test_they_arrive_as_annotated_and_so_do_results(typed: Site) -> None:
