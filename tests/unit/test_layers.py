@@ -48,7 +48,7 @@ LAYERS = (
         "maintenance",
     ),
     "__init__",
-    *("consumer", "isolation", "supervisor", "doctor", "web", "demo", "cli", "__main__"),
+    *("consumer", "isolation", "duties", "supervisor", "doctor", "web", "demo", "cli", "__main__"),
 )
 
 KEY = r"(?s).*(:(processing|dlq|delayed|priority|leases|claims|nudge|stats|meta|cancelled|result|unique)\b|\bheadrace:(?! )).*"
@@ -68,7 +68,7 @@ MODULE_LINES = 350
 FUNCTION_LINES = 45  # with its signature, without its docstring
 SCRIPT_LINES = 80
 # Of code: no blank lines, comments and docstrings; Python and Lua.
-CORE_LINES = 4_728
+CORE_LINES = 4_795
 INTERFACE_LINES = 1_511
 # The core is what a plain job touches between the call and its end. What a program is written with (app, task,
 # job, options, …) is the interface: a feature may need a word there, and none in the core.
@@ -77,7 +77,7 @@ CORE = (*("wire", "keys", "scripts", "operations", "store", "producer", "consume
 # once, before a consumer begins; and conversion, which only functions pay for whose annotations ask for it.
 NEITHER = (
     *("web", "cli", "demo", "embedded", "doctor", "supervisor", "isolation", "logs"),
-    *("lifespan", "discovery", "listening", "conversion"),
+    *("lifespan", "discovery", "listening", "conversion", "duties"),
     *("consumer/report.py", "operations/operating.py", "store/probe.py"),
 )
 
@@ -288,7 +288,8 @@ def code_lines(*, of_the_core: bool) -> int:
 
 def test_the_core_stays_within_its_budget() -> None:
     lines = code_lines(of_the_core=True)
-    lines += sum(len(lua_code(source)) for source in SCRIPTS.values())
+    of_the_core = {path: source for path, source in SCRIPTS.items() if path.startswith("scripts/")}
+    lines += sum(len(lua_code(source)) for source in of_the_core.values())
     assert lines <= CORE_LINES, f"{lines} lines of code: make it smaller before it grows"
 
 

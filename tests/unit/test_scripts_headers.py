@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "src" / "headrace" / "scripts"
-SCRIPTS = sorted(FOLDER.glob("*.lua"))  # lib/ holds parts of scripts, not scripts
+PACKAGE = Path(__file__).resolve().parents[2] / "src" / "headrace"
+SCRIPTS = sorted(PACKAGE.glob("*/*.lua"))  # scripts/lib/ holds parts of scripts, not scripts
+BRING_JOBS = {"enqueue", "push"}
+
 
 pytestmark = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 
@@ -34,4 +36,4 @@ def test_a_script_binds_its_keys_by_the_names_in_its_header(path: Path) -> None:
 
 def test_only_those_that_bring_jobs_may_be_refused_by_a_full_redis(path: Path) -> None:
     first = path.read_text("utf-8").splitlines()[0]
-    assert first == ("#!lua" if path.stem in {"enqueue", "push"} else "#!lua flags=allow-oom")
+    assert first == ("#!lua" if path.stem in BRING_JOBS else "#!lua flags=allow-oom")

@@ -23,7 +23,7 @@ import os
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from headrace import operations as op
@@ -40,7 +40,7 @@ from headrace.consumer.outcomes import Isolation, OutcomePolicy
 from headrace.consumer.slots import Slots
 from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
-from headrace.maintenance import MaintenanceThread
+from headrace.maintenance import DutyMaker, MaintenanceThread
 from headrace.policy import ReconnectBackoff
 from headrace.store import AsyncStore, Store
 
@@ -61,6 +61,7 @@ class Consumer:
         app: the application whose tasks it runs.
         options: how it works.
         isolation: makes what runs its suspects.
+        duties: make what it does beside the queues' upkeep, while it leads.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class Consumer:
         app: Headrace,
         options: ConsumerOptions,
         isolation: Callable[[OutcomePolicy], Isolation],
+        duties: Sequence[DutyMaker] = (),
     ) -> None:
         self._app = app
         self._options = options
         self._isolation = isolation
+        self._duties = duties
         self.name: str = options.name or new_name()
         self._queues = [keys_of(queue.name) for queue in options.queues]
         self._claims = Claims(self._queues)
@@ -188,7 +191,7 @@ class Consumer:
         # When an answer does not come, there is time for another try before the lease runs out.
         own = Store(url, name=label, timeout_s=min(5.0, 0.75 * lease.extend_every_s))
         self._keeper = LeaseKeeper(own, self.name, lease, self._jobs)
-        self._maintenance = MaintenanceThread(url, label, self.name, lease)
+        self._maintenance = MaintenanceThread(url, label, self.name, lease, self._duties)
         self._begun = True
 
     async def _register(self) -> None:

@@ -8,11 +8,13 @@ recovers with any of them alive.
     ├ leadership      who does the work
     ├ registry        which queues have anything to maintain      resting: the others, in groups
     ├ lost_consumers  ends the leases of who is gone              presence: who that is
-    └ upkeep          promotes, sweeps and reclaims, queue by queue
+    ├ upkeep          promotes, sweeps and reclaims, queue by queue
+    └ duties          what other parts have it do
 """
 
+from headrace.maintenance.duties import Duty, DutyMaker
 from headrace.maintenance.maintenance import Maintenance
 from headrace.maintenance.thread import MaintenanceThread
 from headrace.maintenance.upkeep import reclaiming, steps
 
-__all__ = ["Maintenance", "MaintenanceThread", "reclaiming", "steps"]
+__all__ = ["Duty", "DutyMaker", "Maintenance", "MaintenanceThread", "reclaiming", "steps"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from headrace.clock import monotonic
 from headrace.errors import StoreError
+from headrace.maintenance.duties import Duties, DutyMaker
 from headrace.maintenance.leadership import Leadership
 from headrace.maintenance.lost_consumers import LostConsumers
 from headrace.maintenance.registry import Registry
@@ -28,15 +30,23 @@ class Maintenance:
         store: the Redis.
         name: who this is, unique among consumers and servers.
         policy: how long claims last.
+        duties: make what else the leader does.
     """
 
-    def __init__(self, store: AsyncStore, name: str, policy: LeasePolicy) -> None:
+    def __init__(
+        self,
+        store: AsyncStore,
+        name: str,
+        policy: LeasePolicy,
+        duties: Sequence[DutyMaker] = (),
+    ) -> None:
         self._name = name
         self._policy = policy
         self._leadership = Leadership(store, name)
         self._registry = Registry(store)
         self._lost_consumers = LostConsumers(store, policy)
         self._upkeep = Upkeep(store, policy, self._registry)
+        self._duties = Duties(store, duties)
         self._cycle_s = policy.sweep_every_s
         self._hurry = asyncio.Event()
         self._due_at = math.inf  # when a delayed job is due, as was heard since the last turn began
@@ -88,13 +98,14 @@ class Maintenance:
             log.debug("%s leads the maintenance now", self._name)
             await self._lost_consumers.take_over(before)
             self._registry.begin()
+            self._duties.begin()
         queues = await self._registry.astir()
         for queue, error in await self._lost_consumers.expire_leases(queues):
             self._upkeep.skip(queue, error)
         busy = await self._upkeep.visit(queues, gap_s=3 * self._cycle_s)
         self._hear_of(self._upkeep.due_at)
         await self._registry.forget()
-        return busy
+        return await self._duties.turn() or busy
 
     async def _pause(self, started: float, *, busy: bool) -> None:
         """Sleep until the next turn: a second after the last began, or sooner, when a job falls due.
@@ -104,7 +115,7 @@ class Maintenance:
         while not busy:
             until = started + self._policy.sweep_every_s
             if self.leads:
-                until = min(until, self._due_at, self._lost_consumers.due_at)
+                until = min(until, self._due_at, self._lost_consumers.due_at, self._duties.due_at)
             else:
                 until = max(until, self._leadership.ask_at)
             left_s = until - monotonic()

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final
 
+from headrace.maintenance.duties import DutyMaker
 from headrace.maintenance.maintenance import Maintenance
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
@@ -28,13 +30,22 @@ class MaintenanceThread:
         label: what its connection is called in ``CLIENT LIST``.
         name: who this is, unique among consumers and servers.
         policy: how long claims last.
+        duties: make what else the leader does.
     """
 
-    def __init__(self, url: str, label: str, name: str, policy: LeasePolicy) -> None:
+    def __init__(
+        self,
+        url: str,
+        label: str,
+        name: str,
+        policy: LeasePolicy,
+        duties: Sequence[DutyMaker] = (),
+    ) -> None:
         self._url = url
         self._label = label
         self._name = name
         self._policy = policy
+        self._duties = duties
         self._maintenance: Maintenance | None = None
         self._loop: asyncio.AbstractEventLoop | None = None  # the thread's
 
@@ -85,7 +96,7 @@ class MaintenanceThread:
 
     async def _maintain(self, end: asyncio.Event) -> None:
         store = AsyncStore(self._url, name=self._label)
-        self._maintenance = Maintenance(store, self._name, self._policy)
+        self._maintenance = Maintenance(store, self._name, self._policy, self._duties)
         running = asyncio.create_task(self._maintenance.run())
         ending = asyncio.create_task(end.wait())
         await asyncio.wait({running, ending}, return_when=asyncio.FIRST_COMPLETED)

@@ -2,6 +2,8 @@
 
 A script is called by the SHA-1 of its text, so consumers of two versions share a server. A line
 ``-- include: name`` is replaced by ``lib/name.lua``: functions that several transitions share.
+
+Those of the core stand here; a part beside it has its own with it, called ``part/name``.
 """
 
 from __future__ import annotations
@@ -32,10 +34,11 @@ class Script:
 
 @cache
 def script(name: str) -> Script:
-    """Load a script from the package, its includes resolved."""
-    folder = files(__name__)
+    """Load a script from the package, its includes resolved; ``part/name``: one of a part."""
+    part, _, plain = name.rpartition("/")
+    package = files("headrace")
     source = _INCLUDE.sub(
-        lambda match: (folder / "lib" / f"{match[1]}.lua").read_text("utf-8"),
-        (folder / f"{name}.lua").read_text("utf-8"),
+        lambda match: (package / "scripts" / "lib" / f"{match[1]}.lua").read_text("utf-8"),
+        (package / (part or "scripts") / f"{plain}.lua").read_text("utf-8"),
     )
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

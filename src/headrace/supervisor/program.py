@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from headrace.app import Headrace
 from headrace.consumer import Consumer, ConsumerOptions
+from headrace.duties import DUTIES
 from headrace.isolation.runner import IsolatedRunner
 from headrace.lifespan import Lifetime
 
@@ -66,7 +67,7 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
 
 
 async def _main(app: Headrace, options: ConsumerOptions) -> bool:
-    consumer, lifetime = Consumer(app, options, IsolatedRunner), Lifetime(app)
+    consumer, lifetime = Consumer(app, options, IsolatedRunner, DUTIES), Lifetime(app)
     worn: list[str] = []
 
     def stop() -> None:

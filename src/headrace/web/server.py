@@ -14,6 +14,7 @@ from typing import Any, Final
 import uvicorn
 
 from headrace.app import Headrace
+from headrace.duties import DUTIES
 from headrace.errors import InvalidSetting, StoreError
 from headrace.ids import new_id
 from headrace.keys import CONNECTION_PREFIX
@@ -69,7 +70,7 @@ async def serve(
     url = headrace.redis_url.url
     store = AsyncStore(url, name=label)
     updates = Updates(Reader(store, headrace))
-    maintenance = MaintenanceThread(url, label, name, policy or LeasePolicy())
+    maintenance = MaintenanceThread(url, label, name, policy or LeasePolicy(), DUTIES)
     app = create_app(headrace, store, updates=updates, leads=lambda: maintenance.leads)
     server = _Server(_config(app))
     listener = _listen(host, port)

@@ -1,0 +1,10 @@
+"""What the leader does beside the upkeep of queues: the duties of all parts, for consumers and servers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from headrace.maintenance import DutyMaker
+
+DUTIES: Final[tuple[DutyMaker, ...]] = ()
+"""Each is turned by whoever leads, in this order."""
