@@ -104,7 +104,7 @@ _KINDS: Final[tuple[_Kind, ...]] = (
         "Correct the number at the end of the URL: most servers have 0 to 15",
     ),
     (
-        (NoScriptError,),
+        (),
         ("compiling script",),
         StoreUnsuitable,
         "It is too old, it seems: Headrace needs Redis >= 7.0 or Valkey >= 7.2",
@@ -172,7 +172,10 @@ def loading(operations: Sequence[Operation[Any]]) -> list[tuple[Argument, ...]]:
 
 
 def after_loading(loads: Sequence[Any], replies: Sequence[Any]) -> list[Any]:
-    """Return the replies to scripts that were loaded just before, or why they could not be."""
+    """Return the replies to scripts that were loaded just before, or why they could not be.
+
+    When they could, a script may be unknown all the same: it was flushed again right then.
+    """
     why = next((reply for reply in loads if isinstance(reply, Exception)), None)
     return [why if why and isinstance(r, NoScriptError) else r for r in replies]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from typing import Any
 
@@ -95,6 +96,17 @@ class TestScripts:
             store.run(op.enqueue(K, [job]))
             redis.script_flush()
         assert check(redis).pending == [C, B, A]
+
+    def test_scripts_that_are_flushed_as_soon_as_they_are_loaded_do_not_end_a_program(
+        self, store: OpenStore
+    ) -> None:
+        known = op.snapshot(K)
+        assert known.script is not None
+        # Redis gives a script another SHA-1 than this: so it is unknown, although it was loaded.
+        flushed = known._replace(script=dataclasses.replace(known.script, sha="0" * 40))
+        (answer,) = store.run_all([flushed])
+        assert isinstance(answer, StoreRefused)
+        assert not answer.lasting
 
     def test_a_script_that_fails_after_it_was_loaded_is_an_error(
         self, store: OpenStore, redis: Redis
