@@ -9,7 +9,7 @@ import sys
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from headrace.consumer.aside import Aside
 from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.outcomes import ProcessDied
 from headrace.consumer.run import End, failure, invoke, success
-from headrace.maintenance import Maintenance
+from headrace.maintenance import DutyMaker, Maintenance
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore, address, exchange
 from tests.simulation.checker import Checker
@@ -71,9 +71,11 @@ class Keeper(leases.LeaseKeeper):
         self._closing: Any = Flag(Fiber(node, self.run))
 
 
-def maintenance_here(url: str, label: str, name: str, policy: LeasePolicy) -> Maintenance:
+def maintenance_here(
+    url: str, label: str, name: str, policy: LeasePolicy, duties: Sequence[DutyMaker] = ()
+) -> Maintenance:
     """Give the maintenance, on the loop of its consumer instead of a thread's."""
-    return Maintenance(AsyncStore(url, name=label), name, policy)
+    return Maintenance(AsyncStore(url, name=label), name, policy, duties)
 
 
 class TaskExecutor(executor.Executor):
