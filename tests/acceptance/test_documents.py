@@ -12,7 +12,11 @@ from redis import Redis
 from tests.support.documents import run_document
 from tests.support.processes import ROOT, clean_environment
 
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "migrating").glob("*.md")),
+]
 
 STAND_INS = Path(__file__).parent / "stand_ins"  # redis-cli, for machines that have no Redis
 
@@ -38,7 +42,7 @@ ELSEWHERE = {
 }
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_the_code_blocks_run(
     document: Path, url: str, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,7 @@
 """Runs the code blocks of a Markdown document, top to bottom, as its reader would.
 
 ```python     run; a first line `# name.py` also saves the block under that name
+```py         not run, but is Python: what a reader has who comes from elsewhere
 ```console    `$ command` lines are run, what follows is their output; `…` stands for anything;
               a command that ends in `&` runs in the background until the document ends
 ```json       must parse
@@ -60,6 +61,8 @@ def run_document(
             if block.language == "json":
                 for line in block.code.splitlines():
                     json.loads(line)
+            elif block.language == "py":
+                compile(block.code, where, "exec")
             elif block.language in ("python", "setup"):
                 _run_python(block.code, folder, names, where)
             elif block.language == "sh":
