@@ -38,15 +38,18 @@ from headrace.job import Job
 from headrace.retry import Backoff
 from headrace.task import Task
 from headrace.tasks import Tasks
+from headrace.workflows import RESULT, Dag, Workflow, chain, chord, group
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CURRENT",
+    "RESULT",
     "AccessDenied",
     "Backoff",
     "ClusterUnsupported",
     "Context",
+    "Dag",
     "DatabaseUnknown",
     "EmbeddedServerError",
     "Headrace",
@@ -79,4 +82,8 @@ __all__ = [
     "Task",
     "Tasks",
     "UnknownTask",
+    "Workflow",
+    "chain",
+    "chord",
+    "group",
 ]

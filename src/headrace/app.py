@@ -16,6 +16,7 @@ from headrace.retry import Backoff
 from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
 from headrace.task import job_handle, prepare
 from headrace.tasks import Tasks
+from headrace.workflows.workflow import Workflow
 
 
 class Headrace(Tasks):
@@ -137,7 +138,7 @@ class Headrace(Tasks):
         if task is not None:
             return (task.options(**options) if options else task).call(*args, **kwargs)
         place = placement(options) if options else Placement()
-        return prepare(name, args, kwargs, queue=self.queue, place=place)
+        return prepare(name, args, kwargs, queue=self.queue, place=place, producer=self.producer)
 
     def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Enqueue many jobs in few round trips: ``app.enqueue_many(add.call(i, 1) for i in …)``.
@@ -160,6 +161,10 @@ class Headrace(Tasks):
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """Return the handle of a job that somebody else enqueued."""
         return Job(self.producer(), queue or self.queue, job_id)
+
+    def workflow(self, workflow_id: str, *, queue: str | None = None) -> Workflow:
+        """Return the handle of a workflow that somebody else started; ``queue``: that of its first job."""
+        return Workflow(self.producer(), queue or self.queue, workflow_id)
 
     def discover(self, *packages: str) -> None:
         """Have consumers import packages, with all their modules, for the tasks in them.

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Final, Literal
 
-from headrace.errors import JobStopped
+from headrace.errors import InvalidJob, JobStopped
+from headrace.handoff import HandOff
 
 StopReason = Literal["timeout", "lost", "cancelled", "shutdown"]
 
@@ -29,6 +30,7 @@ class Context:
             consumer's grace period is over. An async task is cancelled as well; in the thread of a
             sync one that has not ended a second later ``JobInterrupted`` is raised, but for
             ``shutdown``, when the process ends.
+        hand_off: what ``enqueue`` has collected; None as long as there is nothing.
     """
 
     job_id: str
@@ -38,6 +40,7 @@ class Context:
     delivery: int
     max_attempts: int
     stop_reason: StopReason | None = field(default=None)
+    hand_off: HandOff | None = field(default=None, repr=False)
 
     @property
     def state(self) -> Any:
@@ -57,6 +60,28 @@ class Context:
         """
         if self.stop_reason is not None:
             raise JobStopped(self.stop_reason)
+
+    def enqueue(self, call: Any) -> str:
+        """Hand a job on: it is enqueued in the same step that ends this one well, or not at all.
+
+        Nothing is sent here, so that it is the same in ``def`` and ``async def`` tasks. When this run
+        fails, is tried again or given back, what it has handed on is dropped: the next run does so anew.
+
+        Args:
+            call: as ``task.call(…)`` or ``task.options(…).call(…)`` makes it.
+
+        Returns:
+            The id that the job will have.
+
+        Raises:
+            InvalidArguments: it is no call.
+            InvalidJob: this is no job, or one that has ended; or it hands on more than 1,000 jobs or 1 MiB.
+        """
+        if not self.job_id:
+            raise InvalidJob("no job runs here that could hand one on: use add.enqueue(1, 2)")
+        if self.hand_off is None:
+            self.hand_off = HandOff()
+        return self.hand_off.add(call)
 
 
 current_job: ContextVar[Context | None] = ContextVar("current_job", default=None)

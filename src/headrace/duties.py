@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from headrace.maintenance import DutyMaker
+from headrace.workflows.duty import Workflows
 
-DUTIES: Final[tuple[DutyMaker, ...]] = ()
+DUTIES: Final[tuple[DutyMaker, ...]] = (Workflows,)
 """Each is turned by whoever leads, in this order."""

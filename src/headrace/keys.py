@@ -18,9 +18,10 @@
     headrace:consumers       hash    consumers that were seen connected: since when each is missing, ms; 0 it is not
     headrace:forgotten       hash    counters of queues that are forgotten, in sum
     headrace:leader          string  who sweeps and promotes; expires
+    headrace:workflows       set     names of queues that workflows use, while one is not over
 
 ``queue`` stands for the queue's name. On a cluster the pending list keeps its plain name and all
-others are ``{queue}:…``, which hashes to the same slot.
+others are ``{queue}:…``, which hashes to the same slot. Those of workflows are in ``workflows.keys``.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ QUEUES = "headrace:queues"
 CONSUMERS = "headrace:consumers"
 FORGOTTEN = "headrace:forgotten"
 LEADER = "headrace:leader"
+WORKFLOWS = "headrace:workflows"
 CONNECTION_PREFIX = "headrace:"  # of CLIENT SETNAME, so that an operator sees whose a connection is
 PROGRAMS = frozenset(
     {"cli", "producer", "server", "supervisor"}

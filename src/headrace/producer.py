@@ -42,6 +42,7 @@ class Call(NamedTuple, Generic[R]):
         key_ttl_ms: how long the key lives; 0 until the job ends.
         result_ttl_s: how long its result is kept, seconds; None for not at all; 0 the task decides.
         decode: makes what the task returned of plain JSON; None when it is that.
+        producer: gives what would send it.
     """
 
     queue: str
@@ -53,6 +54,7 @@ class Call(NamedTuple, Generic[R]):
     key_ttl_ms: int = 0
     result_ttl_s: float | None = 0
     decode: Callable[[Any], Any] | None = None
+    producer: Callable[[], Producer] | None = None
 
 
 class _Script(NamedTuple):

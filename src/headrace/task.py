@@ -34,6 +34,7 @@ def prepare(
     names: Sequence[str] = (),
     result_ttl_s: float | None = 0,
     decode: Callable[[Any], Any] | None = None,
+    producer: Callable[[], Producer] | None = None,
 ) -> Call[Any]:
     """Make a job of a call.
 
@@ -53,6 +54,7 @@ def prepare(
         place.key_ttl_ms,
         place.fields.get("result_ttl", result_ttl_s),
         decode,
+        producer,
     )
 
 
@@ -99,6 +101,7 @@ class BoundTask(Generic[P, R]):
             names=task.argument_names,
             result_ttl_s=task.config.result_ttl_s,
             decode=task.decode_result,
+            producer=task.producer,
         )
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:

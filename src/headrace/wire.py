@@ -20,8 +20,7 @@ from headrace.errors import InvalidJob, PayloadTooLarge
 from headrace.faithful import PLAIN, encode_args, encode_kwargs
 from headrace.ids import LENGTH, new_id
 
-DEFAULT_MAX_BYTES: Final = 1 << 20
-"""Largest job in bytes. Beyond this Redis spends its time copying, and everybody waits."""
+DEFAULT_MAX_BYTES: Final = 1 << 20  # of a job: beyond this Redis copies, and everybody waits
 MAX_TASK_NAME: Final = 255  # characters: it is written into logs and errors as it is
 MIN_PRIORITY: Final = -100
 MAX_PRIORITY: Final = 100
@@ -95,7 +94,7 @@ class Body(msgspec.Struct, frozen=True):
         timeout: seconds the job may run, if this job has its own bound.
         max_attempts: failed runs after which it dies, if this job has its own bound.
         result_ttl: seconds its result is kept, if this job has its own wish.
-        error: empty, except in a dead letter that was moved back by hand.
+        error, workflow: empty, except in a dead letter that was moved back by hand; in a member.
     """
 
     task: Annotated[str, msgspec.Meta(max_length=MAX_TASK_NAME)]
@@ -105,6 +104,7 @@ class Body(msgspec.Struct, frozen=True):
     max_attempts: int | None = None
     result_ttl: float | None = None
     error: msgspec.Raw = msgspec.Raw()  # msgspec takes ``Raw | None`` for None alone
+    workflow: msgspec.Raw = msgspec.Raw()
 
 
 class Head(NamedTuple):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headrace import Context, Headrace
+from headrace import CURRENT, Context, Headrace
 from headrace.retry import Backoff
 from tests.faults.history import Journal
 
@@ -112,3 +112,25 @@ async def poison(number: int, canary: int, ctx: Context) -> None:
     """Take the process along."""
     with noted(number, ctx):
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.task(max_attempts=100)
+async def piece(number: int) -> int:
+    """Be a member of a workflow; some fail at first."""
+    await asyncio.sleep(number % 10 / 1000)
+    if CURRENT.attempt == 1 and number % 100 == 7:
+        raise ItFails(number)
+    return number
+
+
+@app.task
+async def link(number: int) -> int:
+    """Follow another one."""
+    await asyncio.sleep(0.02)
+    return number + 1
+
+
+@app.task
+async def whole(numbers: list[int]) -> int:
+    """Come after all members."""
+    return sum(numbers)

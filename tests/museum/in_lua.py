@@ -14,7 +14,7 @@ from headrace import scripts
 from headrace.errors import StoreRefused
 from headrace.operations import consuming, request
 from headrace.scripts import Script
-from tests.integration.transitions import test_claim, test_sweep
+from tests.integration.transitions import test_claim, test_commit, test_sweep, test_workflow
 from tests.integration.transitions.driver import Driver, job
 
 MOST = 9_000  # more than the 8,000 values that Lua hands over at once
@@ -43,13 +43,45 @@ def hoarding(patch: pytest.MonkeyPatch) -> None:
     assert misprint(patch, "sweep", surplus, "while false do"), CHANGED
 
 
-def misprint(patch: pytest.MonkeyPatch, name: str, what: str, instead: str) -> int:
+def counted_again(patch: pytest.MonkeyPatch) -> None:
+    """A member counts each time it ends, and what follows is enqueued when none is left, or fewer."""
+    again = (
+        r" or redis\.call\('GETBIT', ended, n\) == 1 then return nil| == 0( then\n *open)|"
+        r"redis\.call\('HDEL', hash, 'node:'.*"
+    )
+    instead = lambda match: (
+        " <= 0" + match[1] if match[1] else " then return nil" * ("GET" in match[0])
+    )
+    assert misprint(patch, "workflows/commit", again, instead) == 3, CHANGED
+
+
+def unheard(patch: pytest.MonkeyPatch) -> None:
+    """Only consumers tell of members' ends: of one whose consumers were lost too often, nobody does."""
+    assert misprint(patch, "workflows/note", r"^if flow then note_end\(.*\n", ""), CHANGED
+
+
+def handed_on_by_losers(patch: pytest.MonkeyPatch) -> None:
+    """Who has lost its job hands on all the same: nobody looks at the token."""
+    token = r"local ours = owner == .*"
+    assert misprint(patch, "workflows/commit", token, "local ours = owner ~= nil"), CHANGED
+
+
+def misprint(
+    patch: pytest.MonkeyPatch, name: str, what: str, instead: str | Callable[[re.Match[str]], str]
+) -> int:
     """Replace something in a script; answers how often it was there."""
     right, original = scripts.script(name), scripts.script
     source, count = re.subn(what, instead, right.source, flags=re.MULTILINE)
     wrong = Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
     patch.setattr(request, "script", lambda asked: wrong if asked == name else original(asked))
     return count
+
+
+def play(queue: Driver) -> None:
+    """Plays of ``test_workflow``: each member is accepted once, and the workflow ends."""
+    for seed in range(40):
+        queue.redis.flushdb()
+        test_workflow.played(queue, seed, "continue")
 
 
 def claim_thousands(queue: Driver) -> None:
@@ -81,5 +113,12 @@ MISPRINTS = [
         "one of equal bare items starves while others come and go",
         hoarding,
         test_sweep.test_one_of_equal_bare_items_ends_although_others_come_and_go,
+    ),
+    Misprint("a chord fires twice", counted_again, play),
+    Misprint("a chord never fires", unheard, play),
+    Misprint(
+        "a consumer that has lost its job hands on all the same",
+        handed_on_by_losers,
+        lambda queue: test_commit.test_only_the_current_claim_commits(queue, "another's"),
     ),
 ]

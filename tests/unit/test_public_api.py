@@ -10,11 +10,12 @@ import headrace
 
 METHODS = {
     "Headrace": "aclose aenqueue aenqueue_many call call_with close discover enqueue enqueue_many "
-    "find_task import_discovered include job producer task use",
+    "find_task import_discovered include job producer task use workflow",
     "Tasks": "find_task include producer task",
     "Task": "aenqueue arguments bind call delay enqueue options",
     "Job": "acancel aresult astatus cancel id queue result status",
-    "Context": "attempt check delivery job_id max_attempts queue state stop_reason stopping task",
+    "Context": "attempt check delivery enqueue hand_off job_id max_attempts queue state stop_reason stopping task",
+    "Workflow": "acancel aresult astatus cancel id queue result status",
     "Backoff": "base_s delay_s factor jitter max_s",
 }
 

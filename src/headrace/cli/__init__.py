@@ -43,6 +43,7 @@ from headrace.cli.info import info
 from headrace.cli.pause import pause, resume
 from headrace.cli.produce import produce
 from headrace.cli.serve import serve
+from headrace.cli.workflow import workflow
 from headrace.errors import HeadraceError, InvalidSetting
 
 DONE: Final = 0
@@ -103,6 +104,7 @@ _COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
     (forget, "[QUEUE...] [OPTIONS]"),
     (doctor, "[QUEUE...] [OPTIONS]"),
     (explain, "ID [QUEUE] [OPTIONS]"),
+    (workflow, "ID [OPTIONS]"),
     (audit, "[QUEUE...] [OPTIONS]"),
     (consumers, "[OPTIONS]"),
     (demo, "[OPTIONS]"),

@@ -22,6 +22,7 @@ _STYLES: Final = {
     "pending": "cyan",
     "processing": "green",
     "unknown": "yellow",
+    "waiting": "cyan",
 }
 
 

@@ -152,7 +152,11 @@ class Batcher:
         outcomes = [
             op.at_number(outcome, self._claims.signed(claimed)) for claimed, outcome in batch.pairs
         ]
-        settle = op.settle(batch.k, self._policy.consumer, outcomes)
+        consumer, commit = self._policy.consumer, outcomes[0].commit
+        if commit is None:
+            settle = op.settle(batch.k, consumer, outcomes)
+        else:
+            settle = commit.operation(batch.k, consumer, outcomes[0])
         return Request(settle, partial(self._take_settled, batch))
 
     def _take_settled(self, batch: Batch, answer: list[str] | StoreError, _: float) -> None:

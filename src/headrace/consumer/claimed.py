@@ -15,6 +15,7 @@ from headrace.operations import AdoptAnswer, Operation, Outcome
 from headrace.policy import SUSPECT_CRASHES, LeasePolicy
 from headrace.task import Task
 from headrace.wire import Body, Head
+from headrace.workflows.member import hand_off_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,6 +82,7 @@ class ClaimedJob:
         interrupted: an exception is, or was, about to be raised in its thread …
         was_interrupted: … and has been.
         alone: it runs, or is about to run, in a process of its own.
+        wanted: its workflow wants its result, whoever else does.
     """
 
     k: Keys
@@ -106,6 +108,7 @@ class ClaimedJob:
     interrupted: bool = False
     was_interrupted: bool = False
     alone: bool = False
+    wanted: bool = False
 
     @property
     def begun(self) -> bool:
@@ -226,6 +229,8 @@ def _read_body(claimed: ClaimedJob, tasks: Mapping[str, Task[Any, Any]]) -> None
         delivery=claimed.head.delivery,
         max_attempts=decoded.max_attempts or task.config.max_attempts,
     )
+    if decoded.workflow and (hand_off := hand_off_of(decoded.workflow)) is not None:
+        claimed.context.hand_off, claimed.wanted = hand_off, hand_off.member.keep > 0
 
 
 def _unwrap(claimed: ClaimedJob, error: Exception, tasks: Mapping[str, Task[Any, Any]]) -> None:

@@ -152,14 +152,18 @@ class Claims:
         self._tell(claimed, Outcome(job_id, claimed.number, "release"))
 
     def take(self) -> list[Batch]:
-        """Take out the outcomes that one call for each queue may carry."""
+        """Take out the outcomes that one call for each queue may carry; each with a commit has its own."""
         batches: list[Batch] = []
         for waiting in self._outbox.values():
             batch: list[tuple[ClaimedJob, Outcome]] = []
             size, releases = 0, False
-            while waiting and len(batch) < _MOST and size < MAX_BYTES:
+            while waiting and len(batch) + len(batches) < _MOST and size < MAX_BYTES:
                 claimed, outcome = pair = waiting.popleft()
-                batch.append(pair)
+                if outcome.commit is None:
+                    batch.append(pair)
+                else:  # before all others: a lease that was left over is given back after the outcome
+                    batches.append(Batch(claimed.k, [pair]))
+                    size += outcome.commit.size
                 if claimed.phase == "ended":
                     claimed.phase = "settling"
                 size += len(claimed.job) + len(outcome.job) + len(outcome.result)

@@ -115,7 +115,7 @@ class Executor:
             value = invoke(claimed) if later is None else later.begin(claimed)
             while is_awaitable(value):
                 value = await value
-            if claimed.result_ttl_ms and not is_plain(value):
+            if (claimed.result_ttl_ms or claimed.wanted) and not is_plain(value):
                 end = await self._aside.success(claimed, value)
             else:
                 end = success(claimed, value)

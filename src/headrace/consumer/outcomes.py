@@ -11,11 +11,13 @@ from headrace import results, wire
 from headrace.clock import now_ms
 from headrace.consumer.claimed import LONGEST_S, ClaimedJob
 from headrace.consumer.run import End, Failure, failure
+from headrace.handoff import CLOSED
 from headrace.operations import Outcome, Verb
 from headrace.plain import make, plain_copy, traceback_of
 from headrace.policy import LeasePolicy
 from headrace.retry import Backoff
 from headrace.wire import Head, Reason
+from headrace.workflows.commit import commit_of
 
 _PARK_FIRST_MS: Final = 1_000
 _PARK_LONGEST_MS: Final = 60_000
@@ -205,7 +207,8 @@ def _dead(
         peak_mib=died.peak_mib if died else 0,
     )
     ttl_ms = claimed.result_ttl_ms
-    result = results.encode_error(error) if ttl_ms else b""
+    wanted = ttl_ms or (claimed.context is not None and claimed.context.hand_off)
+    result = results.encode_error(error) if wanted else b""
     if config is not None and not config.dead_letter:
         return _outcome(claimed, "drop", ttl_ms, result)
     attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt
@@ -221,4 +224,10 @@ def _dead(
 
 def _outcome(claimed: ClaimedJob, verb: Verb, ttl_ms: int = 0, result: bytes = b"") -> Outcome:
     kept, head = result if ttl_ms else b"", claimed.head
-    return Outcome(head.id, claimed.number, verb, 0, b"", ttl_ms, kept, head.key)
+    context, commit = claimed.context, None
+    if context is not None:
+        if context.hand_off is not None:
+            commit = commit_of(context.hand_off, verb, result, claimed.k.queue)
+        else:
+            context.hand_off = CLOSED
+    return Outcome(head.id, claimed.number, verb, 0, b"", ttl_ms, kept, head.key, commit)

@@ -110,7 +110,8 @@ def success(claimed: ClaimedJob, value: Any) -> bytes:
             f"task {claimed.task and claimed.task.name!r} returned a generator, so that it has not run: "
             "let it do its work, and return a list"
         )
-    return claimed.task.encode_result(value) if claimed.result_ttl_ms and claimed.task else b""
+    wanted = claimed.result_ttl_ms or claimed.wanted
+    return claimed.task.encode_result(value) if wanted and claimed.task else b""
 
 
 def failure(claimed: ClaimedJob, error: BaseException, *, untold: str = "") -> Failure:

@@ -13,6 +13,7 @@ from headrace import results
 from headrace.conversion.converter import Converter, Misfit, converter_of
 from headrace.errors import InvalidArguments, NoResult
 from headrace.function import innermost
+from headrace.handoff import is_placeholder
 
 logger = logging.getLogger(__name__)
 
@@ -153,6 +154,8 @@ class Conversion:
         try:
             return convert(converter, value)
         except Misfit as misfit:
+            if is_placeholder(value):  # of a workflow: converted when it has been filled in
+                return value
             # Those of ``*args`` have numbers, as where JSON would change one.
             which, own = (name, "") if name.isdigit() else (repr(name), name)
             said = f"argument {which} of {self._task!r}: {_named(misfit, own)}"

@@ -7,11 +7,22 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace import results, wire
-from headrace.doctor.humanize import command, failure, instant, ordinal, span, subject, times, verb
+from headrace.doctor.humanize import (
+    command,
+    counted,
+    failure,
+    instant,
+    ordinal,
+    span,
+    subject,
+    times,
+    verb,
+)
 from headrace.doctor.location import Claim, Location, State
 from headrace.errors import JobFailed
 from headrace.ids import time_ms_of
 from headrace.policy import LEADER_LEASE_S, LeasePolicy
+from headrace.workflows.member import of_job_id
 
 _NOBODY_LEADS: Final = (
     "Nobody leads: no consumer and no server is running, so nothing changes that."
@@ -46,7 +57,7 @@ class Explanation:
 
 def explain(at: Location, policy: LeasePolicy) -> Explanation:
     """Explain where a job is."""
-    headline, *reasons = _WORDS[at.state](at, policy)
+    headline, *reasons = (*_WORDS[at.state](at, policy), *_workflow(at))
     return Explanation(
         at.snapshot.queue,
         at.job_id,
@@ -218,6 +229,26 @@ def _unknown(at: Location, _policy: LeasePolicy) -> Iterator[str]:
     yield from _searched(at)
 
 
+def _held(at: Location, _policy: LeasePolicy) -> Iterator[str]:
+    others = "until there is room in its window"
+    if at.waits_for:
+        others = f"for {counted(at.waits_for, 'other member')} of it"
+    yield f"waiting in its workflow, {others}"
+
+
+def _workflow(at: Location) -> Iterator[str]:
+    flow, of = at.workflow, of_job_id(at.job_id)
+    if flow is None or of is None:
+        return
+    dead = f", {len(flow.failed):,} dead" if flow.failed else ""
+    yield (
+        f"It is member {of[1]:,} of workflow {of[0]}, which is {flow.state}: "
+        f"{flow.ended:,} of {flow.total:,} have ended{dead}."
+    )
+    for one in flow.failed[:3] if at.state == "waiting" else ():
+        yield f"Member {one.n:,} is dead ({one.reason}): headrace dlq redrive {one.job_id}"
+
+
 _WORDS: Final[dict[State, Callable[[Location, LeasePolicy], Iterator[str]]]] = {
     "pending": _waiting,
     "priority": _waiting,
@@ -227,6 +258,7 @@ _WORDS: Final[dict[State, Callable[[Location, LeasePolicy], Iterator[str]]]] = {
     "ended": _ended,
     "cancelled": _cancelled,
     "unknown": _unknown,
+    "waiting": _held,
 }
 
 

@@ -17,6 +17,7 @@ from headrace.errors import StoreError, StoreRefused
 from headrace.flows import Flow
 from headrace.keys import Keys, is_name, keys_of
 from headrace.operations import Operation, text
+from headrace.workflows.keys import unfinished_of
 
 _MOST_KEYS: Final = 100_000  # about a second of scanning
 _A_STEP: Final = 1_000
@@ -25,6 +26,7 @@ _SEEN: Final = 8  # jobs by which a queue is recognised
 
 OWN_TYPES: Final = {
     keys.QUEUES: "set", keys.CONSUMERS: "hash", keys.FORGOTTEN: "hash", keys.LEADER: "string",
+    keys.WORKFLOWS: "set",
 }  # fmt: skip
 """The type of each key that is no queue's."""
 
@@ -76,7 +78,8 @@ class Keyspace:
 def types_of(k: Keys) -> dict[str, str]:
     """Return the type that each of a queue's keys should have."""
     places = {key_of(k, place): _type_of(place) for place in PLACES}
-    others = {k.leases: "zset", k.cancelled: "zset", k.nudge: "list"}
+    zsets = (k.leases, k.cancelled, unfinished_of(k))
+    others = {k.nudge: "list"} | dict.fromkeys(zsets, "zset")
     return places | others | dict.fromkeys((k.claims, k.stats, k.meta), "hash")
 
 

@@ -15,9 +15,20 @@ from headrace.doctor.places import PLACES, Place, Read, holder_of, instant_of
 from headrace.flows import Flow
 from headrace.keys import CONSUMERS, Keys, keys_of
 from headrace.operations import Operation, Snapshot
+from headrace.workflows.keys import workflow_keys
+from headrace.workflows.member import of_job_id
+from headrace.workflows.workflow import WorkflowStatus, status_of
 
 State: TypeAlias = Literal[
-    "pending", "priority", "delayed", "processing", "dead", "ended", "cancelled", "unknown"
+    "pending",
+    "priority",
+    "delayed",
+    "processing",
+    "dead",
+    "ended",
+    "cancelled",
+    "unknown",
+    "waiting",
 ]
 _read_id = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -45,7 +56,7 @@ class Location:
 
     Attributes:
         job_id: the job's id.
-        state: where it is; ``ended``: its end is kept.
+        state: where it is; ``ended``: its end is kept; ``waiting``: for others of its workflow.
         snapshot: its queue.
         leader: who sweeps and promotes; "" if nobody.
         connections: who is connected.
@@ -58,6 +69,8 @@ class Location:
         stop: whether somebody asked it to stop.
         end: how it ended, encoded; b"" if it is not kept.
         end_ttl_s: for how long that is kept; None for ever.
+        workflow: how far its workflow is; None if it is no member, or its home is elsewhere.
+        waits_for: for how many other members it waits.
     """
 
     job_id: str
@@ -74,6 +87,8 @@ class Location:
     stop: bool = False
     end: bytes = b""
     end_ttl_s: float | None = None
+    workflow: WorkflowStatus | None = None
+    waits_for: int = 0
 
     @property
     def head(self) -> wire.Head:
@@ -107,7 +122,24 @@ def locate(queue: str, job_id: str, *, most: int) -> Flow[Location]:
     found: Location = yield from _once(k, start, most)
     if found.state == "unknown":  # a job that moves between two reads is missed once
         found = yield from _once(k, start, most)
-    return found
+    return (yield from _in_its_workflow(k, found))
+
+
+def _in_its_workflow(k: Keys, found: Location) -> Flow[Location]:
+    """Look at the workflow of a member, if it is at home here."""
+    of = of_job_id(found.job_id)
+    status = (yield from status_of(k, of[0])) if of else None
+    if of is None or status is None or status.state == "unknown":
+        return found
+    hash_, ended = workflow_keys(k, of[0])[:2]
+    need, over = yield [
+        op.command("HGET", hash_, f"need:{of[1]}", parse=lambda raw: int(raw or 0)),
+        op.command("GETBIT", ended, of[1], parse=bool),
+    ]
+    state = found.state
+    if state == "unknown" and not over and status.state in ("running", "failed"):
+        state = "waiting"
+    return replace(found, state=state, workflow=status, waits_for=need)
 
 
 def _once(k: Keys, start: Location, most: int) -> Flow[Location]:

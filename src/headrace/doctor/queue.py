@@ -18,6 +18,7 @@ from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
 from headrace.operations import Snapshot
 from headrace.policy import LeasePolicy
+from headrace.workflows.keys import unfinished_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class QueueFacts:
         owners: consumers that hold claims.
         newest: why the newest dead letter is dead; None if there is none, or it does not say.
         endless: keys that never expire, and should.
+        workflows: workflows that are not over …
+        workflows_s: … and how long ago the first of them began.
         scan: what its jobs look like.
     """
 
@@ -47,6 +50,8 @@ class QueueFacts:
     newest: wire.Error | None
     endless: tuple[str, ...]
     scan: Scan
+    workflows: int = 0
+    workflows_s: float = 0.0
 
     @property
     def overdue_s(self) -> float:
@@ -108,9 +113,11 @@ def _facts(
         op.peek(k.dead, 0, 0),
         # The consumers that hold claims, as far as the first hundred tell.
         op.command("HSCAN", k.claims, "0", "COUNT", 100, parse=lambda raw: raw[1][1::2]),
+        op.command("ZCARD", unfinished_of(k), parse=int),
+        op.command("ZRANGE", unfinished_of(k), 0, 0, "WITHSCORES", parse=_score),
         *(op.command("PTTL", key, parse=int) for key in (k.nudge, k.cancelled)),
     ]
-    expired, first, overdue, letters, claims, *ttls = op.unfailed(answers)
+    expired, first, overdue, letters, claims, flows, began, *ttls = op.unfailed(answers)
     never = [key for key, ttl_ms in zip((k.nudge, k.cancelled), ttls, strict=True) if ttl_ms == -1]
     return QueueFacts(
         server=server,
@@ -123,6 +130,8 @@ def _facts(
         newest=wire.read_error(letters[0]) if letters else None,
         endless=(*never, *endless),
         scan=(yield from scan.scan(k, sample)),
+        workflows=flows,
+        workflows_s=0.0 if began is None else max(0.0, (now - began) / 1000),
     )
 
 

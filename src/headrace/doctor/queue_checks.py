@@ -10,6 +10,7 @@ from headrace.doctor.humanize import command, counted, failure, some, span, subj
 from headrace.doctor.keyspace import WrongType
 from headrace.doctor.queue import CheckedQueue, QueueFacts
 from headrace.keys import keys_of
+from headrace.workflows.keys import unfinished_of
 
 _LATE_S: Final = 5.0
 """How late the leader may be. It looks every second; a change of leader takes three more."""
@@ -136,6 +137,12 @@ _QUEUE: Final[tuple[Check[QueueFacts], ...]] = (
     Check("dead", "note", lambda q: q.snapshot.dead,
           lambda q: f"{counted(q.snapshot.dead, 'dead letter')}{_newest(q)}",
           todo=lambda q: command("dlq", "list", of=q.snapshot.queue)),
+    Check("workflows", "note", lambda q: q.workflows,
+          lambda q: f"{subject(q.workflows, 'workflow')} not over, the first began "
+          f"{span(q.workflows_s)} ago",
+          "Each stays until its last member has ended, or it is cancelled.",
+          lambda q: f"redis-cli ZRANGE {unfinished_of(keys_of(q.snapshot.queue))} 0 9 WITHSCORES; "
+          "headrace workflow ID"),
     Check("foreign", "note", lambda q: q.snapshot.foreign, _foreign,
           "With Headrace alone this is 0.", lambda q: command("audit", of=q.snapshot.queue)),
     Check("endless", "warning", lambda q: q.endless,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 from headrace.keys import Keys
 from headrace.operations.request import Argument, Operation, command, run, text, texts
@@ -71,6 +71,20 @@ def adopt(
 Verb = Literal["done", "retry", "park", "release", "dead", "drop", "cancel"]
 
 
+class Commit(Protocol):
+    """What happens in the same step as the end of a claim: see ``workflows``.
+
+    Attributes:
+        size: its bytes, about.
+    """
+
+    @property
+    def size(self) -> int: ...  # noqa: D102
+
+    def operation(self, k: Keys, consumer: str, outcome: Outcome) -> Operation[list[str]]:
+        """End the claim, as ``settle`` does for others."""
+
+
 class Outcome(NamedTuple):
     """How one claim ends.
 
@@ -83,6 +97,7 @@ class Outcome(NamedTuple):
         result_ttl_ms: how long ``result`` is kept for whoever waits for it; 0 for not at all.
         result: how the job ended, encoded.
         key: the key that the job has, free again when this ends the job; "" if there is none.
+        commit: what else belongs to its end; None for nearly all.
     """
 
     job_id: str
@@ -93,6 +108,7 @@ class Outcome(NamedTuple):
     result_ttl_ms: int = 0
     result: bytes = b""
     key: str = ""
+    commit: Commit | None = None
 
 
 def at_number(outcome: Outcome, claim: int) -> Outcome:

@@ -3,7 +3,8 @@
 A script is called by the SHA-1 of its text, so consumers of two versions share a server. A line
 ``-- include: name`` is replaced by ``lib/name.lua``: functions that several transitions share.
 
-Those of the core stand here; a part beside it has its own with it, called ``part/name``.
+Those of the core stand here; a part beside it has its own with it, called ``part/name``, also
+what they share: ``part/lib/name``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ MAX_ITEMS = 1_000
 MAX_BYTES = 1 << 20
 """Bytes of jobs in one call, about: 500 jobs of 1 MB in one reply block Redis for 1.7 s."""
 
-_INCLUDE = re.compile(r"^-- include: (\w+)\n", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include: (?:(\w+)/lib/)?(\w+)\n", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ def script(name: str) -> Script:
     part, _, plain = name.rpartition("/")
     package = files("headrace")
     source = _INCLUDE.sub(
-        lambda match: (package / "scripts" / "lib" / f"{match[1]}.lua").read_text("utf-8"),
+        lambda m: (package / (m[1] or "scripts") / "lib" / f"{m[2]}.lua").read_text("utf-8"),
         (package / (part or "scripts") / f"{plain}.lua").read_text("utf-8"),
     )
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

@@ -59,7 +59,16 @@ def test_help_begins_with_examples_and_lists_the_commands_in_order() -> None:
 @pytest.mark.parametrize(
     "command",
     ["serve", "consume", "produce", "info", "dlq", "cancel", "pause", "resume", "consumers", "demo"]
-    + ["dlq list", "dlq show", "dlq redrive", "dlq purge", "doctor", "explain", "audit"],
+    + [
+        "dlq list",
+        "dlq show",
+        "dlq redrive",
+        "dlq purge",
+        "doctor",
+        "explain",
+        "workflow",
+        "audit",
+    ],
 )
 def test_every_help_page_has_an_example_and_fits_80_columns(command: str, here: Here) -> None:
     ran = here(f"{command} --help")
@@ -69,7 +78,7 @@ def test_every_help_page_has_an_example_and_fits_80_columns(command: str, here: 
     assert max(map(len, ran.lines)) <= 80
 
 
-@pytest.mark.parametrize("command", ["doctor", "explain", "audit", "cancel"])
+@pytest.mark.parametrize("command", ["doctor", "explain", "workflow", "audit", "cancel"])
 def test_the_help_page_of_a_check_says_what_its_exit_codes_mean(command: str, here: Here) -> None:
     assert "Exit code:" in " ".join(here(f"{command} --help").out.split())
 

@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 from redis import Redis
 
+from headrace import RESULT, chain, wire
+from headrace import Headrace as Application
 from headrace import operations as op
-from headrace import wire
 from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.store import Store
+from headrace.workflows.keys import workflow_keys
+from headrace.workflows.member import failure_of
 from tests.support.commands import Headrace, environment
 from tests.support.plain import PlainRedis
 from tests.support.processes import ROOT, Process, clean_environment
@@ -154,6 +157,36 @@ def test_a_queue_whose_keys_are_anothers_does_not_hide_the_rest(
     assert audited.code == 1
     assert "see headrace doctor" in audited.err
     assert "queue  1 accepted = 1 pending + 0 done" in audited.out
+
+
+# workflow
+
+
+def test_a_workflow_is_shown_with_its_dead_members_and_cancelled(
+    headrace: Headrace, store: Store, redis: Redis
+) -> None:
+    app = Application(queue="queue")
+    app.producer().store = store
+    flow = chain(app.call("echo", 1), app.call("echo", RESULT)).enqueue()
+    ran = headrace("workflow", flow.id)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.splitlines() == [
+        f"workflow {flow.id} at home in queue queue",
+        "  running: 0 of 2 members have ended, 1 wait or run",
+    ]
+    why = failure_of("crashed", "", "its consumer was lost", f"{flow.id}-000000", "queue")
+    redis.hset(workflow_keys(K, flow.id).hash, mapping={"dead:0": why, "failed": 1})
+    (dead,) = headrace("workflow", flow.id, "--json").json["failed"]
+    assert (dead["n"], dead["reason"]) == (0, "crashed")
+    assert f"{flow.id}-000000, is dead: crashed" in headrace("workflow", flow.id).out
+    waits = headrace("explain", f"{flow.id}-000001").out
+    assert "waiting in its workflow, for 1 other member of it" in waits
+    assert f"It is member 1 of workflow {flow.id}, which is running" in " ".join(waits.split())
+    assert headrace("workflow", flow.id, "--cancel").code == 0
+    assert "cancelled: 0 of 2" in headrace("workflow", flow.id).out
+    assert redis.llen(K.pending) == 0
+    ran = headrace("workflow", "nosuch")
+    assert ran.code == 1 and "nothing is known of workflow nosuch" in ran.err
 
 
 # explain

@@ -1,6 +1,15 @@
 """All fault classes."""
 
-from tests.faults.classes import consumers, failover, failpoints, jobs, links, servers, storage
+from tests.faults.classes import (
+    consumers,
+    failover,
+    failpoints,
+    jobs,
+    links,
+    servers,
+    storage,
+    workflows,
+)
 from tests.faults.classes.registry import CLASSES, FaultClass
 
 __all__ = [
@@ -13,4 +22,5 @@ __all__ = [
     "links",
     "servers",
     "storage",
+    "workflows",
 ]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from headrace import doctor, wire
+from headrace import Headrace, chain, doctor, wire
 from headrace import operations as op
 from headrace.doctor import checkup, keyspace, queue_checks, server_checks
 from headrace.doctor.finding import Check
@@ -47,6 +47,12 @@ def write_a_claim_that_nobody_reads(ward: Ward) -> None:
 def write_a_claim_under_another_name(ward: Ward) -> None:
     ward.redis.hset(K.claims, mapping={"a": b'me:1 {"id":"b","task":"t"}'})
     ward.redis.zadd(K.leases, {"a": 10**13})
+
+
+def begin_a_workflow(ward: Ward) -> None:
+    app = Headrace(queue="queue")
+    app.producer().store = ward.store
+    chain(app.call("t"), app.call("t")).enqueue()
 
 
 def take_its_name(ward: Ward) -> None:
@@ -93,6 +99,7 @@ LEFT = {
     "dead": (push_a_copy_of_a_dead_letter, "1 dead letter, the newest: max_attempts"),
     "holder_away": (hold_one, "1 consumer holds jobs without a connection: me"),
     "no_leader": (hold_one, "nobody leads"),
+    "workflows": (begin_a_workflow, "1 workflow is not over, the first began "),
 }
 
 

@@ -1,0 +1,98 @@
+"""The hand-off: jobs that a job enqueues with its own end, all of them or none (``Context.enqueue``)."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import Any, Final, NamedTuple
+
+from headrace.errors import InvalidArguments, InvalidJob
+from headrace.scripts import MAX_BYTES, MAX_ITEMS
+
+_SAY: Final = "ctx.enqueue takes calls, as add.call(1, 2) and app.call('add', 1, 2) make them"
+
+PLACEHOLDER: Final = f"headrace-result-{secrets.token_hex(8)}"
+"""Stands in a call for what another job will return; nobody else's text can be taken for it."""
+_PLACEHOLDER: Final = PLACEHOLDER.encode()
+
+
+class FollowUp(NamedTuple):
+    """A job that is handed on.
+
+    Attributes:
+        queue: where it goes.
+        due: "", "+ms" from the end of the job that hands it on, or "@ms" since 1970.
+        key: the key that it takes, percent-encoded; "" if none.
+        key_ttl_ms: how long the key lives; 0 until the job ends.
+        job_id: its id.
+        job: its bytes.
+    """
+
+    queue: str
+    due: str
+    key: str
+    key_ttl_ms: int
+    job_id: str
+    job: bytes
+
+
+def is_placeholder(value: object) -> bool:
+    """Whether an argument stands for what another job will return."""
+    return isinstance(value, str) and value.startswith(PLACEHOLDER)
+
+
+class HandOff:
+    """What one run has to hand on. Made when it is first asked for; safe from any thread.
+
+    Attributes:
+        jobs: what was collected.
+        size: its bytes.
+    """
+
+    __slots__ = ("_closed", "_lock", "jobs", "size")
+
+    def __init__(self, *, closed: bool = False) -> None:
+        self._lock = threading.Lock()
+        self._closed = closed
+        self.jobs: list[FollowUp] = []
+        self.size: int = 0
+
+    def add(self, call: Any) -> str:
+        """Collect a call (``task.call(…)``); return the id that its job will have.
+
+        Raises:
+            InvalidArguments: it is no call.
+            InvalidJob: there are more than one step of Redis may carry; or the job has ended.
+        """
+        try:
+            one = FollowUp(
+                call.queue, call.due, call.key or "", call.key_ttl_ms, call.job_id, call.job
+            )
+        except AttributeError:
+            raise InvalidArguments(f"{_SAY}; it got {type(call).__name__}, {call!r:.80}") from None
+        if _PLACEHOLDER in one.job:
+            raise InvalidJob("RESULT stands for what the step before returns: use it in a workflow")
+        with self._lock:
+            if self._closed:
+                raise InvalidJob(
+                    "the job has ended, and what it handed on went with it: await what the task "
+                    "starts, or enqueue without the context, as in add.enqueue(1, 2)"
+                )
+            if len(self.jobs) == MAX_ITEMS or self.size + len(one.job) > MAX_BYTES:
+                raise InvalidJob(
+                    f"a job hands on at most {MAX_ITEMS:,} jobs of {MAX_BYTES:,} bytes together: hand "
+                    "on one job that hands on the rest, or use a group (docs/workflows.md)"
+                )
+            self.jobs.append(one)
+            self.size += len(one.job)
+        return one.job_id
+
+    def close(self) -> list[FollowUp]:
+        """Return what was collected; more is refused from now on."""
+        with self._lock:
+            self._closed = True
+            return self.jobs
+
+
+CLOSED: Final = HandOff(closed=True)
+"""Of a run that has ended, and has handed nothing on."""

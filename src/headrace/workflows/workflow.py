@@ -1,0 +1,242 @@
+"""The handle of a workflow that was started: ask how far it is, wait for its end, cancel it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Literal, NamedTuple
+
+from headrace import operations as op
+from headrace import results, wire
+from headrace.clock import monotonic
+from headrace.errors import JobFailed, NoResult, ResultTimeout
+from headrace.flows import PAGE, Flow
+from headrace.keys import Keys, keys_of
+from headrace.operations import Operation, command, run
+from headrace.producer import Producer
+from headrace.workflows.keys import workflow_keys
+from headrace.workflows.member import read_failure, read_member
+
+_WAIT_S: Final = 5.0  # how long one request blocks; short, so that a dead connection is noticed
+
+WorkflowState = Literal["running", "failed", "done", "cancelled", "unknown"]
+
+
+class FailedMember(NamedTuple):
+    """A member that has failed.
+
+    Attributes:
+        n: its number, in the order of the steps, from 0.
+        job_id: its job: ``headrace dlq redrive``, ``headrace explain``.
+        queue: where its dead letter is, "" if there is none.
+        reason: one of the words of a dead letter, or ``cancelled``.
+        message: what it said.
+    """
+
+    n: int
+    job_id: str
+    queue: str
+    reason: str
+    message: str
+
+
+class WorkflowStatus(NamedTuple):
+    """How far a workflow is.
+
+    Attributes:
+        state: running; failed: a member is dead, and what follows waits until it is redriven; done;
+            cancelled; unknown: it never was, or has been over for longer than its ``ttl``.
+        total: how many members it has.
+        ended: how many of them have ended.
+        running: how many of them wait in their queues or run.
+        failed: those that are dead.
+    """
+
+    state: WorkflowState
+    total: int = 0
+    ended: int = 0
+    running: int = 0
+    failed: tuple[FailedMember, ...] = ()
+
+
+class Workflow:
+    """A workflow that was started. Each method has an awaited twin with an ``a`` in front.
+
+    Args:
+        producer: through which it asks.
+        queue: its home: the queue of its first job.
+        workflow_id: its id.
+        decode: makes what it returns of plain JSON; None when it is that.
+    """
+
+    __slots__ = ("_decode", "_producer", "id", "queue")
+
+    def __init__(
+        self,
+        producer: Producer,
+        queue: str,
+        workflow_id: str,
+        *,
+        decode: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._producer = producer
+        self._decode = decode
+        self.id: str = workflow_id
+        self.queue: str = queue
+
+    def __repr__(self) -> str:
+        return f"Workflow(id={self.id!r}, queue={self.queue!r})"
+
+    def status(self) -> WorkflowStatus:
+        """Return how far it is.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        return self._producer.store.follow(status_of(keys_of(self.queue), self.id))
+
+    async def astatus(self) -> WorkflowStatus:
+        """Return how far it is, as ``status`` does."""
+        return await self._producer.astore().follow(status_of(keys_of(self.queue), self.id))
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait for what its last step returns, or for the list of what its last steps return.
+
+        Args:
+            timeout: seconds to wait; None for as long as it takes.
+
+        Raises:
+            JobFailed: a member is dead, so that it waits for somebody to redrive it.
+            JobCancelled: it was cancelled.
+            NoResult: nothing is known of it.
+            ResultTimeout: it did not end in time, and goes on.
+            StoreError: Redis did not answer.
+        """
+        return self._value(self._producer.store.follow(self._result(timeout)))
+
+    async def aresult(self, timeout: float | None = None) -> Any:  # noqa: ASYNC109  as result()
+        """Wait for what it returns, as ``result`` does."""
+        return self._value(await self._producer.astore().follow(self._result(timeout)))
+
+    def cancel(self) -> bool:
+        """Cancel it as a whole; False when it is over already.
+
+        Nothing follows any more. Members that wait in their queues are taken out, those that run are
+        asked to stop.
+
+        Raises:
+            StoreError: Redis did not answer; repeated, it goes on.
+        """
+        return self._producer.store.follow(cancelled(keys_of(self.queue), self.id))
+
+    async def acancel(self) -> bool:
+        """Cancel it as a whole, as ``cancel`` does."""
+        return await self._producer.astore().follow(cancelled(keys_of(self.queue), self.id))
+
+    def _result(self, timeout_s: float | None) -> Flow[bytes]:
+        k = keys_of(self.queue)
+        deadline = None if timeout_s is None else monotonic() + timeout_s
+        while True:
+            left_s = _WAIT_S if deadline is None else min(_WAIT_S, deadline - monotonic())
+            # Redis rounds to milliseconds, and 0 would block for ever.
+            end: bytes | None = yield op.await_result(k, self.id, max(0.001, left_s))
+            if end is not None:
+                return end
+            state: bytes | None = yield _ask(k, self.id, "HGET", "state")
+            if state is None:
+                raise NoResult(
+                    f"nothing is known of workflow {self.id} in queue {self.queue!r}: it never was "
+                    "there, or it has been over for longer than its ttl="
+                )
+            if deadline is not None and monotonic() >= deadline:
+                raise ResultTimeout(f"workflow {self.id} has not ended within {timeout_s} s")
+
+    def _value(self, end: bytes) -> Any:
+        try:
+            value = results.value_of(self.id, end)
+        except JobFailed as error:
+            raise JobFailed(
+                f"a member of workflow {self.id} failed ({error.reason}): status() says which",
+                reason=error.reason,
+                error_type=error.error_type,
+                traceback="",
+            ) from None
+        return value if self._decode is None else self._decode(value)
+
+
+def _ask(k: Keys, workflow_id: str, name: str, *fields: str) -> Operation[Any]:
+    return command(name, workflow_keys(k, workflow_id).hash, *fields, parse=lambda raw: raw)
+
+
+def status_of(k: Keys, workflow_id: str) -> Flow[WorkflowStatus]:
+    """Read how far a workflow is."""
+    fields = ("state", "total", "left", "running", "failed")
+    state, *numbers = yield _ask(k, workflow_id, "HMGET", *fields)
+    if state is None:
+        return WorkflowStatus("unknown")
+    total, left, running, failed = map(int, numbers)
+    dead: list[FailedMember] = []
+    cursor = "0"
+    while failed:
+        scan = _ask(k, workflow_id, "HSCAN", cursor, "MATCH", "dead:*", "COUNT", "1000")
+        cursor_raw, pairs = yield scan
+        dead += [_failed(n, why) for n, why in zip(pairs[::2], pairs[1::2], strict=True)]
+        cursor = cursor_raw.decode()
+        if cursor == "0":
+            break
+    return WorkflowStatus(state.decode(), total, total - left, running, tuple(sorted(set(dead))))
+
+
+def _failed(field: bytes, raw: bytes) -> FailedMember:
+    why = read_failure(raw)
+    n = int(field.partition(b":")[2])
+    return FailedMember(n, why.job_id, why.queue, why.reason, why.message)
+
+
+def stop(k: Keys, workflow_id: str) -> Operation[str]:
+    """Let nothing follow any more; return the state that it had. Repeated, it changes nothing."""
+    used = workflow_keys(k, workflow_id)
+    return run("workflows/stop", used, (results.CANCELLED,), op.text)
+
+
+def cancelled(k: Keys, workflow_id: str) -> Flow[bool]:
+    """Cancel a workflow and its members; False when it was over."""
+    state: str = yield stop(k, workflow_id)
+    if state in ("done", "unknown"):
+        return False
+    raw: bytes | None = yield _ask(k, workflow_id, "HGET", "queues")
+    for queue in (raw or k.queue.encode()).decode().split():
+        yield from _cancel_members(keys_of(queue), workflow_id)
+    return True
+
+
+def _cancel_members(k: Keys, workflow_id: str) -> Flow[None]:
+    """Take out the members that wait in a queue, and ask those that run to stop."""
+    mark = b'"workflow":{"id":"%b"' % workflow_id.encode()
+    for name, key in (("LRANGE", k.pending), ("ZRANGE", k.delayed), ("ZRANGE", k.priority)):
+        at = 0
+        while page := (yield command(name, key, at, at + PAGE - 1, parse=lambda raw: raw)):
+            members = [job for job in page if mark in job and _is_member(job, workflow_id)]
+            for job in members:
+                parts = wire.split(job)
+                if parts is not None:
+                    yield op.cancel(k, parts[0].id, job)
+            at += len(page) - len(members)
+    cursor = "0"
+    while True:
+        scan = command(
+            "HSCAN", k.claims, cursor, "MATCH", f"{workflow_id}-*", "COUNT", 1000, parse=list
+        )
+        cursor_raw, pairs = yield scan
+        for job_id in pairs[::2]:
+            yield op.cancel(k, job_id.decode(), b"")
+        cursor = cursor_raw.decode()
+        if cursor == "0":
+            return
+
+
+def _is_member(job: bytes, workflow_id: str) -> bool:
+    try:
+        member = read_member(wire.read_body(job).workflow)
+    except Exception:  # whatever decoding raises: it is no job of ours
+        return False
+    return member is not None and member.id == workflow_id
