@@ -13,6 +13,7 @@ from headrace.lifespan import Lifespan
 from headrace.options import JobOptions, Placement, Seconds, placement, seconds, task_options
 from headrace.producer import CONFIRM_S, Call, Producer
 from headrace.retry import Backoff
+from headrace.schedules import Definition, Manager, definitions_of
 from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
 from headrace.task import job_handle, prepare
 from headrace.tasks import Tasks
@@ -44,6 +45,7 @@ class Headrace(Tasks):
 
     Attributes:
         lifespan: the same.
+        schedules: those that are changed while the application runs.
 
     Raises:
         InvalidSetting: an argument has no meaning.
@@ -85,6 +87,7 @@ class Headrace(Tasks):
             "dead_letter": dead_letter,
         }
         task_options(self._defaults)
+        self.schedules = Manager(self.producer)
         self._packages: list[str] = []
         self._producer: Producer | None = None
 
@@ -102,6 +105,14 @@ class Headrace(Tasks):
         if self._producer is None:
             self._producer = Producer(self.redis_url.url, **self._sending)
         return self._producer
+
+    def declared_schedules(self) -> dict[str, Definition]:
+        """Return the schedules that the tasks declare, by name: consumers make them known.
+
+        Raises:
+            InvalidSetting: two have one name.
+        """
+        return definitions_of(self.tasks)
 
     def enqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Enqueue a job by its task's name, which need not be known here.

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
 
 from headrace.errors import InvalidJob, JobStopped
 from headrace.handoff import HandOff
@@ -31,6 +34,7 @@ class Context:
             sync one that has not ended a second later ``JobInterrupted`` is raised, but for
             ``shutdown``, when the process ends.
         hand_off: what ``enqueue`` has collected; None as long as there is nothing.
+        job: its bytes.
     """
 
     job_id: str
@@ -41,6 +45,13 @@ class Context:
     max_attempts: int
     stop_reason: StopReason | None = field(default=None)
     hand_off: HandOff | None = field(default=None, repr=False)
+    job: bytes = field(default=b"", repr=False)
+
+    @property
+    def scheduled_at(self) -> datetime | None:
+        """The tick of the schedule that enqueued this job, in UTC; None if none did."""
+        tick = tick_of(self.job)
+        return None if tick is None else datetime.fromtimestamp(tick[1] / 1000, UTC)
 
     @property
     def state(self) -> Any:
@@ -82,6 +93,23 @@ class Context:
         if self.hand_off is None:
             self.hand_off = HandOff()
         return self.hand_off.add(call)
+
+
+class _Tick(msgspec.Struct, frozen=True):
+    schedule: str
+    scheduled_at: Annotated[int, msgspec.Meta(ge=0, lt=253_402_300_800_000)]  # up to 9999
+
+
+_decode_tick: Final = msgspec.json.Decoder(_Tick).decode
+
+
+def tick_of(job: bytes) -> tuple[str, int] | None:
+    """Return which schedule enqueued a job, and for which tick (ms since 1970); None if none did."""
+    try:
+        found = _decode_tick(job)
+    except Exception:  # whatever decoding raises: it has no such fields, or another's
+        return None
+    return found.schedule, found.scheduled_at
 
 
 current_job: ContextVar[Context | None] = ContextVar("current_job", default=None)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from headrace.maintenance import DutyMaker
+from headrace.schedules import Schedules
 from headrace.workflows.duty import Workflows
 
-DUTIES: Final[tuple[DutyMaker, ...]] = (Workflows,)
+DUTIES: Final[tuple[DutyMaker, ...]] = (Schedules, Workflows)
 """Each is turned by whoever leads, in this order."""

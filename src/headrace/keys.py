@@ -19,6 +19,9 @@
     headrace:forgotten       hash    counters of queues that are forgotten, in sum
     headrace:leader          string  who sweeps and promotes; expires
     headrace:workflows       set     names of queues that workflows use, while one is not over
+    headrace:schedules       hash    schedules: name -> definition, JSON
+    headrace:schedule-due    zset    name -> next tick, ms; not of those that are paused
+    headrace:schedule-state  hash    name -> counters, last tick, paused, JSON
 
 ``queue`` stands for the queue's name. On a cluster the pending list keeps its plain name and all
 others are ``{queue}:…``, which hashes to the same slot. Those of workflows are in ``workflows.keys``.
@@ -37,6 +40,9 @@ CONSUMERS = "headrace:consumers"
 FORGOTTEN = "headrace:forgotten"
 LEADER = "headrace:leader"
 WORKFLOWS = "headrace:workflows"
+SCHEDULES = "headrace:schedules"
+SCHEDULE_DUE = "headrace:schedule-due"
+SCHEDULE_STATE = "headrace:schedule-state"
 CONNECTION_PREFIX = "headrace:"  # of CLIENT SETNAME, so that an operator sees whose a connection is
 PROGRAMS = frozenset(
     {"cli", "producer", "server", "supervisor"}

@@ -18,6 +18,7 @@ from headrace.job import Job
 from headrace.keys import keys_of
 from headrace.options import JobOptions, Placement, TaskOptions, placement
 from headrace.producer import Call, Producer
+from headrace.schedules import Declared, Schedulable
 from headrace.wire import assemble, encode_call
 
 P = ParamSpec("P")
@@ -72,7 +73,7 @@ def job_handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
     )
 
 
-class BoundTask(Generic[P, R]):
+class BoundTask(Schedulable, Generic[P, R]):
     """Ways to enqueue one task, under one set of job options."""
 
     def __init__(self, task: Task[P, R], place: Placement) -> None:
@@ -129,6 +130,12 @@ class BoundTask(Generic[P, R]):
     delay = enqueue
     """As ``enqueue``: the name that users of Celery know."""
 
+    def _scheduled(self) -> tuple[str, list[Declared]]:
+        return self._task.name, self._task.schedules
+
+    def _call_of(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+        return BoundTask(task or self._task, self._place).call(*args, **kwargs)
+
 
 class Task(BoundTask[P, R]):
     """A function whose calls can be enqueued. Calling it calls the function, here and now.
@@ -156,6 +163,7 @@ class Task(BoundTask[P, R]):
         self.name = name
         self.config = config
         self.producer = producer
+        self.schedules: list[Declared] = []
         self.is_async: bool = is_async(function)
         self.context_parameter: str | None = context_parameter(function)
         signature = inspect.signature(function)

@@ -9,6 +9,7 @@ from headrace.errors import InvalidSetting, UnknownTask
 from headrace.function import is_async, name_of_task
 from headrace.options import Seconds, task_options
 from headrace.retry import Backoff
+from headrace.schedules import Missed
 from headrace.settings import DEFAULT_QUEUE
 from headrace.task import AsyncTask, Task
 
@@ -107,6 +108,45 @@ class Tasks:
 
         return decorate if function is None else decorate(function)
 
+    def every(
+        self, period: Seconds, *, name: str | None = None, missed: Missed = "latest"
+    ) -> Decorator:
+        """Enqueue a job for the function each so many seconds: see ``Task.every``.
+
+        Stands above ``@app.task(…)``, or makes a task by itself.
+
+        Raises:
+            InvalidSetting: an option has no meaning.
+            InvalidArguments: the function needs arguments: declare it by ``task.every(…, args=…)``.
+        """
+
+        def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
+            task = self._task_of(function)
+            task.every(period, name=name, missed=missed)
+            return task
+
+        return decorate  # type: ignore[return-value]  # of an async function it makes an AsyncTask
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        timezone: str = "UTC",
+        name: str | None = None,
+        missed: Missed = "latest",
+    ) -> Decorator:
+        """Enqueue a job for the function by a cron expression: see ``Task.cron``, and ``every``."""
+
+        def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
+            task = self._task_of(function)
+            task.cron(expression, timezone=timezone, name=name, missed=missed)
+            return task
+
+        return decorate  # type: ignore[return-value]  # as above
+
+    def _task_of(self, function: Callable[..., Any]) -> Task[Any, Any]:
+        return function if isinstance(function, Task) else self.task(function)
+
     def include(self, tasks: Tasks) -> None:
         """Make the tasks of a library, or of another application, tasks of this one.
 
@@ -159,6 +199,7 @@ class Tasks:
         if first:
             task.config, task.producer = config, self.producer
         else:
-            kind = type(task)
+            kind, schedules = type(task), task.schedules
             task = kind(task.function, name=task.name, config=config, producer=self.producer)
+            task.schedules = schedules
         self._add(task, options)

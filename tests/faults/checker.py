@@ -359,6 +359,8 @@ _FOR_EVER = {
     *("queue", "queue:processing", "queue:dlq", "queue:delayed", "queue:priority"),
     *("queue:leases", "queue:claims", "queue:stats", "queue:meta", "headrace:queues"),
     "headrace:forgotten",
+    *("headrace:schedules", "headrace:schedule-due", "headrace:schedule-state"),
+    *("ticks", "ticks:stats"),  # what schedules enqueue
     "headrace:consumers",  # whoever leads buries those that are gone
 }
 

@@ -14,10 +14,13 @@ from itertools import chain
 import pytest
 from redis import Redis
 
-from headrace.store import Store
+from headrace import Headrace
+from headrace.store import AsyncStore, Store
 from tests.integration.consumer.test_maintenance import looks_in
+from tests.integration.schedules.conftest import Bench
+from tests.integration.schedules.test_sum import walk
 from tests.integration.transitions.driver import Driver
-from tests.museum import in_redis, in_the_consumer, in_the_leader
+from tests.museum import in_redis, in_schedules, in_the_consumer, in_the_leader
 from tests.museum.exhibit import Exhibit
 from tests.museum.find import find
 from tests.museum.in_lua import MISPRINTS, Misprint
@@ -67,3 +70,22 @@ async def test_a_leader_that_looks_rarely_is_found(
     looks = await looks_in(in_the_leader.TURNS, site, monkeypatch)
     await site.close()
     assert (looks < in_the_leader.TURNS) == has_bug
+
+
+@pytest.mark.parametrize("name", ["", *in_schedules.EXHIBITS], ids=lambda name: name or "without")
+async def test_a_bug_of_schedules_is_found_by_their_sum(
+    name: str, url: str, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = AsyncStore(url)
+    app = Headrace(url)
+    if name:
+        in_schedules.EXHIBITS[name](monkeypatch)
+    try:
+        if name:
+            with pytest.raises(AssertionError):
+                await walk(Bench(store, redis, app), seed=0)
+        else:
+            await walk(Bench(store, redis, app), seed=0)
+    finally:
+        await store.close()
+        app.close()

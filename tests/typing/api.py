@@ -41,6 +41,25 @@ def ship(order: Order, *, on: date | None = None) -> dict[date, Order]:
     return {on or date.max: order}
 
 
+@app.every(30)
+@app.task(result_ttl=60)
+def beat() -> int:
+    return 1
+
+
+@app.cron("30 2 * * *", timezone="Europe/Berlin", missed="skip")
+async def nightly() -> str:
+    return "done"
+
+
+assert_type(beat.enqueue(), Job[int])
+assert_type(nightly.enqueue(), Job[str])
+charge.every(60, args=(1,), name="charge-1")
+charge.options(priority=5).cron("@daily", args=(2,), name="charge-2")
+app.schedules.add("charge-3", charge.call(3), every=30)
+app.cron("@daily", missed="never")  # type: ignore[arg-type]
+
+
 assert_type(ship.enqueue(Order(1), on=date.max).result(), dict[date, Order])
 ship.enqueue({"id": 1})  # type: ignore[arg-type]
 assert_type(charge.enqueue(1), Job[None])

@@ -42,6 +42,7 @@ from headrace.cli.forget import forget
 from headrace.cli.info import info
 from headrace.cli.pause import pause, resume
 from headrace.cli.produce import produce
+from headrace.cli.schedule import schedule
 from headrace.cli.serve import serve
 from headrace.cli.workflow import workflow
 from headrace.errors import HeadraceError, InvalidSetting
@@ -117,6 +118,7 @@ for _place, (_command, _usage) in enumerate(_COMMANDS):
         sort_key=float(_place),
     )
 app.command(dlq)  # its place is its own
+app.command(schedule)  # so is this one's
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -87,7 +87,7 @@ class ProduceFlags:
     def arguments(self) -> Iterator[tuple[Any, ...]]:
         """Return what each job gets as its last arguments."""
         if self.stdin:
-            return ((_value(line.rstrip("\n")),) for line in sys.stdin)
+            return ((value_of(line.rstrip("\n")),) for line in sys.stdin)
         return itertools.repeat((), self.count)
 
 
@@ -129,7 +129,7 @@ def produce(
     options = job.options()
     if flags.wait is not False and not _keeps_results(application, task):
         options["result_ttl"] = options.get("result_ttl") or _WAIT_TTL_S
-    values, kwargs = tuple(_value(arg) for arg in args), _keywords(job.kwargs)
+    values, kwargs = tuple(value_of(arg) for arg in args), keywords_of(job.kwargs)
     made = (  # results are printed as the JSON that they are
         application.call_with(task, (*values, *more), kwargs, options)._replace(decode=None)
         for more in flags.arguments()
@@ -199,7 +199,7 @@ def _say_jobs(jobs: Sequence[Job[Any]], wait: bool | float, *, json: bool) -> No
         output.say_json(shown | {"result": result} if json else result, compact=json)
 
 
-def _value(text: str) -> Any:
+def value_of(text: str) -> Any:
     """Read an argument: JSON where it is JSON, else the string that it is."""
     try:
         return msgspec.json.decode(text)
@@ -207,13 +207,18 @@ def _value(text: str) -> Any:
         return text
 
 
-def _keywords(pairs: Sequence[str] | None) -> dict[str, Any]:
+def keywords_of(pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Read keyword arguments: NAME=VALUE each.
+
+    Raises:
+        InvalidJob: one is none.
+    """
     found: dict[str, Any] = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
         if not name or not equals:
             raise InvalidJob(f"-k {pair!r} must be NAME=VALUE, as in -k subject=Hello")
-        found[name] = _value(value)
+        found[name] = value_of(value)
     return found
 
 

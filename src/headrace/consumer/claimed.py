@@ -228,6 +228,7 @@ def _read_body(claimed: ClaimedJob, tasks: Mapping[str, Task[Any, Any]]) -> None
         attempt=claimed.head.attempt + 1,
         delivery=claimed.head.delivery,
         max_attempts=decoded.max_attempts or task.config.max_attempts,
+        job=claimed.job,
     )
     if decoded.workflow and (hand_off := hand_off_of(decoded.workflow)) is not None:
         claimed.context.hand_off, claimed.wanted = hand_off, hand_off.member.keep > 0

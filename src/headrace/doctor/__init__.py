@@ -6,7 +6,8 @@ command line alone prints.
     checkup            reads the facts of all, and judges them
     ├ server, permissions, connections        server_checks   its table
     ├ keyspace
-    └ queue, fit, scan                        queue_checks    its table
+    ├ queue, fit, scan                        queue_checks    its table
+    └                                         schedule_checks of schedules
     repairs            what can be repaired
     location           where a job is                         explanation     in words
     balance            where all jobs are

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import Final
 
 from headrace import keys
-from headrace.doctor import keyspace, queue, server
+from headrace.doctor import keyspace, queue, schedule_checks, server
 from headrace.doctor.finding import Check, Finding, judge
 from headrace.doctor.humanize import counted, subject
 from headrace.doctor.keyspace import Keyspace
 from headrace.doctor.queue import CheckedQueue
 from headrace.doctor.queue_checks import judge_queue, judge_types
+from headrace.doctor.schedule_checks import CheckedSchedule, judge_schedules
 from headrace.doctor.server import ServerFacts
 from headrace.doctor.server_checks import judge_server
 from headrace.flows import Flow
@@ -31,11 +32,13 @@ class Checkup:
         server: the server.
         space: its keys.
         queues: what was seen of each queue, in the order in which they were looked at.
+        schedules: all of them.
     """
 
     server: ServerFacts
     space: Keyspace
     queues: Sequence[CheckedQueue]
+    schedules: tuple[CheckedSchedule, ...] = ()
 
     @property
     def snapshots(self) -> dict[str, Snapshot]:
@@ -49,7 +52,7 @@ class Checkup:
         if self.server.is_loading:
             return found
         found = [*judge(_PROGRAMS, self), *found, *judge_types(self.space.wrong)]
-        found += judge(_KEYSPACE, self.space)
+        found += [*judge(_KEYSPACE, self.space), *judge_schedules(self.schedules)]
         return found + [finding for one in self.queues for finding in judge_queue(one)]
 
 
@@ -73,7 +76,7 @@ def check_up(named: Sequence[str], policy: LeasePolicy, *, sample: int) -> Flow[
     for name in dict.fromkeys(named or sorted(everything)):
         one = yield from queue.look(name, policy, sample=sample, server=seen, space=space)
         queues.append(one)
-    return Checkup(seen, space, queues)
+    return Checkup(seen, space, queues, (yield from schedule_checks.look(space)))
 
 
 def _consumers(c: Checkup) -> str:

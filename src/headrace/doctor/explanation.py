@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace import results, wire
+from headrace.context import tick_of
 from headrace.doctor.humanize import (
     command,
     counted,
@@ -64,10 +65,15 @@ def explain(at: Location, policy: LeasePolicy) -> Explanation:
         _state(at),
         at.body.task if at.body else "",
         headline,
-        tuple(reasons),
+        (*reasons, *_schedule(at)),
         _todo(at),
         _facts(at),
     )
+
+
+def _schedule(at: Location) -> Iterator[str]:
+    if (tick := tick_of(at.job)) is not None:
+        yield f"Schedule {tick[0]} enqueued it for {instant(tick[1])}."
 
 
 def _state(at: Location) -> str:

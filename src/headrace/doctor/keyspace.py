@@ -27,6 +27,7 @@ _SEEN: Final = 8  # jobs by which a queue is recognised
 OWN_TYPES: Final = {
     keys.QUEUES: "set", keys.CONSUMERS: "hash", keys.FORGOTTEN: "hash", keys.LEADER: "string",
     keys.WORKFLOWS: "set",
+    keys.SCHEDULES: "hash", keys.SCHEDULE_DUE: "zset", keys.SCHEDULE_STATE: "hash",
 }  # fmt: skip
 """The type of each key that is no queue's."""
 
