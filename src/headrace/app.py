@@ -90,6 +90,7 @@ class Headrace(Tasks):
         self.schedules = Manager(self.producer)
         self._packages: list[str] = []
         self._producer: Producer | None = None
+        self._held = False  # by a test, whose producer it keeps
 
     def use(self, url: str) -> None:
         """Point the application at another Redis: for programs that are told where it is.
@@ -98,7 +99,8 @@ class Headrace(Tasks):
             InvalidSetting: the URL is not valid.
         """
         self.redis_url = redis_url(url)
-        self._producer = None
+        if not self._held:
+            self._producer = None
 
     def producer(self) -> Producer:
         """Return the producer that all tasks share."""

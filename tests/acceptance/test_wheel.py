@@ -31,10 +31,11 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         return {name for name in archive.namelist() if not name.endswith("/")}
 
 
-def test_the_wheel_takes_one_name_in_site_packages(names: set[str]) -> None:
+def test_the_wheel_takes_one_name_in_site_packages_and_one_for_pytest(names: set[str]) -> None:
     tops = {name.split("/")[0] for name in names}
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"headrace"}
-    assert len(tops) == 2
+    packages = {top for top in tops if not top.endswith(".dist-info")}
+    assert packages == {"headrace", "_headrace_pytest.py"}
+    assert len(tops) == 3
 
 
 def test_the_wheel_holds_the_package_whole(names: set[str]) -> None:

@@ -60,7 +60,8 @@ LAYERS = (
         "maintenance",
     ),
     "__init__",
-    *("consumer", "isolation", "duties", "supervisor", "doctor", "web", "demo", "cli", "__main__"),
+    *("consumer", "isolation", "duties", "supervisor", "doctor", "web", "demo", "cli"),
+    *("testing", "__main__"),
 )
 
 KEY = r"(?s).*(:(processing|dlq|delayed|priority|leases|claims|nudge|stats|meta|cancelled|result|unique)\b|\bheadrace:(?! )).*"
@@ -86,11 +87,12 @@ INTERFACE_LINES = 1_563
 # job, options, …) is the interface: a feature may need a word there, and none in the core.
 CORE = (*("wire", "keys", "scripts", "operations", "store", "producer", "consumer", "maintenance"),)
 # Beside both: what operators ask, how log lines are written, processes that are started anew; what is done
-# once, before a consumer begins; and conversion, which only functions pay for whose annotations ask for it.
+# once, before a consumer begins; conversion, which only functions pay for whose annotations ask for it; and
+# what only the tests of applications import.
 NEITHER = (
     *("web", "cli", "demo", "embedded", "doctor", "supervisor", "isolation", "logs"),
     *("lifespan", "discovery", "listening", "conversion", "duties"),
-    *("handoff", "schedules", "workflows"),
+    *("handoff", "schedules", "testing", "workflows"),
     *("consumer/report.py", "operations/operating.py", "store/probe.py"),
 )
 
