@@ -13,7 +13,7 @@ import msgspec
 from headrace.errors import InvalidJob, JobStopped
 from headrace.handoff import HandOff
 
-StopReason = Literal["timeout", "lost", "cancelled", "shutdown"]
+StopReason = Literal["soft_timeout", "timeout", "lost", "cancelled", "shutdown"]
 
 
 @dataclass(slots=True, eq=False)
@@ -28,7 +28,9 @@ class Context:
         delivery: how often the job was handed out before; grows with every return, never reset.
             Hand it to other systems as a fencing number.
         max_attempts: after how many failed attempts the job dies.
-        stop_reason: why the task should end, or None. ``timeout``: it has run too long; ``lost``:
+        stop_reason: why the task should end, or None. ``soft_timeout``: it has run for so long that
+            it should end in its own way, and nothing ends it before ``timeout``, which may follow:
+            it has run too long; ``lost``:
             another consumer has the job now; ``cancelled``: somebody cancelled it; ``shutdown``: the
             consumer's grace period is over. An async task is cancelled as well; in the thread of a
             sync one that has not ended a second later ``JobInterrupted`` is raised, but for
@@ -110,6 +112,11 @@ def tick_of(job: bytes) -> tuple[str, int] | None:
     except Exception:  # whatever decoding raises: it has no such fields, or another's
         return None
     return found.schedule, found.scheduled_at
+
+
+def is_final(reason: StopReason | None) -> bool:
+    """Whether a job that is to end for this reason is ended, if it does not end by itself."""
+    return reason not in (None, "soft_timeout")
 
 
 current_job: ContextVar[Context | None] = ContextVar("current_job", default=None)

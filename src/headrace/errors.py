@@ -26,6 +26,7 @@ HeadraceError
 │   ├── ResultTimeout         none came in time; the job goes on (also a TimeoutError)
 │   ├── JobFailed             the job ended in the dead letters
 │   └── JobCancelled          the job was cancelled
+├── LimitExceeded             a run took more memory or processor time than its task may
 ├── JobStopped                raised *in* a task by ``Context.check``: it should end
 ├── Retry                     raised *by* a task: run the job again
 └── Reject                    raised *by* a task: end the job in the dead letters now
@@ -214,6 +215,20 @@ class JobFailed(ResultError):
 
 class JobCancelled(ResultError):
     """The job was cancelled before it finished."""
+
+
+class LimitExceeded(HeadraceError):
+    """A run took more memory or processor time than its task may: for ``give_up_on=``, and in letters.
+
+    Attributes:
+        peak_mib: the most memory that its process held, MiB.
+        stack: where it was last seen, when it could not say so itself.
+    """
+
+    def __init__(self, message: str, *, peak_mib: int = 0, stack: str = "") -> None:
+        super().__init__(message)
+        self.peak_mib = peak_mib
+        self.stack = stack
 
 
 class JobStopped(HeadraceError):

@@ -43,6 +43,8 @@ WORKFLOWS = "headrace:workflows"
 SCHEDULES = "headrace:schedules"
 SCHEDULE_DUE = "headrace:schedule-due"
 SCHEDULE_STATE = "headrace:schedule-state"
+CHANNEL_PREFIX = "headrace:consumer:"
+"""What the names of channels begin with, in each of which one consumer hears that a job of its is cancelled."""
 CONNECTION_PREFIX = "headrace:"  # of CLIENT SETNAME, so that an operator sees whose a connection is
 PROGRAMS = frozenset(
     {"cli", "producer", "server", "supervisor"}

@@ -9,8 +9,10 @@ from typing import Any, Final, TypedDict
 from urllib.parse import quote
 
 from headrace.errors import InvalidJob, InvalidSetting
+from headrace.expiry import NEVER_MS
 from headrace.keys import keys_of
 from headrace.retry import Backoff
+from headrace.run_limits import NO_LIMITS, RunLimits, run_limits
 from headrace.wire import MAX_PRIORITY, MIN_PRIORITY
 
 Seconds = float | timedelta
@@ -48,6 +50,7 @@ class TaskOptions:
         give_up_on: these exceptions end the job at once.
         result_ttl_s: how long a result is kept, seconds; None for not at all.
         dead_letter: keep jobs that failed for good in the dead letters.
+        limits: a process of its own, its memory and processor time, the soft timeout.
     """
 
     queue: str
@@ -58,10 +61,15 @@ class TaskOptions:
     give_up_on: tuple[type[BaseException], ...] = ()
     result_ttl_s: float | None = None
     dead_letter: bool = True
+    limits: RunLimits = NO_LIMITS
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or self.max_attempts < 1:
             raise InvalidSetting(f"max_attempts={self.max_attempts!r} must be 1 or more")
+
+    def keeps(self, reason: str) -> bool:
+        """Whether a job that is dead for this reason leaves a dead letter."""
+        return self.dead_letter and not (reason == "expired" and self.limits.drop_expired)
 
 
 _TASK_DEFAULTS: Final = {
@@ -72,6 +80,11 @@ _TASK_DEFAULTS: Final = {
     "give_up_on": (),
     "result_ttl": None,
     "dead_letter": True,
+    "isolate": None,
+    "memory": None,
+    "cpu": None,
+    "soft_timeout": None,
+    "drop_expired": False,
 }
 
 
@@ -89,15 +102,24 @@ def task_options(options: Mapping[str, Any]) -> TaskOptions:
     def optional(name: str) -> float | None:
         return None if chosen[name] is None else seconds(name, chosen[name], zero=False)
 
+    timeout_s = optional("timeout")
     return TaskOptions(
         queue=chosen["queue"],
         max_attempts=chosen["max_attempts"],
         backoff=chosen["backoff"] or Backoff(),
-        timeout_s=optional("timeout"),
+        timeout_s=timeout_s,
         retry_on=types("retry_on", chosen["retry_on"]),
         give_up_on=types("give_up_on", chosen["give_up_on"]),
         result_ttl_s=optional("result_ttl"),
         dead_letter=bool(chosen["dead_letter"]),
+        limits=run_limits(
+            isolate=chosen["isolate"],
+            memory=chosen["memory"],
+            cpu_s=optional("cpu"),
+            soft_timeout_s=optional("soft_timeout"),
+            timeout_s=timeout_s,
+            drop_expired=chosen["drop_expired"],
+        ),
     )
 
 
@@ -112,6 +134,9 @@ class JobOptions(TypedDict, total=False):
         key: until the job ends, a second job with this key is not enqueued: the first is answered.
         key_ttl: hold the key for so many seconds instead, whatever becomes of the job.
         timeout: seconds this job may run.
+        soft_timeout: seconds after which this job is told to end.
+        expires: do not start it later than so many seconds from now (by Redis' clock), or than
+            an instant (an aware datetime): then it becomes a dead letter.
         max_attempts: failed runs after which this job is dead.
         result_ttl: seconds this job's result is kept.
     """
@@ -123,6 +148,8 @@ class JobOptions(TypedDict, total=False):
     key: str
     key_ttl: Seconds
     timeout: Seconds
+    soft_timeout: Seconds
+    expires: Seconds | datetime
     max_attempts: int
     result_ttl: Seconds
 
@@ -137,7 +164,8 @@ class Placement:
         priority: -100 … 100.
         key: its idempotency key, percent-encoded, or None.
         key_ttl_ms: how long the key lives; 0 until the job ends.
-        fields: what is written into the job's body: timeout, max_attempts, result_ttl.
+        fields: what is written into the job's body: timeout, max_attempts, result_ttl, expires_at.
+        expires_ms: so long after its enqueue it expires, by Redis' clock; 0: ``fields`` has it, if it does.
     """
 
     queue: str | None = None
@@ -146,6 +174,7 @@ class Placement:
     key: str | None = None
     key_ttl_ms: int = 0
     fields: dict[str, Any] = field(default_factory=dict)
+    expires_ms: int = 0
 
 
 def placement(options: JobOptions) -> Placement:
@@ -161,7 +190,7 @@ def placement(options: JobOptions) -> Placement:
     try:
         fields: dict[str, Any] = {
             name: seconds(name, options[name], zero=False)
-            for name in ("timeout", "result_ttl")
+            for name in ("timeout", "soft_timeout", "result_ttl")
             if name in options
         }
         key_ttl_ms = 0
@@ -176,6 +205,7 @@ def placement(options: JobOptions) -> Placement:
             key=_key(options),
             key_ttl_ms=key_ttl_ms,
             fields=fields,
+            expires_ms=_expiry(options, fields),
         )
     except InvalidSetting as error:
         raise InvalidJob(str(error)) from None
@@ -206,14 +236,31 @@ def _due(options: JobOptions) -> str:
         return ""
     at = options["at"]
     if isinstance(at, datetime):
-        if at.tzinfo is None:
-            raise InvalidJob(
-                f"at={at!r} has no time zone: use datetime.now(timezone.utc) or astimezone()"
-            )
-        at = at.timestamp()
+        at = _timestamp("at", at)
     if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at * 1000 < _LATEST_MS:
         raise InvalidJob(f"at={at!r} must be an aware datetime or seconds since 1970")
     return f"@{round(at * 1000)}"
+
+
+def _expiry(options: JobOptions, fields: dict[str, Any]) -> int:
+    """Write when the job expires into its fields; return how long it lasts, ms, if that depends on Redis' clock."""
+    expires = options.get("expires")
+    if expires is None:
+        return 0
+    if isinstance(expires, datetime):
+        fields["expires_at"] = round(_timestamp("expires", expires) * 1000)
+        return 0
+    ms = max(1, round(seconds("expires", expires, zero=False) * 1000))
+    fields["expires_at"] = NEVER_MS  # until Redis has been asked for the time
+    return ms
+
+
+def _timestamp(name: str, instant: datetime) -> float:
+    if instant.tzinfo is None:
+        raise InvalidJob(
+            f"{name}={instant!r} has no time zone: use datetime.now(timezone.utc) or astimezone()"
+        )
+    return instant.timestamp()
 
 
 def types(name: str, value: Any) -> tuple[type[BaseException], ...]:

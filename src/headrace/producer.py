@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from headrace import operations as op
-from headrace.errors import NotReplicated, QueueFull, StoreError
+from headrace.errors import NotReplicated, QueueFull, StoreError, StoreUnavailable
+from headrace.expiry import resolved
 from headrace.flows import Flow, chunks
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.operations import Enqueued, Operation, Unique
@@ -43,6 +45,7 @@ class Call(NamedTuple, Generic[R]):
         result_ttl_s: how long its result is kept, seconds; None for not at all; 0 the task decides.
         decode: makes what the task returned of plain JSON; None when it is that.
         producer: gives what would send it.
+        expires_ms: so long after its enqueue it expires, by Redis' clock; 0: its bytes say when, or it does not.
     """
 
     queue: str
@@ -55,6 +58,10 @@ class Call(NamedTuple, Generic[R]):
     result_ttl_s: float | None = 0
     decode: Callable[[Any], Any] | None = None
     producer: Callable[[], Producer] | None = None
+    expires_ms: int = 0
+
+
+_expires_ms = attrgetter("expires_ms")
 
 
 class _Script(NamedTuple):
@@ -208,7 +215,16 @@ class Producer:
 
     def trips(self, calls: Sequence[Call[Any]]) -> Flow[EnqueueReplies]:
         """Enqueue jobs, as a flow: as many round trips as they need."""
-        scripts, replies = _plan(calls, self.max_pending), EnqueueReplies()
+        replies = EnqueueReplies()
+        if any(map(_expires_ms, calls)):
+            try:
+                calls = resolved(calls, (yield op.time_ms()))
+            except StoreError as error:
+                # Whatever became of the question, no job was sent.
+                sent_none = StoreUnavailable(str(error)) if error.may_have_happened else error
+                replies.fail(_plan(calls, self.max_pending), sent_none)
+                return replies
+        scripts = _plan(calls, self.max_pending)
         # A new queue is made known in the same trip, once for each queue and process; and again when
         # it had been forgotten. After its jobs, for then it cannot be forgotten in between.
         new = {one.queue for one in calls} - self._registered

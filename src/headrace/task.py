@@ -56,12 +56,14 @@ def prepare(
         place.fields.get("result_ttl", result_ttl_s),
         decode,
         producer,
+        place.expires_ms,
     )
 
 
 def job_handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
     """Return the handle of an enqueued call; its id may be that of an earlier job with its key."""
-    job = call.job if job_id == call.job_id else b""
+    # One whose expiry Redis' clock decides has other bytes by now.
+    job = call.job if job_id == call.job_id and not call.expires_ms else b""
     return Job(
         producer,
         call.queue,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from headrace.errors import InvalidSetting, UnknownTask
 from headrace.function import is_async, name_of_task
@@ -72,6 +72,11 @@ class Tasks:
         give_up_on: type[BaseException] | tuple[type[BaseException], ...] = ...,
         result_ttl: Seconds | None = ...,
         dead_letter: bool = ...,
+        isolate: Literal["process"] | None = ...,
+        memory: int | str | None = ...,
+        cpu: Seconds | None = ...,
+        soft_timeout: Seconds | None = ...,
+        drop_expired: bool = ...,
     ) -> Decorator: ...
 
     def task(  # type: ignore[misc]  # mypy does not see that **options takes the third form's names
@@ -89,7 +94,8 @@ class Tasks:
             name: the name under which its jobs travel; by default the function's.
             options: what shall differ from the application's: ``queue``, ``max_attempts``,
                 ``backoff``, ``timeout`` (s), ``retry_on`` and ``give_up_on`` (exception classes),
-                ``result_ttl`` (s), ``dead_letter``.
+                ``result_ttl`` (s), ``dead_letter``, ``soft_timeout`` (s), ``drop_expired``;
+                ``isolate="process"``, and with it ``memory`` (bytes, or "512M") and ``cpu`` (s).
 
         Raises:
             InvalidSetting: an option has no meaning, the name is taken, or the function is a generator.

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 
 from headrace.errors import InvalidJob, PayloadTooLarge
+from headrace.expiry import lifted
 from headrace.faithful import PLAIN, encode_args, encode_kwargs
 from headrace.ids import LENGTH, new_id
 
@@ -28,17 +29,9 @@ _MAX_MESSAGE: Final = 1_000  # characters of an error that a dead letter keeps
 _MAX_TRACEBACK: Final = 8_000
 
 Reason = Literal[
-    "cancelled",
-    "crashed",
-    "expired",
-    "invalid_arguments",
-    "malformed",
-    "max_attempts",
-    "rejected",
-    "timeout",
-    "too_large",
-    "unknown_task",
-]
+    "cancelled", "crashed", "expired", "invalid_arguments", "limit_exceeded", "malformed",
+    "max_attempts", "rejected", "timeout", "too_large", "unknown_task",
+]  # fmt: skip
 """Why a job is dead."""
 
 _HEAD = re.compile(
@@ -94,6 +87,8 @@ class Body(msgspec.Struct, frozen=True):
         timeout: seconds the job may run, if this job has its own bound.
         max_attempts: failed runs after which it dies, if this job has its own bound.
         result_ttl: seconds its result is kept, if this job has its own wish.
+        soft_timeout: seconds after which it is told to end, if this job has its own bound.
+        expires_at: after this instant it is not started, ms since 1970, if there is one.
         error, workflow: empty, except in a dead letter that was moved back by hand; in a member.
     """
 
@@ -103,6 +98,8 @@ class Body(msgspec.Struct, frozen=True):
     timeout: float | None = None
     max_attempts: int | None = None
     result_ttl: float | None = None
+    soft_timeout: float | None = None
+    expires_at: float | None = None
     error: msgspec.Raw = msgspec.Raw()  # msgspec takes ``Raw | None`` for None alone
     workflow: msgspec.Raw = msgspec.Raw()
 
@@ -145,7 +142,7 @@ def encode_call(
         args: its positional arguments.
         kwargs: its keyword arguments.
         names: what the first positional arguments are called, for a message.
-        more: ``timeout``, ``max_attempts``, ``result_ttl``; those that are None are left out.
+        more: ``timeout``, ``max_attempts``, ``result_ttl``, …; those that are None are left out.
 
     Raises:
         InvalidJob: an argument does not come back equal from JSON, or the name is too long.
@@ -302,7 +299,7 @@ def redriven(job: bytes) -> bytes:
         return payload
     if (parts := split(job)) is None:
         return job
-    return join(renewed(parts[0]), without_error(parts[1]))
+    return join(renewed(parts[0]), lifted(without_error(parts[1])))
 
 
 def renewed(head: Head) -> Head:

@@ -20,7 +20,7 @@ _STEPS = 10
 _EARLY_S = 0.002  # instants are cut to milliseconds on the way
 _REASONS = {
     *("max_attempts", "timeout", "crashed", "rejected", "invalid_arguments", "malformed"),
-    *("too_large", "unknown_task"),
+    *("too_large", "unknown_task", "expired", "limit_exceeded"),
 }
 _MAY_DIE = {"failing": "max_attempts", "poison": "crashed"}  # all other tasks end well
 

@@ -78,6 +78,13 @@ def work(number: int, canary: int, seconds: float, ctx: Context) -> None:
         time.sleep(seconds)
 
 
+@app.task(isolate="process")
+def apart(number: int, canary: int, seconds: float, ctx: Context) -> None:
+    """Take a while in a process of its own."""
+    with noted(number, ctx):
+        time.sleep(seconds)
+
+
 @app.task(max_attempts=4)
 async def flaky(number: int, canary: int, ctx: Context) -> None:
     """Fail at the first attempt."""

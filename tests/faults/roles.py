@@ -167,6 +167,7 @@ class Load:
         seconds: how long a nap or a piece of work takes: from … to.
         delayed: the share of jobs that are delayed, by up to ``delay_s``.
         plain: the share of calls that are a plain LPUSH.
+        expires_s: after so long a job expires; 0: it does not.
     """
 
     mix: tuple[tuple[str, int], ...] = (("quick", 1),)
@@ -178,9 +179,10 @@ class Load:
     delayed: float = 0.0
     delay_s: float = 1.0
     prioritised: float = 0.0
+    expires_s: float = 0.0
 
     def arguments(self, task: str, number: int, rng: random.Random) -> tuple[Any, ...]:
-        if task in ("nap", "work", "stall"):
+        if task in ("nap", "work", "stall", "apart"):
             return number, canary(number), round(rng.uniform(*self.seconds), 3)
         if task == "big":
             return number, canary(number), BALLAST
@@ -192,6 +194,8 @@ class Load:
             options["delay"] = round(rng.uniform(0.1, self.delay_s), 3)
         if rng.random() < self.prioritised:
             options["priority"] = rng.choice((-5, 5, 50))
+        if self.expires_s:
+            options["expires"] = self.expires_s
         return options
 
 

@@ -84,7 +84,9 @@ class Queue(Model):
             self._nudge(100)
         return int(changed)
 
-    def run_cancel(self, job_id: str, job: bytes, _ttl: int, result_ttl: int, result: bytes) -> Any:
+    def run_cancel(
+        self, job_id: str, job: bytes, _ttl: int, result_ttl: int, result: bytes, _channel: str
+    ) -> Any:
         return self.cancel(job_id, job, result, result_ttl).encode()
 
     def run_redrive(self, *args: bytes) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import random
@@ -71,6 +72,15 @@ class Keeper(leases.LeaseKeeper):
         self._closing: Any = Flag(Fiber(node, self.run))
 
 
+class NoHints:
+    """No hints of cancelled jobs: all are lost, which they may be."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
 def maintenance_here(
     url: str, label: str, name: str, policy: LeasePolicy, duties: Sequence[DutyMaker] = ()
 ) -> Maintenance:
@@ -135,6 +145,7 @@ def simulated() -> Iterator[None]:
     put(ids, "os", _Chance)
     put(consumer, "LeaseKeeper", Keeper)
     put(consumer, "MaintenanceThread", maintenance_here)
+    put(consumer, "Cancellation", NoHints)
     put(dispatcher, "Executor", TaskExecutor)
     put(executor, "Aside", Inline)
     put(claimed.ClaimedJob, "phase", CheckedPhase())

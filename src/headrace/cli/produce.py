@@ -50,6 +50,8 @@ class JobFlags:
     """Number of failed runs after which it is dead."""
     timeout: Seconds | None = None
     """How long a run may take."""
+    expires: Seconds | None = None
+    """If it has not started by then, it is dead."""
     result_ttl: Seconds | None = None
     """How long its result is kept."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from headrace import operations as op
 from headrace import wire
 from headrace.context import Context
+from headrace.expiry import lifted
 from headrace.ids import new_id
 from headrace.keys import Keys
 from headrace.operations import AdoptAnswer, Operation, Outcome
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 LONGEST_S: Final = 1e10
 """Three centuries: further ahead, sums of milliseconds lose their meaning."""
 
-Unrunnable = Literal["malformed", "too_large", "unknown_task", "no_slot"]
+Unrunnable = Literal["malformed", "too_large", "unknown_task", "no_slot", "expired"]
 
 
 Phase = Literal["arrived", "ready", "running", "ended", "settling", "lost", "gone"]
@@ -76,7 +77,7 @@ class ClaimedJob:
         task: the task, when it can be run.
         context: what the task may know, when it can be run.
         started: when it began to run (monotonic); 0 before.
-        deadline: when its time is over (monotonic); None without bound.
+        deadline: when its time is over, or its soft timeout comes (monotonic); None without bound.
         async_run: the asyncio task that runs it, when its task is async.
         stopped_at: when the loop saw that it was told to end (monotonic); 0 before.
         interrupted: an exception is, or was, about to be raised in its thread …
@@ -117,8 +118,17 @@ class ClaimedJob:
 
     @property
     def suspect(self) -> bool:
-        """Whether consumers were lost beside it so often that it has to run alone."""
-        return self.head.crashes >= SUSPECT_CRASHES and self.unrunnable is None
+        """Whether consumers were lost beside it so often that it has to run alone.
+
+        One of a task whose runs have processes of their own harms nobody else.
+        """
+        suspicious = self.head.crashes >= SUSPECT_CRASHES and self.unrunnable is None
+        return suspicious and not self.isolated
+
+    @property
+    def isolated(self) -> bool:
+        """Whether its task asks for a process of its own for each run."""
+        return self.task is not None and self.task.config.limits.isolated
 
     @property
     def result_ttl_ms(self) -> int:
@@ -214,8 +224,10 @@ def _read_body(claimed: ClaimedJob, tasks: Mapping[str, Task[Any, Any]]) -> None
         _unwrap(claimed, error, tasks)
         return
     if decoded.error:  # redriven, by us or by a plain LMOVE: its failures are forgotten
-        claimed.head, claimed.body = wire.renewed(claimed.head), wire.without_error(claimed.body)
+        body = lifted(wire.without_error(claimed.body))
+        claimed.head, claimed.body = wire.renewed(claimed.head), body
         claimed.job, claimed.owned = wire.join(claimed.head, claimed.body), False
+        decoded = wire.read_body(claimed.job)
     claimed.decoded = decoded
     claimed.task = task = tasks.get(decoded.task)
     if task is None:

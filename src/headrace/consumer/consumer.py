@@ -31,6 +31,7 @@ from headrace.app import Headrace
 from headrace.clock import monotonic
 from headrace.consumer import report
 from headrace.consumer.batcher import Batcher
+from headrace.consumer.cancellation import Cancellation
 from headrace.consumer.claims import Claims
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.leases import LeaseKeeper
@@ -105,7 +106,8 @@ class Consumer:
         """
         self._open()
         self._keeper.start()
-        parts = (self._maintenance.run(), self._tick(), self._stay_registered())
+        beside = self._maintenance.run(), self._cancellation.run()
+        parts = (*beside, self._tick(), self._stay_registered())
         background = [asyncio.create_task(part) for part in parts]
         for task in (*background, *self._listener.tasks, self._keeper.ended):
             task.add_done_callback(self._part_ended)
@@ -192,6 +194,7 @@ class Consumer:
         own = Store(url, name=label, timeout_s=min(5.0, 0.75 * lease.extend_every_s))
         self._keeper = LeaseKeeper(own, self.name, lease, self._jobs)
         self._maintenance = MaintenanceThread(url, label, self.name, lease, self._duties)
+        self._cancellation = Cancellation(self._store, label, self.name, self._jobs)
         self._begun = True
 
     async def _register(self) -> None:
@@ -330,7 +333,8 @@ class Consumer:
 def default_concurrency(app: Headrace) -> int:
     """Return the number of slots when nobody says: async tasks cost little, threads more."""
     tasks = app.tasks.values()
-    return DEFAULT_ASYNC if tasks and all(task.is_async for task in tasks) else DEFAULT_THREADS
+    cheap = tasks and all(task.is_async and not task.config.limits.isolated for task in tasks)
+    return DEFAULT_ASYNC if cheap else DEFAULT_THREADS
 
 
 def new_name() -> str:

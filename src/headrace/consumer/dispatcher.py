@@ -13,15 +13,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headrace.clock import monotonic
-from headrace.consumer import outcomes, report
+from headrace.consumer import outcomes, report, timeliness
 from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.claims import Claims
 from headrace.consumer.executor import Executor
 from headrace.consumer.run import End, Failure, failure
 from headrace.consumer.slots import Slots
-from headrace.context import StopReason
+from headrace.context import StopReason, is_final
 from headrace.keys import Keys
 from headrace.operations import AdoptAnswer, Outcome, Verb
+from headrace.run_limits import NO_LIMITS
 from headrace.task import Task
 
 
@@ -135,9 +136,12 @@ class Dispatcher:
                 self._starting = True
                 self._loop.call_soon(self._start)
         else:
-            outcome = outcomes.of_unrunnable(claimed, self.policy)
-            report.unrunnable(claimed, outcome)
-            self._settle(claimed, outcome)
+            self._refuse(claimed)
+
+    def _refuse(self, claimed: ClaimedJob) -> None:
+        outcome = outcomes.of_unrunnable(claimed, self.policy)
+        report.unrunnable(claimed, outcome)
+        self._settle(claimed, outcome)
 
     def _welcome(self, claimed: ClaimedJob) -> bool:
         """Make room for a suspect; False if there is one, and this job has to go back."""
@@ -172,10 +176,18 @@ class Dispatcher:
     def _launch(self, claimed: ClaimedJob) -> None:
         assert claimed.task is not None
         assert claimed.decoded is not None
-        timeout_s = claimed.decoded.timeout or claimed.task.config.timeout_s
+        expires = claimed.decoded.expires_at is not None
+        if expires and timeliness.has_expired(claimed, self.policy):
+            self.slots.unused(claimed)
+            self._refuse(claimed)
+            return
+        config = claimed.task.config
+        timeout_s = claimed.decoded.timeout or config.timeout_s
+        if claimed.decoded.soft_timeout or config.limits is not NO_LIMITS:
+            timeout_s = timeliness.first_s(claimed)
         if timeout_s and timeout_s > 0:
             claimed.deadline = monotonic() + timeout_s
-        claimed.alone = claimed.suspect
+        claimed.alone = config.limits.isolated or claimed.suspect
         self._executor.start(claimed)
 
     def _finished(self, claimed: ClaimedJob, value: Any, error: BaseException | None) -> None:
@@ -215,7 +227,7 @@ class Dispatcher:
     def stop(self, claimed: ClaimedJob, reason: StopReason) -> None:
         """Tell a job that it should end. Safe from any thread."""
         context = claimed.context
-        if context is None or context.stop_reason is not None:
+        if context is None or is_final(context.stop_reason):
             return
         context.stop_reason = reason
         self._call(self._stopped, claimed, reason)
@@ -262,8 +274,8 @@ class Dispatcher:
         now = monotonic()
         for claimed in list(self.slots.running):
             if claimed.deadline is not None and now > claimed.deadline:
-                self.stop(claimed, "timeout")
-            stopping = claimed.context is not None and claimed.context.stop_reason is not None
+                self.stop(claimed, timeliness.passed(claimed))
+            stopping = claimed.context is not None and is_final(claimed.context.stop_reason)
             if again and stopping:
                 self._executor.cancel(claimed)
             if stopping and (error := self._executor.insist(claimed, now)) is not None:
@@ -284,11 +296,11 @@ class Dispatcher:
         """End the grace period: async tasks are cancelled, threads are left behind and released.
 
         Args:
-            at_once: leave async tasks behind too, that did not end when they were cancelled.
+            at_once: leave behind, too, what did not end when it was cancelled, and processes.
         """
         for claimed in sorted(self.slots.running, key=lambda claimed: -claimed.number):
             self.stop(claimed, "shutdown")
-            if claimed.async_run is None or at_once:
+            if (claimed.async_run is None and not claimed.alone) or at_once:
                 self._executor.cancel(claimed)
                 self.slots.running.discard(claimed)
                 if claimed.phase == "running":

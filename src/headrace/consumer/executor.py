@@ -1,6 +1,6 @@
 """The executor: calls tasks. Async ones on the event loop, sync ones in threads that are kept.
 
-A suspect has a process of its own: its thread waits for that.
+A suspect has a process of its own, and so has a job whose task asks for one: its thread waits for that.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Executor:
         finished: told on the event loop how each run ended.
         returned: gets back the jobs that it could not begin.
         threads: how many sync jobs may run at once.
-        isolation: runs suspects.
+        isolation: runs suspects, and the jobs of tasks that ask for it.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Executor:
         self._isolation = isolation
         self._loop = asyncio.get_running_loop()
         self._threads = ThreadPool(self._run_sync, self._hear_sync, returned, most=threads)
-        self._alone = ThreadPool(self._run_alone, self._hear, returned, most=1)
+        self._alone = ThreadPool(self._run_alone, self._hear, returned, most=threads)
         self._base = contextvars.copy_context()
         self._aside = Aside()
 
@@ -142,7 +142,7 @@ class Executor:
             self._finished(claimed, value, error)
 
     def _hear(self, claimed: ClaimedJob, value: Any, error: BaseException | None) -> None:
-        if isinstance(error, IsolationUnavailable):
+        if isinstance(error, IsolationUnavailable) and not claimed.isolated:
             report.not_isolated(claimed, error)
             claimed.alone = False
             self.start(claimed)

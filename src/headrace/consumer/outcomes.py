@@ -11,6 +11,7 @@ from headrace import results, wire
 from headrace.clock import now_ms
 from headrace.consumer.claimed import LONGEST_S, ClaimedJob
 from headrace.consumer.run import End, Failure, failure
+from headrace.errors import LimitExceeded
 from headrace.handoff import CLOSED
 from headrace.operations import Outcome, Verb
 from headrace.plain import make, plain_copy, traceback_of
@@ -54,9 +55,12 @@ class ProcessDied(Exception):
         exit_code: its exit code, when there was no signal.
         peak_mib: the most memory it held, MiB; 0 if unknown.
         stack: where it last was seen, as text.
+        cpu_s: the processor time that it took, seconds; 0 if unknown.
     """
 
-    def __init__(self, signal: str, exit_code: int | None, peak_mib: int, stack: str) -> None:
+    def __init__(
+        self, signal: str, exit_code: int | None, peak_mib: int, stack: str, cpu_s: float = 0.0
+    ) -> None:
         how = f"was ended by {signal}" if signal else f"ended with exit code {exit_code}"
         memory = f", {peak_mib} MiB at most" if peak_mib else ""
         super().__init__(f"the process that ran it alone {how}{memory}")
@@ -64,6 +68,7 @@ class ProcessDied(Exception):
         self.exit_code: int | None = exit_code
         self.peak_mib: int = peak_mib
         self.stack: str = stack
+        self.cpu_s: float = cpu_s
 
 
 class IsolationUnavailable(Exception):
@@ -81,8 +86,11 @@ class IsolatedOutcome:
 class Isolation(Protocol):
     """Runs jobs in processes of their own."""
 
-    def run(self, claimed: ClaimedJob) -> IsolatedOutcome:
-        """Run a job, and wait for how it ends. Called in a thread.
+    def run(self, claimed: ClaimedJob) -> IsolatedOutcome | Failure:
+        """Run a job, and wait for how it ends. Called in threads.
+
+        Gives:
+            How it was judged; or how it failed, if its process was ended for what it took.
 
         Raises:
             IsolationUnavailable: it was not begun.
@@ -104,12 +112,12 @@ def of_run(claimed: ClaimedJob, end: End, policy: OutcomePolicy) -> Outcome:
             return _outcome(claimed, "release")
         if stop == "cancelled":
             return _outcome(claimed, "cancel", claimed.result_ttl_ms, results.CANCELLED)
-        if stop == "timeout":
+        if stop in ("timeout", "soft_timeout"):
             error = TimeoutError("the job ran out of time").with_traceback(end.error.__traceback__)
             for note in getattr(end.error, "__notes__", ()):  # where its thread is
                 error.add_note(note)
             return _of_failure(claimed, failure(claimed, error), policy, "timeout")
-    return _of_failure(claimed, end, policy, "max_attempts")
+    return _of_failure(claimed, end, policy, end.final)
 
 
 def unjudged(claimed: ClaimedJob, problem: Exception, policy: OutcomePolicy) -> Outcome:
@@ -147,7 +155,7 @@ def _of_failure(
     assert context is not None
     if failed.unfit:
         return _dead(claimed, "invalid_arguments", error, policy)
-    if failed.given_up or not (failed.wanted or final == "timeout"):
+    if failed.given_up or not (failed.wanted or final != "max_attempts"):
         return _dead(claimed, "rejected", error, policy)
     if context.attempt >= context.max_attempts:
         return _dead(claimed, final, error, policy)
@@ -196,20 +204,21 @@ def _dead(
     if problem is not None and told and claimed.unrunnable is None:
         text = traceback_of(problem)
     died = problem if isinstance(problem, ProcessDied) else None
+    seen = problem if isinstance(problem, ProcessDied | LimitExceeded) else None
     error = wire.error_of(
         reason,
         problem,
-        traceback=died.stack if died else text,
+        traceback=(seen and seen.stack) or text,
         failed_at=policy.now_ms(),
         consumer=policy.consumer,
         signal=died.signal if died else "",
         exit_code=died.exit_code if died else None,
-        peak_mib=died.peak_mib if died else 0,
+        peak_mib=seen.peak_mib if seen else 0,
     )
     ttl_ms = claimed.result_ttl_ms
     wanted = ttl_ms or (claimed.context is not None and claimed.context.hand_off)
     result = results.encode_error(error) if wanted else b""
-    if config is not None and not config.dead_letter:
+    if config is not None and not config.keeps(reason):
         return _outcome(claimed, "drop", ttl_ms, result)
     attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt
     counted = claimed.head._replace(attempt=attempt, delivery=claimed.head.delivery + 1)

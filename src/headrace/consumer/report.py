@@ -75,6 +75,7 @@ def unrunnable(claimed: ClaimedJob, outcome: Outcome) -> None:
 def stopped(claimed: ClaimedJob, reason: StopReason) -> None:
     """Log that a running job was told to end."""
     text = {
+        "soft_timeout": "has reached its soft timeout, and is told to end",
         "timeout": "ran out of time",
         "lost": "lost its lease: another consumer may run it too",
         "cancelled": "is cancelled",

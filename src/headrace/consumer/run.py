@@ -16,6 +16,7 @@ from typing import Any, Final, TypeGuard
 from headrace import plain
 from headrace.consumer.claimed import ClaimedJob
 from headrace.errors import InvalidArguments, JobInterrupted, JobStopped, Reject, Retry
+from headrace.wire import Reason
 
 _GENERATORS: Final = (GeneratorType, AsyncGeneratorType)
 _ITERABLE_COROUTINE: Final = 0x100  # inspect.CO_ITERABLE_COROUTINE: of ``types.coroutine``
@@ -32,6 +33,7 @@ class Failure:
         given_up: the task's options, or ``Reject``, forbid another attempt …
         wanted: … or, else, they or ``Retry`` ask for one.
         again_s: seconds until then, when the task says so; else None.
+        final: why the job is dead, if this was its last attempt.
     """
 
     error: BaseException
@@ -40,6 +42,7 @@ class Failure:
     given_up: bool
     wanted: bool
     again_s: float | None = None
+    final: Reason = "max_attempts"
 
 
 End = bytes | Failure

@@ -132,7 +132,8 @@ class Slots:
                 Redis works on what it has done.
         """
         places = self.concurrency
-        if in_turn and self.ready and (task := self.ready[0].task) and not task.is_async:
+        first = self.ready[0] if in_turn and self.ready else None
+        if first and first.task and not (first.task.is_async or first.isolated):
             places += PREFETCH_MOST // 2
         if self.suspect is not None:
             places = 1 if self.draining else len(self.running) + 1
@@ -155,6 +156,12 @@ class Slots:
         self.ready.extendleft(reversed(back))
         if self.left is not None:
             self.left += len(back)
+
+    def unused(self, claimed: ClaimedJob) -> None:
+        """Take back the slot of a job that was not started after all, and is over."""
+        self.running.discard(claimed)
+        if self.left is not None:
+            self.left += 1
 
     def ended(self, claimed: ClaimedJob) -> None:
         """Note that a run ended, and how long it took."""

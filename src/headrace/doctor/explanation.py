@@ -21,6 +21,7 @@ from headrace.doctor.humanize import (
 )
 from headrace.doctor.location import Claim, Location, State
 from headrace.errors import JobFailed
+from headrace.expiry import NEVER_MS
 from headrace.ids import time_ms_of
 from headrace.policy import LEADER_LEASE_S, LeasePolicy
 from headrace.workflows.member import of_job_id
@@ -88,6 +89,7 @@ def _waiting(at: Location, _policy: LeasePolicy) -> Iterator[str]:
         yield f"Its priority is {at.head.priority}."
     if at.snapshot.paused:
         yield "The queue is paused: nothing is claimed until it is resumed."
+    yield from _expiry(at)
     yield from _consumers(at)
     yield from _history(at)
 
@@ -123,6 +125,17 @@ def _history(at: Location) -> Iterator[str]:
         yield "It has no id in front: the consumer that claims it writes one there."
 
 
+def _expiry(at: Location) -> Iterator[str]:
+    expires_at = at.body.expires_at if at.body else None
+    if expires_at is None or expires_at >= NEVER_MS:
+        return
+    left_s = at.left_s(round(expires_at))
+    if left_s > 0:
+        yield f"It expires in {span(left_s)}."
+    else:
+        yield f"It has expired, {span(-left_s)} ago: when its turn comes it is not started."
+
+
 def _delayed(at: Location, _policy: LeasePolicy) -> Iterator[str]:
     head, due_ms = at.head, at.due_at_ms or 0
     left_s = at.left_s(due_ms)
@@ -136,6 +149,7 @@ def _delayed(at: Location, _policy: LeasePolicy) -> Iterator[str]:
         yield leads if at.leader else _NOBODY_LEADS
     if not head.attempt and not head.unknown_since:
         yield "It was put off." if head.delivery else "It was enqueued so."
+    yield from _expiry(at)
     yield from _history(at)
     if head.attempt and not head.unknown_since:
         yield "This is the wait before it is tried again."

@@ -7,11 +7,11 @@ from typing import Final
 
 from headrace.errors import StoreRefused
 from headrace.flows import Flow
-from headrace.keys import LEADER, QUEUES, Keys
+from headrace.keys import CHANNEL_PREFIX, LEADER, QUEUES, Keys
 from headrace.operations import Argument, Operation, run
 
 _LIST: Final = "LINDEX LLEN LPOS LPUSH LRANGE LREM LTRIM RPOP RPUSH"
-_ZSET: Final = "ZADD ZCARD ZRANGE ZREM ZREMRANGEBYSCORE ZSCORE"
+_ZSET: Final = "ZADD ZCARD ZMSCORE ZRANGE ZREM ZREMRANGEBYSCORE ZSCORE"
 _HASH: Final = "HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSCAN HSET HSETNX"
 
 HELPFUL: Final = {
@@ -19,6 +19,8 @@ HELPFUL: Final = {
     "CLIENT KILL": "a supervisor cannot close the connections of a child that died",
     "CLIENT UNBLOCK": "a consumer that stops waits up to 5 s for its blocking move",
     "CLIENT SETNAME": "nobody sees whose a connection is",
+    "PUBLISH": "a running job hears up to 5 s late that it is cancelled",
+    "SUBSCRIBE": "a running job hears up to 5 s late that it is cancelled",
     "CONFIG GET": "the doctor does not see all settings",
 }
 """Commands that Headrace can do without, and what is worse then."""
@@ -47,7 +49,9 @@ def _commands(k: Keys) -> list[tuple[str, ...]]:
     ]  # fmt: skip
     for names, key in ((_LIST, k.pending), (_ZSET, k.delayed), (_HASH, k.claims)):
         found += [(name, key, "") for name in names.split()]
-    return found + [(*name.split(), "0") for name in HELPFUL]
+    channel = f"{CHANNEL_PREFIX}-"
+    whole = {"PUBLISH": ("PUBLISH", channel, ""), "SUBSCRIBE": ("SUBSCRIBE", channel)}
+    return found + [whole.get(name, (*name.split(), "0")) for name in HELPFUL]
 
 
 def permitted(commands: Sequence[Sequence[str]], used: Sequence[str]) -> Operation[list[int]]:

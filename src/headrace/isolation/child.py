@@ -26,8 +26,9 @@ from headrace.app import Headrace
 from headrace.consumer import outcomes
 from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.outcomes import OutcomePolicy
-from headrace.consumer.run import End, Failure, failure, invoke, is_awaitable, success
+from headrace.consumer.run import End, Failure, invoke, is_awaitable, success
 from headrace.context import current_job
+from headrace.isolation import caps
 from headrace.keys import keys_of
 from headrace.lifespan import held_open
 from headrace.operations import Outcome
@@ -126,7 +127,7 @@ def _run(request: ChildRequest, messages: Connection) -> None:
         try:
             end = _call(claimed, messages, run)
         except BaseException as raised:  # also SystemExit: a task does not end its process
-            end = failure(claimed, raised)
+            end = caps.failed(claimed, raised)
         policy = OutcomePolicy(request.consumer, 0, clock_ahead_ms=request.clock_ahead_ms)
         # Before the lifespan closes: the job is over, whatever becomes of that.
         messages.send(_ended(outcomes.of_run(claimed, end, policy), end))
@@ -184,16 +185,18 @@ def _call(claimed: ClaimedJob, messages: Connection, run: Run) -> End:
 
     def told(*_: object) -> bool:
         # The signal alone may come from whoever ends all processes at once: the consumer decides.
-        if context.stop_reason is None and messages.poll():
+        while messages.poll():
             context.stop_reason = messages.recv()
         return context.stop_reason is not None
 
     signal.signal(signal.SIGTERM, told)
+    told()  # perhaps before there was this handler
     messages.send(Begun())
-    value = invoke(claimed)
-    if not is_awaitable(value):
-        return success(claimed, value)
-    return run(_run_async(claimed, value, told))
+    with caps.held_to(task.config.limits):
+        value = invoke(claimed)
+        if not is_awaitable(value):
+            return success(claimed, value)
+        return run(_run_async(claimed, value, told))
 
 
 async def _run_async(claimed: ClaimedJob, value: Any, told: Callable[[], bool]) -> End:
@@ -214,7 +217,7 @@ async def _await(claimed: ClaimedJob, value: Any) -> End:
             value = await value
         return success(claimed, value)
     except BaseException as error:
-        return failure(claimed, error)
+        return caps.failed(claimed, error)
 
 
 def _ended(outcome: Outcome, end: End) -> Ended:

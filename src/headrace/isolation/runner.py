@@ -13,7 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any
 
 from headrace.clock import monotonic
 from headrace.consumer.claimed import ClaimedJob
@@ -23,8 +23,10 @@ from headrace.consumer.outcomes import (
     OutcomePolicy,
     ProcessDied,
 )
-from headrace.context import StopReason
+from headrace.consumer.run import Failure
+from headrace.context import is_final
 from headrace.errors import JobStopped
+from headrace.isolation import caps
 from headrace.isolation.child import Begun, ChildRequest, Ended, NotBegun
 from headrace.isolation.process import BEGIN_S, LEAVE_S, LOOK_S, Child, ForkServer
 from headrace.logs import JsonFormatter, TextFormatter
@@ -33,7 +35,7 @@ from headrace.task import Task
 
 
 class IsolatedRunner:
-    """Runs the suspects of one consumer, one at a time, each in a process of its own.
+    """Runs jobs of one consumer, each in a process of its own: as many at once as threads call it.
 
     Args:
         policy: what outcomes go by.
@@ -41,12 +43,11 @@ class IsolatedRunner:
 
     def __init__(self, policy: OutcomePolicy) -> None:
         self._policy = policy
-        self._lock = threading.Lock()
-        # A run that is over and the consumer that ends may close at the same time.
-        self._closing = threading.Lock()
+        self._lock = threading.Lock()  # around the server: who it is, and what it is asked
         self._server: ForkServer | None = None
+        self._closed = False
 
-    def run(self, claimed: ClaimedJob) -> IsolatedOutcome:
+    def run(self, claimed: ClaimedJob) -> IsolatedOutcome | Failure:
         """Run a job in a process of its own, and wait for how it ends.
 
         Raises:
@@ -54,44 +55,48 @@ class IsolatedRunner:
             JobStopped: it was told to end, and did.
             ProcessDied: its process ended without an answer.
         """
-        request = _request(claimed, self._policy)
         timeout_s = claimed.deadline and claimed.deadline - monotonic()
         claimed.deadline, claimed.started = None, monotonic()  # its time begins when it does
         try:
-            with self._lock:
-                child = self._start(request)
-                try:
-                    return _wait_for(child, claimed, timeout_s)
-                finally:
-                    child.end()
-                    if child.unclean:
-                        self.close()
+            child = self._start(_request(claimed, self._policy))
+            try:
+                return _wait_for(child, claimed, timeout_s)
+            finally:
+                child.end()
         except IsolationUnavailable:
             claimed.deadline = timeout_s and monotonic() + timeout_s
             raise
 
     def close(self) -> None:
-        """Let the fork server end, if there is one."""
-        with self._closing:
-            if self._server is not None:
-                self._server.close()
-                self._server = None
+        """Let the fork server end, if there is one, and with it all that runs."""
+        with self._lock:
+            self._closed = True
+            server, self._server = self._server, None
+            if server is not None:
+                server.close()
 
     def _start(self, request: ChildRequest) -> Child:
         # The fork server that is there may have left just now, for nobody had come for a while.
-        for _ in range(2):
-            if self._server is None:
-                self._server = ForkServer()
-            pid = self._server.start(request)
-            if pid is not None:
-                return Child(self._server, pid)
-            self.close()
-        raise IsolationUnavailable(f"no process has begun within {BEGIN_S:g} s")
+        for _ in range(3):
+            with self._lock:
+                if self._closed:
+                    raise JobStopped("shutdown")
+                server = self._server = self._server or ForkServer()
+                child = server.request(request)
+            if child is not None and child.has_started():
+                return child
+            with self._lock:
+                if self._server is server:
+                    self._server = None
+                    server.close()
+        raise IsolationUnavailable("the process that starts others ends at once, again and again")
 
 
-def _wait_for(child: Child, claimed: ClaimedJob, timeout_s: float | None) -> IsolatedOutcome:
+def _wait_for(
+    child: Child, claimed: ClaimedJob, timeout_s: float | None
+) -> IsolatedOutcome | Failure:
     assert claimed.context is not None
-    begun, told_at = False, math.inf
+    begun, told, kill_at = False, None, math.inf
     while True:
         died = child.has_ended()  # asked before it is listened to: what it said last is not missed
         message = child.hear(0.0 if died else LOOK_S)
@@ -108,11 +113,14 @@ def _wait_for(child: Child, claimed: ClaimedJob, timeout_s: float | None) -> Iso
         if isinstance(message, Begun):
             begun, claimed.deadline = True, timeout_s and monotonic() + timeout_s
         elif died:
-            _raise_for(child.death(), claimed.context.stop_reason, begun=begun)
-        elif claimed.context.stop_reason is not None and told_at == math.inf:
-            told_at = monotonic()
-            child.tell(claimed.context.stop_reason)
-        elif monotonic() > told_at + LEAVE_S:
+            return _of_death(child.death(), claimed, begun=begun)
+        elif claimed.context.stop_reason != told:
+            told = claimed.context.stop_reason
+            assert told is not None
+            child.tell(told)
+            if is_final(told):
+                kill_at = monotonic() + LEAVE_S
+        elif monotonic() > kill_at:
             child.kill()
         elif not begun and monotonic() > claimed.started + BEGIN_S:
             raise IsolationUnavailable(f"its process did not begin within {BEGIN_S:g} s")
@@ -126,10 +134,19 @@ def _answer(message: Ended) -> IsolatedOutcome:
     return IsolatedOutcome(message.outcome, error)
 
 
-def _raise_for(death: ProcessDied, reason: StopReason | None, *, begun: bool) -> NoReturn:
-    if reason is not None:
-        raise JobStopped(reason)
-    raise death if begun else IsolationUnavailable(f"before it began, {death}")
+def _of_death(death: ProcessDied, claimed: ClaimedJob, *, begun: bool) -> Failure:
+    reason = claimed.context.stop_reason if claimed.context is not None else None
+    if is_final(reason):
+        stopped = JobStopped(reason)
+        if death.stack:
+            stopped.add_note(death.stack)  # where it was
+        raise stopped
+    if not begun:
+        raise IsolationUnavailable(f"before it began, {death}")
+    over = caps.of_death(claimed, death)
+    if over is None:
+        raise death
+    return over
 
 
 def _request(claimed: ClaimedJob, policy: OutcomePolicy) -> ChildRequest:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from headrace import wire
+from headrace import keys, wire
 from headrace.keys import Keys
 from headrace.operations.request import Operation, command, run, text
 from headrace.scripts import MAX_ITEMS
@@ -28,7 +28,7 @@ def cancel(
     if parts is not None and parts[0].key:
         used.append(k.unique(parts[0].key))
     parse: Callable[[Any], CancelAnswer] = text  # type: ignore[assignment]
-    args = (job_id, job, CANCEL_REQUEST_TTL_MS, result_ttl_ms, result)
+    args = (job_id, job, CANCEL_REQUEST_TTL_MS, result_ttl_ms, result, keys.CHANNEL_PREFIX)
     return run("cancel", used, args, parse)
 
 

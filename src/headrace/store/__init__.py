@@ -5,6 +5,7 @@ from headrace.store.channel import Channel
 from headrace.store.exchange import advice
 from headrace.store.probe import ServerInfo, probe
 from headrace.store.shared import SharedStore, Together
+from headrace.store.subscription import Subscription
 from headrace.store.sync import Store
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "ServerInfo",
     "SharedStore",
     "Store",
+    "Subscription",
     "Together",
     "advice",
     "probe",

@@ -95,6 +95,12 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
         | None
     ) = None
     timeout: Annotated[float, _shown("Seconds that it may run.", **_SPAN)] | None = None
+    soft_timeout: (
+        Annotated[float, _shown("Seconds after which it is told to end.", **_SPAN)] | None
+    ) = None
+    expires: (
+        Annotated[float, _shown("Seconds from now; it is not started later.", **_SPAN)] | None
+    ) = None
     max_attempts: _Attempts | None = None
     result_ttl: Annotated[float, _shown("Seconds its result is kept.", **_SPAN)] | None = None
 

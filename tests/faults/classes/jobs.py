@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 from headrace.policy import LeasePolicy
 from tests.faults.bench import Bench
@@ -29,6 +34,41 @@ def poison(bench: Bench) -> Verdict:
             bench.fault("process taken along by a job")
             bench.consumer(suspects=True)
     return bench.finish(Terms())
+
+
+@fault_class("jobs in processes of their own, all killed", cost_s=60, short=0.1)
+def apart(bench: Bench) -> Verdict:
+    """Jobs' processes, those that fork them, and the consumers are killed: nothing is lost, nothing runs on."""
+    bench.serve_redis()
+    bench.sample()
+    for _ in range(3):
+        bench.consumer(concurrency=4)
+    bench.producer(150, mix=(("apart", 1),), batch=3, pause_s=0.5, seconds=(0.1, 0.6))
+    bench.producer(2_000, batch=10, pause_s=0.1)
+    while bench.producing():
+        bench.pause(1.0, 3.0)
+        name = bench.any_consumer()
+        servers = _children(bench.consumers[name])
+        jobs = [pid for server in servers for pid in _children(server)]
+        found = {"consumer": [0], "fork server": servers, "process of a job": jobs}
+        what = bench.rng.choice([what for what, pids in found.items() if pids])
+        if what == "consumer":
+            bench.kill(name)
+            bench.consumer(concurrency=4)
+        else:
+            bench.fault(f"SIGKILL to a {what}", target=name)
+            with suppress(ProcessLookupError):
+                os.kill(bench.rng.choice(found[what]), signal.SIGKILL)
+    return bench.finish(Terms())
+
+
+def _children(pid: int) -> list[int]:
+    """Find what any thread of a process has started."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):
+            found += map(int, path.read_text().split())
+    return found
 
 
 @fault_class("job outlives its lease", cost_s=30, short=0.15)
@@ -75,7 +115,7 @@ def large(bench: Bench) -> Verdict:
 
 @fault_class("clocks of clients an hour off", cost_s=25, short=0.1)
 def clocks_off(bench: Bench) -> Verdict:
-    """The clients' clocks are an hour ahead or behind: nothing is early, lost or reclaimed."""
+    """The clients' clocks are an hour ahead or behind: nothing is early, expired, lost or reclaimed."""
     bench.serve_redis()
     bench.sample()
     for hours in (-1, 1, 0):
@@ -86,7 +126,8 @@ def clocks_off(bench: Bench) -> Verdict:
     for hours in (-1, 1):
         bench.fault("clock off", target=f"producer, {hours} h")
         role = {"clock_off_s": 3600.0 * hours}
-        bench.producer(2_500, role=role, mix=mix, batch=20, pause_s=0.1, delayed=0.3, delay_s=3)
+        load: dict[str, Any] = {"mix": mix, "batch": 20, "pause_s": 0.1, "expires_s": 1800.0}
+        bench.producer(2_500, role=role, delayed=0.3, delay_s=3, **load)
     return bench.finish(Terms(runs_once=True))
 
 

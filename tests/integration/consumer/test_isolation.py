@@ -20,7 +20,12 @@ from headrace import Headrace, wire
 from headrace.clock import monotonic
 from headrace.consumer import outcomes
 from headrace.consumer.claimed import ClaimedJob, read
-from headrace.consumer.outcomes import IsolationUnavailable, OutcomePolicy, ProcessDied
+from headrace.consumer.outcomes import (
+    IsolatedOutcome,
+    IsolationUnavailable,
+    OutcomePolicy,
+    ProcessDied,
+)
 from headrace.errors import JobStopped
 from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import keys_of
@@ -80,6 +85,7 @@ def claimed(task: str, args: str = "[]") -> ClaimedJob:
 
 def test_a_run_is_judged_where_it_ran(isolated: IsolatedRunner) -> None:
     answer = isolated.run(claimed("well"))
+    assert isinstance(answer, IsolatedOutcome)
     assert (answer.outcome, answer.error) == (Outcome("a", 7, "done"), None)
 
 

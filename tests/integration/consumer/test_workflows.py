@@ -307,7 +307,8 @@ async def test_when_all_are_over_nobody_looks_any_more(
     flow = await chain(tasks.add.call(1), tasks.add.options(queue="other").call(RESULT)).aenqueue()
     duty = Workflows(store)
     await duty.turn(await store.run(duty.look()))
-    assert sorted(await store.run(duty.look())) == ["other", site.k.queue]
+    seen: list[str] = await store.run(duty.look())
+    assert sorted(seen) == ["other", site.k.queue]
     async with site.consumer(queues=f"{site.k.queue},other"):
         await flow.aresult(30)
     await duty.turn(await store.run(duty.look()))

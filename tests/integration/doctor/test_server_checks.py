@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -99,7 +100,17 @@ def test_connections_that_run_out_are_a_problem(patient: Ward) -> None:
 
 def test_commands_that_are_forbidden_are_named(patient: Ward, own: EmbeddedServer) -> None:
     patient.redis.execute_command(
-        "ACL", "SETUSER", "bob", "on", ">pw", "~*", "+@all", "-blmove", "-client|list", "-config"
+        "ACL",
+        "SETUSER",
+        "bob",
+        "on",
+        ">pw",
+        "~*",
+        "&*",
+        "+@all",
+        "-blmove",
+        "-client|list",
+        "-config",
     )
     store = Store(own.url.replace("://", "://bob:pw@"))
     bob = Ward(store, patient.redis)
@@ -110,6 +121,20 @@ def test_commands_that_are_forbidden_are_named(patient: Ward, own: EmbeddedServe
     assert notes == ["this user may not give CLIENT LIST", "this user may not give CONFIG GET"]
     assert "no_consumer" not in found  # who is connected is not known
     assert "aof_unknown" not in found  # INFO says it
+    store.close()
+
+
+def test_a_user_without_channels_is_told_what_is_worse_and_what_would_do(
+    patient: Ward, own: EmbeddedServer
+) -> None:
+    patient.redis.execute_command("ACL", "SETUSER", "bob", "on", ">pw", "~*", "+@all")
+    store = Store(own.url.replace("://", "://bob:pw@"))
+    notes = [f for f in Ward(store, patient.redis).check_up().findings if "may not give" in f.found]
+    assert [note.found.split()[-1] for note in notes] == ["PUBLISH", "SUBSCRIBE"]
+    for note in notes:
+        (command,) = re.findall(r"redis-cli (ACL SETUSER .*)", note.todo)
+        patient.redis.execute_command(*command.replace("NAME", "bob").replace("'", "").split())
+    assert "forbidden_helpful" not in Ward(store, patient.redis).found()
     store.close()
 
 

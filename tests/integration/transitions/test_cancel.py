@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from headrace import flows
+from headrace import operations as op
+from headrace.keys import CHANNEL_PREFIX
 from headrace.operations import CANCEL_REQUEST_TTL_MS
 from headrace.results import CANCELLED
-from tests.integration.transitions.driver import LONG_MS, Driver, again, job
+from headrace.store import Store
+from tests.integration.transitions.driver import LONG_MS, ME, Driver, again, job
+from tests.support.wait import wait_until
 
-A, B = job("a"), job("b")
+A, B, C = job("a"), job("b"), job("c")
 P = job("p", priority=3)
 
 
@@ -70,6 +76,34 @@ class TestRunning:
         assert queue.cancel(A) == "requested"
         assert queue.adopt(A, A) == "cancelled"
         queue.check()
+
+    def test_whoever_holds_it_is_told_and_nobody_else(self, queue: Driver) -> None:
+        pubsub: Any = queue.redis.pubsub  # it has no type
+        with pubsub(ignore_subscribe_messages=True) as heard:
+            heard.psubscribe("*")
+            wait_until(lambda: queue.redis.pubsub_numpat() == 1)
+            queue.hold(A)
+            queue.cancel(A)
+            queue.enqueue(B)
+            queue.cancel(B)
+            queue.move_bare(C)
+            queue.sweep()  # it has a lease, and nobody who would listen
+            queue.cancel(C)
+            queue.redis.publish("end", "")
+            said = [one for _ in range(20) if (one := heard.get_message(timeout=1)) is not None][:2]
+        told = [(one["channel"], one["data"]) for one in said]
+        assert told == [(f"{CHANNEL_PREFIX}{ME}".encode(), b"queue a"), (b"end", b"")]
+
+    def test_who_may_not_publish_may_cancel(self, queue: Driver) -> None:
+        queue.redis.acl_setuser(
+            "mute", enabled=True, nopass=True, commands=["+@all"], keys=["*"], reset_channels=True
+        )
+        queue.hold(A)
+        mute = Store(queue.store.url.replace("//", "//mute:x@"))
+        assert mute.run(op.cancel(queue.k, "a", A)) == "requested"
+        mute.close()
+        queue.redis.acl_deluser("mute")
+        assert queue.extend(A).cancelled == ["a"]
 
     def test_a_request_expires(self, queue: Driver) -> None:
         queue.hold(A)

@@ -1,0 +1,51 @@
+"""When jobs expire: how that stands in their bytes. Pure.
+
+``expires_at`` is one field of the body, ms since 1970 by Redis' clock. Of a job that expires so many
+seconds from now only Redis knows when that is, and the producer asks it when the job is sent: until
+then there stands ``NEVER_MS``, which has as many digits as the instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+NEVER_MS: Final = 9_999_999_999_999
+_SOONEST_MS: Final = 10**12  # as many digits; in 2001
+_NEVER: Final = b',"expires_at":%d' % NEVER_MS
+
+_encode = msgspec.json.Encoder().encode
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def expiring(job: bytes, expires_at_ms: int) -> bytes:
+    """Write when a new job expires, which has ``NEVER_MS`` for that."""
+    front, found, rest = job.rpartition(_NEVER)
+    if not found:
+        return job
+    at = max(_SOONEST_MS, min(expires_at_ms, NEVER_MS))
+    return b'%b,"expires_at":%d%b' % (front, at, rest)
+
+
+def resolved(calls: Iterable[Any], now_ms: float) -> list[Any]:
+    """Write into calls when they expire, as far as that depends on the time by Redis' clock."""
+    now = round(now_ms)
+    return [
+        one._replace(job=expiring(one.job, now + one.expires_ms)) if one.expires_ms else one
+        for one in calls
+    ]
+
+
+def lifted(body: bytes) -> bytes:
+    """Return a body that expires no more: that of a job which comes back from the dead letters."""
+    if b'"expires_at"' not in body:
+        return body
+    try:
+        fields = _decode_fields(b"{" + body.lstrip(b","))
+    except Exception:  # no job: whoever reads it says so
+        return body
+    if fields.pop("expires_at", None) is None:
+        return body
+    return b"," + _encode(fields)[1:] if fields else b"}"

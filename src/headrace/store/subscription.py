@@ -1,0 +1,79 @@
+"""A connection of its own on which the messages of one channel come, for as long as they are wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+from headrace.store import exchange
+from headrace.store.address import AsyncAddress
+from headrace.store.aio import send
+
+_NAME: Final = "SUBSCRIBE"
+
+
+class Subscription:
+    """A subscription to one channel. Messages are sent once, to whoever listens then.
+
+    Args:
+        url: where Redis is.
+        label: what the connection is called in ``CLIENT LIST``.
+        channel: the channel's name.
+    """
+
+    def __init__(self, url: str, label: str, channel: str) -> None:
+        self._url = url
+        self._channel = channel
+        self._address = AsyncAddress(url, label, exchange.TIMEOUT_S)
+        self._connection = self._address.connection()
+
+    async def open(self) -> None:
+        """Subscribe: what is sent from now on is heard.
+
+        Raises:
+            StoreError: Redis does not answer, or does not permit it.
+        """
+        try:
+            async with asyncio.timeout(exchange.TIMEOUT_S):
+                await self._address.connect(self._connection)
+                await send(self._connection, [(_NAME, self._channel)])
+                await self._read()
+        except exchange.NETWORK_ERRORS as error:
+            await self.close()
+            raise exchange.lost(_NAME, self._url, error, sent=False) from error
+
+    async def hear(self, within_s: float) -> bytes | None:
+        """Return the next message, or None if none came in time and the connection is well.
+
+        Raises:
+            StoreError: the connection is lost.
+        """
+        try:
+            try:
+                async with asyncio.timeout(within_s):
+                    return await self._next()
+            except TimeoutError:
+                async with asyncio.timeout(exchange.TIMEOUT_S):
+                    await send(self._connection, [("PING",)])
+                    return await self._next(or_pong=True)
+        except exchange.NETWORK_ERRORS as error:
+            await self.close()
+            raise exchange.lost(_NAME, self._url, error, sent=True) from error
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._connection.disconnect(nowait=True)
+
+    async def _next(self, *, or_pong: bool = False) -> bytes | None:
+        while True:
+            word, *rest = await self._read()
+            if word == b"message":
+                message: bytes = rest[-1]
+                return message
+            if word == b"pong" and or_pong:
+                return None
+
+    async def _read(self) -> list[Any]:
+        # Not disconnected: a read that is given up when its time is over has taken nothing.
+        said: list[Any] = await self._connection.read_response(disconnect_on_error=False)
+        return said
