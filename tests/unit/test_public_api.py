@@ -9,12 +9,14 @@ import pytest
 import headrace
 
 METHODS = {
-    "Headrace": "aclose aenqueue aenqueue_many call call_with close discover enqueue enqueue_many "
-    "find_task import_discovered include job producer task use workflow",
-    "Tasks": "find_task include producer task",
-    "Task": "aenqueue arguments bind call delay enqueue options",
+    "Headrace": "aclose aenqueue aenqueue_many call call_with close cron declared_schedules "
+    "discover enqueue enqueue_many every find_task import_discovered include job "
+    "producer task use workflow",
+    "Tasks": "cron every find_task include producer task",
+    "Task": "aenqueue arguments bind call cron delay enqueue every options",
     "Job": "acancel aresult astatus cancel id queue result status",
-    "Context": "attempt check delivery enqueue hand_off job_id max_attempts queue state stop_reason stopping task",
+    "Context": "attempt check delivery enqueue hand_off job job_id max_attempts queue "
+    "scheduled_at state stop_reason stopping task",
     "Workflow": "acancel aresult astatus cancel id queue result status",
     "Backoff": "base_s delay_s factor jitter max_s",
 }
