@@ -86,6 +86,11 @@ def tick(bench: Bench, seconds: float) -> Ticking:
     wait_until(lambda: _leader(bench), "somebody leads")
     _watch(bench, ticking, 2.0)
     _read(bench, ticking)
+    # Some have a failpoint yet, and may die of it: at the end everybody has to be awake.
+    bench.forget_the_dead()
+    for name in sorted(bench.consumers):
+        bench.kill(name)
+    bench.consumer()
     return ticking
 
 

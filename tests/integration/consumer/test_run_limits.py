@@ -178,7 +178,6 @@ class TestEnding:
     ) -> None:
         module = "tests.integration.consumer.limited_tasks:app"
         command = [sys.executable, "-m", "headrace", "consume", module, "--url", limited.url]
-        command += ["--lease", "600"]
         mark = tmp_path / "mark"
         job = await tasks.stay.aenqueue(str(mark))
         environment = clean_environment(PYTHONPATH=str(ROOT / "src"))
