@@ -427,7 +427,7 @@ async def test_a_chord_fires_once_although_members_are_lost_and_fail_at_random(
 
     @site.app.task(backoff=Backoff(base_s=0), max_attempts=50)
     async def shaky(n: int, ctx: Context = CURRENT) -> int:
-        if chance.random() < 0.2:
+        if chance.random() < 0.2 and ctx.delivery < 3:  # five losses are a job's end
             lose(site, ctx.job_id)
         await asyncio.sleep(chance.random() / 50)
         if chance.random() < 0.2:
