@@ -10,7 +10,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from headrace import results
 from headrace.context import Context
-from headrace.conversion import conversion_of
+from headrace.conversion import Conversion, conversion_of
 from headrace.errors import InvalidArguments
 from headrace.function import context_parameter, is_async
 from headrace.ids import new_id
@@ -183,7 +183,9 @@ class Task(BoundTask[P, R]):
         ]
         self.encode_result: Callable[[Any], bytes] = results.encode_value
         self.decode_result: Callable[[Any], Any] | None = None
-        self.conversion = conversion_of(name, function, parameters, signature.return_annotation)
+        self.conversion: Conversion | None = conversion_of(
+            name, function, parameters, signature.return_annotation
+        )
         if self.conversion is not None:
             self.encode_result = self.conversion.encode_result
             self.decode_result = self.conversion.decode_result

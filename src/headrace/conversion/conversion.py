@@ -15,7 +15,7 @@ from headrace.errors import InvalidArguments, NoResult
 from headrace.function import innermost
 from headrace.handoff import is_placeholder
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments."""

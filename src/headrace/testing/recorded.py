@@ -145,7 +145,7 @@ class ExpectedCall:
             return NotImplemented
         return self.task == other.task and self._places(other) and self._arguments(other)
 
-    __hash__ = None  # type: ignore[assignment]  # its arguments may be anything
+    __hash__: None = None  # type: ignore[assignment]  # its arguments may be anything
 
     def _places(self, other: Recorded) -> bool:
         place = self._place

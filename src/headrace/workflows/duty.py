@@ -60,7 +60,7 @@ class Workflows:
     def __init__(self, store: AsyncStore) -> None:
         self._store = store
         self._seen: dict[str, _Counts] = {}  # queue -> its counters at the last look
-        self.due_at = math.inf
+        self.due_at: float = math.inf
 
     def begin(self) -> None:
         """Note that this one leads from now on: all has to be looked at once."""

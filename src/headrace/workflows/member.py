@@ -86,7 +86,7 @@ class MemberHandOff(HandOff):
 
     def __init__(self, member: Member) -> None:
         super().__init__()
-        self.member = member
+        self.member: Member = member
 
 
 _encode = msgspec.json.Encoder().encode

@@ -182,8 +182,8 @@ class Dag(Steps):
         token, n = next(_numbers), len(self.nodes)
         self.nodes.append(Node(call, waits, result, named))
         self._tokens[token] = n
-        self.exits = [*(one for one in self.exits if one not in waits), n]
-        self.many = len(self.exits) != 1
+        self.exits: Sequence[int] = [*(one for one in self.exits if one not in waits), n]
+        self.many: bool = len(self.exits) != 1
         return DagStep(n, f"{PLACEHOLDER}-{token}")
 
 
