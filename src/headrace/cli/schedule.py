@@ -98,7 +98,7 @@ def list_(*, json: Json = False, connection: Connection = Connection()) -> int:
     $ headrace schedule list --json
     """
     with connection.store() as store:
-        found, now_ms = _all(store)
+        found, now_ms = store.follow(changes.all_schedules()), _now_ms(store)
     output.show([_as_json(one) for one in found], _lines(found, now_ms), json=json)
     return 0
 
@@ -248,16 +248,12 @@ def _turn(names: Sequence[str], connection: Connection, *, paused: bool) -> int:
     return 0
 
 
-def _all(store: Store) -> tuple[list[Schedule], int]:
-    return store.follow(changes.all_schedules()), _now_ms(store)
-
-
 def _now_ms(store: Store) -> int:
     return int(store.run(op.time_ms()))
 
 
 def _named(store: Store, name: str) -> Schedule | None:
-    return next((one for one in _all(store)[0] if one.name == name), None)
+    return next((one for one in store.follow(changes.all_schedules()) if one.name == name), None)
 
 
 def _local(at: datetime) -> str:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
-from headrace.flows import Flow
 from headrace.options import Seconds
 from headrace.producer import Call, Producer
 from headrace.schedules import changes
 from headrace.schedules.definition import Missed, define, timing_of
 from headrace.schedules.schedule import Schedule
-from headrace.schedules.timing import Timing
 
 Found: TypeAlias = list[Schedule]
 
@@ -64,9 +62,8 @@ class Manager:
         Raises:
             InvalidSetting: an argument has no meaning, or there is one of that name.
         """
-        when = timing_of(cron, every, timezone)
-        flow = _adding(name, call, when=when, missed=missed, replace=replace)
-        return self._producer().store.follow(flow)
+        definition = define(call, timing_of(cron, every, timezone), missed=missed)
+        return self._producer().store.follow(changes.add(name, definition, replace=replace))
 
     async def aadd(
         self,
@@ -80,8 +77,8 @@ class Manager:
         replace: bool = False,
     ) -> bool:
         """Add a schedule, or change one, as ``add`` does."""
-        when = timing_of(cron, every, timezone)
-        flow = _adding(name, call, when=when, missed=missed, replace=replace)
+        definition = define(call, timing_of(cron, every, timezone), missed=missed)
+        flow = changes.add(name, definition, replace=replace)
         return await self._producer().astore().follow(flow)
 
     def pause(self, name: str) -> bool:
@@ -118,15 +115,3 @@ class Manager:
     async def aremove(self, name: str) -> bool:
         """Remove a schedule, as ``remove`` does."""
         return await self._producer().astore().follow(changes.remove(name))
-
-
-def _adding(
-    name: str,
-    call: Call[Any],
-    *,
-    when: Timing,
-    missed: Missed,
-    replace: bool,
-) -> Flow[bool]:
-    definition = define(call, when, missed=missed)
-    return (yield from changes.add(name, definition, replace=replace))
