@@ -240,7 +240,9 @@ class JobInterrupted(BaseException):
 
     It can come anywhere in the task, a second after ``Context.stop_reason`` was set. Like
     ``asyncio.CancelledError`` it is no ``Exception`` (and so no ``HeadraceError``): ``except
-    Exception`` must not take it for an error of the task's own.
+    Exception`` must not take it for an error of the task's own. Like ``KeyboardInterrupt`` it may
+    come just when a lock of Python's ``threading`` has been taken, which then stays taken: a task
+    that shares one with others looks at ``Context.stop_reason``, or runs ``isolate="process"``.
     """
 
     def __init__(self) -> None:

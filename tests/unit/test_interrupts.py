@@ -122,6 +122,23 @@ def test_a_thread_leaves_only_when_what_is_being_raised_has_come() -> None:
 # — and anywhere —
 
 
+class Flag:
+    """What a job and its test tell each other, without a lock.
+
+    ``threading.Event`` has one, and an exception that comes between taking it and entering its
+    ``with`` block leaves it taken: then the test itself waits for ever in ``set``.
+    """
+
+    def __init__(self) -> None:
+        self._set = False
+
+    def set(self) -> None:
+        self._set = True
+
+    def is_set(self) -> bool:
+        return self._set
+
+
 class Pool:
     """Threads whose jobs take no time at all or a little, and how each of them ended."""
 
@@ -210,16 +227,17 @@ async def test_a_thread_in_a_call_of_c_code_is_given_up_and_replaced(pool: Pool)
 
 
 async def test_what_swallows_its_interrupt_is_given_up_too(pool: Pool) -> None:
-    begun, swallowed, go = threading.Event(), threading.Event(), threading.Event()
+    begun, swallowed, go = Flag(), Flag(), Flag()
 
     def stubborn() -> None:
         try:
             begun.set()
             while not go.is_set():
-                go.wait(0.01)
+                time.sleep(0.01)
         except BaseException:
             swallowed.set()
-        go.wait()
+        while not go.is_set():
+            time.sleep(0.01)
 
     pool.does[0] = stubborn
     claimed = job(0)
@@ -240,14 +258,13 @@ async def test_a_job_that_ends_while_it_is_given_up_ends_once(pool: Pool) -> Non
     """Either its end is heard, or it is given up, and never both."""
     given_up = 0
     for number in range(300):
-        go = threading.Event()
-        begun = threading.Event()
+        begun, go = Flag(), Flag()
 
-        def swallow(go: threading.Event = go, begun: threading.Event = begun) -> None:
+        def swallow(begun: Flag = begun, go: Flag = go) -> None:
             begun.set()
             while not go.is_set():
                 try:
-                    go.wait(0.001)
+                    time.sleep(0.001)
                 except JobInterrupted:
                     pass
 
