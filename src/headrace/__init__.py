@@ -35,7 +35,10 @@ from headrace.errors import (
     StoreUnsuitable,
     UnknownTask,
 )
+from headrace.gathering import aresults_of, results_of
+from headrace.history import Run
 from headrace.job import Job
+from headrace.reports import RESTARTED, Progress
 from headrace.retry import Backoff
 from headrace.task import Task
 from headrace.tasks import Tasks
@@ -45,6 +48,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CURRENT",
+    "RESTARTED",
     "RESULT",
     "AccessDenied",
     "Backoff",
@@ -70,12 +74,14 @@ __all__ = [
     "NotPermitted",
     "NotReplicated",
     "PayloadTooLarge",
+    "Progress",
     "QueueFull",
     "Reject",
     "ReplyLost",
     "ResultError",
     "ResultTimeout",
     "Retry",
+    "Run",
     "StoreError",
     "StoreFull",
     "StoreRefused",
@@ -85,7 +91,9 @@ __all__ = [
     "Tasks",
     "UnknownTask",
     "Workflow",
+    "aresults_of",
     "chain",
     "chord",
     "group",
+    "results_of",
 ]

@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Protocol
 
 import msgspec
 
@@ -65,6 +65,22 @@ class Context:
         """Whether the task should end: look at it in loops of a sync task."""
         return self.stop_reason is not None
 
+    def progress(self, done: float, total: float | None = None, note: str = "") -> None:
+        """Tell how far the job is. It costs next to nothing: Redis hears the last of each second.
+
+        Others see it by ``job.progress()``, ``headrace explain``, the HTTP API and the page.
+
+        Args:
+            done: how much is done …
+            total: … of how much; None if that is not known.
+            note: what it does, in words; 200 characters are kept.
+
+        Raises:
+            InvalidSetting: a number is none, or below 0.
+        """
+        for reporter in reporters:
+            reporter.progress(self, done, total, note)
+
     def check(self) -> None:
         """End the task if it should end.
 
@@ -118,6 +134,16 @@ def is_final(reason: StopReason | None) -> bool:
     """Whether a job that is to end for this reason is ended, if it does not end by itself."""
     return reason not in (None, "soft_timeout")
 
+
+class Reporter(Protocol):
+    """Takes what jobs tell while they run. Called by any thread; what is not its own it leaves alone."""
+
+    def progress(self, context: Context, done: float, total: float | None, note: str) -> None:
+        """Take how far a job is."""
+
+
+reporters: Final[list[Reporter]] = []
+"""Those of this process: each consumer has one."""
 
 current_job: ContextVar[Context | None] = ContextVar("current_job", default=None)
 """The job that runs here: set by the consumer, each in a context of its own."""

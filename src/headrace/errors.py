@@ -24,7 +24,7 @@ HeadraceError
 ├── ResultError               there is no result to give
 │   ├── NoResult              none is kept, it cannot be written, or nothing is known of the job
 │   ├── ResultTimeout         none came in time; the job goes on (also a TimeoutError)
-│   ├── JobFailed             the job ended in the dead letters
+│   ├── JobFailed             the job ended in the dead letters; its cause is what the task raised
 │   └── JobCancelled          the job was cancelled
 ├── LimitExceeded             a run took more memory or processor time than its task may
 ├── JobStopped                raised *in* a task by ``Context.check``: it should end

@@ -10,14 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-import msgspec
-
 NEVER_MS: Final = 9_999_999_999_999
 _SOONEST_MS: Final = 10**12  # as many digits; in 2001
 _NEVER: Final = b',"expires_at":%d' % NEVER_MS
-
-_encode = msgspec.json.Encoder().encode
-_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def expiring(job: bytes, expires_at_ms: int) -> bytes:
@@ -36,16 +31,3 @@ def resolved(calls: Iterable[Any], now_ms: float) -> list[Any]:
         one._replace(job=expiring(one.job, now + one.expires_ms)) if one.expires_ms else one
         for one in calls
     ]
-
-
-def lifted(body: bytes) -> bytes:
-    """Return a body that expires no more: that of a job which comes back from the dead letters."""
-    if b'"expires_at"' not in body:
-        return body
-    try:
-        fields = _decode_fields(b"{" + body.lstrip(b","))
-    except Exception:  # no job: whoever reads it says so
-        return body
-    if fields.pop("expires_at", None) is None:
-        return body
-    return b"," + _encode(fields)[1:] if fields else b"}"

@@ -38,8 +38,21 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(inner)
 
 
-def name_of_task(function: Any, name: str | None) -> str:
+def is_generator(function: Any) -> bool:
+    """Whether a call gives a generator, async or not."""
+    inner = innermost(function)
+    flags = inner.__code__.co_flags if inspect.isfunction(inner) else 0
+    generator = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+    return bool(flags & generator) and not flags & inspect.CO_ITERABLE_COROUTINE
+
+
+def name_of_task(function: Any, name: str | None, *, streams: bool = False) -> str:
     """Return the name under which a function's jobs travel: its own, unless one is given.
+
+    Args:
+        function: the function.
+        name: the name that was given.
+        streams: what a generator yields is kept.
 
     Raises:
         InvalidSetting: it has none of its own, or it can be no task: a call of it would run nothing.
@@ -51,13 +64,10 @@ def name_of_task(function: Any, name: str | None) -> str:
         raise InvalidSetting(f"a {type(function).__name__} has no name of its own: give it name=")
     if len(own) > MAX_TASK_NAME:
         raise InvalidSetting(f"a task's name has at most {MAX_TASK_NAME} characters: {own[:40]!r}…")
-    inner = innermost(function)
-    flags = inner.__code__.co_flags if inspect.isfunction(inner) else 0
-    generator = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
-    if flags & generator and not flags & inspect.CO_ITERABLE_COROUTINE:
+    if is_generator(function) and not streams:
         raise InvalidSetting(
-            f"task {own!r} is a generator, and calling one runs nothing of it: let the task do its "
-            "work, in a loop over the generator if need be, and return a list"
+            f"task {own!r} is a generator, and calling one runs nothing of it: give it result_ttl= "
+            "seconds, and what it yields is kept for so long, for job.stream(); or return a list"
         )
     return own
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 
-from headrace import flows, results
+from headrace import flows, job_reports, results
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.errors import NoResult, ResultTimeout, StoreFull
 from headrace.flows import Flow, State
+from headrace.history import Run
 from headrace.ids import time_ms_of
 from headrace.keys import keys_of
-from headrace.operations import Found
+from headrace.operations import Found, Operation
+from headrace.options import types
 from headrace.producer import Producer
+from headrace.reports import Progress, Stream, progress
 
 R = TypeVar("R")
+Raises: TypeAlias = type[BaseException] | tuple[type[BaseException], ...]
 
 _WAIT_S: Final = 5.0  # how long one request blocks; short, so that a dead connection is noticed
 
@@ -33,7 +37,16 @@ class Job(Generic[R]):
         decode: makes what the task returned of plain JSON; None when it is that.
     """
 
-    __slots__ = ("_accepted", "_decode", "_job", "_producer", "_result_ttl_s", "id", "queue")
+    __slots__ = (
+        "_accepted",
+        "_decode",
+        "_end",
+        "_job",
+        "_producer",
+        "_result_ttl_s",
+        "id",
+        "queue",
+    )
 
     def __init__(
         self,
@@ -47,6 +60,7 @@ class Job(Generic[R]):
         decode: Callable[[Any], Any] | None = None,
     ) -> None:
         self._accepted = accepted
+        self._end: bytes | NoResult | None = None  # what ``results_of`` has found
         self._decode = decode
         self._producer = producer
         self._job = job
@@ -73,25 +87,78 @@ class Job(Generic[R]):
         """Return where the job is, as ``status`` does."""
         return await self._producer.astore().follow(self._status())
 
-    def result(self, timeout: float | None = None) -> R:
+    def result(self, timeout: float | None = None, *, raises: Raises = ()) -> R:
         """Wait for what the task returns; blocks without polling.
 
         Args:
             timeout: seconds to wait; None for as long as it takes.
+            raises: exceptions of the task's that are raised here as they are, not as ``JobFailed``.
 
         Raises:
             NoResult: the task keeps no results; the result is kept no longer, or cannot be
                 written; or nothing is known of the job, for two looks some seconds apart.
             ResultTimeout: none came in time; the job goes on.
-            JobFailed: the job ended in the dead letters.
+            JobFailed: the job ended in the dead letters; its cause is what the task raised, when
+                that is one of Python's or Headrace's own exceptions.
             JobCancelled: the job was cancelled.
             StoreError: Redis did not answer.
+            InvalidSetting: ``raises`` is no exception class.
         """
-        return self._value(self._producer.store.follow(self._result(timeout)))
+        kinds = types("raises", raises)
+        return self._value(self._producer.store.follow(self._result(timeout)), kinds)
 
-    async def aresult(self, timeout: float | None = None) -> R:  # noqa: ASYNC109  as result()
+    async def aresult(
+        self,
+        timeout: float | None = None,  # noqa: ASYNC109  as result()
+        *,
+        raises: Raises = (),
+    ) -> R:
         """Wait for what the task returns, as ``result`` does."""
-        return self._value(await self._producer.astore().follow(self._result(timeout)))
+        kinds = types("raises", raises)
+        return self._value(await self._producer.astore().follow(self._result(timeout)), kinds)
+
+    def progress(self) -> Progress | None:
+        """Return how far the job was when it last told so (``ctx.progress``), up to a second ago.
+
+        None when it has told nothing, or has ended some minutes ago.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        return self._producer.store.run(self._progress())[0]
+
+    async def aprogress(self) -> Progress | None:
+        """Return how far the job is, as ``progress`` does."""
+        return (await self._producer.astore().run(self._progress()))[0]
+
+    def stream(self) -> Stream:
+        """Return what the job yields, from its first item on, as it comes: for ``for`` or ``async for``.
+
+        May be read by many, and after the fact, for as long as its result is kept: the last 10,000
+        items, at most 16 MiB of them. Where the job has begun anew, ``RESTARTED`` stands among them:
+        what came before it does not count. Ends when the job is done. While it is read, it raises
+
+        Raises:
+            JobFailed, JobCancelled: as ``result`` does, after the last item.
+            NoResult: the same; or there are no items, or the first ones are not kept any more.
+            StoreError: Redis did not answer.
+        """
+        return job_reports.stream(self)
+
+    def history(self) -> list[Run]:
+        """Return the job's runs, the last 10, oldest first: for as long as its result is kept.
+
+        A run whose consumer was lost is missing among them, and so is its delivery. While a job waits
+        for its next attempt, or is in it, its runs until then. One whose result is not kept has none.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        return self._producer.store.follow(job_reports.history(self))
+
+    async def ahistory(self) -> list[Run]:
+        """Return the job's runs, as ``history`` does."""
+        return await self._producer.astore().follow(job_reports.history(self))
 
     def cancel(self) -> bool:
         """Cancel the job; False when it is over already.
@@ -128,11 +195,26 @@ class Job(Generic[R]):
             )
         )
 
-    def _result(self, timeout_s: float | None) -> Flow[bytes]:
+    def _progress(self) -> Operation[list[Progress | None]]:
+        return progress.read(keys_of(self.queue), [self.id])
+
+    def _check_kept(self) -> None:
+        """Raise at once what ``result`` would raise of a task that keeps none.
+
+        Raises:
+            NoResult: it does not.
+        """
         if self._result_ttl_s is None:
             raise NoResult(
                 f"the task of job {self.id} keeps no results: give it result_ttl= seconds"
             )
+
+    def _result(self, timeout_s: float | None) -> Flow[bytes]:
+        self._check_kept()
+        if isinstance(self._end, NoResult):
+            raise self._end
+        if self._end is not None:
+            return self._end
         k, job = keys_of(self.queue), self._job
         deadline = None if timeout_s is None else monotonic() + timeout_s
         # A search can miss a job that moves, so it takes two. An id that Headrace did not make is
@@ -185,6 +267,6 @@ class Job(Generic[R]):
             "done and its result is not kept, or not any more"
         )
 
-    def _value(self, end: bytes) -> R:
-        value = results.value_of(self.id, end)
+    def _value(self, end: bytes, raises: Sequence[type[BaseException]]) -> R:
+        value = results.value_of(self.id, end, raises)
         return cast("R", value if self._decode is None else self._decode(value))

@@ -13,6 +13,7 @@
     queue:meta               hash    paused; when the last sweep was; since when it is unused
     queue:cancelled          zset    ids of running jobs that were asked to stop; expires
     queue:result:<id>        list    one element: how the job ended; expires
+    queue:history:<id>       list    runs of the job after which it was tried again; expires
     queue:unique:<key>       string  the id of the job that has the key; goes with it, or expires
     headrace:queues          set     names of the queues that producers and consumers have used
     headrace:consumers       hash    consumers that were seen connected: since when each is missing, ms; 0 it is not
@@ -24,7 +25,8 @@
     headrace:schedule-state  hash    name -> counters, last tick, paused, JSON
 
 ``queue`` stands for the queue's name. On a cluster the pending list keeps its plain name and all
-others are ``{queue}:…``, which hashes to the same slot. Those of workflows are in ``workflows.keys``.
+others are ``{queue}:…``, which hashes to the same slot. Those of workflows are in ``workflows.keys``,
+those of what jobs tell while they run in ``reports.keys``.
 """
 
 from __future__ import annotations
@@ -79,6 +81,10 @@ class Keys:
     def result(self, job_id: str) -> str:
         """Where the job's end is told to whoever waits for it."""
         return f"{self.prefix}:result:{job_id}"
+
+    def history(self, job_id: str) -> str:
+        """Where the job's runs are told after which it was tried again."""
+        return f"{self.prefix}:history:{job_id}"
 
     def unique(self, key: str) -> str:
         """Where the id of the job that has this key stands; "": what all of them begin with."""

@@ -19,6 +19,9 @@ from headrace import errors
 
 UNTOLD: Final = "its text could not be made"
 
+PARTS: Final = "plain_parts"
+"""A copy's attribute: the arguments of what it is a copy of, and those of its attributes that are plain."""
+
 _MOST_TEXT: Final = 16_000  # characters of one text: more than a dead letter holds
 _MOST_COPIES: Final = 50  # exceptions of one chain: a dead letter's traceback holds fewer
 _MOST_NOTES: Final = 20
@@ -114,6 +117,8 @@ def _copy(error: BaseException, copies: dict[int, BaseException | None]) -> Base
     if is_a(error, BaseExceptionGroup):
         parts = _own(error, "exceptions", BaseExceptionGroup)[:_MOST_IN_GROUP]
         within = [part for one in parts if (part := _linked(one, copies)) is not None]
+    args = _own(error, "args")  # of others it keeps none: they may hang when they are shown, or end
+    members[PARTS] = (args if is_plain(args) else None), _plain_state(error)
     copy = make(name_of(kind), text, module if type(module) is str else "", **members)
     if within:
         members |= {"__module__": copy.__module__, "__str__": lambda _: text}
@@ -127,6 +132,13 @@ def _copy(error: BaseException, copies: dict[int, BaseException | None]) -> Base
     for note in notes[:_MOST_NOTES] if type(notes) is list else ():
         copy.add_note(_text_of(note))
     return copy
+
+
+def _plain_state(error: BaseException) -> dict[str, Any]:
+    """Return those attributes of an exception that are plain."""
+    state: Any = _own(error, "__dict__")
+    named = [(k, v) for k, v in dict.items(state) if type(k) is str and not k.startswith("__")]
+    return {name: value for name, value in named[:_MOST_NOTES] if is_plain(value)}
 
 
 def _linked(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 import msgspec
 
@@ -11,6 +12,7 @@ from headrace import wire
 from headrace.errors import JobCancelled, JobFailed, NoResult
 from headrace.faithful import PLAIN, fault
 from headrace.plain import name_of
+from headrace.remote import Raised, RemoteTraceback, describe, made_again
 from headrace.wire import Error
 
 
@@ -22,12 +24,14 @@ class End(msgspec.Struct, frozen=True, omit_defaults=True):
         value: what the task returned.
         error: why it failed; without its traceback when it is long.
         unreadable: why what the task returned cannot be told, or "".
+        raised: what a waiter needs to make its exception again.
     """
 
     state: Literal["done", "dead", "cancelled"]
     value: Any = None
     error: Error | None = None
     unreadable: str = ""
+    raised: Raised | None = None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -72,18 +76,18 @@ def encode_unreadable(value: Any, why: str = "") -> bytes:
     return _encode(End("done", unreadable=why or name_of(type(value))))
 
 
-def encode_error(error: Error) -> bytes:
-    """Encode a final failure."""
-    return _encode(
-        End("dead", error=msgspec.structs.replace(error, payload=None, payload_base64=None))
-    )
+def encode_error(error: Error, problem: BaseException | None = None) -> bytes:
+    """Encode a final failure; ``problem``: a plain copy of what was raised."""
+    told = msgspec.structs.replace(error, payload=None, payload_base64=None)
+    return _encode(End("dead", error=told, raised=describe(problem)))
 
 
-def value_of(job_id: str, raw: bytes) -> Any:
+def value_of(job_id: str, raw: bytes, raises: Sequence[type[BaseException]] = ()) -> Any:
     """Return the value of an end.
 
     Raises:
-        JobFailed: the job is dead.
+        JobFailed: the job is dead; its cause is the task's exception, if that can be made again.
+        Exception: the task's exception itself, if it is one of ``raises``.
         JobCancelled: it was cancelled.
         NoResult: its value cannot be told.
     """
@@ -91,16 +95,30 @@ def value_of(job_id: str, raw: bytes) -> Any:
     if end.state == "cancelled":
         raise JobCancelled(f"job {job_id} was cancelled")
     if end.error is not None:
-        error = end.error
-        raise JobFailed(
-            f"job {job_id} failed ({error.reason}): {error.type or 'no exception'}: {error.message}",
-            reason=error.reason,
-            error_type=error.type,
-            traceback=error.traceback,
-        )
+        _raise(job_id, end.error, end.raised, tuple(raises))
     if end.unreadable:
         raise NoResult(f"job {job_id} is done, but its result is not told: {end.unreadable}")
     return end.value
+
+
+def _raise(
+    job_id: str, error: Error, raised: Raised | None, raises: tuple[type[BaseException], ...]
+) -> NoReturn:
+    failed = JobFailed(
+        f"job {job_id} failed ({error.reason}): {error.type or 'no exception'}: {error.message}",
+        reason=error.reason,
+        error_type=error.type,
+        traceback=error.traceback,
+    )
+    remote = RemoteTraceback(error.traceback) if error.traceback else None
+    again = made_again(raised, error.message, raises)
+    if again is None:
+        raise failed from remote
+    again.__cause__ = remote
+    if isinstance(again, raises):
+        again.add_note(f"raised in job {job_id}, which failed: {error.reason}")
+        raise again
+    raise failed from again
 
 
 def of_place(place: str, raw: bytes) -> bytes | None:

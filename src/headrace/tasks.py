@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from headrace.errors import InvalidSetting, UnknownTask
-from headrace.function import is_async, name_of_task
+from headrace.function import is_async, is_generator, name_of_task
 from headrace.options import Seconds, task_options
 from headrace.retry import Backoff
 from headrace.schedules import Missed
 from headrace.settings import DEFAULT_QUEUE
+from headrace.stream_task import StreamTask
 from headrace.task import AsyncTask, Task
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+Yields: TypeAlias = Iterator[Any] | AsyncIterator[Any]
+"""What a generator function returns."""
 
 
 class Decorator(Protocol):
@@ -25,6 +28,8 @@ class Decorator(Protocol):
 
     @overload
     def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def __call__(self, function: Callable[P, Yields], /) -> StreamTask[P]: ...
     @overload
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
@@ -57,6 +62,8 @@ class Tasks:
 
     @overload
     def task(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, Yields], /) -> StreamTask[P]: ...
     @overload
     def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
     @overload
@@ -98,15 +105,18 @@ class Tasks:
                 ``isolate="process"``, and with it ``memory`` (bytes, or "512M") and ``cpu`` (s).
 
         Raises:
-            InvalidSetting: an option has no meaning, the name is taken, or the function is a generator.
+            InvalidSetting: an option has no meaning, the name is taken, or a generator keeps no results.
         """
 
         def decorate(function: Callable[..., Any]) -> Task[Any, Any]:
-            kind = AsyncTask if is_async(function) else Task
+            kind = (
+                StreamTask if is_generator(function) else AsyncTask if is_async(function) else Task
+            )
+            config = task_options(self._defaults | options)
             task: Task[Any, Any] = kind(
                 function,
-                name=name_of_task(function, name),
-                config=task_options(self._defaults | options),
+                name=name_of_task(function, name, streams=bool(config.result_ttl_s)),
+                config=config,
                 producer=self.producer,
             )
             self._add(task, options)
@@ -206,6 +216,7 @@ class Tasks:
             task.config, task.producer = config, self.producer
         else:
             kind, schedules = type(task), task.schedules
-            task = kind(task.function, name=task.name, config=config, producer=self.producer)
+            function = task.generator if isinstance(task, StreamTask) else task.function
+            task = kind(function, name=task.name, config=config, producer=self.producer)
             task.schedules = schedules
         self._add(task, options)

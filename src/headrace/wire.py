@@ -17,8 +17,8 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 import msgspec
 
 from headrace.errors import InvalidJob, PayloadTooLarge
-from headrace.expiry import lifted
 from headrace.faithful import PLAIN, encode_args, encode_kwargs
+from headrace.fields import body_of, without
 from headrace.ids import LENGTH, new_id
 
 DEFAULT_MAX_BYTES: Final = 1 << 20  # of a job: beyond this Redis copies, and everybody waits
@@ -239,7 +239,7 @@ def canonical(job: bytes) -> tuple[Head, bytes]:
             del fields[name]
     if numbers.get("priority"):
         numbers["priority"] = max(MIN_PRIORITY, min(MAX_PRIORITY, numbers["priority"]))
-    return Head(job_id, **numbers), _body_of(fields)
+    return Head(job_id, **numbers), body_of(fields)
 
 
 def _usable_id(raw: msgspec.Raw | None, fields: dict[str, msgspec.Raw]) -> str:
@@ -251,10 +251,6 @@ def _usable_id(raw: msgspec.Raw | None, fields: dict[str, msgspec.Raw]) -> str:
         return value
     fields["foreign_id"] = raw
     return new_id()
-
-
-def _body_of(fields: dict[str, msgspec.Raw]) -> bytes:
-    return b"," + _encode(fields)[1:] if fields else b"}"
 
 
 def letter(head: Head, body: bytes, error: Error) -> bytes:
@@ -299,7 +295,7 @@ def redriven(job: bytes) -> bytes:
         return payload
     if (parts := split(job)) is None:
         return job
-    return join(renewed(parts[0]), lifted(without_error(parts[1])))
+    return join(renewed(parts[0]), revived(parts[1]))
 
 
 def renewed(head: Head) -> Head:
@@ -308,18 +304,13 @@ def renewed(head: Head) -> Head:
 
 
 def without_error(body: bytes) -> bytes:
-    """Return the body without the ``error`` of a dead letter; every other byte stays."""
-    if b'"error"' not in body and b"\\u" not in body:  # its name may be written with escapes
-        return body
-    try:
-        fields = _decode_fields(b"{" + body.lstrip(b","))
-    except Exception:
-        return body
-    if (raw := fields.pop("error", None)) is None:
-        return body
-    tail = b',"error":' + bytes(raw) + b"}"
-    # As we wrote it, it is the last field: cut it off, so that every other byte stays.
-    return body[: -len(tail)] + b"}" if body.endswith(tail) else _body_of(fields)
+    """Return the body of a dead letter as it was before; every other byte stays."""
+    return without(body, "error")
+
+
+def revived(body: bytes) -> bytes:
+    """Return the body of a job that comes back from the dead letters; it expires no more."""
+    return without(body, "error", "expires_at")
 
 
 def error_of(

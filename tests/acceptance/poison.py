@@ -11,6 +11,7 @@ import os
 import resource
 import signal
 import time
+from collections.abc import AsyncIterator, Iterator
 
 from headrace import CURRENT, Backoff, Context, Headrace, Reject
 
@@ -39,6 +40,21 @@ async def ainnocent(number: int, ctx: Context = CURRENT, seconds: float = 0.0) -
     await asyncio.sleep(seconds)
     write("end", ctx)
     return number
+
+
+@app.task
+def telling(count: int, ctx: Context = CURRENT) -> Iterator[int]:
+    write("start", ctx)
+    ctx.progress(1, 2, "counting")
+    yield from range(count)
+
+
+@app.task
+async def atelling(count: int, ctx: Context = CURRENT) -> AsyncIterator[int]:
+    write("start", ctx)
+    ctx.progress(1, 2, "counting")
+    for number in range(count):
+        yield number
 
 
 @app.task

@@ -24,6 +24,7 @@ from headrace.embedded import EmbeddedServer
 from headrace.keys import keys_of
 from headrace.policy import LONGEST_PAUSE_S, LeasePolicy
 from tests.faults import history as records
+from tests.faults import yielded
 from tests.faults.checker import check
 from tests.faults.evidence import Final, Terms, Verdict
 from tests.faults.failpoints import Failpoint
@@ -296,7 +297,8 @@ class Bench:
         with self.redis() as redis:
             state = invariants.read(redis, QUEUE)
             keys = {key.decode(): redis.pttl(key) for key in redis.scan_iter()}
-        return Final(state, keys, probed_at)
+            streams = yielded.read(redis, QUEUE)
+        return Final(state, keys, probed_at, streams)
 
     def __enter__(self) -> Self:
         return self

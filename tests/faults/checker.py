@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from tests.faults import yielded
 from tests.faults.evidence import Evidence, Final, Terms, Verdict, Violation
 from tests.faults.history import History, Run, call_bytes
 from tests.support.invariants import MAX_NUDGES
@@ -55,6 +56,7 @@ def check(history: History, final: Final, terms: Terms) -> Verdict:
         i10_duties,
         i11_awake,
         i12_keys,
+        streams,
         shown,
     ):
         verdict.violations += invariant(evidence)
@@ -372,6 +374,16 @@ def i12_keys(e: Evidence) -> Iterator[Violation]:
             yield Violation("I12", f"{key} never expires")
     if e.final.state.nudges > MAX_NUDGES:
         yield Violation("I12", f"{e.final.state.nudges} nudges")
+
+
+def streams(e: Evidence) -> Iterator[Violation]:
+    """What a job has yielded stands there once, in order, all of it of a run that returned."""
+    for n, enqueue in e.enqueues.items():
+        if enqueue.task == "yields" and e.finished(n):
+            ended = {run.delivery for run in e.runs[n] if run.how == "ok"}
+            entries = e.final.streams.get(enqueue.job_id, [])
+            for text in yielded.faults(n, entries, ended):
+                yield Violation("streams", text)
 
 
 def shown(e: Evidence) -> Iterator[Violation]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from tests.faults.history import Enqueue, History, Run, Settled, number_of
 from tests.faults.sampler import EVERY_S
+from tests.faults.yielded import Entry
 from tests.support.invariants import State
 
 
@@ -55,11 +56,13 @@ class Final:
         state: everything in the queue's keys, at one instant.
         keys: every key of the database, and how long it still lives, ms; -1 for ever.
         probed_at: when jobs were enqueued that only all consumers together can run, s.
+        streams: what jobs have yielded, by their ids.
     """
 
     state: State
     keys: dict[str, int] = field(default_factory=dict)
     probed_at: float = 0.0
+    streams: dict[str, list[Entry]] = field(default_factory=dict)
 
 
 class Violation(NamedTuple):

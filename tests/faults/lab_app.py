@@ -11,12 +11,13 @@ import asyncio
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from headrace import CURRENT, Context, Headrace
 from headrace.retry import Backoff
+from tests.faults import yielded
 from tests.faults.history import Journal
 
 HISTORY = "HEADRACE_LAB_HISTORY"
@@ -98,6 +99,16 @@ async def failing(number: int, canary: int, ctx: Context) -> None:
     """Fail at every attempt."""
     with noted(number, ctx):
         raise ItFails(number)
+
+
+@app.task(result_ttl=yielded.TTL_S)
+async def yields(number: int, canary: int, ctx: Context) -> AsyncIterator[int]:
+    """Give items, some of them at once."""
+    with noted(number, ctx):
+        for at in range(yielded.ITEMS):
+            yield 100 * number + at
+            if at % 3 == 2:
+                await asyncio.sleep(0.01)
 
 
 @app.task

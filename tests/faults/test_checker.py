@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.faults import history as records
+from tests.faults import yielded
 from tests.faults.checker import check
 from tests.faults.evidence import Final, Terms, Verdict
 from tests.faults.history import (
@@ -54,6 +55,7 @@ class Story:
     leases: dict[str, float] | None = None
     keys: dict[str, int] = field(default_factory=lambda: {"queue:stats": -1, "queue:nudge": 500})
     nudges: int = 0
+    streams: dict[str, list[yielded.Entry]] = field(default_factory=dict)
 
     def count(self, name: str, by: int = 1) -> None:
         self.counters[name] = self.counters.get(name, 0) + by
@@ -107,7 +109,7 @@ class Story:
             counters=self.counters,
             nudges=self.nudges,
         )
-        final = Final(state, self.keys, probed_at=4.0)
+        final = Final(state, self.keys, probed_at=4.0, streams=self.streams)
         return check(self.history, final, Terms(**terms))  # type: ignore[arg-type]
 
 
@@ -549,3 +551,37 @@ def test_a_duty_counts_where_the_loop_of_its_process_is_held(tmp_path: Path) -> 
     hit = [(fault.fault, fault.transition) for fault in history.faults]
     assert hit == [(BUSY, "promote"), (BUSY, BURY)]
     assert history.found_at.keys() == {"c7"}
+
+
+def whole(number: int, run: int = 0) -> list[yielded.Entry]:
+    """Give the stream of a job as it should be."""
+    told = [*(("i", item) for item in yielded.items(number)), ("e", "")]
+    return [(f"{run}-{at}", field, value) for at, (field, value) in enumerate(told, 1)]
+
+
+def test_a_stream_of_the_run_that_returned_is_accepted() -> None:
+    story = Story()
+    story.done(1, "yields")
+    story.streams["job-1"] = whole(1)
+    assert not story.verdict().violations
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        whole(1)[:-1],
+        whole(1)[1:],
+        whole(2),
+        whole(1, run=1),
+        [*whole(1)[:3], *whole(1, run=1)[3:]],
+        [*whole(1)[:3], *whole(1)[2:]],
+        [*whole(1)[:2], whole(1)[3], whole(1)[2], *whole(1)[4:]],
+    ],
+    ids=["none", "no end", "no start", "another's", "another run", "mixed", "twice", "order"],
+)
+def test_a_stream_that_is_not_whole_is_rejected(entries: list[yielded.Entry]) -> None:
+    story = Story()
+    story.done(1, "yields")
+    story.streams["job-1"] = entries
+    assert rejected_for(story.verdict()) == {"streams"}

@@ -18,6 +18,7 @@ from headrace.doctor.connections import Connections
 from headrace.ids import new_id
 from headrace.keys import CONSUMERS, keys_of
 from headrace.policy import LeasePolicy
+from headrace.reports import progress
 from headrace.store import AsyncStore
 from tests.support.consuming import Site
 from tests.support.plain import PlainRedis
@@ -362,3 +363,17 @@ async def test_explaining_changes_nothing(clinic: Clinic) -> None:
     for job_id in (*ids, "nosuch"):
         json.dumps((await clinic.of(job_id)).facts)
     assert {key: clinic.redis.dump(key) for key in clinic.redis.keys()} == before
+
+
+# Progress
+
+
+async def test_how_far_a_running_job_is_is_told_with_its_age(clinic: Clinic) -> None:
+    (job_id,) = await clinic.enqueue()
+    await clinic.claim()
+    assert "It has done" not in await clinic.says(job_id)
+    told = progress.Told(job_id, 1, progress.Progress(340, 1_000, "loading"))
+    assert await clinic.store.run(progress.tell(K, "me", [told])) == []
+    assert "It has done 340 of 1,000 (34 %): loading; it told so " in await clinic.says(job_id)
+    fact = (await clinic.of(job_id)).facts["progress"]
+    assert (fact["done"], fact["total"], fact["note"]) == (340, 1_000, "loading")

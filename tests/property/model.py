@@ -215,7 +215,8 @@ class Model:
             if verb != "cancel":
                 self.cancelled.pop(job_id, None)
             self.stats[verb] += 1
-            self._tell(job_id, outcome.result, outcome.result_ttl_ms)
+            if outcome.verb != "retry":  # which tells of a run: the job has not ended
+                self._tell(job_id, outcome.result, outcome.result_ttl_ms)
         # A key names an id: of two jobs of one id, one has got another since.
         for key in {outcome.key for outcome in outcomes}:
             if self.unique.get(key) in over:

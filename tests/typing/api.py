@@ -1,10 +1,11 @@
 """What type checkers see of the public API. Read by mypy; never run."""
 
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, assert_type
 
-from headrace import CURRENT, Context, Headrace, Job, Retry, Task
+from headrace import CURRENT, Context, Headrace, Job, Progress, Retry, Run, Task, results_of
 
 app = Headrace()
 
@@ -62,6 +63,26 @@ app.cron("@daily", missed="never")  # type: ignore[arg-type]
 
 assert_type(ship.enqueue(Order(1), on=date.max).result(), dict[date, Order])
 ship.enqueue({"id": 1})  # type: ignore[arg-type]
+
+
+@app.task(result_ttl=60)
+def numbers(count: int) -> Iterator[int]:
+    yield from range(count)
+
+
+@app.task(result_ttl=60)
+async def words(count: int) -> AsyncIterator[str]:
+    yield "a" * count
+
+
+assert_type(numbers.enqueue(3), Job[Any])
+assert_type(words.enqueue(3), Job[Any])
+numbers.enqueue("3")  # type: ignore[arg-type]
+assert_type(list(results_of([add.enqueue(1, 2)])), list[Job[int]])
+assert_type(add.enqueue(1, 2).progress(), Progress | None)
+assert_type(add.enqueue(1, 2).history(), list[Run])
+assert_type(add.enqueue(1, 2).result(raises=(ValueError, OSError)), int)
+
 assert_type(charge.enqueue(1), Job[None])
 assert_type(charge.delay(1), Job[None])
 assert_type(refund.options(delay=5).enqueue(1, whole=True), Job[int])

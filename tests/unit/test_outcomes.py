@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace import Headrace, InvalidArguments, Reject, Retry, results, wire
@@ -230,7 +231,10 @@ class TestFailed:
     def test_whoever_waits_is_told(self) -> None:
         outcome = failed(claimed("kept", attempt=2), ValueError("no"))
         assert outcome.result_ttl_ms == 60_000
-        assert outcome.result == results.encode_error(letter_of(outcome)[2])
+        told = msgspec.json.decode(outcome.result, type=results.End)
+        assert told.error == letter_of(outcome)[2]
+        assert told.raised is not None
+        assert (told.raised.name, told.raised.args) == ("ValueError", ["no"])
 
     def test_a_task_without_dead_letters_drops_it_and_tells_whoever_waits(self) -> None:
         outcome = failed(claimed("dropped"), ValueError("no"))

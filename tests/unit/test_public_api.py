@@ -14,8 +14,9 @@ METHODS = {
     "producer task use workflow",
     "Tasks": "cron every find_task include producer task",
     "Task": "aenqueue arguments bind call cron delay enqueue every options",
-    "Job": "acancel aresult astatus cancel id queue result status",
-    "Context": "attempt check delivery enqueue hand_off job job_id max_attempts queue "
+    "Job": "acancel ahistory aprogress aresult astatus cancel history id progress queue "
+    "result status stream",
+    "Context": "attempt check delivery enqueue hand_off job job_id max_attempts progress queue "
     "scheduled_at state stop_reason stopping task",
     "Workflow": "acancel aresult astatus cancel id queue result status",
     "Backoff": "base_s delay_s factor jitter max_s",

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import math
+import traceback
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace import results, wire
-from headrace.errors import JobCancelled, JobFailed, NoResult
+from headrace.errors import InvalidArguments, JobCancelled, JobFailed, NoResult
+from headrace.plain import plain_copy, traceback_of
 from headrace.wire import Error
 
 json_values = st.recursive(
@@ -139,3 +142,135 @@ class TestFate:
     @pytest.mark.parametrize("place", ["pending", "processing", "delayed", "unknown"])
     def test_one_that_goes_on_has_no_end(self, place: str) -> None:
         assert results.of_place(place, b"{}") is None
+
+
+class Refused(Exception):
+    """One of an application's own, whose constructor is nobody's business but the task's."""
+
+    made = 0
+
+    def __init__(self, order: int, *, code: str) -> None:
+        super().__init__(f"order {order} was refused")
+        Refused.made += 1
+        self.code = code
+
+
+class RefusedTwice(Refused):
+    """One below it."""
+
+
+def end_of(error: BaseException) -> bytes:
+    """Encode the end of a job whose task raised this."""
+    try:
+        raise error
+    except BaseException as raised:
+        copy = plain_copy(raised)
+    told = wire.error_of(
+        "max_attempts", copy, traceback=traceback_of(copy), failed_at=1, consumer="c"
+    )
+    return results.encode_error(told, copy)
+
+
+def failed_by(error: BaseException, *raises: type[BaseException]) -> BaseException:
+    with pytest.raises(BaseException) as caught:  # noqa: PT011 - which one is what the tests ask
+        results.value_of("a", end_of(error), raises)
+    return caught.value
+
+
+class TestWhatTheTaskRaised:
+    """It is raised again: as the cause of JobFailed, or as itself where the waiter names its class."""
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            ValueError("no", 3),
+            KeyError("k"),
+            FileNotFoundError(2, "gone"),
+            ZeroDivisionError(),
+            InvalidArguments("x"),
+        ],
+        ids=repr,
+    )
+    def test_pythons_and_our_own_are_the_cause(self, error: Exception) -> None:
+        failed = failed_by(error)
+        assert type(failed) is JobFailed
+        assert type(failed.__cause__) is type(error)
+        assert str(failed.__cause__) == str(error)
+        assert failed.__cause__.args == error.args
+
+    def test_the_remote_traceback_stands_above_it(self) -> None:
+        failed = failed_by(ValueError("no"))
+        assert failed.__cause__ is not None
+        remote = failed.__cause__.__cause__
+        assert type(remote).__name__ == "RemoteTraceback"
+        assert "raise error" in str(remote)
+        shown = "".join(traceback.format_exception(failed))
+        assert shown.index("RemoteTraceback") < shown.index("ValueError: no\n\nThe above")
+
+    def test_one_that_was_not_named_is_its_traceback_alone(self) -> None:
+        failed = failed_by(Refused(7, code="late"))
+        assert type(failed) is JobFailed
+        assert type(failed.__cause__).__name__ == "RemoteTraceback"
+
+    @pytest.mark.parametrize("named", [Refused, Exception, (OSError, Refused)])
+    def test_one_that_the_waiter_names_is_raised_itself(self, named: Any) -> None:
+        error = RefusedTwice(7, code="late")
+        made = Refused.made
+        failed = failed_by(error, *(named if isinstance(named, tuple) else (named,)))
+        assert type(failed) is RefusedTwice
+        assert str(failed) == "order 7 was refused"
+        assert failed.code == "late"
+        assert Refused.made == made, "its constructor must not run again"
+        assert failed.__notes__ == ["raised in job a, which failed: max_attempts"]
+
+    def test_a_class_beside_those_that_were_named_is_not_found(self) -> None:
+        assert type(failed_by(Refused(7, code="late"), RefusedTwice)) is JobFailed
+
+    def test_one_that_ends_a_program_does_not_end_the_waiters(self) -> None:
+        for error in SystemExit(3), KeyboardInterrupt(), GeneratorExit():
+            assert type(failed_by(error)) is JobFailed
+            assert type(failed_by(error, BaseException)) is JobFailed
+
+    def test_a_foreign_class_of_a_builtins_name_is_not_taken_for_it(self) -> None:
+        foreign = type("ConnectionError", (Exception,), {"__module__": "requests.exceptions"})
+        assert type(failed_by(foreign("no"), ConnectionError)) is JobFailed
+
+    @pytest.mark.parametrize("args", [(b"raw",), (object(),), ("x" * 5_000,), (1j,), ("\ud800",)])
+    def test_what_json_cannot_carry_leaves_the_text(self, args: tuple[Any, ...]) -> None:
+        cause = failed_by(ValueError(*args)).__cause__
+        assert type(cause) is ValueError
+        assert cause.args == (str(plain_copy(ValueError(*args)))[:1_000],)
+
+    def test_what_cannot_be_made_of_a_text_is_its_traceback_alone(self) -> None:
+        error = UnicodeDecodeError("utf-8", b"\xff", 0, 1, "no")
+        assert type(failed_by(error).__cause__).__name__ == "RemoteTraceback"
+        group = ExceptionGroup("two", [ValueError(1), ValueError(2)])
+        assert type(failed_by(group).__cause__).__name__ == "RemoteTraceback"
+
+    @pytest.mark.parametrize(
+        "raised",
+        [
+            {"name": "system", "module": "os"},
+            {"name": "Popen", "module": "subprocess", "args": ["true"]},
+            {"name": "eval", "module": "builtins", "args": ["1"]},
+            {"name": "object", "module": "builtins"},
+            {"name": "wire", "module": "headrace.errors"},
+            {"name": "ValueError.__new__", "module": "builtins"},
+        ],
+    )
+    def test_what_stands_in_redis_names_nothing_else(self, raised: dict[str, Any]) -> None:
+        end = {"state": "dead", "error": {"reason": "x", "traceback": "t"}, "raised": raised}
+        with pytest.raises(JobFailed) as caught:
+            results.value_of("a", msgspec.json.encode(end), (Exception,))
+        assert type(caught.value.__cause__).__name__ == "RemoteTraceback"
+
+    def test_an_attribute_from_redis_replaces_nothing_of_the_class(self) -> None:
+        raised = {"name": "Refused", "module": __name__, "args": ["no"], "state": {"__class__": 1}}
+        end = {"state": "dead", "error": {"reason": "x"}, "raised": raised}
+        with pytest.raises(Refused, match="no"):
+            results.value_of("a", msgspec.json.encode(end), (Refused,))
+
+    def test_an_end_of_an_older_version_has_no_cause(self) -> None:
+        with pytest.raises(JobFailed) as caught:
+            results.value_of("a", results.encode_error(Error("max_attempts", "ValueError", "no")))
+        assert caught.value.__cause__ is None

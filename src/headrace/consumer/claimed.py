@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from headrace import operations as op
 from headrace import wire
 from headrace.context import Context
-from headrace.expiry import lifted
 from headrace.ids import new_id
 from headrace.keys import Keys
 from headrace.operations import AdoptAnswer, Operation, Outcome
@@ -224,7 +223,7 @@ def _read_body(claimed: ClaimedJob, tasks: Mapping[str, Task[Any, Any]]) -> None
         _unwrap(claimed, error, tasks)
         return
     if decoded.error:  # redriven, by us or by a plain LMOVE: its failures are forgotten
-        body = lifted(wire.without_error(claimed.body))
+        body = wire.revived(claimed.body)
         claimed.head, claimed.body = wire.renewed(claimed.head), body
         claimed.job, claimed.owned = wire.join(claimed.head, claimed.body), False
         decoded = wire.read_body(claimed.job)

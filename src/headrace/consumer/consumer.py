@@ -43,6 +43,7 @@ from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.maintenance import DutyMaker, MaintenanceThread
 from headrace.policy import ReconnectBackoff
+from headrace.reports import Reporter
 from headrace.store import AsyncStore, Store
 
 log: logging.Logger = logging.getLogger("headrace.consumer")
@@ -121,6 +122,7 @@ class Consumer:
             await self._flush()
         finally:
             self._keeper.close()
+            self._reporter.close()
             for task in background:
                 task.cancel()
             await asyncio.gather(*background, return_exceptions=True)
@@ -193,6 +195,7 @@ class Consumer:
         # When an answer does not come, there is time for another try before the lease runs out.
         own = Store(url, name=label, timeout_s=min(5.0, 0.75 * lease.extend_every_s))
         self._keeper = LeaseKeeper(own, self.name, lease, self._jobs)
+        self._reporter = Reporter(lambda: Store(url, name=label), self.name, self._claims.get)
         self._maintenance = MaintenanceThread(url, label, self.name, lease, self._duties)
         self._cancellation = Cancellation(self._store, label, self.name, self._jobs)
         self._begun = True

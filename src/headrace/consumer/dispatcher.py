@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headrace.clock import monotonic
-from headrace.consumer import outcomes, report, timeliness
+from headrace.consumer import outcomes, record, report, timeliness
 from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.claims import Claims
 from headrace.consumer.executor import Executor
@@ -212,6 +212,8 @@ class Dispatcher:
                 end: End = failure(claimed, error) if error is not None else value
                 outcome = outcomes.of_run(claimed, end, self.policy)
                 error = end.error if isinstance(end, Failure) else None
+            if outcome.result or outcome.verb == "retry":
+                outcome = record.with_run(claimed, outcome, error, self.policy)
         except Exception as problem:  # whatever it is, it keeps no job here for ever
             outcome, error = outcomes.unjudged(claimed, problem, self.policy), problem
         self._settle(claimed, outcome)

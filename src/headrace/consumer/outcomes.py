@@ -217,7 +217,7 @@ def _dead(
     )
     ttl_ms = claimed.result_ttl_ms
     wanted = ttl_ms or (claimed.context is not None and claimed.context.hand_off)
-    result = results.encode_error(error) if wanted else b""
+    result = results.encode_error(error, problem) if wanted else b""
     if config is not None and not config.keeps(reason):
         return _outcome(claimed, "drop", ttl_ms, result)
     attempt = claimed.context.attempt if claimed.context is not None else claimed.head.attempt

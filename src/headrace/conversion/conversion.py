@@ -5,14 +5,23 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import suppress
-from typing import Any, Final, NamedTuple, get_type_hints
+from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from headrace import results
 from headrace.conversion.converter import Converter, Misfit, converter_of
-from headrace.errors import InvalidArguments, NoResult
-from headrace.function import innermost
+from headrace.errors import InvalidArguments, InvalidJob, NoResult
+from headrace.function import innermost, is_generator
 from headrace.handoff import is_placeholder
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -21,6 +30,10 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]
 """Positional and keyword arguments."""
 
 _EMPTY: Final = inspect.Parameter.empty
+
+_GIVES_ITEMS: Final = frozenset(
+    {Iterator, Iterable, Generator, AsyncIterator, AsyncIterable, AsyncGenerator}
+)
 
 _resolving = threading.RLock()
 
@@ -70,6 +83,7 @@ class Conversion:
         self._names = getattr(inspect.unwrap(innermost(function)), "__globals__", {})
         self._parameters = parameters
         self._returns = returns
+        self._yields = is_generator(function)
         self._plan: _Plan | None = None
 
     def encode(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Call:
@@ -105,6 +119,18 @@ class Conversion:
             except Misfit as misfit:
                 why = _named(misfit, "result")
         return results.encode_unreadable(value, why)
+
+    def encode_item(self, item: Any) -> Any:
+        """Return what the function has yielded as plain JSON.
+
+        Raises:
+            InvalidJob: it does not fit the annotation.
+        """
+        converter = self._planned().result
+        try:
+            return converter.encode(item) if converter else item
+        except Misfit as misfit:
+            raise InvalidJob(_named(misfit, "item")) from misfit.__cause__
 
     def decode_result(self, value: Any) -> Any:
         """Return what the function returned.
@@ -190,6 +216,8 @@ class Conversion:
 
         bearer.__annotations__ = {name: annotation}
         hint = get_type_hints(bearer, self._names, include_extras=True)[name]
+        if name == "return" and self._yields:
+            hint = _item_of(hint)
         # ``day: date = None`` has always meant that it may be None.
         return converter_of(hint, optional=default is None)
 
@@ -214,6 +242,11 @@ def conversion_of(
     """Return the conversion of a function; None when it is called with, and returns, plain JSON."""
     conversion = Conversion(task, function, parameters, returns)
     return conversion if conversion.converts() else None
+
+
+def _item_of(hint: Any) -> Any:
+    """Return what the generator yields whose function returns this: of ``Iterator[date]`` a date."""
+    return next(iter(get_args(hint)), Any) if get_origin(hint) in _GIVES_ITEMS else Any
 
 
 def _named(misfit: Misfit, name: str) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from headrace import results, wire
 from headrace.context import tick_of
 from headrace.doctor.humanize import (
@@ -177,6 +179,7 @@ def _claimed(at: Location, claim: Claim, policy: LeasePolicy) -> Iterator[str]:
         yield f"processing at consumer {claim.consumer}{delivery}; {lease}"
         if left_s is not None:
             yield from _holder(at, claim, left_s, policy)
+        yield from _progress(at)
     else:
         yield f"processing at a plain client; {lease}"
         yield "When that ends, and the client has not removed it, it goes back as it was."
@@ -189,6 +192,13 @@ def _claimed(at: Location, claim: Claim, policy: LeasePolicy) -> Iterator[str]:
     if at.stop:
         yield "It was asked to stop, which its consumer learns when it extends the lease."
     yield from _history(at)
+
+
+def _progress(at: Location) -> Iterator[str]:
+    if at.progress is None:
+        return
+    before = " before that" if at.progress.delivery < at.head.delivery else ""
+    yield f"It has done {at.progress}; it told so {_ago(at, at.progress.at_ms)} ago{before}."
 
 
 def _holder(at: Location, claim: Claim, left_s: float, policy: LeasePolicy) -> Iterator[str]:
@@ -317,6 +327,7 @@ def _facts(at: Location) -> dict[str, Any]:
         "paused": at.snapshot.paused,
         "looked_at": at.looked_at,
         "complete": at.complete,
+        "progress": None if at.progress is None else to_builtins(at.progress),
     }
 
 

@@ -17,6 +17,7 @@ from headrace.errors import StoreError, StoreRefused
 from headrace.flows import Flow
 from headrace.keys import Keys, is_name, keys_of
 from headrace.operations import Operation, text
+from headrace.reports.keys import progress_of, stream_of
 from headrace.workflows.keys import unfinished_of
 
 _MOST_KEYS: Final = 100_000  # about a second of scanning
@@ -35,7 +36,13 @@ _MODEL: Final = keys_of("q")
 _PLACES: Final = {key_of(_MODEL, place)[1:]: place for place in PLACES}
 """The place that a key holds, by what follows the queue's name."""
 
-_EXPIRING: Final = (_MODEL.result("")[1:], _MODEL.unique("")[1:])
+_EXPIRING: Final = tuple(
+    key[1:]
+    for key in (
+        *(_MODEL.result(""), _MODEL.history(""), _MODEL.unique("")),
+        *(progress_of(_MODEL, ""), stream_of(_MODEL, "")),
+    )
+)
 
 
 class WrongType(NamedTuple):
@@ -58,7 +65,7 @@ class Keyspace:
         total: how many there are.
         strays: queues that hold jobs, as Headrace or its plain clients would, and are not registered.
         strangers: keys that are called as if they were a queue's, and hold something else.
-        endless: keys of results and of unique keys that never expire, by queue.
+        endless: keys of results, reports and unique keys that never expire, by queue.
     """
 
     wrong: tuple[WrongType, ...] = ()

@@ -12,9 +12,11 @@ from headrace import results, wire
 from headrace.doctor import connections, places
 from headrace.doctor.connections import Connections
 from headrace.doctor.places import PLACES, Place, Read, holder_of, instant_of
+from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import CONSUMERS, Keys, keys_of
 from headrace.operations import Operation, Snapshot
+from headrace.reports import Progress, progress
 from headrace.workflows.keys import workflow_keys
 from headrace.workflows.member import of_job_id
 from headrace.workflows.workflow import WorkflowStatus, status_of
@@ -71,6 +73,7 @@ class Location:
         end_ttl_s: for how long that is kept; None for ever.
         workflow: how far its workflow is; None if it is no member, or its home is elsewhere.
         waits_for: for how many other members it waits.
+        progress: how far a claimed one is, as it tells itself; None if it does not.
     """
 
     job_id: str
@@ -89,6 +92,7 @@ class Location:
     end_ttl_s: float | None = None
     workflow: WorkflowStatus | None = None
     waits_for: int = 0
+    progress: Progress | None = None
 
     @property
     def head(self) -> wire.Head:
@@ -171,12 +175,14 @@ def _claimed(k: Keys, start: Location) -> Flow[Location | None]:
     if not isinstance(value, bytes):
         return None
     job, consumer = value.partition(b" ")[2], holder_of(value)
-    present, seen = yield [
+    present, seen, told = yield [
         op.command("LPOS", k.processing, job, parse=_is_there),
         op.command("HEXISTS", CONSUMERS, consumer, parse=bool),
+        progress.read(k, [start.job_id]),
     ]
     claim = Claim(consumer, ends, present is True, seen is True)
-    return replace(start, state="processing", job=job, claim=claim)
+    found = None if isinstance(told, StoreError) else told[0]
+    return replace(start, state="processing", job=job, claim=claim, progress=found)
 
 
 def _search(k: Keys, start: Location, most: int) -> Flow[Location]:

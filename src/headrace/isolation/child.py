@@ -15,8 +15,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Coroutine
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from typing import Any, Final, NoReturn
@@ -29,10 +29,12 @@ from headrace.consumer.outcomes import OutcomePolicy
 from headrace.consumer.run import End, Failure, invoke, is_awaitable, success
 from headrace.context import current_job
 from headrace.isolation import caps
-from headrace.keys import keys_of
+from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.lifespan import held_open
 from headrace.operations import Outcome
 from headrace.plain import name_of, plain_copy, traceback_of
+from headrace.reports import Reporter
+from headrace.store import Store
 from headrace.task import Task
 
 Run = Callable[[Coroutine[Any, Any, End]], End]
@@ -121,6 +123,7 @@ def _run(request: ChildRequest, messages: Connection) -> None:
             task, app = _find(request)
             claimed = _claimed(request, task)
             run = stack.enter_context(held_open(app))
+            stack.enter_context(_reporting(request, claimed))
         except BaseException as problem:  # also SystemExit, of an application that is imported
             messages.send(_not_found(problem))
             return
@@ -131,6 +134,19 @@ def _run(request: ChildRequest, messages: Connection) -> None:
         policy = OutcomePolicy(request.consumer, 0, clock_ahead_ms=request.clock_ahead_ms)
         # Before the lifespan closes: the job is over, whatever becomes of that.
         messages.send(_ended(outcomes.of_run(claimed, end, policy), end))
+
+
+@contextmanager
+def _reporting(request: ChildRequest, claimed: ClaimedJob) -> Iterator[None]:
+    """Let the job report what it does, as its consumer, whose claim it is."""
+    label = f"{CONNECTION_PREFIX}{request.consumer}"
+    reporter = Reporter(
+        lambda: Store(request.url, name=label), request.consumer, lambda *_: claimed
+    )
+    try:
+        yield
+    finally:
+        reporter.close()
 
 
 def _not_found(problem: BaseException) -> NotBegun:

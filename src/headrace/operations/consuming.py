@@ -95,7 +95,7 @@ class Outcome(NamedTuple):
         delay_ms: for ``retry`` and ``park``: until it is due.
         job: for ``retry`` and ``park`` the job's new bytes, for ``dead`` the letter's.
         result_ttl_ms: how long ``result`` is kept for whoever waits for it; 0 for not at all.
-        result: how the job ended, encoded.
+        result: how the job ended, encoded; for ``retry`` this run of it, beside which others stand.
         key: the key that the job has, free again when this ends the job; "" if there is none.
         commit: what else belongs to its end; None for nearly all.
     """
@@ -129,7 +129,7 @@ def settle(k: Keys, consumer: str, outcomes: Sequence[Outcome]) -> Operation[lis
     for o in outcomes:
         args += (o.job_id, o.claim, o.verb, o.delay_ms, o.job, o.result_ttl_ms, o.result)
         if o.result_ttl_ms:
-            used.append(k.result(o.job_id))
+            used.append(k.history(o.job_id) if o.verb == "retry" else k.result(o.job_id))
         if o.key:
             keys.append(k.unique(o.key))
     used += keys

@@ -43,6 +43,8 @@ class Operation(NamedTuple, Generic[R]):
 
     def at_once(self) -> Operation[R]:
         """Return the command that answers as this one does and never blocks: LMOVE for BLMOVE."""
+        if self.name == "XREAD":  # BLOCK and its time stand in front
+            return self._replace(args=(self.name, *self.args[3:]), wait_s=0)
         name = str(self.args[0]).removeprefix("B")
         return self._replace(args=(name, *self.args[1:-1]), wait_s=0)
 

@@ -2,8 +2,8 @@
 -- Ends claims, each only under its current token, and only if its bytes are still in processing.
 -- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 delayed (zset) 5 dead (list)
 --      6 leases (zset) 7 claims (hash) 8 nudge (list) 9 stats (hash) 10 cancelled (zset)
---      11… result (list), one for each outcome with a result_ttl, in their order; then the unique keys
---      (string) that jobs among them have
+--      11… result (list), for retry history (list), one for each outcome with a result_ttl, in their
+--      order; then the unique keys (string) that jobs among them have
 -- ARGV 1 consumer, then for each outcome:
 --      id; claim number (negative: its item is nearer to the tail of processing); verb; delay (ms);
 --      bytes: of the job for retry and park, of the letter for dead; result_ttl (ms; 0 none); result
@@ -67,7 +67,7 @@ for n, id in ipairs(ids) do
   else
     counts[verb] = (counts[verb] or 0) + 1
     if stops and verb ~= 'cancel' then redis.call('ZREM', cancelled, id) end
-    if ttl > 0 then tell(KEYS[result], ARGV[base + 7], ttl) end
+    if ttl > 0 then tell(KEYS[result], ARGV[base + 7], ttl, ARGV[base + 3] == 'retry') end
   end
 end
 if #ended > 0 then

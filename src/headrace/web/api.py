@@ -3,7 +3,7 @@
     POST /jobs                 one job: {"task": "echo", "args": […], "kwargs": {…}, …}
                                -> 202 {"id": "…", "queue": "…"}
                                many: an array of these -> 202 {"jobs": [{"id": "…", "queue": "…"}, …]}
-    GET  /jobs/{id}?queue=     {"id", "queue", "state"}; "done" also when nothing is known of it
+    GET  /jobs/{id}?queue=     {"id", "queue", "state", "progress"}; "done" also when nothing is known
     GET  /queues?after=        {"now_ms", "queues": [{"queue", "pending", "dead", …}, …], "next"}: by name,
                                1,000 at a time; "next" is the "after" of the next page, or null
     GET  /queues/{queue}       one of these
@@ -58,7 +58,7 @@ from headrace.web.shapes import (
     Queues,
 )
 from headrace.web.updates import EventStream, Updates
-from headrace.web.views import queue_view
+from headrace.web.views import progress_view, queue_view
 from headrace.wire import DEFAULT_MAX_BYTES
 
 _NAMED: Final = 20  # queues in an error
@@ -188,7 +188,8 @@ class Api:
         if not re.fullmatch(JOB_ID, job_id):
             raise HTTPException(400, f"{job_id!r} is no job's id: use one that was answered to you")
         job = self._headrace.job(job_id, queue=queue)
-        return answer(JobState(id=job.id, queue=queue, state=await job.astatus()))
+        state, told = await job.astatus(), progress_view(await job.aprogress())
+        return answer(JobState(id=job.id, queue=queue, state=state, progress=told))
 
     async def queues(self, request: Request) -> Response:
         """Show all queues, page by page where there are very many."""

@@ -14,8 +14,9 @@ from headrace import operations as op
 from headrace.doctor.places import Place, PlacedJob, holder_of, page
 from headrace.keys import Keys
 from headrace.operations import Operation
+from headrace.reports import progress
 from headrace.web.shapes import JobView
-from headrace.web.views import job_view
+from headrace.web.views import job_view, progress_view
 
 MAX_BYTES: Final = 1 << 18  # of one place
 
@@ -84,18 +85,21 @@ class Lister:
         return shown
 
     async def _name_owners(self, k: Keys, jobs: list[JobView]) -> None:
-        """Note whose claimed jobs are, and since when they were seen so."""
+        """Note whose claimed jobs are, since when they were seen so, and how far they are."""
         ids = [job["id"] for job in jobs if job["id"] is not None]
         if not ids:
             return
         claims = op.command("HMGET", k.claims, *ids, parse=lambda raw: raw)
-        found, now_ms = await self._ask([claims, op.time_ms()])
+        asked = [claims, op.time_ms(), progress.read(k, ids)]
+        found, now_ms, told = await self._ask(asked)
         by_id = dict(zip(ids, found, strict=True))
+        progress_of = dict(zip(ids, told, strict=True))
         for job in jobs:
             claim = by_id.get(job["id"] or "") or b""
             if consumer := holder_of(claim):  # else nobody's, or leased for a plain client
                 token = claim.partition(b" ")[0]
                 job["consumer"] = consumer[:200]
+                job["progress"] = progress_view(progress_of.get(job["id"] or ""))
                 job["seen_at_ms"] = self._since((k.queue, job["id"] or "", token), int(now_ms))
 
     def _since(self, claim: tuple[str, str, bytes], now_ms: int) -> int:

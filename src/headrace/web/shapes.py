@@ -127,12 +127,23 @@ class AcceptedMany(TypedDict):
     jobs: list[Accepted]
 
 
+class ProgressView(TypedDict):
+    """How far a running job is, as it tells itself, at most once a second."""
+
+    done: float
+    total: float | None
+    note: str
+    at_ms: Annotated[int, Meta(description="When it told so.")]
+    says: Annotated[str, Meta(description="All this in words.")]
+
+
 class JobState(TypedDict):
     """Where a job is; `done` also when nothing is known of it."""
 
     id: str
     queue: str
     state: State
+    progress: Annotated[ProgressView | None, Meta(description="Null: it has told nothing.")]
 
 
 class QueueView(TypedDict):
@@ -184,6 +195,7 @@ class JobView(TypedDict):
     made_at_ms: int | None
     due_at_ms: Annotated[int | None, Meta(description="When a delayed job is due.")]
     consumer: Annotated[str | None, Meta(description="Whose a claimed job is.")]
+    progress: Annotated[ProgressView | None, Meta(description="How far a claimed job is.")]
     seen_at_ms: Annotated[
         int | None, Meta(description="When this server first saw the claim: it is no younger.")
     ]

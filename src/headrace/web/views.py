@@ -9,7 +9,8 @@ import msgspec
 
 from headrace import ids, wire
 from headrace.operations import Snapshot
-from headrace.web.shapes import JOB_ID, ErrorView, JobView, QueueView
+from headrace.reports import Progress
+from headrace.web.shapes import JOB_ID, ErrorView, JobView, ProgressView, QueueView
 
 _SHOWN: Final = 200  # bytes of arguments, characters of every other text
 
@@ -66,12 +67,26 @@ def job_view(job: bytes, due_ms: int | None = None) -> JobView:
         "made_at_ms": ids.time_ms_of(head.id),
         "due_at_ms": due_ms,
         "consumer": None,
+        "progress": None,
         "seen_at_ms": None,
         "priority": head.priority,
         "attempt": head.attempt,
         "delivery": head.delivery,
         "crashes": head.crashes,
         "error": None if error is None else _error_view(error),
+    }
+
+
+def progress_view(progress: Progress | None) -> ProgressView | None:
+    """Show how far a job is."""
+    if progress is None:
+        return None
+    return {
+        "done": progress.done,
+        "total": progress.total,
+        "note": _short(progress.note),
+        "at_ms": progress.at_ms,
+        "says": _short(str(progress)),
     }
 
 

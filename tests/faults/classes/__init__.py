@@ -9,6 +9,7 @@ from tests.faults.classes import (
     schedules,
     servers,
     storage,
+    streams,
     workflows,
 )
 from tests.faults.classes.registry import CLASSES, FaultClass
@@ -24,5 +25,6 @@ __all__ = [
     "schedules",
     "servers",
     "storage",
+    "streams",
     "workflows",
 ]

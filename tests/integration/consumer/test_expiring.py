@@ -173,8 +173,10 @@ class TestBytes:
 
     def test_a_body_that_starts_anew_expires_no_more(self) -> None:
         body = b',"task":"t","expires_at":5,"x":1.50}'
-        assert expiry.lifted(body) == b',"task":"t","x":1.50}'
-        assert expiry.lifted(b',"task":"t"}') == b',"task":"t"}'
+        assert wire.revived(body) == b',"task":"t","x":1.50}'
+        assert wire.revived(b',"task":"t"}') == b',"task":"t"}'
+        escaped = b',"task":"t","expires_\\u0061t":5}'
+        assert wire.revived(escaped) == b',"task":"t"}'
 
 
 async def test_the_wait_for_a_slot_counts(site: Site) -> None:

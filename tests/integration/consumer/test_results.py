@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from headrace import Context, JobCancelled, JobFailed, NoResult, ResultTimeout
+from headrace import (
+    CURRENT,
+    RESULT,
+    Backoff,
+    Context,
+    InvalidSetting,
+    JobCancelled,
+    JobFailed,
+    NoResult,
+    ResultTimeout,
+    Retry,
+    chain,
+    wire,
+)
 from headrace.ids import new_id
+from headrace.remote import RemoteTraceback
+from headrace.workflows.member import job_id_of
 from tests.support.consuming import QUICK, Site
 from tests.support.tasks import BOTH, Crowd, define
 from tests.support.wait import WAIT_S, await_until, wait_until
@@ -204,3 +220,193 @@ def calls(site: Site, command: str) -> int:
 
 def blocked(site: Site, command: str) -> int:
     return sum(client["cmd"] == command for client in site.redis.client_list())
+
+
+class TestHistory:
+    async def test_the_runs_of_a_job_are_kept_with_its_result(self, site: Site) -> None:
+        @site.app.task(result_ttl=60, backoff=Backoff(base_s=0))
+        async def twice(ctx: Context = CURRENT) -> int:
+            if ctx.attempt < 3:
+                raise ValueError(f"not in attempt {ctx.attempt}")
+            return 3
+
+        async with site.consumer() as running:
+            job = await twice.aenqueue()
+            assert await job.aresult(timeout=WAIT_S) == 3
+            runs = await job.ahistory()
+            assert runs == await asyncio.to_thread(site.app.job(job.id).history)
+            await site.drained()
+        said = [(run.outcome, run.attempt, run.delivery, run.error, run.message) for run in runs]
+        assert said == [
+            ("retry", 1, 0, "ValueError", "not in attempt 1"),
+            ("retry", 2, 1, "ValueError", "not in attempt 2"),
+            ("done", 3, 2, "", ""),
+        ]
+        assert {run.consumer for run in runs} == {running.name}
+        ends = [run.ended_at_ms for run in runs]
+        assert all(run.started_at_ms <= run.ended_at_ms for run in runs)
+        assert ends == sorted(ends)
+
+    async def test_while_it_waits_and_while_it_runs_they_are_told_too(self, site: Site) -> None:
+        crowd = Crowd()
+
+        @site.app.task(result_ttl=60, max_attempts=2, backoff=Backoff(base_s=600, jitter=False))
+        async def later(ctx: Context = CURRENT) -> None:
+            if ctx.attempt == 1:
+                raise Retry("later")
+            await crowd.avisit()
+
+        async with site.consumer():
+            job = await later.aenqueue()
+            await await_until(lambda: site.redis.zcard(site.k.delayed) == 1)
+            (run,) = await job.ahistory()
+            assert (run.outcome, run.error) == ("retry", "Retry")
+            site.redis.zadd(site.k.delayed, {site.redis.zrange(site.k.delayed, 0, 0)[0]: 1})
+            await await_until(lambda: crowd.inside == 1)
+            assert await job.ahistory() == [run]
+            crowd.open.set()
+            await site.drained()
+            assert [one.outcome for one in await job.ahistory()] == ["retry", "done"]
+
+    async def test_one_that_died_has_its_last_run_and_one_of_no_result_has_none(
+        self, site: Site
+    ) -> None:
+        @site.app.task(result_ttl=60, max_attempts=1)
+        async def fails() -> None:
+            raise KeyError("k")
+
+        @site.app.task(backoff=Backoff(base_s=0))
+        async def quiet(ctx: Context = CURRENT) -> None:
+            if ctx.attempt == 1:
+                raise KeyError("k")
+
+        async with site.consumer():
+            job = await fails.aenqueue()
+            with pytest.raises(JobFailed):
+                await job.aresult(timeout=WAIT_S)
+            assert [(r.outcome, r.error) for r in await job.ahistory()] == [("dead", "KeyError")]
+            job = await quiet.aenqueue()
+            await site.drained()
+            assert await job.ahistory() == []
+
+
+class TestWhatWasRaised:
+    async def test_the_tasks_own_exception_is_raised_where_it_is_named(self, site: Site) -> None:
+        class Refused(Exception):
+            def __init__(self, code: int) -> None:
+                super().__init__(f"refused: {code}")
+                self.code = code
+
+        @site.app.task(result_ttl=60, max_attempts=1)
+        def refuse() -> None:
+            raise Refused(7)
+
+        async with site.consumer():
+            job = await refuse.aenqueue()
+            with pytest.raises(Refused, match="refused: 7") as caught:
+                await job.aresult(timeout=WAIT_S, raises=(OSError, Refused))
+            assert caught.value.code == 7
+            with pytest.raises(Refused):
+                await asyncio.to_thread(lambda: job.result(raises=Refused))
+            with pytest.raises(JobFailed):
+                await job.aresult(timeout=WAIT_S, raises=OSError)
+            with pytest.raises(InvalidSetting, match="raises="):
+                await job.aresult(raises="Refused")  # type: ignore[arg-type]
+
+
+class TestInAWorkflow:
+    async def test_a_member_has_its_result_its_items_and_its_runs_as_any_other_job(
+        self, site: Site
+    ) -> None:
+        @site.app.task
+        def noted(number: int) -> None:
+            del number
+
+        @site.app.task(result_ttl=60, backoff=Backoff(base_s=0))
+        async def twice(number: int, ctx: Context = CURRENT) -> int:
+            ctx.progress(number, 2 * number)
+            if ctx.attempt == 1:
+                raise ValueError("not yet")
+            return 2 * number
+
+        @site.app.task(result_ttl=60)
+        def counted(count: int, ctx: Context = CURRENT) -> Iterator[int]:
+            yield from range(count)
+            ctx.enqueue(noted.call(count))
+            return count + 1
+
+        @site.app.task
+        def summed(number: int) -> int:
+            return number + 100
+
+        steps = twice.call(2), counted.call(RESULT), summed.call(RESULT)
+        flow = await chain(*steps).aenqueue()
+        first, second = (site.app.job(job_id_of(flow.id, n)) for n in (0, 1))
+        async with site.consumer():
+            assert await flow.aresult(WAIT_S) == 105
+            assert await first.aresult(WAIT_S) == 4
+            assert [run.outcome for run in await first.ahistory()] == ["retry", "done"]
+            assert [item async for item in second.stream()] == [0, 1, 2, 3]
+            assert await second.aresult(WAIT_S) == 5
+            assert [run.outcome for run in await second.ahistory()] == ["done"]
+            await site.drained()
+        assert site.state().counters["done"] == 4
+
+    async def test_one_that_dies_raises_its_own_exception_and_is_seen_in_the_whole(
+        self, site: Site
+    ) -> None:
+        @site.app.task(max_attempts=2, backoff=Backoff(base_s=0), result_ttl=60)
+        async def fails() -> int:
+            raise KeyError("k")
+
+        @site.app.task(max_attempts=1)
+        async def quiet() -> int:
+            raise KeyError("q")
+
+        cases: list[tuple[Any, list[str]]] = [(fails, ["retry", "dead"]), (quiet, [])]
+        async with site.consumer():
+            for task, outcomes in cases:
+                flow = await chain(task.call()).aenqueue()
+                with pytest.raises(JobFailed, match="member"):
+                    await flow.aresult(WAIT_S)
+                (failed,) = (await flow.astatus()).failed
+                assert failed.reason == "max_attempts"
+                job = site.app.job(failed.job_id)
+                with pytest.raises(JobFailed) as caught:
+                    await job.aresult(WAIT_S)
+                assert type(caught.value.__cause__) is (KeyError if outcomes else RemoteTraceback)
+                assert [run.outcome for run in await job.ahistory()] == outcomes
+
+
+class TestAJobsOwnBytes:
+    async def test_a_retry_changes_its_head_alone_also_when_its_result_is_kept(
+        self, site: Site
+    ) -> None:
+        @site.app.task(result_ttl=60, backoff=Backoff(base_s=600, jitter=False))
+        async def later(*, history: list[int]) -> None:
+            raise ValueError(history)
+
+        call = later.call(history=[1])
+        async with site.consumer():
+            site.push(call.job[:-1] + b',"history":"mine" }')
+            await await_until(lambda: site.redis.zcard(site.k.delayed) == 1)
+        ((job, _),) = site.redis.zrange(site.k.delayed, 0, -1, withscores=True)
+        parts, was = wire.split(job), wire.split(call.job)
+        assert parts is not None
+        assert was is not None
+        assert parts[0] == was[0]._replace(attempt=1, delivery=1)
+        assert parts[1] == was[1][:-1] + b',"history":"mine" }'
+        assert site.redis.llen(site.k.history(was[0].id)) == 1
+
+    async def test_a_job_whose_result_is_not_kept_leaves_nothing_beside_itself(
+        self, site: Site
+    ) -> None:
+        @site.app.task(backoff=Backoff(base_s=0))
+        async def quiet(ctx: Context = CURRENT) -> None:
+            if ctx.attempt == 1:
+                raise ValueError("not yet")
+
+        async with site.consumer():
+            job = await quiet.aenqueue()
+            await site.drained()
+        assert not [key for key in site.redis.scan_iter() if job.id.encode() in key]

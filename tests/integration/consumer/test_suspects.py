@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -176,6 +177,22 @@ class TestRunning:
         assert delivery == 2
         assert pid != os.getpid()
         assert gone(pid)
+
+    @pytest.mark.parametrize("task", [poison.telling, poison.atelling], ids=["sync", "async"])
+    async def test_a_suspect_tells_from_its_own_process_what_it_does(
+        self, suspects: Site, journal: Journal, task: Task[Any, Any]
+    ) -> None:
+        job = suspects.app.job(suspect(suspects, task, 200))
+        async with suspects.consumer(lease=QUICK):
+            async with asyncio.timeout(WAIT_S):
+                assert [item async for item in job.stream()] == [*range(200)]
+            progress = await job.aprogress()
+            assert progress is not None
+            assert (progress.done, progress.note, progress.delivery) == (1, "counting", 2)
+            (run,) = await job.ahistory()
+            assert (run.outcome, run.delivery) == ("done", 2)
+        [(_, _, _, pid, _)] = journal.events("start")
+        assert pid != os.getpid()
 
     async def test_a_job_of_one_crash_or_of_forgiven_ones_is_no_suspect(
         self, suspects: Site, journal: Journal

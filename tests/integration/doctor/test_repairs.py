@@ -11,6 +11,7 @@ from headrace import doctor, wire
 from headrace import operations as op
 from headrace.ids import new_id
 from headrace.keys import keys_of
+from headrace.reports.keys import progress_of, stream_of
 from tests.integration.doctor.ward import QUICK, K, Ward, dump_of, id_of, lose_a_lease
 from tests.support import invariants
 
@@ -51,6 +52,12 @@ def let_a_result_stay(ward: Ward) -> None:
     ward.redis.rpush(K.result("x"), "{}")
 
 
+def let_what_a_job_told_stay(ward: Ward) -> None:
+    ward.redis.rpush(K.history("x"), "{}")
+    ward.redis.set(progress_of(K, "x"), "{}")
+    ward.redis.xadd(stream_of(K, "x"), {"i": "1"})
+
+
 def let_a_unique_key_stay(ward: Ward) -> None:
     ward.redis.set(K.unique("daily"), "x")
 
@@ -70,6 +77,7 @@ MENDED = {
     "endless nudge": (let_a_nudge_stay, "gave 1 key an expiry, of a day at most"),
     "endless cancelled": (let_a_cancellation_stay, "gave 1 key an expiry, of a day at most"),
     "endless result": (let_a_result_stay, "gave 1 key an expiry, of a day at most"),
+    "endless reports": (let_what_a_job_told_stay, "gave 3 keys an expiry, of a day at most"),
     "endless unique": (let_a_unique_key_stay, "gave 1 key an expiry, of a day at most"),
     "unregistered": (use_a_queue_that_nobody_knows, "registered it: "),
 }

@@ -123,7 +123,7 @@ class TestToken:
         assert queue.settle(A, verb, consumer=OTHER, **fields) == ["a"]
         assert queue.state() == before
         assert queue.check().counters["lost"] == 2
-        assert not queue.redis.exists(queue.k.result("a"))
+        assert not queue.redis.exists(queue.k.result("a"), queue.k.history("a"))
 
     @each_verb
     def test_an_older_claim_of_the_same_consumer_settles_nothing(
@@ -177,7 +177,8 @@ class TestRepeated:
         before = queue.state()
         assert queue.settle_all(once) == ["a"]
         assert queue.state() == before
-        assert queue.redis.lrange(queue.k.result("a"), 0, -1) == [b"1"]
+        told = queue.k.history("a") if verb == "retry" else queue.k.result("a")
+        assert queue.redis.lrange(told, 0, -1) == [b"1"]
         queue.check()
 
     def test_an_id_twice_in_a_call_counts_once(self, queue: Driver) -> None:
@@ -284,6 +285,53 @@ class TestBatch:
             queue.outcome(B, "done", result_ttl_ms=LONG_MS, result=b"long"),
         )
         assert queue.redis.lrange(queue.k.result("b"), 0, -1) == [b"long"]
+
+
+class TestTriedAgain:
+    """A run of a job whose result is kept is told beside that, in the step that has it tried again."""
+
+    def test_its_runs_stand_in_their_order_and_nobody_hears_that_it_has_ended(
+        self, queue: Driver
+    ) -> None:
+        queue.enqueue(A)
+        for told in (b"1", b"2"):
+            [held] = queue.claim()
+            queue.settle(held, "retry", job=again(held), result_ttl_ms=LONG_MS, result=told)
+        assert queue.redis.lrange(queue.k.history("a"), 0, -1) == [b"1", b"2"]
+        assert 0 < queue.redis.pttl(queue.k.history("a")) <= LONG_MS
+        assert not queue.redis.exists(queue.k.result("a"))
+        [held] = queue.claim()
+        assert held == job("a", delivery=2)
+        queue.settle(held, "done", result_ttl_ms=LONG_MS, result=b"end")
+        assert queue.redis.lrange(queue.k.history("a"), 0, -1) == [b"1", b"2"]
+        assert queue.redis.lrange(queue.k.result("a"), 0, -1) == [b"end"]
+
+    def test_the_last_nine_stay(self, queue: Driver) -> None:
+        queue.enqueue(A)
+        for n in range(12):
+            [held] = queue.claim()
+            told = b"%d" % n
+            queue.settle(held, "retry", job=again(held), result_ttl_ms=LONG_MS, result=told)
+        kept = [b"%d" % n for n in range(3, 12)]
+        assert queue.redis.lrange(queue.k.history("a"), 0, -1) == kept
+
+    def test_what_somebody_else_keeps_there_holds_no_job_up(self, queue: Driver) -> None:
+        queue.redis.set(queue.k.history("a"), "mine")
+        queue.hold(A)
+        assert not queue.settle(A, "retry", job=RETRIED, result_ttl_ms=LONG_MS, result=b"1")
+        assert queue.check().places["pending"] == [RETRIED]
+        assert queue.redis.lrange(queue.k.history("a"), 0, -1) == [b"1"]
+
+    def test_results_of_others_in_the_call_stay_theirs(self, queue: Driver) -> None:
+        queue.hold(A, B)
+        keep = {"result_ttl_ms": LONG_MS}
+        queue.settle_all(
+            queue.outcome(A, "retry", job=RETRIED, result=b"run", **keep),
+            queue.outcome(B, "done", result=b"end", **keep),
+        )
+        assert queue.redis.lrange(queue.k.history("a"), 0, -1) == [b"run"]
+        assert queue.redis.lrange(queue.k.result("b"), 0, -1) == [b"end"]
+        assert not queue.redis.exists(queue.k.result("a"), queue.k.history("b"))
 
 
 class TestCancelled:

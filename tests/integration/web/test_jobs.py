@@ -11,6 +11,7 @@ from redis import Redis
 from headrace import Headrace, wire
 from headrace import operations as op
 from headrace.keys import keys_of
+from headrace.reports import progress
 from headrace.store import AsyncStore
 from tests.integration.web.client import K, error_of, kill_one
 from tests.support.wait import await_until
@@ -165,6 +166,22 @@ async def test_a_claimed_job_shows_whose_it_is(
     assert max(job["seen_at_ms"] or 0 for job in anew) > seen
 
 
+async def test_a_running_job_shows_how_far_it_is(
+    api: httpx.AsyncClient, app: Headrace, store: AsyncStore
+) -> None:
+    job = await app.aenqueue("a")
+    await store.run(op.claim(K, 1, lease_ms=60_000, consumer="web1-c", first=7))
+    assert (await api.get(f"/api/jobs/{job.id}")).json()["progress"] is None
+    told = progress.Told(job.id, 7, progress.Progress(1, 4, "loading"))
+    assert await store.run(progress.tell(K, "web1-c", [told])) == []
+    shown = (await api.get(f"/api/jobs/{job.id}")).json()["progress"]
+    at_ms = shown.pop("at_ms")
+    says = "1 of 4 (25 %): loading"
+    assert shown == {"done": 1, "total": 4, "note": "loading", "says": says}
+    (listed,) = (await api.get("/api/queues/queue/jobs?place=processing")).json()["jobs"]
+    assert listed["progress"] == shown | {"at_ms": at_ms}
+
+
 async def test_texts_of_any_length_are_shown_cut(api: httpx.AsyncClient, redis: Redis) -> None:
     long = "n" * 1_000_000
     error = {"reason": long, "type": long, "message": long, "failed_at": 1}
@@ -182,7 +199,8 @@ async def test_a_jobs_state_is_told(
 ) -> None:
     job = (await app.aenqueue_many([app.call_with("a", (), {}, {"queue": "other"})]))[0]
     path = f"/api/jobs/{job.id}?queue=other"
-    assert (await api.get(path)).json() == {"id": job.id, "queue": "other", "state": "pending"}
+    answer = (await api.get(path)).json()
+    assert answer == {"id": job.id, "queue": "other", "state": "pending", "progress": None}
     await store.run(op.claim(keys_of("other"), 1, lease_ms=9_000, consumer="c", first=1))
     assert (await api.get(path)).json()["state"] == "processing"
 

@@ -144,6 +144,7 @@ function showJob(fields, job, place) {
   else if (place === "processing") when(fields.at, job.seen_at_ms, { before: "for over " });
   else when(fields.at, job.made_at_ms, { before: "waits " });
   put(fields.owner, job.consumer ? `by ${job.consumer}` : "");
+  put(fields.progress, job.progress?.says ?? "");
   put(fields.call, job.arguments);
   put(fields.reason, job.error?.reason ?? "");
   put(fields.error, job.error ? [job.error.type, job.error.message].filter(Boolean).join(": ") : "");
