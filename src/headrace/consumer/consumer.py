@@ -195,7 +195,8 @@ class Consumer:
         # When an answer does not come, there is time for another try before the lease runs out.
         own = Store(url, name=label, timeout_s=min(5.0, 0.75 * lease.extend_every_s))
         self._keeper = LeaseKeeper(own, self.name, lease, self._jobs)
-        self._reporter = Reporter(lambda: Store(url, name=label), self.name, self._claims.get)
+        soon = asyncio.get_running_loop().call_soon_threadsafe
+        self._reporter = Reporter(url, label, self.name, self._claims.get, soon)
         self._maintenance = MaintenanceThread(url, label, self.name, lease, self._duties)
         self._cancellation = Cancellation(self._store, label, self.name, self._jobs)
         self._begun = True

@@ -34,7 +34,6 @@ from headrace.lifespan import held_open
 from headrace.operations import Outcome
 from headrace.plain import name_of, plain_copy, traceback_of
 from headrace.reports import Reporter
-from headrace.store import Store
 from headrace.task import Task
 
 Run = Callable[[Coroutine[Any, Any, End]], End]
@@ -140,8 +139,9 @@ def _run(request: ChildRequest, messages: Connection) -> None:
 def _reporting(request: ChildRequest, claimed: ClaimedJob) -> Iterator[None]:
     """Let the job report what it does, as its consumer, whose claim it is."""
     label = f"{CONNECTION_PREFIX}{request.consumer}"
+    # No thread is interrupted here: each may begin the reporter's.
     reporter = Reporter(
-        lambda: Store(request.url, name=label), request.consumer, lambda *_: claimed
+        request.url, label, request.consumer, lambda *_: claimed, lambda begin: begin()
     )
     try:
         yield

@@ -2,11 +2,13 @@
 
 They are numbered from 1 and sent in order, many at a time, and again until Redis has said that it has
 them. What is kept is bounded: the last 10,000 items, and 16 MiB.
+
+The task's thread and the reporter's share no lock: a task that is interrupted just when it has taken one
+would keep it, and hold up what all other jobs tell. Each writes fields of its own.
 """
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -77,14 +79,15 @@ class Outgoing:
         room: Callable[[], None],
         put: Callable[[], None],
     ) -> None:
-        self.context = context
-        self.claim = claim
+        self.context: Context = context
+        self.claim: Claim = claim
         self._token = f"{consumer}:{claim.number}"
         self._room = room
         self._put = put
-        self._lock = threading.Lock()
-        self._waiting: deque[tuple[bytes, bytes]] = deque()  # those that Redis may not have
-        self._bytes = 0  # of these
+        # Those that Redis may not have: the task appends, the thread takes away.
+        self._waiting: deque[tuple[bytes, bytes]] = deque()
+        self._taken_bytes = 0  # by the task …
+        self._stored_bytes = 0  # … and of these, what the thread has taken away
         self._first = 1  # the number of the first of them
         self._sent = 0  # how many of them are on the way
         self._kept: deque[int] = deque()  # the sizes of those that Redis has and keeps
@@ -92,7 +95,7 @@ class Outgoing:
         self._refused_at = 0.0
         self._closed = False
         self.error: StoreError | None = None
-        self.lost = False
+        self.lost: bool = False
 
     @property
     def waits(self) -> bool:
@@ -102,7 +105,9 @@ class Outgoing:
     @property
     def full(self) -> bool:
         """Whether the task should wait before it puts more."""
-        return not self.over and (len(self._waiting) >= _AHEAD or self._bytes >= MAX_BYTES)
+        return not self.over and (
+            len(self._waiting) >= _AHEAD or self._taken_bytes - self._stored_bytes >= MAX_BYTES
+        )
 
     @property
     def over(self) -> bool:
@@ -125,9 +130,8 @@ class Outgoing:
             self._room()
 
     def _take(self, field: bytes, value: bytes) -> None:
-        with self._lock:
-            self._waiting.append((field, value))
-            self._bytes += len(value)
+        self._taken_bytes += len(value)
+        self._waiting.append((field, value))
         self._put()
 
     # — the thread —
@@ -136,13 +140,13 @@ class Outgoing:
         """Return what to send: all that waits, as far as one call may carry it; None if nothing does."""
         args: list[Argument] = []
         size, count, ends = 0, 0, False
-        with self._lock:
-            for field, value in self._waiting:
-                if count and (count >= _A_CALL or size + len(value) > MAX_BYTES):
-                    break
-                args += (field, value)
-                size, count = size + len(value), count + 1
-                ends = field == OVER
+        for at in range(len(self._waiting)):  # it may grow meanwhile
+            field, value = self._waiting[at]
+            if count and (count >= _A_CALL or size + len(value) > MAX_BYTES):
+                break
+            args += (field, value)
+            size, count = size + len(value), count + 1
+            ends = field == OVER
         if not count:
             return None
         self._sent = count
@@ -161,13 +165,12 @@ class Outgoing:
         if answer == "lost":
             self.lose()
             return
-        with self._lock:
-            for _ in range(self._sent):
-                _, value = self._waiting.popleft()
-                self._bytes -= len(value)
-                self._kept.append(len(value))
-                self._kept_bytes += len(value)
-                self._first += 1
+        for _ in range(self._sent):
+            _, value = self._waiting.popleft()
+            self._stored_bytes += len(value)
+            self._kept.append(len(value))
+            self._kept_bytes += len(value)
+            self._first += 1
         while len(self._kept) > KEPT_ITEMS or self._kept_bytes > KEPT_BYTES:
             self._kept_bytes -= self._kept.popleft()
         self._room()

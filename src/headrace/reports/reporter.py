@@ -3,6 +3,9 @@
 One round trip carries what all of them have told meanwhile: items at once, progress once a second. What
 if the answer is lost? It is sent again: items have numbers, and progress is what it is. Nothing is sent
 before Redis knows that the job is ours, for an adoption travels on another connection.
+
+Tasks hand over what they tell without a lock, and another thread begins this one: a task that is
+interrupted in between would keep the lock, and all other jobs would wait for it.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from headrace.clock import monotonic
@@ -54,25 +58,30 @@ class Reporter:
     """Tells Redis what running jobs report. Its thread begins with the first report.
 
     Args:
-        store: makes a store for its thread alone.
+        url, label: of the Redis, and of its connection to it.
         consumer: the consumer's name.
         find: gives the claim of a job of this consumer, by queue and id; None if it has none.
+        call: lets a thread that is never interrupted call something soon.
     """
 
     def __init__(
         self,
-        store: Callable[[], Store],
+        url: str,
+        label: str,
         consumer: str,
         find: Callable[[str, str], Claim | None],
+        call: Callable[[Callable[[], object]], object],
     ) -> None:
-        self._make_store = store
+        self._url = url
+        self._label = label
         self._consumer = consumer
         self._find = find
-        self._lock = threading.Lock()
+        self._call = call
+        # Single operations on these are atomic; they are read as copies.
         self._noted: dict[Context, _Noted] = {}
         self._streams: dict[Outgoing, None] = {}
         self._thread: threading.Thread | None = None
-        self._signal = threading.Event()
+        self._signals: SimpleQueue[None] = SimpleQueue()
         self._closed = False
         self._tell_at = self._retry_at = 0.0
         reporters.append(self)
@@ -87,11 +96,13 @@ class Reporter:
         if claim is None:
             return
         progress = checked(done, total, note, attempt=context.attempt, delivery=context.delivery)
-        with self._lock:
-            noted = self._noted.get(context)
-            if noted is not None and noted.new:
-                noted.progress = progress
-                return  # the thread knows already
+        noted = self._noted.get(context)
+        if noted is not None and noted.claim is claim:
+            noted.progress = progress
+            if noted.new:
+                return  # the thread knows already, and reads it after it has said that it does not
+            noted.new = True
+        else:
             self._noted[context] = _Noted(claim, progress)
         self._wake()
 
@@ -106,19 +117,18 @@ class Reporter:
         if claim is None or not claim.result_ttl_ms:
             return None
         stream = Outgoing(context, claim, self._consumer, room, self._wake)
-        with self._lock:
-            self._streams[stream] = None
+        self._streams[stream] = None
+        if self._closed:
+            stream.lose()
         return stream
 
     def close(self) -> None:
         """End the thread, if there is one; it answers within one request."""
         with suppress(ValueError):
             reporters.remove(self)
-        with self._lock:
-            self._closed = True
-            streams = list(self._streams)
-        self._signal.set()
-        for stream in streams:
+        self._closed = True
+        self._signal()
+        for stream in self._streams.copy():
             stream.lose()
 
     def _claim_of(self, context: Context) -> Claim | None:
@@ -128,22 +138,28 @@ class Reporter:
         return claim if claim is not None and claim.context is context else None
 
     def _wake(self) -> None:
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None and not self._closed:
-                    name = "headrace-reports"
-                    self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-                    self._thread.start()
-        self._signal.set()
+        self._signal()
+        if self._thread is None and not self._closed:
+            self._call(self._begin)
+
+    def _signal(self) -> None:
+        if self._signals.empty():
+            self._signals.put(None)
+
+    def _begin(self) -> None:
+        if self._thread is None and not self._closed:
+            name = "headrace-reports"
+            self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+            self._thread.start()
 
     # — in the thread —
 
     def _run(self) -> None:
-        store = self._make_store()
+        store = Store(self._url, name=self._label)
         try:
             while not self._closed:
-                self._signal.wait(self._pause_s())
-                self._signal.clear()
+                with suppress(Empty):
+                    self._signals.get(timeout=self._pause_s())
                 if monotonic() >= self._retry_at:
                     self._turn(store)
         finally:
@@ -151,16 +167,15 @@ class Reporter:
 
     def _pause_s(self) -> float | None:
         """Return how long there is nothing to do, unless something comes; None for ever."""
-        now = monotonic()
-        with self._lock:
-            if any(stream.waits for stream in self._streams):
-                at = now + _NOT_YET_S
-            elif any(noted.new for noted in self._noted.values()):
-                at = max(self._tell_at, now + _NOT_YET_S)
-            elif self._noted:
-                at = now + _AGAIN_EVERY_S
-            else:
-                return None
+        now, all_noted = monotonic(), self._noted.copy()
+        if any(stream.waits for stream in self._streams.copy()):
+            at = now + _NOT_YET_S
+        elif any(noted.new for noted in all_noted.values()):
+            at = max(self._tell_at, now + _NOT_YET_S)
+        elif all_noted:
+            at = now + _AGAIN_EVERY_S
+        else:
+            return None
         return max(0.0, max(at, self._retry_at) - now)
 
     def _turn(self, store: Store) -> None:
@@ -177,21 +192,18 @@ class Reporter:
         if failed is not None:
             log.debug("what jobs report is not told: %s", failed)
             self._retry_at = monotonic() + _RETRY_S
-        with self._lock:
-            for stream in [one for one in self._streams if one.over]:
-                del self._streams[stream]
-            if failed is None and any(one.waits and one.claim.owned for one in self._streams):
-                self._signal.set()  # some came meanwhile
+        for stream in self._streams.copy():
+            if stream.over:
+                self._streams.pop(stream, None)
+            elif failed is None and stream.waits and stream.claim.owned:
+                self._signal()  # some came meanwhile
 
     def _items(self) -> list[Request]:
-        with self._lock:
-            streams = list(self._streams)
         requests: list[Request] = []
-        for stream in streams:
+        for stream in self._streams.copy():
             if self._claim_of(stream.context) is not stream.claim:
                 stream.lose()
-                with self._lock:
-                    self._streams.pop(stream, None)
+                self._streams.pop(stream, None)
             elif stream.claim.owned and (append := stream.next()) is not None:
                 requests.append((append, stream.take))
         return requests
@@ -201,13 +213,12 @@ class Reporter:
         if now < self._tell_at:
             return []
         by_queue: dict[Keys, list[tuple[Context, _Noted]]] = {}
-        with self._lock:
-            for context, noted in list(self._noted.items()):
-                if self._claim_of(context) is not noted.claim:
-                    del self._noted[context]
-                elif noted.claim.owned and (noted.new or now > noted.told_at + _AGAIN_EVERY_S):
-                    noted.new = False
-                    by_queue.setdefault(noted.claim.k, []).append((context, noted))
+        for context, noted in self._noted.copy().items():
+            if self._claim_of(context) is not noted.claim:
+                self._noted.pop(context, None)
+            elif noted.claim.owned and (noted.new or now > noted.told_at + _AGAIN_EVERY_S):
+                noted.new = False
+                by_queue.setdefault(noted.claim.k, []).append((context, noted))
         if by_queue:
             self._tell_at = now + TELL_EVERY_S
         return [self._told(k, some) for k, all_ in by_queue.items() for some in _portions(all_)]
@@ -219,14 +230,13 @@ class Reporter:
     def _take_told(
         self, some: Sequence[tuple[Context, _Noted]], answer: list[str] | StoreError
     ) -> None:
-        with self._lock:
-            for context, noted in some:
-                if isinstance(answer, StoreError):
-                    noted.new = True
-                elif context.job_id in answer:
-                    self._noted.pop(context, None)
-                else:
-                    noted.told_at = monotonic()
+        for context, noted in some:
+            if isinstance(answer, StoreError):
+                noted.new = True
+            elif context.job_id in answer:
+                self._noted.pop(context, None)
+            else:
+                noted.told_at = monotonic()
 
 
 def _portions(

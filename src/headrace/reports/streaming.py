@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import aclosing, closing, suppress
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -97,8 +97,9 @@ class _SyncStream(_Stream):
     """The stream of a sync task."""
 
     def __enter__(self) -> Self:
-        self._room = threading.Event()
-        self._open(self._room.set)
+        # No event: a task that is interrupted in its ``wait`` could keep the event's lock.
+        self._room: SimpleQueue[None] = SimpleQueue()
+        self._open(self._make_room)
         return self
 
     def put(self, item: bytes) -> None:
@@ -120,13 +121,19 @@ class _SyncStream(_Stream):
         elif _may_wait(error):
             until = monotonic() + _FAILED_S
             while not self._outgoing.over and monotonic() < until:
-                self._room.wait(_LOOK_S)
-                self._room.clear()
+                self._look()
 
     def _wait(self) -> None:
-        self._room.wait(_LOOK_S)
-        self._room.clear()
+        self._look()
         self._check()
+
+    def _look(self) -> None:
+        with suppress(Empty):
+            self._room.get(timeout=_LOOK_S)
+
+    def _make_room(self) -> None:
+        if self._room.empty():
+            self._room.put(None)
 
 
 class _AsyncStream(_Stream):
