@@ -20,6 +20,7 @@ from tests.mutants.survivors import ROOT
 
 MODULES = (
     "wire.py",
+    "fields.py",
     "retry.py",
     "consumer/claimed.py",
     "consumer/outcomes.py",

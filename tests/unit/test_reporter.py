@@ -26,7 +26,7 @@ class Interrupt(BaseException):
 class Claim:
     """A claimed job."""
 
-    context: Context
+    context: Context | None
     k: Keys = keys_of("queue")  # noqa: RUF009 - it is frozen
     number: int = 1
     job: bytes = b"{}"
@@ -34,13 +34,11 @@ class Claim:
     result_ttl_ms: int = 60_000
 
 
-CLAIMS = {
-    job_id: Claim(
-        Context(job_id=job_id, queue="queue", task="t", attempt=1, delivery=0, max_attempts=1)
-    )
+ONE, OTHER = (
+    Context(job_id=job_id, queue="queue", task="t", attempt=1, delivery=0, max_attempts=1)
     for job_id in ("one", "other")
-}
-ONE, OTHER = (claim.context for claim in CLAIMS.values())
+)
+CLAIMS = {context.job_id: Claim(context) for context in (ONE, OTHER)}
 
 
 @pytest.fixture

@@ -224,7 +224,11 @@ def _check_over(job: Recorded) -> None:
 
 
 def _id_of_result(operation: Operation[Any]) -> str:
-    return str(operation.args[1]).rpartition(":")[2]
+    return _id_of_key(str(operation.args[1]))
+
+
+def _id_of_key(key: str) -> str:
+    return key.rpartition(":")[2]
 
 
 def _find(memory: Memory, operation: Operation[Any]) -> Any:
@@ -250,10 +254,20 @@ def _await_result(memory: Memory, operation: Operation[Any]) -> Any:
     return job.end if job is not None and job.end and memory.now_ms < job.end_until_ms else None
 
 
+def _ended(memory: Memory, operation: Operation[Any]) -> Any:
+    ends = {job.id: job.end for job in memory.jobs if memory.now_ms < job.end_until_ms}
+    answer: list[Any] = [len(operation.keys)]
+    for place, key in enumerate(operation.keys, 1):
+        if end := ends.get(_id_of_key(key)):
+            answer += [place, end]
+    return answer
+
+
 # What handles ask. ``seek``: ``find`` has told all that is known.
 _ANSWERS: Final[dict[str, Callable[[Memory, Operation[Any]], Any]]] = {
     "find": _find,
     "seek": lambda *_: (b"", 0),
     "cancel": _cancel,
     "BLMOVE": _await_result,
+    "gathering/ended": _ended,
 }

@@ -390,7 +390,7 @@ class TestAJobsOwnBytes:
         async with site.consumer():
             site.push(call.job[:-1] + b',"history":"mine" }')
             await await_until(lambda: site.redis.zcard(site.k.delayed) == 1)
-        ((job, _),) = site.redis.zrange(site.k.delayed, 0, -1, withscores=True)
+        job = site.redis.zrange(site.k.delayed, 0, -1)[0]
         parts, was = wire.split(job), wire.split(call.job)
         assert parts is not None
         assert was is not None

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from headrace import CURRENT, Context, Headrace, ResultTimeout
+from headrace import CURRENT, Context, Headrace, ResultTimeout, aresults_of
 from headrace.testing import Crash, Inline, call
 
 
@@ -41,6 +41,8 @@ async def test_who_awaits_a_result_has_what_is_due_run(app: Headrace, jobs: Inli
         await late.aresult(timeout=5)
     await jobs.arun(60)
     assert await late.aresult() == 2
+    many = [await add.aenqueue(a, 1) for a in range(3)]
+    assert [await job.aresult() async for job in aresults_of(many)] == [1, 2, 3]
 
 
 async def test_async_tasks_run_in_the_tests_loop_and_sync_ones_in_a_thread(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -22,9 +23,10 @@ from headrace import (
     Reject,
     ResultTimeout,
     Retry,
+    results_of,
     wire,
 )
-from headrace.testing import Inline, call
+from headrace.testing import Inline, NotExercised, call
 
 
 @dataclass
@@ -123,6 +125,41 @@ def test_a_result_is_kept_for_as_long_as_its_task_says(app: Headrace, jobs: Inli
     jobs.advance(1)
     with pytest.raises(NoResult):
         job.result(timeout=1)
+
+
+def test_the_results_of_many_come_as_they_end(app: Headrace, jobs: Inline) -> None:
+    @app.task(result_ttl=60, max_attempts=1)
+    def halve(a: int) -> int:
+        if a % 2:
+            raise ValueError(a)
+        return a // 2
+
+    many = [halve.enqueue(a) for a in (2, 4, 6)]
+    assert [job.result() for job in results_of(many)] == [1, 2, 3]
+    (odd,) = results_of([halve.enqueue(3)])
+    with pytest.raises(ValueError, match="3"):
+        odd.result(raises=ValueError)
+    late = halve.options(delay=60).enqueue(2)
+    with pytest.raises(ResultTimeout, match="advance"):
+        list(results_of([late]))
+    jobs.advance(60)
+    assert list(results_of([late])) == [late]
+
+
+def test_nobody_hears_what_a_job_tells_while_it_runs(app: Headrace, jobs: Inline) -> None:
+    @app.task(result_ttl=60)
+    def rows(count: int, ctx: Context = CURRENT) -> Iterator[int]:
+        for row in range(count):
+            ctx.progress(row, count)
+            yield row
+        return count
+
+    job = rows.enqueue(3)
+    assert job.result() == 3 == jobs.result(job)
+    questions: list[Callable[[], object]] = [lambda: [*job.stream()], job.progress, job.history]
+    for ask in questions:
+        with pytest.raises(NotExercised):
+            ask()
 
 
 def test_what_a_task_returns_is_seen_also_when_nobody_keeps_it(app: Headrace, jobs: Inline) -> None:
