@@ -61,11 +61,12 @@ def main(requests: Connection) -> None:
     os.setpgid(0, 0)  # Ctrl-C reaches the consumer alone
     # Service managers send it to all processes at once: the consumer decides who ends.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    _die_with_parent()
     children: dict[int, Connection] = {}
-    exits = _awake_at_exits()
+    exits, gone = _awake_at_exits(), _consumer_gone()
     with suppress(EOFError, OSError):  # the consumer has closed its end
-        while wait([requests, exits], _IDLE_S) or children:
+        while (ready := wait([requests, exits, *gone], _IDLE_S)) or children:
+            if not gone.isdisjoint(ready):
+                break
             with suppress(BlockingIOError):
                 exits.recv(1024)
             _reap(children)
@@ -74,6 +75,17 @@ def main(requests: Connection) -> None:
     for pid in children:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _consumer_gone() -> set[int]:
+    """Give what can be read when the consumer's process is gone, where there is such a thing.
+
+    A fork that an application makes keeps the consumer's end of ``requests`` open. PR_SET_PDEATHSIG
+    comes too early: when the thread has ended that started this process.
+    """
+    with suppress(AttributeError, OSError):  # Linux before 5.3, and other systems
+        return {os.pidfd_open(os.getppid())}
+    return set()
 
 
 def _awake_at_exits() -> socket.socket:
@@ -137,6 +149,6 @@ def _receive(requests: Connection) -> list[int]:
 
 
 def _die_with_parent() -> None:
-    """End at once with whoever started this one, however that ends: nobody else would end it."""
+    """End at once with the fork server, however that ends: nobody else would end this child."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -130,6 +130,16 @@ def test_half_a_word_in_its_pipe_hangs_nobody(
     assert isolated.run(claimed("well")).error is None  # and the next one is heard
 
 
+def test_a_fork_server_outlives_the_thread_that_started_it(isolated: IsolatedRunner) -> None:
+    thread = threading.Thread(target=isolated.run, args=(claimed("well"),))
+    thread.start()
+    thread.join()
+    first = isolated._server
+    for _ in range(3):
+        assert isolated.run(claimed("well")).error is None
+    assert isolated._server is first
+
+
 def test_a_fork_server_that_was_killed_is_replaced(isolated: IsolatedRunner) -> None:
     isolated.run(claimed("well"))
     first = isolated._server
