@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -330,7 +330,7 @@ class TestInAWorkflow:
             return 2 * number
 
         @site.app.task(result_ttl=60)
-        def counted(count: int, ctx: Context = CURRENT) -> Iterator[int]:
+        def counted(count: int, ctx: Context = CURRENT) -> Generator[int, None, int]:
             yield from range(count)
             ctx.enqueue(noted.call(count))
             return count + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -148,7 +148,7 @@ def test_the_results_of_many_come_as_they_end(app: Headrace, jobs: Inline) -> No
 
 def test_nobody_hears_what_a_job_tells_while_it_runs(app: Headrace, jobs: Inline) -> None:
     @app.task(result_ttl=60)
-    def rows(count: int, ctx: Context = CURRENT) -> Iterator[int]:
+    def rows(count: int, ctx: Context = CURRENT) -> Generator[int, None, int]:
         for row in range(count):
             ctx.progress(row, count)
             yield row
