@@ -1,6 +1,7 @@
 """Headrace: a job queue on Redis. Many producers, many consumers, one list; nothing is lost."""
 
 from headrace.app import Headrace
+from headrace.batches import Batch, BatchItem
 from headrace.context import CURRENT, Context
 from headrace.errors import (
     AccessDenied,
@@ -37,6 +38,7 @@ from headrace.errors import (
 )
 from headrace.gathering import aresults_of, results_of
 from headrace.history import Run
+from headrace.hooks import INJECTED, Depends, EnqueueRequest, Event
 from headrace.job import Job
 from headrace.reports import RESTARTED, Progress
 from headrace.retry import Backoff
@@ -48,15 +50,21 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CURRENT",
+    "INJECTED",
     "RESTARTED",
     "RESULT",
     "AccessDenied",
     "Backoff",
+    "Batch",
+    "BatchItem",
     "ClusterUnsupported",
     "Context",
     "Dag",
     "DatabaseUnknown",
+    "Depends",
     "EmbeddedServerError",
+    "EnqueueRequest",
+    "Event",
     "Headrace",
     "HeadraceError",
     "HostUnknown",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from headrace.discovery import import_packages
 from headrace.errors import InvalidArguments, InvalidJob, InvalidSetting
+from headrace.hooks import EnqueueRequest, around_enqueue_of
 from headrace.job import Job
 from headrace.keys import keys_of
 from headrace.lifespan import Lifespan
@@ -15,7 +17,7 @@ from headrace.producer import CONFIRM_S, Call, Producer
 from headrace.retry import Backoff
 from headrace.schedules import Definition, Manager, definitions_of
 from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
-from headrace.task import job_handle, prepare
+from headrace.task import aenqueue_hooked, enqueue_hooked, job_handle, prepare
 from headrace.tasks import Tasks
 from headrace.workflows.workflow import Workflow
 
@@ -122,14 +124,12 @@ class Headrace(Tasks):
         Raises what ``Task.enqueue`` raises.
         """
         call = self.call(name, *args, **kwargs)
-        producer = self.producer()
-        return job_handle(producer, call, producer.send((call,))[0])
+        return self.enqueue_many((call,))[0]
 
     async def aenqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Enqueue a job by its task's name, as ``enqueue`` does."""
         call = self.call(name, *args, **kwargs)
-        producer = self.producer()
-        return job_handle(producer, call, (await producer.asend((call,)))[0])
+        return (await self.aenqueue_many((call,)))[0]
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
         """Make a job by its task's name without enqueuing it: for ``enqueue_many``.
@@ -149,9 +149,13 @@ class Headrace(Tasks):
         """
         task = self.tasks.get(_name(name))
         if task is not None:
-            return (task.options(**options) if options else task).call(*args, **kwargs)
+            return task.call_with(args, kwargs, options)
         place = placement(options) if options else Placement()
-        return prepare(name, args, kwargs, queue=self.queue, place=place, producer=self.producer)
+        call = prepare(name, args, kwargs, queue=self.queue, place=place, producer=self.producer)
+        if (around := around_enqueue_of((self.hooks,))) is None:
+            return call
+        request = EnqueueRequest(name, args, kwargs, options)
+        return around.hooked(call, request, partial(self.call_with, name))
 
     def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Enqueue many jobs in few round trips: ``app.enqueue_many(add.call(i, 1) for i in …)``.
@@ -162,12 +166,16 @@ class Headrace(Tasks):
         Raises what ``Task.enqueue`` raises; InvalidArguments, too, when one of them is no call.
         """
         calls, producer = _checked(calls), self.producer()
+        if {*map(type, calls)} - {Call}:
+            return enqueue_hooked(producer, calls)
         ids = producer.send(calls)
         return [job_handle(producer, call, job_id) for call, job_id in zip(calls, ids, strict=True)]
 
     async def aenqueue_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Enqueue many jobs, as ``enqueue_many`` does."""
         calls, producer = _checked(calls), self.producer()
+        if {*map(type, calls)} - {Call}:
+            return await aenqueue_hooked(producer, calls)
         ids = await producer.asend(calls)
         return [job_handle(producer, call, job_id) for call, job_id in zip(calls, ids, strict=True)]
 

@@ -56,6 +56,11 @@ class Context:
         return None if tick is None else datetime.fromtimestamp(tick[1] / 1000, UTC)
 
     @property
+    def headers(self) -> dict[str, str]:
+        """What travelled beside the arguments: hooks around the enqueue, and ``headers=``, give it."""
+        return headers_of(self.job)
+
+    @property
     def state(self) -> Any:
         """What the application's lifespan has opened, as attributes: ``ctx.state.pool``."""
         return lifespan_state.get()
@@ -128,6 +133,21 @@ def tick_of(job: bytes) -> tuple[str, int] | None:
     except Exception:  # whatever decoding raises: it has no such fields, or another's
         return None
     return found.schedule, found.scheduled_at
+
+
+class _WithHeaders(msgspec.Struct, frozen=True):
+    headers: dict[str, str]
+
+
+_decode_headers: Final = msgspec.json.Decoder(_WithHeaders).decode
+
+
+def headers_of(job: bytes) -> dict[str, str]:
+    """Return what travels beside a job's arguments; of a foreign job it may be anything: then nothing."""
+    try:
+        return _decode_headers(job).headers
+    except Exception:  # as above
+        return {}
 
 
 def is_final(reason: StopReason | None) -> bool:

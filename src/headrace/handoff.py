@@ -26,6 +26,7 @@ class FollowUp(NamedTuple):
         key_ttl_ms: how long the key lives; 0 until the job ends.
         job_id: its id.
         job: its bytes.
+        told: its task, if somebody is to hear that it is enqueued; else "".
     """
 
     queue: str
@@ -34,6 +35,7 @@ class FollowUp(NamedTuple):
     key_ttl_ms: int
     job_id: str
     job: bytes
+    told: str = ""
 
 
 def is_placeholder(value: object) -> bool:
@@ -58,16 +60,22 @@ class HandOff:
         self.size: int = 0
 
     def add(self, call: Any) -> str:
-        """Collect a call (``task.call(…)``); return the id that its job will have.
+        """Collect a call (``task.call(…)``), through its hooks; return the id that its job will have.
 
         Raises:
             InvalidArguments: it is no call.
             InvalidJob: there are more than one step of Redis may carry; or the job has ended.
+            InvalidSetting: one of its hooks is async.
         """
+        if (hand_on := getattr(call, "hand_on", None)) is not None:
+            job_id: str = hand_on(self._add)
+            return job_id
+        return self._add(call)
+
+    def _add(self, call: Any, told: str = "") -> str:
         try:
-            one = FollowUp(
-                call.queue, call.due, call.key or "", call.key_ttl_ms, call.job_id, call.job
-            )
+            key = call.key or ""
+            one = FollowUp(call.queue, call.due, key, call.key_ttl_ms, call.job_id, call.job, told)
         except AttributeError:
             raise InvalidArguments(f"{_SAY}; it got {type(call).__name__}, {call!r:.80}") from None
         if _PLACEHOLDER in one.job:

@@ -120,7 +120,8 @@ def held_open(app: WithLifespan | None) -> Iterator[Callable[[Coroutine[Any, Any
         LifespanFailed: it cannot be opened.
     """
     if app is None or app.lifespan is None:
-        yield asyncio.run
+        with asyncio.Runner() as runner:
+            yield lambda coroutine: runner.run(coroutine, context=copy_context())
         return
     lifetime, opened, over = Lifetime(app), asyncio.Event(), asyncio.Event()
 

@@ -139,6 +139,7 @@ class JobOptions(TypedDict, total=False):
             an instant (an aware datetime): then it becomes a dead letter.
         max_attempts: failed runs after which this job is dead.
         result_ttl: seconds this job's result is kept.
+        headers: what travels beside the arguments, as text: the job's ``Context.headers``.
     """
 
     queue: str
@@ -152,6 +153,7 @@ class JobOptions(TypedDict, total=False):
     expires: Seconds | datetime
     max_attempts: int
     result_ttl: Seconds
+    headers: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,8 @@ def placement(options: JobOptions) -> Placement:
             key_ttl_ms = max(1, round(seconds("key_ttl", options["key_ttl"], zero=False) * 1000))
         if "max_attempts" in options:
             fields["max_attempts"] = _whole("max_attempts", options["max_attempts"], 1, 1 << 31)
+        if "headers" in options:
+            fields["headers"] = _headers(options["headers"])
         return Placement(
             queue=options.get("queue"),
             due=_due(options),
@@ -209,6 +213,14 @@ def placement(options: JobOptions) -> Placement:
         )
     except InvalidSetting as error:
         raise InvalidJob(str(error)) from None
+
+
+def _headers(headers: object) -> dict[str, str]:
+    if not isinstance(headers, dict) or not {*map(type, headers), *map(type, headers.values())} <= {
+        str
+    }:
+        raise InvalidJob(f"headers={headers!r} must be a dict of strings")
+    return {**headers}
 
 
 def _whole(name: str, value: object, low: int, high: int) -> int:

@@ -54,6 +54,7 @@ class StreamTask(Task[P, Any]):
         if self.conversion is not None:
             self.decode_result = ItemDecoder(self.conversion.decode_result)
         self.function = streamed(function, self._encode, is_async=self.is_async)
+        self.runs(self.function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function, here and now: it gives the generator."""

@@ -13,6 +13,7 @@ from headrace.context import Context
 from headrace.conversion import Conversion, conversion_of
 from headrace.errors import InvalidArguments
 from headrace.function import context_parameter, is_async
+from headrace.hooks import HookedTask, asend_hooked, send_hooked
 from headrace.ids import new_id
 from headrace.job import Job
 from headrace.keys import keys_of
@@ -75,12 +76,30 @@ def job_handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
     )
 
 
+def enqueue_hooked(producer: Producer, calls: Sequence[Call[Any]]) -> list[Job[Any]]:
+    """Enqueue calls of which some have hooks.
+
+    Raises what ``Producer.send`` raises, and what the hooks do.
+    """
+    sent, ids = send_hooked(producer, calls)
+    return [job_handle(producer, call, job_id) for call, job_id in zip(sent, ids, strict=True)]
+
+
+async def aenqueue_hooked(producer: Producer, calls: Sequence[Call[Any]]) -> list[Job[Any]]:
+    """Enqueue calls of which some have hooks, as ``enqueue_hooked`` does."""
+    sent, ids = await asend_hooked(producer, calls)
+    return [job_handle(producer, call, job_id) for call, job_id in zip(sent, ids, strict=True)]
+
+
 class BoundTask(Schedulable, Generic[P, R]):
     """Ways to enqueue one task, under one set of job options."""
 
-    def __init__(self, task: Task[P, R], place: Placement) -> None:
+    def __init__(
+        self, task: Task[P, R], place: Placement, options: JobOptions | None = None
+    ) -> None:
         self._task = task
         self._place = place
+        self._options = options
 
     def call(self, *args: P.args, **kwargs: P.kwargs) -> Call[R]:
         """Make a job without enqueuing it: for ``app.enqueue_many``.
@@ -95,7 +114,7 @@ class BoundTask(Schedulable, Generic[P, R]):
         sent_kwargs: dict[str, Any] = kwargs
         if task.conversion is not None:
             sent_args, sent_kwargs = task.conversion.encode(args, kwargs)
-        return prepare(
+        call = prepare(
             task.name,
             sent_args,
             sent_kwargs,
@@ -106,6 +125,9 @@ class BoundTask(Schedulable, Generic[P, R]):
             decode=task.decode_result,
             producer=task.producer,
         )
+        if task.around_enqueue is None:
+            return call
+        return task.hooked_call(call, args, kwargs, self._options or {})
 
     def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Enqueue a job that calls the function with these arguments.
@@ -121,12 +143,16 @@ class BoundTask(Schedulable, Generic[P, R]):
         """
         call = self.call(*args, **kwargs)
         producer = self._task.producer()
+        if type(call) is not Call:
+            return enqueue_hooked(producer, (call,))[0]
         return job_handle(producer, call, producer.send((call,))[0])
 
     async def aenqueue(self, *args: P.args, **kwargs: P.kwargs) -> Job[R]:
         """Enqueue a job, as ``enqueue`` does; calls under way together share a round trip."""
         call = self.call(*args, **kwargs)
         producer = self._task.producer()
+        if type(call) is not Call:
+            return (await aenqueue_hooked(producer, (call,)))[0]
         return job_handle(producer, call, (await producer.asend((call,)))[0])
 
     delay = enqueue
@@ -136,10 +162,10 @@ class BoundTask(Schedulable, Generic[P, R]):
         return self._task.name, self._task.schedules
 
     def _call_of(self, task: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
-        return BoundTask(task or self._task, self._place).call(*args, **kwargs)
+        return BoundTask(task or self._task, self._place, self._options).call(*args, **kwargs)
 
 
-class Task(BoundTask[P, R]):
+class Task(BoundTask[P, R], HookedTask):
     """A function whose calls can be enqueued. Calling it calls the function, here and now.
 
     Args:
@@ -169,7 +195,7 @@ class Task(BoundTask[P, R]):
         self.is_async: bool = is_async(function)
         self.context_parameter: str | None = context_parameter(function)
         signature = inspect.signature(function)
-        parameters = list(signature.parameters.values())
+        parameters = self._passed(function, signature)
         names = [parameter.name for parameter in parameters]
         self._context_at: int | None = None  # where it stands among positional arguments
         if self.context_parameter is not None:
@@ -204,7 +230,16 @@ class Task(BoundTask[P, R]):
         Raises:
             InvalidJob: an option is unknown, or its value has no meaning.
         """
-        return BoundTask(self, placement(options))
+        return BoundTask(self, placement(options), options)
+
+    def call_with(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], options: JobOptions
+    ) -> Call[R]:
+        """Make a job under job options, without enqueuing it.
+
+        Raises what ``options`` and ``call`` raise.
+        """
+        return (self.options(**options) if options else self).call(*args, **kwargs)
 
     def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Check that a call fits the function's signature.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
+from headrace.batches import Batching
 from headrace.errors import InvalidSetting, UnknownTask
 from headrace.function import is_async, is_generator, name_of_task
+from headrace.hooks import Chain, Hooked
 from headrace.options import Seconds, task_options
 from headrace.retry import Backoff
 from headrace.schedules import Missed
@@ -34,7 +36,7 @@ class Decorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> Task[P, R]: ...
 
 
-class Tasks:
+class Tasks(Hooked, Batching):
     """A set of tasks without a Redis, for libraries: an application includes it.
 
     What a task leaves open (its queue, its attempts, …) is what the application says.
@@ -44,8 +46,10 @@ class Tasks:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.tasks: dict[str, Task[Any, Any]] = {}
         self._options: dict[str, dict[str, Any]] = {}  # as each task was declared
+        self._chains: dict[str, Chain] = {}  # the hooks around each, the outermost first
         self._defaults: dict[str, Any] = {"queue": DEFAULT_QUEUE}
         self._including: list[Tasks] = []
 
@@ -112,15 +116,7 @@ class Tasks:
             kind = (
                 StreamTask if is_generator(function) else AsyncTask if is_async(function) else Task
             )
-            config = task_options(self._defaults | options)
-            task: Task[Any, Any] = kind(
-                function,
-                name=name_of_task(function, name, streams=bool(config.result_ttl_s)),
-                config=config,
-                producer=self.producer,
-            )
-            self._add(task, options)
-            return task
+            return self._declare(kind, function, name, options)
 
         return decorate if function is None else decorate(function)
 
@@ -163,6 +159,21 @@ class Tasks:
     def _task_of(self, function: Callable[..., Any]) -> Task[Any, Any]:
         return function if isinstance(function, Task) else self.task(function)
 
+    def _declare(
+        self,
+        kind: type[Task[Any, Any]],
+        function: Callable[..., Any],
+        name: str | None,
+        options: dict[str, Any],
+    ) -> Task[Any, Any]:
+        config = task_options(self._defaults | options)
+        name = name_of_task(
+            function, name, streams=kind is StreamTask and bool(config.result_ttl_s)
+        )
+        task = kind(function, name=name, config=config, producer=self.producer)
+        self._add(task, options, (self.hooks,))
+        return task
+
     def include(self, tasks: Tasks) -> None:
         """Make the tasks of a library, or of another application, tasks of this one.
 
@@ -179,7 +190,7 @@ class Tasks:
         for name in tasks.tasks:
             self._check_free(name)
         for name, task in tasks.tasks.items():
-            self._take(task, tasks._options[name], first=not tasks._including)
+            self._take(task, tasks._options[name], tasks._chains[name], first=not tasks._including)
         tasks._including.append(self)
 
     def find_task(self, name: str) -> Task[Any, Any]:
@@ -203,13 +214,17 @@ class Tasks:
         if any(name in one.tasks for one in self._all_that_have_them()):
             raise InvalidSetting(f"there is a task {name!r} already: give this one name=")
 
-    def _add(self, task: Task[Any, Any], options: dict[str, Any]) -> None:
+    def _add(self, task: Task[Any, Any], options: dict[str, Any], chain: Chain) -> None:
         self._check_free(task.name)
         self.tasks[task.name], self._options[task.name] = task, options
+        self._chains[task.name] = chain
+        task.hooked_by(chain)
         for number, including in enumerate(self._including):
-            including._take(task, options, first=number == 0)  # noqa: SLF001 - of its own class
+            including._take(task, options, chain, first=number == 0)  # noqa: SLF001 - of its own class
 
-    def _take(self, task: Task[Any, Any], options: dict[str, Any], *, first: bool) -> None:
+    def _take(
+        self, task: Task[Any, Any], options: dict[str, Any], chain: Chain, *, first: bool
+    ) -> None:
         """Take a task in that another set has declared; the first who does so gets its jobs."""
         config = task_options(self._defaults | options)
         if first:
@@ -219,4 +234,4 @@ class Tasks:
             function = task.generator if isinstance(task, StreamTask) else task.function
             task = kind(function, name=task.name, config=config, producer=self.producer)
             task.schedules = schedules
-        self._add(task, options)
+        self._add(task, options, (self.hooks, *chain))

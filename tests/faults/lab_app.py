@@ -8,14 +8,17 @@ that runs a single job, started by a consumer, finds it as well.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from headrace import CURRENT, Context, Headrace
+from headrace import CURRENT, Batch, Context, Headrace
+from headrace.batches import BatchFunction, BatchTask
 from headrace.retry import Backoff
 from tests.faults import yielded
 from tests.faults.history import Journal
@@ -109,6 +112,43 @@ async def yields(number: int, canary: int, ctx: Context) -> AsyncIterator[int]:
             yield 100 * number + at
             if at % 3 == 2:
                 await asyncio.sleep(0.01)
+
+
+class Numbered(BatchFunction[tuple[int, int]]):
+    """Jobs of a batch with the two arguments that all have here."""
+
+    def __init__(self, function: Callable[[Batch[tuple[int, int]]], Any]) -> None:
+        super().__init__(function, size=20, within_s=0.1)
+        self.__signature__ = inspect.signature(lambda number, canary: None)
+
+    async def __call__(self, number: int, canary: int) -> Any:  # type: ignore[override]
+        """Run one job."""
+        return await super().__call__((number, canary))
+
+
+async def run_together(batch: Batch[tuple[int, int]]) -> None:
+    """Run some in one call: the fifth part fails at the first attempt; each is told of when it has ended."""
+    record, running = journal().write, {*batch}
+    for item in batch:
+        ctx = item.ctx
+        who = (ctx.job_id, ctx.delivery, ctx.attempt, os.environ.get(NAME, ""))
+        record("start", item.value[0], *who)
+    try:
+        for item in batch:
+            await asyncio.sleep(0.002)
+            fails = item.value[0] % 5 == 0 and item.ctx.attempt == 1
+            running.remove(item)
+            record("end", item.ctx.job_id, item.ctx.delivery, "error" if fails else "ok")
+            if fails:
+                item.fail(ItFails(item.value[0]))
+            else:
+                item.succeed()
+    finally:
+        for item in running:
+            record("end", item.ctx.job_id, item.ctx.delivery, "stopped")
+
+
+together = app._declare(BatchTask, Numbered(run_together), "together", {"max_attempts": 4})
 
 
 @app.task

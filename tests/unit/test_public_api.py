@@ -9,14 +9,14 @@ import pytest
 import headrace
 
 METHODS = {
-    "Headrace": "aclose aenqueue aenqueue_many call call_with close cron declared_schedules "
-    "discover enqueue enqueue_many every find_task import_discovered include job "
-    "producer task use workflow",
-    "Tasks": "cron every find_task include producer task",
-    "Task": "aenqueue arguments bind call cron delay enqueue every options",
+    "Headrace": "aclose aenqueue aenqueue_many around_enqueue around_run batch_task call call_with close cron "
+    "declared_schedules discover enqueue enqueue_many every find_task import_discovered include job "
+    "on producer task use workflow",
+    "Tasks": "around_enqueue around_run batch_task cron every find_task include on producer task",
+    "Task": "aenqueue arguments bind call call_with cron delay enqueue every hooked_by hooked_call options runs",
     "Job": "acancel ahistory aprogress aresult astatus cancel history id progress queue "
     "result status stream",
-    "Context": "attempt check delivery enqueue hand_off job job_id max_attempts progress queue "
+    "Context": "attempt check delivery enqueue hand_off headers job job_id max_attempts progress queue "
     "scheduled_at state stop_reason stopping task",
     "Workflow": "acancel aresult astatus cancel id queue result status",
     "Backoff": "base_s delay_s factor jitter max_s",

@@ -21,6 +21,7 @@ from headrace.cli.output import Column, Line, Table
 from headrace.cli.produce import keywords_of, value_of
 from headrace.doctor.humanize import command, instant, span
 from headrace.errors import InvalidSetting
+from headrace.hooks import passed
 from headrace.options import JobOptions
 from headrace.schedules import Missed, Schedule, changes, define, timing_of
 from headrace.store import Store
@@ -138,9 +139,8 @@ def add(
     if flags.priority:
         options["priority"] = flags.priority
     values, kwargs = tuple(map(value_of, args)), keywords_of(flags.kwargs)
-    definition = define(
-        application.call_with(task, values, kwargs, options), timing, missed=flags.missed
-    )
+    call = passed(application.call_with(task, values, kwargs, options), name)
+    definition = define(call, timing, missed=flags.missed)
     with connection.store() as store, closing(application):
         before = _named(store, name)
         store.follow(changes.add(name, definition, replace=flags.replace))

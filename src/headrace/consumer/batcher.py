@@ -163,12 +163,8 @@ class Batcher:
         if isinstance(answer, StoreError):
             self._claims.put_back(batch, may_have_happened=answer.may_have_happened)
             return
-        lost = set(answer)
         self._claims.settled(batch)
-        for claimed, outcome in batch.pairs:
-            # Of a lease that was left over it says nothing that anybody has to know.
-            if outcome.job_id in lost and outcome is claimed.outcome:
-                report.lost(claimed, outcome)
+        report.settled(batch.pairs, set(answer), self._jobs.hooks)
 
     # — adopt —
 

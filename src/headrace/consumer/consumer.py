@@ -128,6 +128,7 @@ class Consumer:
             await asyncio.gather(*background, return_exceptions=True)
             self._jobs.close()
             await self._store.close()
+            await self._jobs.hooks.close()
         report.over(self._jobs.ends, self._jobs.ends - self._ends)
         if self._failure is not None:
             raise self._failure

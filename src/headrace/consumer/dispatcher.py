@@ -20,6 +20,7 @@ from headrace.consumer.executor import Executor
 from headrace.consumer.run import End, Failure, failure
 from headrace.consumer.slots import Slots
 from headrace.context import StopReason, is_final
+from headrace.hooks import ConsumerHooks
 from headrace.keys import Keys
 from headrace.operations import AdoptAnswer, Outcome, Verb
 from headrace.run_limits import NO_LIMITS
@@ -39,6 +40,7 @@ class Dispatcher:
 
     Attributes:
         claims, slots, policy: the same.
+        hooks: what hooks need of it.
         closing: nothing starts any more.
         ends: how often what became of a job.
     """
@@ -59,6 +61,7 @@ class Dispatcher:
         self.policy = policy
         self._wake = wake
         self._loop = asyncio.get_running_loop()
+        self.hooks = ConsumerHooks(self._lend, tasks)  # before the executor copies this context
         self._executor = Executor(self._finished, self._take_back, slots.concurrency, isolation)
         self._starting = self._filling = self.closing = False
         self.ends: Counter[Verb] = Counter()
@@ -158,6 +161,12 @@ class Dispatcher:
         self._starting = False
         self._fill(in_turn=self._executor.quick)
 
+    def _lend(self, slots: int) -> None:
+        """Let so many more jobs run than there are slots: so many wait for others, to run in one call."""
+        self.slots.lent += slots
+        self._wake.set()
+        self._fill()
+
     def _take_back(self, jobs: list[ClaimedJob]) -> None:
         """Keep jobs until there is a slot: no thread had time. One may be free again by now."""
         self.slots.returned(jobs)
@@ -217,7 +226,7 @@ class Dispatcher:
         except Exception as problem:  # whatever it is, it keeps no job here for ever
             outcome, error = outcomes.unjudged(claimed, problem, self.policy), problem
         self._settle(claimed, outcome)
-        report.ended(claimed, outcome, error)
+        report.ended(claimed, outcome, error, self.hooks)
 
     def _settle(self, claimed: ClaimedJob, outcome: Outcome) -> None:
         self.ends[outcome.verb] += 1

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import Container, Iterable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+from headrace.clock import monotonic
 from headrace.consumer.claimed import ClaimedJob
 from headrace.context import StopReason
+from headrace.hooks import ConsumerHooks, Event
+from headrace.hooks.events import Listeners
 from headrace.keys import Keys
 from headrace.logs import job_fields
 from headrace.operations import AdoptAnswer, Outcome, Verb
+from headrace.workflows.commit import Commit
 
 
 class _Log(logging.LoggerAdapter[logging.Logger]):
@@ -35,9 +39,16 @@ class _Log(logging.LoggerAdapter[logging.Logger]):
 log: _Log = _Log(logging.getLogger("headrace.consumer"))
 
 
-def ended(claimed: ClaimedJob, outcome: Outcome, error: BaseException | None) -> None:
-    """Log how a run ended."""
+def ended(
+    claimed: ClaimedJob,
+    outcome: Outcome,
+    error: BaseException | None,
+    hooks: ConsumerHooks | None = None,
+) -> None:
+    """Log how a run ended, and note it for those who are told of events."""
     verb = outcome.verb
+    if hooks is not None and claimed.task is not None and claimed.task.listeners:
+        _note_end(claimed, outcome, error, hooks)
     if verb == "done":
         if claimed.context is not None and claimed.context.stop_reason == "timeout":
             log.warning("done, but late: beyond its timeout", extra=_fields(claimed))
@@ -108,9 +119,46 @@ def not_isolated(claimed: ClaimedJob, error: BaseException) -> None:
     log.warning("it runs in the consumer's own process: %s", error, extra=_fields(claimed))
 
 
-def lost(claimed: ClaimedJob, outcome: Outcome) -> None:
-    """Log that an outcome changed nothing, because the claim was not ours any more."""
-    log.warning("%s came too late: the claim was lost", outcome.verb, extra=_fields(claimed))
+def settled(
+    pairs: Iterable[tuple[ClaimedJob, Outcome]], lost: Container[str], hooks: ConsumerHooks
+) -> None:
+    """Tell of the outcomes that Redis has taken; log those that changed nothing, for the claim was lost."""
+    for claimed, outcome in pairs:
+        if outcome is not claimed.outcome:
+            continue  # of a lease that was left over it says nothing that anybody has to know
+        if outcome.job_id in lost:
+            text = "%s came too late: the claim was lost"
+            log.warning(text, outcome.verb, extra=_fields(claimed))
+            continue
+        if claimed.task is not None and claimed.task.listeners:
+            if claimed.unrunnable is not None:
+                _tell_refused(claimed, outcome, claimed.task.listeners, hooks)
+            hooks.known(claimed, claimed.task.listeners)
+        if isinstance(outcome.commit, Commit):
+            hooks.handed_on(outcome.commit.jobs)
+
+
+def _tell_refused(
+    claimed: ClaimedJob, outcome: Outcome, listeners: Listeners, hooks: ConsumerHooks
+) -> None:
+    if outcome.verb in ("dead", "drop"):
+        about = claimed.head.id, claimed.k.queue, claimed.task.name if claimed.task else ""
+        event = Event("dead", *about, claimed.head.attempt, claimed.problem)
+        hooks.tell(event, listeners.get("dead", ()))
+
+
+def _note_end(
+    claimed: ClaimedJob, outcome: Outcome, error: BaseException | None, hooks: ConsumerHooks
+) -> None:
+    if claimed.context is not None:
+        hooks.decide(
+            claimed,
+            claimed.context,
+            outcome.verb,
+            error,
+            took_s=monotonic() - claimed.started if claimed.started else 0.0,
+            again_in_s=outcome.delay_ms / 1000,
+        )
 
 
 def not_ours(claimed: ClaimedJob, answer: AdoptAnswer) -> None:

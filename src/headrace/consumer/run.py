@@ -82,7 +82,7 @@ def invoke(claimed: ClaimedJob) -> Any:
     context.check()  # it may have been told to end before it began
     args, kwargs = task.arguments(body.args, body.kwargs, context)
     try:
-        return task.function(*args, **kwargs)
+        return task.run(*args, **kwargs)
     except TypeError as error:
         # Raised by the call itself, one frame deep, and not inside the task; never a class of its own.
         own = error.__traceback__ if type(error) is TypeError else None

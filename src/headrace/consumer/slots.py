@@ -53,6 +53,7 @@ class Slots:
         self.ready: deque[ClaimedJob] = deque()
         self.coming = 0  # claimed, and not read yet
         self.left = most
+        self.lent = 0  # jobs that run and take no slot: see batches
         self._patience_s = patience_s
         self.suspect: ClaimedJob | None = None  # nothing is claimed, and nothing starts beside it
         self._alone_at = 0.0  # from then on, one starts although others still run
@@ -105,7 +106,7 @@ class Slots:
         """How many slots have no job; those that may yet start count only as far as allowed."""
         if self.suspect is not None or self.draining:
             return 0
-        free = self.concurrency - self.in_hand
+        free = self.concurrency + self.lent - self.in_hand
         return free if self.left is None else min(free, self.left - self._before_the_run)
 
     @property
@@ -131,7 +132,7 @@ class Slots:
                 beyond the slots: half of what is claimed ahead. The others are given to it while
                 Redis works on what it has done.
         """
-        places = self.concurrency
+        places = self.concurrency + self.lent
         first = self.ready[0] if in_turn and self.ready else None
         if first and first.task and not (first.task.is_async or first.isolated):
             places += PREFETCH_MOST // 2

@@ -28,6 +28,7 @@ from headrace.consumer.claimed import ClaimedJob, read
 from headrace.consumer.outcomes import OutcomePolicy
 from headrace.consumer.run import End, Failure, invoke, is_awaitable, success
 from headrace.context import current_job
+from headrace.hooks import awaiting
 from headrace.isolation import caps
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.lifespan import held_open
@@ -198,6 +199,7 @@ def _call(claimed: ClaimedJob, messages: Connection, run: Run) -> End:
     assert context is not None
     assert task is not None
     current_job.set(context)
+    awaiting.set(run)  # for hooks that are async, around a task that is not
 
     def told(*_: object) -> bool:
         # The signal alone may come from whoever ends all processes at once: the consumer decides.

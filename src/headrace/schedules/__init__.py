@@ -11,7 +11,7 @@ however many lead, and whenever one of them dies.
     schedule      one as people see it
 """
 
-from headrace.schedules.declared import Declared, definitions_of, keep_declared
+from headrace.schedules.declared import Declared, adefinitions_of, definitions_of, keep_declared
 from headrace.schedules.definition import Definition, Missed, define, timing_of
 from headrace.schedules.duty import Schedules
 from headrace.schedules.manager import Manager
@@ -26,6 +26,7 @@ __all__ = [
     "Schedulable",
     "Schedule",
     "Schedules",
+    "adefinitions_of",
     "define",
     "definitions_of",
     "keep_declared",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace.errors import InvalidSetting, StoreError, StoreRefused
+from headrace.hooks import apassed, passed
 from headrace.producer import Call
 from headrace.schedules import changes
 from headrace.schedules.definition import Definition, Missed, checked_name, define
@@ -53,7 +54,7 @@ def declare(
         InvalidJob: the call does not fit the task.
     """
     checked_name(name)
-    define(call(None), when, missed=missed).encoded()
+    define(call(None), when, missed=missed).encoded()  # its hooks may be declared later
     if any(one.name == name for one in schedules):
         raise InvalidSetting(f"there is a schedule {name!r} already: give this one name=")
     schedules.append(Declared(name, when, missed, call))
@@ -63,15 +64,33 @@ def definitions_of(tasks: Mapping[str, Any]) -> dict[str, Definition]:
     """Return all schedules that the tasks of an application declare, by name.
 
     Raises:
-        InvalidSetting: two have one name.
+        InvalidSetting: two have one name; or a hook around their enqueues is async.
     """
-    found: dict[str, Definition] = {}
+    return {
+        one.name: _definition(one, passed(call, one.name))
+        for one, call in _declared_by(tasks).values()
+    }
+
+
+async def adefinitions_of(tasks: Mapping[str, Any]) -> dict[str, Definition]:
+    """Return all schedules that the tasks of an application declare, as ``definitions_of`` does."""
+    return {
+        one.name: _definition(one, await apassed(call, one.name))
+        for one, call in _declared_by(tasks).values()
+    }
+
+
+def _definition(one: Declared, call: Call[Any]) -> Definition:
+    return define(call, one.when, missed=one.missed, declared=True)
+
+
+def _declared_by(tasks: Mapping[str, Any]) -> dict[str, tuple[Declared, Call[Any]]]:
+    found: dict[str, tuple[Declared, Call[Any]]] = {}
     for task in tasks.values():
         for one in task.schedules:
             if one.name in found:
                 raise InvalidSetting(f"two schedules are called {one.name!r}: give one name=")
-            call = one.call(task)
-            found[one.name] = define(call, one.when, missed=one.missed, declared=True)
+            found[one.name] = one, one.call(task)
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
+from headrace.hooks import apassed, passed
 from headrace.options import Seconds
 from headrace.producer import Call, Producer
 from headrace.schedules import changes
@@ -62,7 +63,8 @@ class Manager:
         Raises:
             InvalidSetting: an argument has no meaning, or there is one of that name.
         """
-        definition = define(call, timing_of(cron, every, timezone), missed=missed)
+        when = timing_of(cron, every, timezone)
+        definition = define(passed(call, name), when, missed=missed)
         return self._producer().store.follow(changes.add(name, definition, replace=replace))
 
     async def aadd(
@@ -77,7 +79,8 @@ class Manager:
         replace: bool = False,
     ) -> bool:
         """Add a schedule, or change one, as ``add`` does."""
-        definition = define(call, timing_of(cron, every, timezone), missed=missed)
+        when = timing_of(cron, every, timezone)
+        definition = define(await apassed(call, name), when, missed=missed)
         flow = changes.add(name, definition, replace=replace)
         return await self._producer().astore().follow(flow)
 

@@ -15,7 +15,7 @@ from headrace.consumer import Consumer, ConsumerOptions
 from headrace.duties import DUTIES
 from headrace.isolation.runner import IsolatedRunner
 from headrace.lifespan import Lifetime
-from headrace.schedules import keep_declared
+from headrace.schedules import adefinitions_of, keep_declared
 
 log: logging.Logger = logging.getLogger("headrace.consumer")
 
@@ -85,7 +85,7 @@ async def _main(app: Headrace, options: ConsumerOptions) -> bool:
 
     beside = [asyncio.create_task(watch(consumer)) for watch in watches]
     beside = beside or [asyncio.create_task(look())]
-    if declared := app.declared_schedules():
+    if declared := await adefinitions_of(app.tasks):
         beside.append(asyncio.create_task(keep_declared(app.producer().astore(), declared)))
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -19,6 +19,7 @@ from headrace.errors import Reject, ResultError, Retry
 from headrace.operations import Outcome
 from headrace.store.sync import complete
 from headrace.task import Task
+from headrace.testing.listening import ListenersHere
 from headrace.testing.memory import Memory
 from headrace.testing.recorded import Recorded
 from headrace.testing.runs import Crash, Run, Runner, stop
@@ -44,6 +45,7 @@ class Drive:
         self._memory = memory
         self._runner = runner
         self._claims = 0
+        self._hooks = ListenersHere(tasks)
 
     def run(
         self, until_ms: int, failures: list[BaseException], enough: Recorded | None = None
@@ -125,7 +127,7 @@ class Drive:
         if claimed.unrunnable is not None:
             outcome = outcomes.of_unrunnable(claimed, self._policy())
             report.unrunnable(claimed, outcome)
-            self._memory.settle(job, outcome)
+            self._settle(claimed, job, outcome)
             return
         ran.append(job)
         if self._is_lost("before", job):
@@ -155,14 +157,19 @@ class Drive:
             outcome = outcomes.of_run(claimed, run.end, self._policy())
         except Exception as problem:  # as a consumer's dispatcher does
             outcome, error = outcomes.unjudged(claimed, problem, self._policy()), problem
-        report.ended(claimed, outcome, error)
+        report.ended(claimed, outcome, error, self._hooks)
         job.error = run.error
         if outcome.verb == "done":
             job.value = _told(claimed, run)
-        self._memory.settle(job, outcome)
+        self._settle(claimed, job, outcome)
         meant = isinstance(run.error, Retry | Reject) or job.state == "cancelled"
         if run.error is not None and not meant:
             failures.append(run.error)
+
+    def _settle(self, claimed: ClaimedJob, job: Recorded, outcome: Outcome) -> None:
+        self._memory.settle(job, outcome)
+        claimed.outcome = outcome
+        report.settled([(claimed, outcome)], (), self._hooks)
 
     def _policy(self) -> OutcomePolicy:
         return OutcomePolicy(

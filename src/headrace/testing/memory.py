@@ -16,6 +16,7 @@ from typing import Any, Final
 from headrace import results, wire
 from headrace.clock import now_ms
 from headrace.errors import QueueFull
+from headrace.handoff import FollowUp
 from headrace.keys import Keys, keys_of
 from headrace.operations import Outcome
 from headrace.operations.tracking import CANCEL_REQUEST_TTL_MS
@@ -23,6 +24,7 @@ from headrace.policy import LeasePolicy
 from headrace.producer import Call
 from headrace.task import Task
 from headrace.testing.recorded import Recorded, Stage, recorded
+from headrace.workflows.commit import Commit
 
 _WAITS: Final = frozenset({"retry", "park", "release"})
 _ENDS: Final[Mapping[str, Stage]] = {
@@ -188,7 +190,15 @@ class Memory:
                 self._put(job, outcome.delay_ms)
             else:
                 self._finish(job, _ENDS[outcome.verb])
+            if isinstance(outcome.commit, Commit):
+                self._hand_on(outcome.commit.jobs)
             self._tell(job, outcome.result, outcome.result_ttl_ms)
+
+    def _hand_on(self, jobs: Sequence[FollowUp]) -> None:
+        for one in jobs:
+            head, _ = wire.split(one.job) or (wire.Head(""), b"")
+            about = (one.due, head.priority, one.key or None, one.key_ttl_ms)
+            self._accept(Call(one.queue, one.job_id, one.job, *about))
 
     def crash(self, job: Recorded) -> None:
         """Let the consumer of a job be lost: it waits again, charged, or has crashed too often."""

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from contextvars import Context as Variables
 from contextvars import copy_context
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from headrace.app import Headrace
 from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.run import End, Later, failure, invoke, is_awaitable, success
 from headrace.context import StopReason, current_job, lifespan_state
+from headrace.hooks.bridge import awaiting, wait_on
 from headrace.lifespan import Lifetime, held_open
 
 R = TypeVar("R")
@@ -144,6 +146,8 @@ class _Here:
         else:
             run = variables.run(self._stack.enter_context, held_open(app))
             self._run = lambda coroutine, context: context.run(run, coroutine)
+        # For what a sync job's hooks and dependencies await.
+        variables.run(awaiting.set, lambda coroutine: self._run(coroutine, copy_context()))
 
     def complete(self, coroutine: Coroutine[Any, Any, R], variables: Variables) -> R:
         result: R = self._run(coroutine, variables)
@@ -167,6 +171,7 @@ class _OnLoop:
         self._over = asyncio.Event()
 
     async def open(self) -> None:
+        self.variables.run(awaiting.set, partial(wait_on, self.loop))
         if self._app.lifespan is None or self._state is not None:
             self.variables.run(lifespan_state.set, SimpleNamespace(**(self._state or {})))
             return

@@ -12,6 +12,7 @@ from headrace.handoff import PLACEHOLDER
 from headrace.options import Seconds
 from headrace.producer import Call
 from headrace.workflows import starting
+from headrace.workflows.hooked import athrough_hooks, through_hooks
 from headrace.workflows.node import Node, tokens_of
 from headrace.workflows.workflow import Workflow
 
@@ -65,19 +66,27 @@ class Steps:
             QueueFull: too many jobs wait already.
             StoreError: Redis did not do it.
         """
-        producer, plan = starting.planned(self.nodes, self.exits, many=self.many)
         options = starting.options(on_failure, ttl, window)
-        producer.store.follow(starting.started(plan, options, producer.max_pending))
-        return Workflow(producer, plan.home, plan.id, decode=plan.decode)
+
+        def start(nodes: Sequence[Node]) -> Workflow:
+            producer, plan = starting.planned(nodes, self.exits, many=self.many)
+            producer.store.follow(starting.started(plan, options, producer.max_pending))
+            return Workflow(producer, plan.home, plan.id, decode=plan.decode)
+
+        return through_hooks(self.nodes, start)
 
     async def aenqueue(
         self, *, on_failure: OnFailure = "stop", ttl: Seconds = DAY_S, window: int = WINDOW
     ) -> Workflow:
         """Start the workflow, as ``enqueue`` does."""
-        producer, plan = starting.planned(self.nodes, self.exits, many=self.many)
         options = starting.options(on_failure, ttl, window)
-        await producer.astore().follow(starting.started(plan, options, producer.max_pending))
-        return Workflow(producer, plan.home, plan.id, decode=plan.decode)
+
+        async def start(nodes: Sequence[Node]) -> Workflow:
+            producer, plan = starting.planned(nodes, self.exits, many=self.many)
+            await producer.astore().follow(starting.started(plan, options, producer.max_pending))
+            return Workflow(producer, plan.home, plan.id, decode=plan.decode)
+
+        return await athrough_hooks(self.nodes, start)
 
 
 Step: TypeAlias = "Call[Any] | Steps"

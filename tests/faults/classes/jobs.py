@@ -71,6 +71,23 @@ def _children(pid: int) -> list[int]:
     return found
 
 
+@fault_class("batches lose their consumers", cost_s=40, short=0.1)
+def batches(bench: Bench) -> Verdict:
+    """SIGKILL consumers while jobs gather and run in batches, beside others."""
+    bench.serve_redis()
+    bench.sample()
+    bench.maintainer()
+    for _ in range(4):
+        bench.consumer(concurrency=4)
+    mix = (("together", 8), ("quick", 3), ("flaky", 1))
+    bench.producer(10_000, mix=mix, batch=40, pause_s=0.1, delayed=0.05, prioritised=0.05)
+    while bench.producing():
+        bench.pause(0.5, 1.5)
+        bench.kill(bench.any_consumer())
+        bench.consumer(concurrency=4)
+    return bench.finish(Terms())
+
+
 @fault_class("job outlives its lease", cost_s=30, short=0.15)
 def outlived(bench: Bench) -> Verdict:
     """Jobs that take several leases run once: extension keeps them."""
