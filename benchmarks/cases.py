@@ -150,6 +150,22 @@ def _lateness(arena: Arena, who: Contestant) -> Numbers:
     return percentiles(sorted(tally.late_ns))
 
 
+def _spread(jobs: int, seconds: float) -> Run:
+    """Measure how late delayed jobs start that fall due all the time, at most at 0.3 of what is drained."""
+
+    def run(arena: Arena, who: Contestant) -> Numbers:
+        count = round(min(jobs, 0.3 * who.per_s * seconds))
+        arena.empty()
+        with arena.working(who, who.concurrency) as worker:
+            warm = _warm(arena, who, worker)
+            arena.push(who, "spread", seconds, count)
+            tally = worker.until(warm + count, within_s=3 * seconds + 60)
+        late_ns = sorted(tally.late_ns)
+        return {"jobs": count, **percentiles(late_ns), "earliest": late_ns[0] / 1e6}
+
+    return run
+
+
 def _warm(arena: Arena, who: Contestant, worker: Worker) -> int:
     """Let a worker run a few jobs first; gives how many."""
     arena.push(who, "push", "nothing", 20)
@@ -225,6 +241,8 @@ CASES: Final = {
              "p50", "ms", False, runs_jobs, _latency(0.5, 2_000, 1.5)),
         Case("delayed", "How late jobs start that were delayed by 1 s", "p50", "ms", False,
              does("later"), _lateness),
+        Case("lateness", "How late jobs start, of 10,000 that fall due within 10 s (fewer where that is too much)",
+             "p99", "ms", False, does("later"), _spread(10_000, 10.0)),
         Case("enqueue", "Enqueue one by one", "per_s", "jobs/s", True, does("push"),
              _enqueue("push", 3_000)),
         Case("enqueue-crowd", "Enqueue, a hundred at once", "per_s", "jobs/s", True, does("crowd"),

@@ -71,7 +71,8 @@ def environment_of(contestant: Contestant, url: str) -> dict[str, str]:
     """Give the environment variables of its processes."""
     path = os.pathsep.join([str(Path(python_of(contestant)).parent), os.environ["PATH"]])
     variant = contestant.name.partition(":")[2]
-    ours = {"PATH": path, "BENCH_URL": url, "BENCH_VARIANT": variant, "PYTHONPATH": str(ROOT)}
+    here = os.pathsep.join([str(ROOT), str(ROOT / "src")])  # this Headrace, whichever is installed
+    ours = {"PATH": path, "BENCH_URL": url, "BENCH_VARIANT": variant, "PYTHONPATH": here}
     # Without bytecode every start compiles Headrace anew, and not its peers: pip has compiled them.
     return {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"} | ours
 

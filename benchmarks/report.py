@@ -94,6 +94,9 @@ def markdown(document: Mapping[str, Any]) -> Iterable[str]:
 
 _EXTRA = {
     "share": "of the ideal",
+    "jobs": "jobs",
+    "earliest": "earliest ms",
+    "p50": "p50 ms",
     "p95": "p95 ms",
     "p99": "p99 ms",
     "p99_9": "p99.9 ms",

@@ -6,6 +6,7 @@
     bulk  URL TASK COUNT               a thousand in a call
     pace  URL PER_S COUNT              jobs that note how late they start, evenly spaced
     later URL DELAY_S COUNT            jobs that note how late they start, all with the same delay
+    spread URL SECONDS COUNT           the same, due at random within so many seconds, when all are there
 
 Whoever pushes prints one line of JSON: jobs, seconds, seconds of processor time; its start is not in it.
 
@@ -21,9 +22,10 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
+import random
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -32,6 +34,7 @@ from benchmarks.stopwatch import Measured, Stopwatch
 
 CROWD = 100
 BULK = 1_000
+PUSHED_A_SECOND = 400  # by the slowest, one by one, with much to spare
 _ARGS = {"nothing": ARGS, "wait": (10,), "digest": ()}
 
 
@@ -113,6 +116,30 @@ async def alater(producer: Any, delay_s: str, count: int) -> Measured:
     return stopwatch.read(count)
 
 
+def _spread(seconds: float, count: int) -> Iterator[tuple[int, float]]:
+    """Give when jobs are due (monotonic ns), and how long that is from now; the same for everybody."""
+    chance, start = random.Random(7), time.monotonic() + 5 + count / PUSHED_A_SECOND
+    for _ in range(count):
+        due = start + chance.uniform(0, seconds)
+        if (delay_s := due - time.monotonic()) <= 0:
+            raise TimeoutError("it is due before it is pushed: the machine is too busy for this")
+        yield round(due * 1e9), delay_s
+
+
+def spread(producer: Any, seconds: str, count: int) -> Measured:
+    stopwatch = Stopwatch()
+    for due_ns, delay_s in _spread(float(seconds), count):
+        producer.push_later(delay_s, "stamp", due_ns)
+    return stopwatch.read(count)
+
+
+async def aspread(producer: Any, seconds: str, count: int) -> Measured:
+    stopwatch = Stopwatch()
+    for due_ns, delay_s in _spread(float(seconds), count):
+        await producer.push_later(delay_s, "stamp", due_ns)
+    return stopwatch.read(count)
+
+
 Sync = Callable[[Any, str, int], Measured]
 Async = Callable[[Any, str, int], Awaitable[Measured]]
 PUSHES: dict[str, tuple[Sync | None, Async]] = {
@@ -121,6 +148,7 @@ PUSHES: dict[str, tuple[Sync | None, Async]] = {
     "bulk": (bulk, abulk),
     "pace": (pace, apace),
     "later": (later, alater),
+    "spread": (spread, aspread),
 }
 
 

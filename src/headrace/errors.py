@@ -6,6 +6,7 @@ HeadraceError
 │   ├── PayloadTooLarge       the job is larger than the limit
 │   └── UnknownTask           no task of that name is registered here
 ├── InvalidSetting            a setting, URL or option has no meaning (also a ValueError)
+├── JobExists                 an earlier job has the key, and ``if_exists="reject"``; nothing was enqueued
 ├── QueueFull                 the queue is at its ``max_pending``; nothing was enqueued
 ├── StoreError                Redis did not do what was asked
 │   ├── StoreUnavailable      nothing was sent: it did not happen
@@ -35,6 +36,8 @@ JobInterrupted                raised *in* the thread of a sync task that goes on
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class HeadraceError(Exception):
@@ -69,6 +72,18 @@ class InvalidSetting(HeadraceError, ValueError):
     """A setting, URL or option has no meaning; the message names it and what would do."""
 
     exit_code = 2
+
+
+class JobExists(HeadraceError):
+    """An earlier job has the key already, and ``if_exists="reject"``. This one was not enqueued.
+
+    Attributes:
+        job: the handle of that job.
+    """
+
+    def __init__(self, message: str, job: Any) -> None:
+        super().__init__(message)
+        self.job: Any = job
 
 
 class QueueFull(HeadraceError):

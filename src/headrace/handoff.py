@@ -64,7 +64,8 @@ class HandOff:
 
         Raises:
             InvalidArguments: it is no call.
-            InvalidJob: there are more than one step of Redis may carry; or the job has ended.
+            InvalidJob: there are more than one step of Redis may carry; the job has ended; or it is to
+                take the place of another one.
             InvalidSetting: one of its hooks is async.
         """
         if (hand_on := getattr(call, "hand_on", None)) is not None:
@@ -76,10 +77,16 @@ class HandOff:
         try:
             key = call.key or ""
             one = FollowUp(call.queue, call.due, key, call.key_ttl_ms, call.job_id, call.job, told)
+            if_exists = call.if_exists
         except AttributeError:
             raise InvalidArguments(f"{_SAY}; it got {type(call).__name__}, {call!r:.80}") from None
         if _PLACEHOLDER in one.job:
             raise InvalidJob("RESULT stands for what the step before returns: use it in a workflow")
+        if if_exists not in ("keep", "throttle"):
+            raise InvalidJob(
+                f"if_exists={if_exists!r} is not for a job that is handed on, which comes when this one "
+                "has ended: enqueue it without the context, or keep the first one"
+            )
         with self._lock:
             if self._closed:
                 raise InvalidJob(

@@ -47,6 +47,8 @@ SCHEDULE_DUE = "headrace:schedule-due"
 SCHEDULE_STATE = "headrace:schedule-state"
 CHANNEL_PREFIX = "headrace:consumer:"
 """What the names of channels begin with, in each of which one consumer hears that a job of its is cancelled."""
+DUE = "headrace.due"
+"""The channel on which scripts say that a job is due before all others of its queue: the queue's name, and in how many ms."""
 CONNECTION_PREFIX = "headrace:"  # of CLIENT SETNAME, so that an operator sees whose a connection is
 PROGRAMS = frozenset(
     {"cli", "producer", "server", "supervisor"}

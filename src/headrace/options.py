@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypedDict
 from urllib.parse import quote
 
 from headrace.errors import InvalidJob, InvalidSetting
 from headrace.expiry import NEVER_MS
+from headrace.key_options import IfExists, KeyUntil, check_key_options
 from headrace.keys import keys_of
 from headrace.retry import Backoff
 from headrace.run_limits import NO_LIMITS, RunLimits, run_limits
@@ -20,6 +21,8 @@ Seconds = float | timedelta
 # What a key keeps of itself in a job's head and in Redis; the rest is percent-encoded, so that the
 # scripts find its end without reading JSON.
 _KEY_LETTERS: Final = "".join(chr(code) for code in range(32, 127) if chr(code) not in '"%\\')
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MS: Final = timedelta(milliseconds=1)
 _LATEST_MS: Final = 1 << 52  # beyond it a zset's score loses milliseconds
 
 
@@ -133,6 +136,10 @@ class JobOptions(TypedDict, total=False):
         priority: -100 … 100; higher first, FIFO within one.
         key: until the job ends, a second job with this key is not enqueued: the first is answered.
         key_ttl: hold the key for so many seconds instead, whatever becomes of the job.
+        key_until: ``start`` for a key that is free when the job begins.
+        if_exists: what becomes of a second job with a key, else: ``keep`` the first, ``reject`` this
+            one with an error, ``replace`` the first unless it has begun, ``debounce`` it to when this
+            one would be due, or ``throttle`` to one job in each ``key_ttl``.
         timeout: seconds this job may run.
         soft_timeout: seconds after which this job is told to end.
         expires: do not start it later than so many seconds from now (by Redis' clock), or than
@@ -148,6 +155,8 @@ class JobOptions(TypedDict, total=False):
     priority: int
     key: str
     key_ttl: Seconds
+    key_until: KeyUntil
+    if_exists: IfExists
     timeout: Seconds
     soft_timeout: Seconds
     expires: Seconds | datetime
@@ -165,7 +174,9 @@ class Placement:
         due: "", "+ms" from now or "@ms" since 1970.
         priority: -100 … 100.
         key: its idempotency key, percent-encoded, or None.
-        key_ttl_ms: how long the key lives; 0 until the job ends.
+        key_ttl_ms: how long the key lives; 0 until the job ends, or begins.
+        key_until: ``end`` or ``start``.
+        if_exists: what becomes of a second job with the key.
         fields: what is written into the job's body: timeout, max_attempts, result_ttl, expires_at.
         expires_ms: so long after its enqueue it expires, by Redis' clock; 0: ``fields`` has it, if it does.
     """
@@ -175,6 +186,8 @@ class Placement:
     priority: int = 0
     key: str | None = None
     key_ttl_ms: int = 0
+    key_until: KeyUntil = "end"
+    if_exists: IfExists = "keep"
     fields: dict[str, Any] = field(default_factory=dict)
     expires_ms: int = 0
 
@@ -202,12 +215,16 @@ def placement(options: JobOptions) -> Placement:
             fields["max_attempts"] = _whole("max_attempts", options["max_attempts"], 1, 1 << 31)
         if "headers" in options:
             fields["headers"] = _headers(options["headers"])
+        due = _due(options)
+        check_key_options(options, due)
         return Placement(
             queue=options.get("queue"),
-            due=_due(options),
+            due=due,
             priority=_whole("priority", options.get("priority", 0), MIN_PRIORITY, MAX_PRIORITY),
             key=_key(options),
             key_ttl_ms=key_ttl_ms,
+            key_until=options.get("key_until", "end"),
+            if_exists=options.get("if_exists", "keep"),
             fields=fields,
             expires_ms=_expiry(options, fields),
         )
@@ -242,16 +259,23 @@ def _due(options: JobOptions) -> str:
     if "delay" in options and "at" in options:
         raise InvalidJob("give either delay= or at=, not both")
     if "delay" in options:
-        ms = round(seconds("delay", options["delay"]) * 1000)
+        ms = _ms(seconds("delay", options["delay"]))
         return f"+{ms}" if ms else ""
     if "at" not in options:
         return ""
     at = options["at"]
     if isinstance(at, datetime):
-        at = _timestamp("at", at)
+        since = _since_epoch("at", at)
+        if since >= timedelta(0):
+            return f"@{-(-since // _MS)}"
     if isinstance(at, bool) or not isinstance(at, int | float) or not 0 <= at * 1000 < _LATEST_MS:
         raise InvalidJob(f"at={at!r} must be an aware datetime or seconds since 1970")
-    return f"@{round(at * 1000)}"
+    return f"@{_ms(at)}"
+
+
+def _ms(instant_s: float) -> int:
+    """Return milliseconds, rounded up, for no job is early; but not for what floats make of 0.1."""
+    return -(-round(instant_s * 1e6) // 1000)
 
 
 def _expiry(options: JobOptions, fields: dict[str, Any]) -> int:
@@ -260,19 +284,19 @@ def _expiry(options: JobOptions, fields: dict[str, Any]) -> int:
     if expires is None:
         return 0
     if isinstance(expires, datetime):
-        fields["expires_at"] = round(_timestamp("expires", expires) * 1000)
+        fields["expires_at"] = round(_since_epoch("expires", expires) / _MS)
         return 0
     ms = max(1, round(seconds("expires", expires, zero=False) * 1000))
     fields["expires_at"] = NEVER_MS  # until Redis has been asked for the time
     return ms
 
 
-def _timestamp(name: str, instant: datetime) -> float:
+def _since_epoch(name: str, instant: datetime) -> timedelta:
     if instant.tzinfo is None:
         raise InvalidJob(
             f"{name}={instant!r} has no time zone: use datetime.now(timezone.utc) or astimezone()"
         )
-    return instant.timestamp()
+    return instant - _EPOCH
 
 
 def types(name: str, value: Any) -> tuple[type[BaseException], ...]:

@@ -20,6 +20,7 @@ from headrace.flows import Flow, chunks
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.operations import Enqueued, Operation, Unique
 from headrace.store import AsyncStore, SharedStore, Store, Together
+from headrace.unique import REPLACING, Look, looked, replace
 
 R = TypeVar("R")
 
@@ -46,6 +47,7 @@ class Call(NamedTuple, Generic[R]):
         decode: makes what the task returned of plain JSON; None when it is that.
         producer: gives what would send it.
         expires_ms: so long after its enqueue it expires, by Redis' clock; 0: its bytes say when, or it does not.
+        if_exists: what becomes of it when an earlier job has its key.
     """
 
     queue: str
@@ -59,6 +61,7 @@ class Call(NamedTuple, Generic[R]):
     decode: Callable[[Any], Any] | None = None
     producer: Callable[[], Producer] | None = None
     expires_ms: int = 0
+    if_exists: str = "keep"
 
 
 _expires_ms = attrgetter("expires_ms")
@@ -79,15 +82,16 @@ def _plan(calls: Iterable[Call[Any]], max_pending: int) -> list[_Script]:
     for (queue, due, alone), group in groups.items():
         k, start = keys_of(queue), 0
         plain = not (alone or due or max_pending or any(one.priority for one in group))
-        unique = None
+        unique, replaces = None, group[0].if_exists in REPLACING
         if alone:
             unique = Unique(str(group[0].key), alone, group[0].key_ttl_ms)
         for jobs in chunks([one.job for one in group]):
-            operation = (
-                op.push(k, jobs)
-                if plain
-                else op.enqueue(k, jobs, due=due, max_pending=max_pending, unique=unique)
-            )
+            if plain:
+                operation = op.push(k, jobs)
+            elif replaces:
+                operation = replace(k, group[0], max_pending)
+            else:
+                operation = op.enqueue(k, jobs, due=due, max_pending=max_pending, unique=unique)
             scripts.append(_Script(operation, group[start : start + len(jobs)]))
             start += len(jobs)
     return scripts
@@ -235,6 +239,8 @@ class Producer:
             confirm = self._confirmation(some[0]) if self._confirm[0] else []
             try:
                 answers = yield [*requests, *confirm]
+                if Look in map(type, answers):
+                    answers = yield from looked(answers, confirm)
                 replies.take(some, answers[: len(some)])
                 if confirm:
                     self._check_confirmed(answers[len(requests) :])

@@ -11,12 +11,13 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from headrace import results
 from headrace.context import Context
 from headrace.conversion import Conversion, conversion_of
-from headrace.errors import InvalidArguments
+from headrace.errors import InvalidArguments, JobExists
 from headrace.function import context_parameter, is_async
 from headrace.hooks import HookedTask, asend_hooked, send_hooked
 from headrace.ids import new_id
 from headrace.job import Job
 from headrace.keys import keys_of
+from headrace.operations import KEY_UNTIL_START
 from headrace.options import JobOptions, Placement, TaskOptions, placement
 from headrace.producer import Call, Producer
 from headrace.schedules import Declared, Schedulable
@@ -46,6 +47,8 @@ def prepare(
     keys_of(place.queue or queue)  # a name that cannot be one is the caller's error
     job_id = new_id()
     body = encode_call(name, args, kwargs, names, **place.fields)
+    if place.key_until == "start":
+        body = KEY_UNTIL_START + body
     return Call(
         place.queue or queue,
         job_id,
@@ -58,14 +61,19 @@ def prepare(
         decode,
         producer,
         place.expires_ms,
+        place.if_exists,
     )
 
 
 def job_handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
-    """Return the handle of an enqueued call; its id may be that of an earlier job with its key."""
+    """Return the handle of an enqueued call; its id may be that of an earlier job with its key.
+
+    Raises:
+        JobExists: it is, and the call was to be rejected then.
+    """
     # One whose expiry Redis' clock decides has other bytes by now.
     job = call.job if job_id == call.job_id and not call.expires_ms else b""
-    return Job(
+    handle: Job[Any] = Job(
         producer,
         call.queue,
         job_id,
@@ -74,6 +82,9 @@ def job_handle(producer: Producer, call: Call[Any], job_id: str) -> Job[Any]:
         accepted=True,
         decode=call.decode,
     )
+    if call.if_exists == "reject" and job_id != call.job_id:
+        raise JobExists(f"job {job_id} in queue {call.queue!r} has this key already", handle)
+    return handle
 
 
 def enqueue_hooked(producer: Producer, calls: Sequence[Call[Any]]) -> list[Job[Any]]:
@@ -135,6 +146,7 @@ class BoundTask(Schedulable, Generic[P, R]):
         Raises:
             InvalidArguments: the call does not fit the function, or an argument its annotation.
             InvalidJob: an argument does not come back equal from JSON, or the job is too large.
+            JobExists: an earlier job has its key, and ``if_exists="reject"``.
             NotReplicated: too few replicas have confirmed the job; the primary has it.
             QueueFull: too many jobs wait already.
             StoreUnavailable: Redis cannot be reached; the job was not accepted.

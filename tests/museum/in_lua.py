@@ -14,7 +14,13 @@ from headrace import scripts
 from headrace.errors import StoreRefused
 from headrace.operations import consuming, request
 from headrace.scripts import Script
-from tests.integration.transitions import test_claim, test_commit, test_sweep, test_workflow
+from tests.integration.transitions import (
+    test_claim,
+    test_commit,
+    test_keys,
+    test_sweep,
+    test_workflow,
+)
 from tests.integration.transitions.driver import Driver, job
 
 MOST = 9_000  # more than the 8,000 values that Lua hands over at once
@@ -66,6 +72,11 @@ def handed_on_by_losers(patch: pytest.MonkeyPatch) -> None:
     assert misprint(patch, "workflows/commit", token, "local ours = owner ~= nil"), CHANGED
 
 
+def unlocking(patch: pytest.MonkeyPatch) -> None:
+    """The end of a job frees its key, whoever has that by now."""
+    assert misprint(patch, "settle", r"if id and over\[id\] then", "if id then"), CHANGED
+
+
 def misprint(
     patch: pytest.MonkeyPatch, name: str, what: str, instead: str | Callable[[re.Match[str]], str]
 ) -> int:
@@ -97,6 +108,10 @@ def claim_from_a_broken_key(queue: Driver) -> None:
     test_claim.test_a_place_of_a_wrong_type_loses_no_job(queue, "claims")
 
 
+def end_a_job_whose_key_another_has(queue: Driver) -> None:
+    test_keys.test_a_key_that_another_job_has_by_now_stays(queue, test_keys.done)
+
+
 @dataclass(frozen=True)
 class Misprint:
     """A bug, and the check that sees it: an invariant, or a test, that was there before."""
@@ -120,5 +135,8 @@ MISPRINTS = [
         "a consumer that has lost its job hands on all the same",
         handed_on_by_losers,
         lambda queue: test_commit.test_only_the_current_claim_commits(queue, "another's"),
+    ),
+    Misprint(
+        "the end of one job frees the key of another", unlocking, end_a_job_whose_key_another_has
     ),
 ]

@@ -17,6 +17,7 @@ from headrace.consumer.listener import Listener
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import keys_of
 from headrace.maintenance import Maintenance
+from headrace.maintenance.promoter import Promoter
 from headrace.maintenance.upkeep import Upkeep
 from headrace.store import AsyncStore, Channel, exchange
 from tests.museum.exhibit import Exhibit
@@ -41,19 +42,28 @@ def two_calls(patch: pytest.MonkeyPatch) -> None:
             server.queue(key)._place(job)
         return len(jobs)
 
-    visit = Upkeep.visit
+    async def in_two(store: AsyncStore, queues: list[str]) -> None:
+        for k in map(keys_of, queues):
+            due = await store.run(op.command("POPDUE", k.delayed, parse=list))
+            if due:
+                await store.run(op.command("PUT", k.pending, *due, parse=int))
+
+    visit, promote = Upkeep.visit, Promoter._promote
 
     @wraps(visit)
-    async def in_two(self: Upkeep, queues: list[str], gap_s: float) -> bool:
-        for k in map(keys_of, queues):
-            due = await self._store.run(op.command("POPDUE", k.delayed, parse=list))
-            if due:
-                await self._store.run(op.command("PUT", k.pending, *due, parse=int))
+    async def visiting(self: Upkeep, queues: list[str], gap_s: float) -> bool:
+        await in_two(self._store, queues)
         return await visit(self, queues, gap_s)
+
+    @wraps(promote)
+    async def promoting(self: Promoter, queues: list[str]) -> None:
+        await in_two(self._store, queues)
+        await promote(self, queues)
 
     patch.setattr(Server, "_do_popdue", pop, raising=False)
     patch.setattr(Server, "_do_put", push, raising=False)
-    patch.setattr(Upkeep, "visit", in_two)
+    patch.setattr(Upkeep, "visit", visiting)
+    patch.setattr(Promoter, "_promote", promoting)
 
 
 def resurrecting(patch: pytest.MonkeyPatch) -> None:
@@ -341,6 +351,7 @@ EXHIBITS = [
         "asynq (hence its 30 s of tolerance)",
         "`claim`, `adopt`, `extend`, `reclaim` take the caller's time",
         patch=client_clock,
+        seed=6,
     ),
     Exhibit(
         "when a job is due goes by its producer's clock",
@@ -360,21 +371,21 @@ EXHIBITS = [
         "whoever cancels a BLMOVE: in 34 of 200 tries the job had moved",
         "`Channel.end` cancels the read",
         patch=cancels_moves,
-        seed=435,
+        seed=195,
     ),
     Exhibit(
         "the client's timeout is not longer than the block",
         "RQ (PR #2120)",
         "`Channel` waits 5 s for a 5 s block",
         patch=short_timeout,
-        seed=168,
+        seed=2679,
     ),
     Exhibit(
         "a connection is used again after a timeout",
         "node-redis #898",
         "`AsyncStore` keeps it",
         patch=keeps_connection,
-        seed=4,
+        seed=10,
     ),
     Exhibit(
         "the consumer's loop ends on UNBLOCKED",
@@ -407,7 +418,7 @@ EXHIBITS = [
         "BullMQ (docs: false stalls)",
         "the keeper waits for the loop",
         patch=extended_by_the_loop,
-        seed=77,
+        seed=151,
     ),
     Exhibit(
         "an acknowledgement that fails is forgotten",

@@ -141,7 +141,7 @@ class Machine(RuleBasedStateMachine):
             },
             "cancelled": {name.decode(): at for name, at in cancelled.items()},
             "unique": {
-                key: holder.decode()
+                key: holder.decode().partition(" ")[0]
                 for key, holder in zip(KEYS, contents[10:12], strict=True)
                 if holder
             },

@@ -317,11 +317,39 @@ class Model:
             self._release(job)
         else:
             return "absent"
+        self._remember(job_id)
+        return answer
+
+    def copies(self, job_id: str) -> int:
+        """Count the jobs of an id, wherever they are."""
+        places = (self.pending, self.processing, self.dead, self.delayed, self.priority)
+        return sum(id_of(job) == job_id for place in places for job in place)
+
+    def replace(self, job: bytes, key: str, mode: str, delay: int) -> tuple[str, str]:
+        """Let a job come in under a key; of who has it there is one at most."""
+        other = self.unique.get(key, "")
+        waiting = [job for job in self._waiting() if id_of(job) == other]
+        if other and other not in self.leases and waiting:
+            if mode == "debounce" and waiting[0] in self.delayed:
+                self.delayed[waiting[0]] = self.now + delay
+                self.ends["unique", key] = self.now + delay + WEEK
+            if mode == "debounce":
+                return "exists", other
+            self._take_waiting(waiting[0])
+            self._remember(other)
+            self.stats.update(("cancel", "replaced"))
+        if other:
+            self._forget_key(key)
+        return self.enqueue([job], delay, key=key, ttl=0), ""
+
+    def _waiting(self) -> list[bytes]:
+        return [*self.pending, *self.delayed, *self.priority]
+
+    def _remember(self, job_id: str) -> None:
         oldest = self.now - op.CANCEL_REQUEST_TTL_MS
         self.cancelled = {i: at for i, at in self.cancelled.items() if at > oldest}
         self.cancelled[job_id] = self.now
         self.ends["cancelled", ""] = self.now + op.CANCEL_REQUEST_TTL_MS
-        return answer
 
     def find(self, job: bytes) -> op.Found:
         job_id = id_of(job) or ""

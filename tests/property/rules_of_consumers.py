@@ -10,7 +10,6 @@ from headrace import operations as op
 from tests.property.commands import plain
 from tests.property.examples import (
     FAILURE,
-    HOUR,
     LEASE,
     K,
     delays,
@@ -41,9 +40,6 @@ class RulesOfConsumers(RulesOfOthers):
         jobs = self.model.claim(count, LEASE, name, first)
         claimed = self.store.run(operation)
         assert (claimed.jobs, claimed.paused) == (jobs, paused)
-        due = min(self.model.delayed.values(), default=None)
-        left = None if claimed.due_ms is None else round(claimed.due_ms / HOUR) * HOUR
-        assert left == (None if due is None else max(0, due - self.model.now))
         if not lost:
             for number, job in enumerate(jobs, first):
                 self.receive(consumer, number, job)

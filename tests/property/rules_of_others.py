@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
 from headrace import operations as op
-from headrace import wire
+from headrace import unique, wire
+from headrace.producer import Call
 from tests.property.commands import AGE_SCRIPT, DUMP_SCRIPT, RESTORE_SCRIPT, plain, raw
 from tests.property.examples import (
     BARE_LEASE,
@@ -78,6 +79,24 @@ class RulesOfOthers(Machine):
                     model.enqueue([job], delay, key=how, ttl=ttl), model.unique[how]
                 ),
             )
+
+    @rule(
+        job=jobs,
+        key=st.sampled_from(["k1", "k1", "k2"]),
+        mode=st.sampled_from(["replace", "debounce"]),
+        delay=delays,
+    )
+    def come_in_under_a_key(self, job: bytes, key: str, mode: str, delay: int) -> None:
+        """Replace the job that has the key, or put it off. Of two of one id any may be meant."""
+        if self.model.copies(self.model.unique.get(key, "")) > 1:
+            return
+        head, body = split(job)
+        job_id = self.fresh_id()
+        job = wire.join(head._replace(id=job_id, key=key), body)
+        call = Call[None](K.queue, job_id, job, f"+{delay}", key=key, if_exists=mode)
+        answers = [self.store.run(unique.replace(K, call, 0))]
+        (answer,) = self.store.follow(unique.looked(answers, ()))
+        assert answer == op.Enqueued(*self.model.replace(job, key, mode, delay))
 
     # Plain clients.
 

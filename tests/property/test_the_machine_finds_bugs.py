@@ -96,6 +96,10 @@ BUGS = {
     "promote drops": Bug("promote", "place(job, pending, priority, nudge, stats)\n", "\n"),
     "promote does not wait": Bug("promote", "'-inf', now, 'BYSCORE'", "'-inf', '+inf', 'BYSCORE'"),
     "a delayed job moves the due time of an equal one": Bug("enqueue", "'NX', at, job", "at, job"),
+    "settle frees a key that another job has by now": Bug(
+        "settle", "if id and over[id] then", "if id then"
+    ),
+    "replace takes nothing out": Bug("unique/replace", "redis.call('LREM', pending, 1, old)", "1"),
     "cancel counts one job and takes two": Bug("cancel", "'cancel', taken)", "'cancel', 1)"),
     "redrive removes nothing": Bug("redrive", "redis.call('LREM', dead, 1, ARGV[i])", ""),
 }

@@ -177,7 +177,7 @@ class Checker:
 
     def claimed_too_late(self, args: Sequence[Any], reply: Any) -> None:
         """Note claims that their consumer had given up: nobody has them, and a lease ends them."""
-        _, _, _, *jobs = reply  # the word, now, when the next one is due
+        _, _, *jobs = reply  # the word, now
         self._unheard |= {f"{args[2]}:{number}" for number, _ in enumerate(jobs, args[3])}
         self._charged.update(parts[0].id for parts in map(wire.split, jobs) if parts)
 

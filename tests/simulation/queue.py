@@ -27,6 +27,10 @@ class Queue(Model):
         if len(self.priority) > before:
             self._nudge()
 
+    @property
+    def first_due(self) -> float:
+        return min(self.delayed.values(), default=float("inf"))
+
     def due_ms(self) -> Any:
         return max(0, min(self.delayed.values()) - self.now) if self.delayed else b""
 
@@ -49,7 +53,7 @@ class Queue(Model):
         jobs = self.claim(count, lease, consumer, first)
         if had and not self.priority:
             self.nudges = 0
-        return [word, self.now, self.due_ms(), *jobs]
+        return [word, self.now, *jobs]
 
     def run_adopt(self, *args: Any) -> Any:
         return self.adopt(*args).encode()

@@ -11,6 +11,7 @@ from typing import Any
 from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, ResponseError
 
 from headrace import scripts
+from headrace.keys import DUE
 from tests.simulation.checker import Checker
 from tests.simulation.faults import Faults
 from tests.simulation.network import Command, Connection
@@ -51,6 +52,7 @@ class Server:
         self.consumers: dict[str, int] = {}  # since when each is missing, ms
         self.clients: dict[int, Connection] = {}
         self.blocked: list[Blocked] = []
+        self.subscribed: dict[int, Connection] = {}  # to when jobs are due
         self.known_scripts: set[str] = set()
         self.jumped_ms = 0
         self.is_away = self.is_loading = self.is_replica = self.is_full = False
@@ -80,6 +82,7 @@ class Server:
 
     def closed(self, _connection: Connection, client_id: int) -> None:
         self.clients.pop(client_id, None)
+        self.subscribed.pop(client_id, None)
         self.blocked = [waiting for waiting in self.blocked if waiting.client_id != client_id]
 
     def receive(self, connection: Connection, client_id: int, commands: Sequence[Command]) -> None:
@@ -139,12 +142,18 @@ class Server:
         if name in ("enqueue", "push") and self.is_full:
             raise ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
         queue = self.queue(keys[0])
-        before = self.checker.before(name, queue)
+        before, first = self.checker.before(name, queue), queue.first_due
         reply = getattr(queue, f"run_{name}")(*args)
+        if queue.first_due < first:
+            self._publish(f"{keys[0]} {queue.due_ms()}".encode())
         if name == "claim" and (not connection.is_open or connection.client_id != client_id):
             self.checker.claimed_too_late(args, reply)
         self.checker.after(name, queue, before, args, reply, connection.node)
         return reply
+
+    def _publish(self, message: bytes) -> None:
+        for client_id, connection in list(self.subscribed.items()):
+            connection.reply(client_id, [[b"message", DUE.encode(), message]], fated=False)
 
     def name_of(self, command: Command) -> str:
         return _NAMES[command[1]]
@@ -171,7 +180,8 @@ class Server:
         if what == "ID":
             return client_id
         if what == "LIST":
-            lines = (f"id={i} addr=- name={c.name} age=0\n" for i, c in self.clients.items())
+            normal = ((i, c) for i, c in self.clients.items() if i not in self.subscribed)
+            lines = (f"id={i} addr=- name={c.name} age=0\n" for i, c in normal)
             return "".join(lines).encode()
         if what == "UNBLOCK":
             return int(self._unblock(int(args[0]), None))
@@ -181,6 +191,14 @@ class Server:
             self.closed(other, int(args[1]))
             other.reset()
         return int(other is not None)
+
+    def _do_subscribe(self, connection: Connection, client_id: int, channel: str) -> Any:
+        assert channel == DUE
+        self.subscribed[client_id] = connection
+        return [b"subscribe", DUE.encode(), 1]
+
+    def _do_ping(self, *_: Any) -> Any:
+        return [b"pong", b""]
 
     def _do_sadd(self, _: Connection, __: int, key: str, *members: str) -> Any:
         self.sets.setdefault(key, set()).update(members)

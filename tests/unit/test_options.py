@@ -42,7 +42,8 @@ class TestDue:
         assert placed() == Placement()
 
     @pytest.mark.parametrize(
-        ("delay", "due"), [(0, ""), (1.5, "+1500"), (timedelta(hours=1), "+3600000"), (0.0001, "")]
+        ("delay", "due"),
+        [(0, ""), (1.5, "+1500"), (timedelta(hours=1), "+3600000"), (0.0001, "+1")],
     )
     def test_a_delay_is_from_now(self, delay: Any, due: str) -> None:
         assert placed(delay=delay).due == due
@@ -59,9 +60,10 @@ class TestDue:
         assert placed(at=at).due == "@1700000000000"
 
     @given(st.datetimes(datetime(1970, 1, 2), datetime(9999, 1, 1), timezones=st.just(UTC)))
-    def test_an_instant_is_exact_to_the_millisecond(self, at: datetime) -> None:
-        exact = (at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1)
-        assert abs(int(placed(at=at).due[1:]) - exact) <= 1
+    def test_an_instant_is_exact_to_the_millisecond_and_never_early(self, at: datetime) -> None:
+        due = timedelta(milliseconds=int(placed(at=at).due[1:]))
+        early = (at - datetime(1970, 1, 1, tzinfo=UTC)) - due
+        assert timedelta(milliseconds=-1) < early <= timedelta(0)
 
     def test_a_datetime_without_a_zone_is_refused_with_what_to_do(self) -> None:
         with pytest.raises(InvalidJob, match="no time zone: use datetime.now"):
@@ -111,6 +113,23 @@ class TestJobOptions:
     def test_a_value_without_meaning_is_refused_by_its_name(self, option: str, value: Any) -> None:
         with pytest.raises(InvalidJob, match=f"{option}="):
             placed(**{option: value})
+
+    @pytest.mark.parametrize(
+        ("options", "says"),
+        [
+            ({"if_exists": "skip"}, "if_exists='skip' must be one of keep, reject, replace"),
+            ({"key_until": "done"}, "key_until='done' must be one of end, start"),
+            ({"if_exists": "replace", "key": None}, "are about a key: give key="),
+            ({"key_until": "start", "key": None}, "are about a key: give key="),
+            ({"if_exists": "throttle"}, "throttle needs key_ttl="),
+            ({"if_exists": "debounce"}, "debounce needs delay= or at="),
+            ({"if_exists": "debounce", "delay": 1, "key_ttl": 1}, "leave it out with replace"),
+            ({"key_until": "start", "key_ttl": 1}, "leave it out with replace"),
+        ],
+    )
+    def test_what_a_key_cannot_do_is_refused(self, options: dict[str, Any], says: str) -> None:
+        with pytest.raises(InvalidJob, match=says):
+            placed(**{"key": "k", **options})
 
     def test_an_unknown_option_is_refused_with_those_that_are_known(self) -> None:
         with pytest.raises(InvalidJob, match=r"unknown option prioriti: .*delay.*priority.*queue"):

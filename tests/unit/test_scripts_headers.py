@@ -7,7 +7,15 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "headrace"
 SCRIPTS = sorted(PACKAGE.glob("*/*.lua"))  # scripts/lib/ holds parts of scripts, not scripts
-BRING_JOBS = {"append", "enqueue", "fill", "push", "start", "tick"}  # or items of a stream
+BRING_JOBS = {
+    "append",
+    "enqueue",
+    "fill",
+    "push",
+    "replace",
+    "start",
+    "tick",
+}  # or items of a stream
 
 pytestmark = pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 

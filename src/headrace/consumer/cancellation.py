@@ -35,14 +35,12 @@ class Cancellation:
 
     Args:
         store: the consumer's store.
-        label: what its connections are called.
         consumer: its name.
         jobs: what it runs.
     """
 
-    def __init__(self, store: AsyncStore, label: str, consumer: str, jobs: Dispatcher) -> None:
+    def __init__(self, store: AsyncStore, consumer: str, jobs: Dispatcher) -> None:
         self._store = store
-        self._label = label
         self._channel = CHANNEL_PREFIX + consumer
         self._jobs = jobs
 
@@ -65,7 +63,7 @@ class Cancellation:
         return any(0 < claimed.started <= since for claimed in self._jobs.slots.running)
 
     async def _listen(self) -> None:
-        subscription = Subscription(self._store.url, self._label, self._channel)
+        subscription = Subscription(self._store, self._channel)
         try:
             await subscription.open()
             for k in self._jobs.claims.queues:  # what was said before

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace import operations as op
@@ -83,6 +83,8 @@ class ClaimedJob:
         was_interrupted: … and has been.
         alone: it runs, or is about to run, in a process of its own.
         wanted: its workflow wants its result, whoever else does.
+        freed_key: the key that its adoption frees, as ``keys.unique`` has it; "" if there is none.
+            Hardly any has one: it is the class' for all others.
     """
 
     k: Keys
@@ -109,6 +111,7 @@ class ClaimedJob:
     was_interrupted: bool = False
     alone: bool = False
     wanted: bool = False
+    freed_key: str = field(default="", init=False)
 
     @property
     def begun(self) -> bool:
@@ -197,7 +200,7 @@ def adoption(
         job_id=claimed.head.id,
         job=claimed.job,
         begun=begun,
-        key=claimed.head.key,
+        key=claimed.head.key or claimed.freed_key,
     )
 
 
@@ -232,6 +235,11 @@ def _read_body(claimed: ClaimedJob, tasks: Mapping[str, Task[Any, Any]]) -> None
     if task is None:
         claimed.unrunnable = "unknown_task"
         return
+    if claimed.head.key and claimed.body.startswith(op.KEY_UNTIL_START):
+        claimed.freed_key = claimed.head.key
+        claimed.head = claimed.head._replace(key="")
+        claimed.body = claimed.body.removeprefix(op.KEY_UNTIL_START)
+        claimed.job, claimed.owned = wire.join(claimed.head, claimed.body), False
     claimed.context = Context(
         job_id=claimed.head.id,
         queue=claimed.k.queue,

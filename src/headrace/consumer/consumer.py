@@ -199,7 +199,7 @@ class Consumer:
         soon = asyncio.get_running_loop().call_soon_threadsafe
         self._reporter = Reporter(url, label, self.name, self._claims.get, soon)
         self._maintenance = MaintenanceThread(url, label, self.name, lease, self._duties)
-        self._cancellation = Cancellation(self._store, label, self.name, self._jobs)
+        self._cancellation = Cancellation(self._store, self.name, self._jobs)
         self._begun = True
 
     async def _register(self) -> None:
@@ -270,8 +270,6 @@ class Consumer:
         trip = await self._batcher.trip(wanted)
         for k, claim in trip.claims:
             self._listener.pause(k.queue, paused=claim.paused)
-            if claim.due_ms is not None:
-                self._maintenance.due_in(claim.due_ms)
         return trip.short
 
     async def _wait(self) -> None:

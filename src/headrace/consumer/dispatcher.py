@@ -108,6 +108,7 @@ class Dispatcher:
             or claimed.suspect
             or self.closing
             or monotonic() >= claimed.leased_until
+            or claimed.freed_key  # first it has to be free
         )
 
     def begin(self, adoptions: Sequence[ClaimedJob]) -> None:

@@ -7,20 +7,25 @@ from typing import Final
 
 from headrace.errors import StoreRefused
 from headrace.flows import Flow
-from headrace.keys import CHANNEL_PREFIX, LEADER, QUEUES, Keys
+from headrace.keys import CHANNEL_PREFIX, DUE, LEADER, QUEUES, Keys
 from headrace.operations import Argument, Operation, run
 
 _LIST: Final = "LINDEX LLEN LPOS LPUSH LRANGE LREM LTRIM RPOP RPUSH"
 _ZSET: Final = "ZADD ZCARD ZMSCORE ZRANGE ZREM ZREMRANGEBYSCORE ZSCORE"
 _HASH: Final = "HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSCAN HSET HSETNX"
 
+_CHANNELS: Final = (DUE, f"{CHANNEL_PREFIX}-")
+_LATE: Final = (
+    "delayed jobs may be a second late, and a running one hears up to 5 s late that it is cancelled"
+)
+
 HELPFUL: Final = {
     "CLIENT LIST": "consumers whose process is gone are noticed only when their leases run out",
     "CLIENT KILL": "a supervisor cannot close the connections of a child that died",
     "CLIENT UNBLOCK": "a consumer that stops waits up to 5 s for its blocking move",
     "CLIENT SETNAME": "nobody sees whose a connection is",
-    "PUBLISH": "a running job hears up to 5 s late that it is cancelled",
-    "SUBSCRIBE": "a running job hears up to 5 s late that it is cancelled",
+    "PUBLISH": _LATE,
+    "SUBSCRIBE": _LATE,
     "CONFIG GET": "the doctor does not see all settings",
 }
 """Commands that Headrace can do without, and what is worse then."""
@@ -49,9 +54,13 @@ def _commands(k: Keys) -> list[tuple[str, ...]]:
     ]  # fmt: skip
     for names, key in ((_LIST, k.pending), (_ZSET, k.delayed), (_HASH, k.claims)):
         found += [(name, key, "") for name in names.split()]
-    channel = f"{CHANNEL_PREFIX}-"
-    whole = {"PUBLISH": ("PUBLISH", channel, ""), "SUBSCRIBE": ("SUBSCRIBE", channel)}
-    return found + [whole.get(name, (*name.split(), "0")) for name in HELPFUL]
+    channels: dict[str, list[tuple[str, ...]]] = {
+        "PUBLISH": [("PUBLISH", name, "") for name in _CHANNELS],
+        "SUBSCRIBE": [("SUBSCRIBE", name) for name in _CHANNELS],
+    }
+    for name in HELPFUL:
+        found += channels.get(name) or [(*name.split(), "0")]
+    return found
 
 
 def permitted(commands: Sequence[Sequence[str]], used: Sequence[str]) -> Operation[list[int]]:

@@ -9,9 +9,9 @@ from headrace.doctor.finding import Check, Finding, Severity, judge
 from headrace.doctor.humanize import counted, size, span
 from headrace.doctor.permissions import HELPFUL
 from headrace.doctor.server import Replica, ServerFacts
-from headrace.keys import CHANNEL_PREFIX
+from headrace.keys import CHANNEL_PREFIX, DUE
 
-_CHANNELS: Final = dict.fromkeys(("PUBLISH", "SUBSCRIBE"), f" '&{CHANNEL_PREFIX}*'")
+_CHANNELS: Final = dict.fromkeys(("PUBLISH", "SUBSCRIBE"), f" '&{DUE}' '&{CHANNEL_PREFIX}*'")
 _CLOCK_S: Final = 2.0  # what NTP keeps by far, and ages are shown by the second
 _SLOW_S: Final = 0.1  # a batch of jobs takes a round trip, so ten batches a second
 _LAG_S: Final = 10  # a replica reports every second

@@ -9,6 +9,7 @@ recovers with any of them alive.
     ├ registry        which queues have anything to maintain      resting: the others, in groups
     ├ lost_consumers  ends the leases of who is gone              presence: who that is
     ├ upkeep          promotes, sweeps and reclaims, queue by queue
+    ├ promoter        promotes when a job falls due, between two turns
     └ duties          what other parts have it do
 """
 

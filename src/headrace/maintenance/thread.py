@@ -47,19 +47,11 @@ class MaintenanceThread:
         self._policy = policy
         self._duties = duties
         self._maintenance: Maintenance | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None  # the thread's
 
     @property
     def leads(self) -> bool:
         """Whether it led at its last look."""
         return self._maintenance is not None and self._maintenance.leads
-
-    def due_in(self, ms: int) -> None:
-        """Note that a delayed job is due in so many ms. Called from any thread, at each claim."""
-        maintenance, loop = self._maintenance, self._loop
-        if maintenance is not None and loop is not None and maintenance.sleeps_beyond(ms):
-            with contextlib.suppress(RuntimeError):  # it has ended meanwhile
-                loop.call_soon_threadsafe(maintenance.due_in, ms)
 
     async def run(self) -> None:
         """Maintain until cancelled; then wait a moment for the lead to be given up.
@@ -69,7 +61,6 @@ class MaintenanceThread:
         """
         loop, end, ended = asyncio.new_event_loop(), asyncio.Event(), Future[None]()
         ended.set_running_or_notify_cancel()
-        self._loop = loop
         args = (loop, end, ended)
         threading.Thread(
             target=self._run, args=args, name="headrace-maintenance", daemon=True

@@ -6,13 +6,13 @@ Three steps: due jobs are promoted, bare items in processing get a lease, expire
 from __future__ import annotations
 
 import logging
-import math
 from typing import Final, TypeAlias
 
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.errors import StoreError
 from headrace.keys import Keys, keys_of
+from headrace.maintenance.promoter import Promoter
 from headrace.maintenance.registry import Registry
 from headrace.operations import Operation, Promoted, Reclaimed, Swept
 from headrace.policy import LeasePolicy
@@ -21,6 +21,7 @@ from headrace.store import AsyncStore
 log: logging.Logger = logging.getLogger(__name__)
 
 _QUEUES_A_TRIP: Final = 50
+_PROMOTED_A_TURN: Final = 4  # in each queue; the promoter does the rest
 
 Steps: TypeAlias = tuple[Operation[Promoted], Operation[Swept], Operation[Reclaimed]]
 
@@ -32,16 +33,16 @@ class Upkeep:
         store: the Redis.
         policy: how long claims last.
         registry: knows when queues were at rest.
-
-    Attributes:
-        due_at: when the next delayed job is due, as far as was seen (monotonic); infinite if none is.
+        promoter: is told when the next delayed job of each queue is due.
     """
 
-    def __init__(self, store: AsyncStore, policy: LeasePolicy, registry: Registry) -> None:
+    def __init__(
+        self, store: AsyncStore, policy: LeasePolicy, registry: Registry, promoter: Promoter
+    ) -> None:
         self._store = store
         self._policy = policy
         self._registry = registry
-        self.due_at: float = math.inf
+        self._promoter = promoter
         self._offsets: dict[str, int] = {}  # where the walk over the whole of processing is
         self._walked_at = 0.0
         self._skipped: set[str] = set()
@@ -57,7 +58,7 @@ class Upkeep:
         walk = monotonic() - self._walked_at >= self._policy.lease_s
         if walk and not any(self._offsets.values()):
             self._walked_at = monotonic()
-        self.due_at, busy = math.inf, False
+        busy = False
         for start in range(0, len(queues), _QUEUES_A_TRIP):
             busy |= await self._visit(queues[start : start + _QUEUES_A_TRIP], gap_s, walk=walk)
         return busy
@@ -84,7 +85,7 @@ class Upkeep:
     def _take(self, queue: str, promoted: Promoted, swept: Swept, reclaimed: Reclaimed) -> bool:
         """Note what was done for a queue; whether there is more to do at once."""
         if promoted.due_ms is not None:
-            self.due_at = min(self.due_at, monotonic() + promoted.due_ms / 1000)
+            self._promoter.note(queue, promoted.due_ms)
         self._offsets[queue] = swept.next_offset
         if swept.given:
             log.info("queue %s: %d bare items got a lease", queue, swept.given)
@@ -118,7 +119,8 @@ def steps(
     """
     bare_lease_ms, only_unequal = round(policy.bare_lease_s * 1000), not whole and not offset
     sweep = op.sweep(k, bare_lease_ms=bare_lease_ms, offset=offset, only_if_unequal=only_unequal)
-    return op.promote(k), sweep, reclaiming(k, policy, gap_s=gap_s, rested_ms=rested_ms)
+    promote = op.promote(k, _PROMOTED_A_TURN)
+    return promote, sweep, reclaiming(k, policy, gap_s=gap_s, rested_ms=rested_ms)
 
 
 def reclaiming(

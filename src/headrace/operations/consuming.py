@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from headrace.keys import Keys
 from headrace.operations.request import Argument, Operation, command, run, text, texts
@@ -17,30 +17,28 @@ class ClaimReply(NamedTuple):
     Attributes:
         paused: the queue is paused.
         now_ms: the instant, by Redis' clock.
-        due_ms: until the next delayed job is due; None when there is none.
         jobs: the jobs' bytes, in the order in which they are to run.
     """
 
     paused: bool
     now_ms: int
-    due_ms: int | None
     jobs: list[bytes]
 
 
 def _claimed(raw: Any) -> ClaimReply:
-    due_ms = int(raw[2]) if raw[2] != b"" else None
-    return ClaimReply(raw[0] == b"paused", raw[1], due_ms, raw[3:])
+    return ClaimReply(raw[0] == b"paused", raw[1], raw[2:])
 
 
 def claim(
     k: Keys, count: int, *, lease_ms: int, consumer: str, first: int
 ) -> Operation[ClaimReply]:
     """Claim up to ``count`` jobs; the i-th gets the claim number ``first + i``. Never re-sent."""
-    used = (
-        k.pending, k.processing, k.priority, k.delayed, k.leases, k.claims, k.nudge, k.stats, k.meta
-    )  # fmt: skip
+    used = (k.pending, k.processing, k.priority, k.leases, k.claims, k.nudge, k.stats, k.meta)
     return run("claim", used, (min(count, MAX_ITEMS), lease_ms, consumer, first), _claimed)
 
+
+KEY_UNTIL_START: Final = b',"key_until":"start"'
+"""What the body of a job begins with whose key its adoption frees."""
 
 AdoptAnswer = Literal["ok", "lost", "duplicate", "paused", "cancelled"]
 
@@ -59,7 +57,7 @@ def adopt(
     """Lease an item that stands in processing without one, and give it its canonical bytes.
 
     ``begun``: its task runs already, so that it is neither ``paused`` nor ``cancelled`` any more.
-    ``key``: the one that the job has, if it has one.
+    ``key``: the one that the job has, if it has one. Where ``job`` has none any more, it is free from now on.
     """
     used = [k.pending, k.processing, k.leases, k.claims, k.stats, k.meta, k.cancelled]
     if key:

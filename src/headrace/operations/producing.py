@@ -39,7 +39,8 @@ def _pushed(raw: Any) -> Enqueued:
     return _NEW if raw == 2 else _OK
 
 
-def _enqueued(raw: Any) -> Enqueued:
+def enqueued(raw: Any) -> Enqueued:
+    """Read the answer of a script that accepts jobs under a bound, or a key."""
     word = text(raw[0])
     if word == "exists":
         return Enqueued(word, existing_id=text(raw[1]))
@@ -79,9 +80,9 @@ def enqueue(
     """Accept jobs, all or none; ``due`` is "", "+ms" from now or "@ms" since 1970."""
     used = [k.pending, k.priority, k.delayed, k.nudge, k.stats]
     if unique is None:
-        return run("enqueue", used, (max_pending, due, "", 0, *jobs), _enqueued)
+        return run("enqueue", used, (max_pending, due, "", 0, *jobs), enqueued)
     used.append(k.unique(unique.key))
-    return run("enqueue", used, (max_pending, due, unique.job_id, unique.ttl_ms, *jobs), _enqueued)
+    return run("enqueue", used, (max_pending, due, unique.job_id, unique.ttl_ms, *jobs), enqueued)
 
 
 def confirmation(k: Keys, count: int, timeout_s: float) -> list[Operation[Any]]:

@@ -2,7 +2,8 @@
 -- Leases a bare item that its caller moved to processing, under its canonical bytes; or renews (and
 -- perhaps rewrites) what the caller holds already. Repeating it changes nothing.
 -- KEYS 1 pending (list) 2 processing (list) 3 leases (zset) 4 claims (hash) 5 stats (hash)
---      6 meta (hash) 7 cancelled (zset) 8 unique (string), if the job has a key
+--      6 meta (hash) 7 cancelled (zset) 8 unique (string), if the job has a key: where
+--      its canonical bytes have none any more, it is free from now on
 -- ARGV 1 token 2 lease (ms) 3 the bytes as moved 4 id 5 the canonical bytes, with that id
 --      6 '1': its task runs already, for the queue was not paused when the item was moved
 -- Returns 'ok'; 'lost': no longer there; 'duplicate': the id is in use, take another;
@@ -64,4 +65,5 @@ end
 redis.call('HSET', claims, id, token .. ' ' .. job)
 redis.call('ZADD', leases, now_ms() + lease, id)
 if not owner then forget_given() end
+if KEYS[8] and not key_of(job) then release(KEYS[8], {[id_of(moved) or ''] = true}) end
 return 'ok'

@@ -1,21 +1,19 @@
 #!lua flags=allow-oom
 -- Claims jobs for a consumer: those of positive priority, then pending ones, then the others.
--- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 delayed (zset) 5 leases (zset)
---      6 claims (hash) 7 nudge (list) 8 stats (hash) 9 meta (hash)
+-- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 leases (zset) 5 claims (hash)
+--      6 nudge (list) 7 stats (hash) 8 meta (hash)
 -- ARGV 1 count (jobs, <= 1000) 2 lease (ms) 3 consumer 4 claim number of the first job
--- Returns {'ok' or 'paused', now (ms), ms until the next delayed job is due ('' none), job, job, …}
+-- Returns {'ok' or 'paused', now (ms), job, job, …}
 --   A job whose id does not stand first comes without a lease: adopt it.
 -- include: sound
 -- include: now
 -- include: head
-local pending, processing, priority, delayed, leases, claims, nudge, stats, meta = unpack(KEYS)
+local pending, processing, priority, leases, claims, nudge, stats, meta = unpack(KEYS)
 local count, lease, consumer, first = whole(ARGV[1]), whole(ARGV[2]), ARGV[3], whole(ARGV[4])
 local now = now_ms()
-local due = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2]
-due = due and math.min(math.max(0, due - now), 1e12) or ''
-if redis.call('HGET', meta, 'paused') then return {'paused', now, due} end
+if redis.call('HGET', meta, 'paused') then return {'paused', now} end
 local prioritised = redis.call('ZCARD', priority)
-if prioritised + redis.call('LLEN', pending) == 0 then return {'ok', now, due} end
+if prioritised + redis.call('LLEN', pending) == 0 then return {'ok', now} end
 
 -- A key of a wrong type, or more jobs than unpack can take, have to fail before a job is taken.
 redis.call('LLEN', processing) redis.call('ZCARD', leases) redis.call('HLEN', claims)
@@ -49,7 +47,7 @@ if prioritised > 0 then
   fill(by_priority('(0', '+inf'))
   if redis.call('ZCARD', priority) == 0 then redis.call('DEL', nudge) end
 end
-if #got == 0 then return {'ok', now, due} end
+if #got == 0 then return {'ok', now} end
 
 local ids, at, known = {}, {}, {}
 for i, job in ipairs(got) do
@@ -77,4 +75,4 @@ if #ids > 0 then
   redis.call('ZADD', leases, unpack(scores))
 end
 redis.call('LPUSH', processing, unpack(got))
-return {'ok', now, due, unpack(got)}
+return {'ok', now, unpack(got)}

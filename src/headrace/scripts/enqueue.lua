@@ -8,8 +8,10 @@
 -- Returns {'ok', 1: as push's 2, or 0}, {'full', waiting}, or {'exists', id of the job that has the key}
 -- include: sound
 -- include: now
+-- include: due
 -- include: head
 -- include: place
+-- include: postpone
 local pending, priority, delayed, nudge, stats, unique = unpack(KEYS)
 local bound, due, id, ttl, count = whole(ARGV[1]), ARGV[2], ARGV[3], whole(ARGV[4]), #ARGV - 4
 if count < 1 or count > 1000 then error('no jobs, or too many') end
@@ -22,24 +24,18 @@ for i = 5, #ARGV do
 end
 if unique then
   local other = redis.call('GET', unique)
-  if other then return {'exists', other} end
+  if other then return {'exists', string.match(other, '^[^ ]*')} end
 end
-local at = 0
-if due ~= '' then
-  local ms = whole(string.sub(due, 2))
-  at = string.sub(due, 1, 1) == '+' and now_ms() + ms or ms
-  if at <= now_ms() then at = 0 end
-end
+local now = now_ms()
+local at = due_at(due, now)
 local before = waiting(pending, priority, delayed, nudge)
 if bound > 0 and before + count > bound then return {'full', before} end
 
-for _, job in ipairs(others) do
-  if at == 0 then place(job, pending, priority, nudge, stats)
-  else while redis.call('ZADD', delayed, 'NX', at, job) == 0 do job = renamed(job, stats) end end
-end
+if at > now then postpone(others, at, now, pending, delayed, stats)
+else for _, job in ipairs(others) do place(job, pending, priority, nudge, stats) end end
 if #plain > 0 then redis.call('LPUSH', pending, unpack(plain)) end
 -- A key that goes with its job has an end all the same, a week after the job is due: plain clients
 -- that take a job out leave its key behind.
-if unique and ttl == 0 then ttl = math.max(0, at - now_ms()) + 604800000 end
+if unique and ttl == 0 then ttl = math.max(0, at - now) + 604800000 end
 if unique then redis.call('SET', unique, id, 'PX', number(ttl)) end
 return {'ok', redis.call('HINCRBY', stats, 'enqueued', count) == count and 1 or 0}

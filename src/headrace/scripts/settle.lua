@@ -13,6 +13,7 @@
 -- include: head
 -- include: held
 -- include: place
+-- include: postpone
 -- include: release
 -- include: tell
 local pending, processing, priority, delayed, dead, leases, claims, nudge, stats, cancelled = unpack(KEYS)
@@ -37,10 +38,8 @@ local now = now_ms()
 local function write(verb, delay, bytes, job)
   if verb == 'dead' then redis.call('LPUSH', dead, bytes)
   elseif verb == 'release' then place(returned(job, 0), pending, priority, nudge, stats, true)
-  elseif verb == 'retry' or verb == 'park' then
-    if delay == 0 then return place(bytes, pending, priority, nudge, stats) end
-    while redis.call('ZADD', delayed, 'NX', now + delay, bytes) == 0 do bytes = renamed(bytes, stats) end
-  end
+  elseif delay == 0 then place(bytes, pending, priority, nudge, stats)
+  else postpone({bytes}, now + 1 + delay, now, pending, delayed, stats) end
 end
 
 local result, seen = 10, {}

@@ -37,7 +37,7 @@ class AnyStore(ABC, Generic[C]):
 
     def __init__(self, url: str, address: AnyAddress[C], timeout_s: float) -> None:
         self.url = url
-        self._address = address
+        self.address: AnyAddress[C] = address
         self._timeout_s = timeout_s
         self._begin()
 
@@ -106,7 +106,7 @@ class AnyStore(ABC, Generic[C]):
         """Close the connections: idle ones now, busy ones after use. The store can be used again."""
         idle, self._idle = self._idle, deque()
         while idle:
-            await self._address.disconnect(idle.pop()[0], nowait=nowait)
+            await self.address.disconnect(idle.pop()[0], nowait=nowait)
 
     async def _wait(self, operation: Operation[R]) -> R:
         """Wait for what a blocking request brings; where too many block, look again and again."""
@@ -134,7 +134,7 @@ class AnyStore(ABC, Generic[C]):
     async def _trip(
         self, operations: Sequence[Operation[Any]], meanwhile: Callable[[], None] | None = None
     ) -> list[Any]:
-        address, idle, sent = self._address, self._idle, False
+        address, idle, sent = self.address, self._idle, False
         connection, used = self._take()
         try:
             if monotonic() - used > exchange.IDLE_CHECK_S and await address.is_stale(connection):
@@ -192,7 +192,7 @@ class AnyStore(ABC, Generic[C]):
         try:
             return self._idle.pop()
         except IndexError:
-            return self._address.connection(), math.inf
+            return self.address.connection(), math.inf
 
     @abstractmethod
     async def _turn(self) -> Callable[[], None]:

@@ -1,4 +1,7 @@
-"""A connection of its own on which the messages of one channel come, for as long as they are wanted."""
+"""A connection of its own on which the messages of one channel come, for as long as they are wanted.
+
+What is sent while nobody listens is lost: messages are hints.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,7 @@ import asyncio
 from typing import Any, Final
 
 from headrace.store import exchange
-from headrace.store.address import AsyncAddress
-from headrace.store.aio import send
+from headrace.store.aio import AsyncStore, send
 
 _NAME: Final = "SUBSCRIBE"
 
@@ -16,15 +18,14 @@ class Subscription:
     """A subscription to one channel. Messages are sent once, to whoever listens then.
 
     Args:
-        url: where Redis is.
-        label: what the connection is called in ``CLIENT LIST``.
+        store: leads to the Redis; the connection is called as its own are.
         channel: the channel's name.
     """
 
-    def __init__(self, url: str, label: str, channel: str) -> None:
-        self._url = url
+    def __init__(self, store: AsyncStore, channel: str) -> None:
+        self._url = store.url
         self._channel = channel
-        self._address = AsyncAddress(url, label, exchange.TIMEOUT_S)
+        self._address = store.address
         self._connection = self._address.connection()
 
     async def open(self) -> None:

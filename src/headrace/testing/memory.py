@@ -17,13 +17,14 @@ from headrace import results, wire
 from headrace.clock import now_ms
 from headrace.errors import QueueFull
 from headrace.handoff import FollowUp
-from headrace.keys import Keys, keys_of
+from headrace.keys import keys_of
 from headrace.operations import Outcome
 from headrace.operations.tracking import CANCEL_REQUEST_TTL_MS
 from headrace.policy import LeasePolicy
 from headrace.producer import Call
 from headrace.task import Task
 from headrace.testing.recorded import Recorded, Stage, recorded
+from headrace.unique import REPLACING
 from headrace.workflows.commit import Commit
 
 _WAITS: Final = frozenset({"retry", "park", "release"})
@@ -118,7 +119,7 @@ class Memory:
     def _accept(self, sent: Call[Any]) -> str:
         unique, k = (sent.queue, sent.key or ""), keys_of(sent.queue)
         if sent.key is not None:
-            existing = self._existing(unique, _mode(sent, k), sent.due)
+            existing = self._existing(unique, sent.if_exists, sent.due)
             if existing is not None:
                 return existing.id
         job = recorded(sent, k, self._tasks, wire.read_body(sent.job))
@@ -133,7 +134,7 @@ class Memory:
         holder, until_ms = self._keys.get(unique, (None, 0))
         if holder is None or (until_ms and self.now_ms >= until_ms):
             return None
-        if mode and holder.state == "processing":
+        if mode in REPLACING and holder.state == "processing":
             return None
         if mode == "replace":
             self.cancel(holder)
@@ -244,12 +245,6 @@ class Memory:
     def _tell(self, job: Recorded, end: bytes, ttl_ms: int) -> None:
         if ttl_ms:
             job.end, job.end_until_ms = end, self.now_ms + ttl_ms
-
-
-def _mode(sent: Call[Any], k: Keys) -> str:
-    """Return what a job does to an earlier one with its key: "" nothing, "replace" or "debounce"."""
-    accept: Any = getattr(sent, "accept", None)
-    return str(accept(k, 0).args[0]) if accept is not None else ""
 
 
 def in_turn(job: Recorded) -> tuple[int, int, int | str]:

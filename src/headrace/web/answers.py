@@ -15,6 +15,7 @@ from headrace.errors import (
     HeadraceError,
     InvalidJob,
     InvalidSetting,
+    JobExists,
     PayloadTooLarge,
     QueueFull,
     StoreError,
@@ -26,6 +27,7 @@ _STATUS: Final[tuple[tuple[type[HeadraceError], int], ...]] = (
     (PayloadTooLarge, 413),
     (InvalidJob, 400),
     (InvalidSetting, 400),
+    (JobExists, 409),
     (QueueFull, 429),
     (StoreError, 503),
 )

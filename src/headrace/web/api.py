@@ -104,7 +104,7 @@ class Api:
                 path="/jobs", handle=self.enqueue, method="POST", body=Jobs, status=202,
                 says=f"Enqueue a job, or up to {MAX_JOBS:,}; a body of at most {MAX_BODY:,} bytes, "
                 f"a job of at most {DEFAULT_MAX_BYTES:,}.",
-                answers=(Accepted, AcceptedMany), errors=(400, 413, 415, 429, 503),
+                answers=(Accepted, AcceptedMany), errors=(400, 409, 413, 415, 429, 503),
             ),
             Endpoint(
                 path="/jobs/{job_id:rest}", handle=self.job, parameters=(("job_id", JobId, None), queue),

@@ -36,6 +36,7 @@ _COUNTERS: Final = {
     "dead": ("jobs_dead", "Jobs that failed for good and went to the dead letters."),
     "drop": ("jobs_dropped", "Jobs that failed for good, of tasks that keep no dead letters."),
     "cancel": ("jobs_cancelled", "Jobs that were cancelled."),
+    "replaced": ("jobs_replaced", "Cancelled jobs whose place a later one with their key took."),
     "park": ("jobs_parked", "Jobs put off because the consumer does not know their task."),
     "release": (
         "jobs_released",

@@ -33,6 +33,7 @@ _ERRORS: Final = {
     400: "What was asked has no meaning; nothing happened.",
     403: "The Host header names another machine, or another site's page wants to change something.",
     404: "There is no such queue.",
+    409: "An earlier job has the key, and if_exists is reject; of a list, the others were enqueued.",
     413: "The job, the body or the number of jobs is over its limit; nothing was enqueued.",
     415: "The body is not application/json.",
     429: "The queue is full.",

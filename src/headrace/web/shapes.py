@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from headrace.doctor.places import Place
 from headrace.flows import State
+from headrace.key_options import IfExists, KeyUntil
 from headrace.wire import MAX_PRIORITY, MAX_TASK_NAME, MIN_PRIORITY
 
 MAX_JOBS: Final = 10_000  # in one request: a tenth of a second of the server's time
@@ -93,6 +94,10 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     key_ttl: (
         Annotated[float, _shown("Seconds that the key is held; else until the job ends.", **_SPAN)]
         | None
+    ) = None
+    key_until: Annotated[KeyUntil, Meta(description="When the key is free again.")] | None = None
+    if_exists: (
+        Annotated[IfExists, Meta(description="What becomes of a second job with the key.")] | None
     ) = None
     timeout: Annotated[float, _shown("Seconds that it may run.", **_SPAN)] | None = None
     soft_timeout: (

@@ -16,9 +16,11 @@
 -- Returns {}, or {id}: it was lost, and nothing changed. So it is when this is repeated.
 -- include: sound
 -- include: now
+-- include: due
 -- include: head
 -- include: held
 -- include: place
+-- include: postpone
 -- include: release
 -- include: tell
 -- include: workflows/lib/accept

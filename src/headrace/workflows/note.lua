@@ -8,8 +8,10 @@
 -- Returns 1; 0: it is alive, and nothing changed
 -- include: sound
 -- include: now
+-- include: due
 -- include: head
 -- include: place
+-- include: postpone
 -- include: tell
 -- include: workflows/lib/accept
 -- include: workflows/lib/advance

@@ -10,8 +10,10 @@
 -- Returns {'ok'}, {'full', waiting}; {'exists'}, {'incomplete'}: nothing changed
 -- include: sound
 -- include: now
+-- include: due
 -- include: head
 -- include: place
+-- include: postpone
 -- include: tell
 -- include: workflows/lib/accept
 -- include: workflows/lib/advance

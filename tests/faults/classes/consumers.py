@@ -106,7 +106,8 @@ def server_killed(bench: Bench) -> Verdict:
         bench.fault("SIGKILL of a server")
         bench.nursery.signal(bench.servers.pop(), signal.SIGKILL)
         bench.maintainer()
-    return bench.finish(Terms(runs_once=True))
+    # Whoever leads next promotes what fell due meanwhile: 3 s until the lead runs out, and a second.
+    return bench.finish(Terms(runs_once=True, overdue_s=5.0))
 
 
 _TURNS = 60  # after so many it will not come any more

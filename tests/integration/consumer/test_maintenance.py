@@ -145,9 +145,11 @@ async def leading(
             return await super().run_all(operations, *rest, **more)
 
     store = Seen(site.url, name="headrace:me")
+    leader = Maintenance(store, "me", LeasePolicy())
     try:
-        yield Maintenance(store, "me", LeasePolicy())
+        yield leader
     finally:
+        await leader._promoter.end()
         await store.close()
 
 

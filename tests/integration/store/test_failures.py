@@ -127,7 +127,7 @@ class TestUnavailable:
             await connection.send_command("ROLE")
 
         async def ask(store: AsyncStore, listener: socket.socket) -> None:
-            store._address._options["redis_connect_func"] = greet
+            store.address._options["redis_connect_func"] = greet
             asked = asyncio.create_task(store.run(echo("1")))
             peer, _ = await asyncio.get_running_loop().sock_accept(listener)
             with peer:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headrace import Headrace, Reject, Retry, wire
 from headrace import operations as op
 from headrace.consumer import outcomes
-from headrace.consumer.claimed import ClaimedJob, read
+from headrace.consumer.claimed import ClaimedJob, adoption, read
 from headrace.consumer.outcomes import OutcomePolicy
 from headrace.consumer.run import End, failure, success
 from headrace.job import Job
@@ -93,6 +93,10 @@ class Both:
         claimed = read(
             jobs[0], K, self.claims, tasks=app.tasks, leased_until=float("inf"), moved=False
         )
+        if not claimed.owned:
+            adopted = adoption(claimed, ME, LeasePolicy(lease_s=HOUR_MS), begun=False)
+            assert self.store.run(adopted) == "ok"
+        self.memory.adopted(record, claimed.job)
         if end is None:
             self.store.run(op.extend(K, ME, [(claimed.head.id, self.claims)], lease_ms=0))
             most = LeasePolicy().max_crashes
@@ -146,14 +150,22 @@ def fails(error: BaseException) -> Callable[[ClaimedJob], End]:
 ENDS = st.sampled_from(
     [done, None, fails(ValueError("no")), fails(Retry(in_=0)), fails(Retry(in_=3600)), fails(Reject("no"))]
 )  # fmt: skip
-OPTIONS = st.fixed_dictionaries(
-    {},
-    optional={
-        "priority": st.sampled_from([-1, 1, 2]),
-        "delay": st.sampled_from([0, 3600, 7200]),
-        "key": st.sampled_from(["a", "b c"]),
-        "key_ttl": st.just(7200),
-    },
+KEYED: list[dict[str, Any]] = [
+    *({}, {"key_ttl": 7200}, {"key_until": "start"}, {"if_exists": "reject"}),
+    *({"if_exists": "replace"}, {"if_exists": "replace", "key_until": "start"}),
+    *({"if_exists": "debounce", "delay": 3600}, {"if_exists": "throttle", "key_ttl": 7200}),
+]
+OPTIONS = st.builds(
+    lambda place, key, keyed: place | ({"key": key} | keyed if key else {}),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "priority": st.sampled_from([-1, 1, 2]),
+            "delay": st.sampled_from([0, 3600, 7200]),
+        },
+    ),
+    st.sampled_from(["", "a", "b c"]),
+    st.sampled_from(KEYED),
 )
 STEPS = st.lists(
     st.one_of(

@@ -130,29 +130,15 @@ class TestLease:
 
     def test_an_empty_queue_gives_nothing_and_writes_nothing(self, queue: Driver) -> None:
         answer = queue.claimed()
-        assert (answer.paused, answer.due_ms, answer.jobs) == (False, None, [])
+        assert (answer.paused, answer.jobs) == (False, [])
         assert queue.redis.keys("*") == []
 
     def test_a_paused_queue_gives_nothing(self, queue: Driver) -> None:
         queue.enqueue(A, job("p", priority=1))
-        queue.enqueue(B, due="+60000")
         queue.pause()
         answer = queue.claimed()
         assert (answer.paused, answer.jobs) == (True, [])
-        assert answer.due_ms is not None
-        assert 0 < answer.due_ms <= 60_000
         queue.check()
-
-    def test_it_tells_when_the_next_delayed_job_is_due(self, queue: Driver) -> None:
-        queue.enqueue(B, due="+60000")
-        queue.enqueue(C, due="+50000")
-        due_ms = queue.claimed().due_ms
-        assert due_ms is not None
-        assert 0 < due_ms <= 50_000
-
-    def test_what_is_overdue_is_due_in_0_ms(self, queue: Driver) -> None:
-        queue.redis.zadd(queue.k.delayed, {A: 1})
-        assert queue.claimed().due_ms == 0
 
 
 class TestTwins:
@@ -309,11 +295,6 @@ def test_wrong_arguments_claim_nothing(queue: Driver, wrong: tuple[str, ...]) ->
         queue.raw(op.claim(queue.k, 1, lease_ms=1, consumer=ME, first=1), *wrong)
     assert queue.state() == before
     queue.check()
-
-
-def test_a_due_time_beyond_all_numbers_is_told_as_far_away(queue: Driver) -> None:
-    queue.redis.zadd(queue.k.delayed, {A: float("inf")})
-    assert queue.claimed().due_ms == 10**12
 
 
 def test_of_ten_thousand_priorities_the_highest_costs_no_more_commands(queue: Driver) -> None:

@@ -48,6 +48,19 @@ async def test_no_jobs_are_none(api: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()) == (202, {"jobs": []})
 
 
+async def test_a_second_job_with_a_key_is_rejected_or_replaces_the_first(
+    api: httpx.AsyncClient, redis: Redis
+) -> None:
+    sent = {"task": "mail", "key": "k", "if_exists": "reject"}
+    first, second = [await api.post("/api/jobs", json=sent) for _ in range(2)]
+    assert (first.status_code, second.status_code) == (202, 409)
+    assert first.json()["id"] in second.json()["error"]
+    third = await api.post("/api/jobs", json=sent | {"if_exists": "replace", "key_until": "start"})
+    (job,) = redis.lrange("queue", 0, -1)
+    assert json.loads(job)["id"] == third.json()["id"]
+    assert (await api.post("/api/jobs", json=sent | {"if_exists": "skip"})).status_code == 400
+
+
 async def test_options_are_those_of_the_python_api(api: httpx.AsyncClient, redis: Redis) -> None:
     sent = {
         "task": "mail", "queue": "emails", "at": 4_000_000_000, "priority": 5, "timeout": 2.5,
