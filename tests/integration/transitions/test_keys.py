@@ -199,11 +199,8 @@ def test_one_call_frees_the_keys_of_all_jobs_that_end_in_it(queue: Driver) -> No
     assert queue.settle_all(*outcomes) == []
     held = [n for n in range(6) if queue.redis.exists(queue.k.unique(f"k{n}"))]
     assert held == [1, 3]
-    assert sorted(queue.redis.keys(queue.k.result("*"))) == [
-        b"queue:result:j1",
-        b"queue:result:j3",
-        b"queue:result:j5",
-    ]
+    told = [*queue.redis.keys(queue.k.history("*")), *queue.redis.keys(queue.k.result("*"))]
+    assert sorted(told) == [b"queue:history:j1", b"queue:result:j3", b"queue:result:j5"]
     queue.check()
 
 
