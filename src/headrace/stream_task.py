@@ -50,10 +50,11 @@ class StreamTask(Task[P, Any]):
         super().__init__(function, name=name, config=config, producer=producer)
         self.generator: Callable[P, Any] = function
         self.is_async: bool = inspect.isasyncgenfunction(innermost(function))
-        self.encode_result, self.decode_result = results.encode_value, None
+        self.encode_result: Callable[[Any], bytes] = results.encode_value
+        self.decode_result: Callable[[Any], Any] | None = None
         if self.conversion is not None:
             self.decode_result = ItemDecoder(self.conversion.decode_result)
-        self.function = streamed(function, self._encode, is_async=self.is_async)
+        self.function: Callable[P, Any] = streamed(function, self._encode, is_async=self.is_async)
         self.runs(self.function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
