@@ -75,9 +75,8 @@ class HandOff:
 
     def _add(self, call: Any, told: str = "") -> str:
         try:
-            key = call.key or ""
+            key, if_exists = call.key or "", call.if_exists
             one = FollowUp(call.queue, call.due, key, call.key_ttl_ms, call.job_id, call.job, told)
-            if_exists = call.if_exists
         except AttributeError:
             raise InvalidArguments(f"{_SAY}; it got {type(call).__name__}, {call!r:.80}") from None
         if _PLACEHOLDER in one.job:

@@ -13,12 +13,8 @@ KeyUntil = Literal["end", "start"]
 _WORDS: Final = {"if_exists": IfExists, "key_until": KeyUntil}
 
 
-def check_key_options(options: Mapping[str, Any], due: str) -> None:
-    """Check that what is said of a key has a meaning.
-
-    Args:
-        options: the job's.
-        due: when it is due; "" now.
+def check_key_options(options: Mapping[str, Any]) -> None:
+    """Check that what a job's options say of its key has a meaning. The API's document says it too.
 
     Raises:
         InvalidJob: it has none.
@@ -31,7 +27,7 @@ def check_key_options(options: Mapping[str, Any], due: str) -> None:
         raise InvalidJob("if_exists= and key_until= are about a key: give key=, too")
     if how == "throttle" and not ttl:
         raise InvalidJob("throttle needs key_ttl=: the seconds in which one job is enqueued")
-    if how == "debounce" and not due:
+    if how == "debounce" and {"delay", "at"}.isdisjoint(options):
         raise InvalidJob("debounce needs delay= or at=: when the job is due if no other comes")
     if ttl and (how in ("replace", "debounce") or "key_until" in options):
         raise InvalidJob(

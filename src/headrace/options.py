@@ -215,11 +215,10 @@ def placement(options: JobOptions) -> Placement:
             fields["max_attempts"] = _whole("max_attempts", options["max_attempts"], 1, 1 << 31)
         if "headers" in options:
             fields["headers"] = _headers(options["headers"])
-        due = _due(options)
-        check_key_options(options, due)
+        check_key_options(options)
         return Placement(
             queue=options.get("queue"),
-            due=due,
+            due=_due(options),
             priority=_whole("priority", options.get("priority", 0), MIN_PRIORITY, MAX_PRIORITY),
             key=_key(options),
             key_ttl_ms=key_ttl_ms,

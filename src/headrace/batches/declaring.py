@@ -36,8 +36,8 @@ class BatchFunction(Generic[T]):
 
     def __init__(self, function: Callable[[Batch[T]], Any], size: int, within_s: float) -> None:
         functools.update_wrapper(self, function, updated=())
-        self.function = function
-        self.__signature__ = _signature(function)
+        self.function: Callable[[Batch[T]], Any] = function
+        self.__signature__: inspect.Signature = _signature(function)
         self._gather = functools.partial(
             Gathering[T], function, asynchronous=is_async(function), size=size, within_s=within_s
         )

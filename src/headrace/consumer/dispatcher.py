@@ -61,7 +61,9 @@ class Dispatcher:
         self.policy = policy
         self._wake = wake
         self._loop = asyncio.get_running_loop()
-        self.hooks = ConsumerHooks(self._lend, tasks)  # before the executor copies this context
+        self.hooks: ConsumerHooks = ConsumerHooks(
+            self._lend, tasks
+        )  # before the executor copies this context
         self._executor = Executor(self._finished, self._take_back, slots.concurrency, isolation)
         self._starting = self._filling = self.closing = False
         self.ends: Counter[Verb] = Counter()

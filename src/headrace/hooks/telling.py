@@ -7,6 +7,7 @@ next end is told; if it dies right after, nobody is told: counters in Redis coun
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import threading
@@ -57,7 +58,7 @@ class ConsumerHooks:
     """
 
     def __init__(self, lend: Callable[[int], None], tasks: Mapping[str, Any]) -> None:
-        self.lend = lend
+        self.lend: Callable[[int], None] = lend
         self._tasks = tasks
         self._loop = asyncio.get_running_loop()
         self._decided: WeakKeyDictionary[object, list[Event]] = WeakKeyDictionary()
@@ -68,7 +69,7 @@ class ConsumerHooks:
         self._untold = 0
         awaiting.set(partial(wait_on, self._loop))
         consumer_hooks.set(self)
-        self.context = copy_context()
+        self.context: contextvars.Context = copy_context()
 
     def decide(
         self, job: object, context: Context, verb: str, error: BaseException | None, **more: float

@@ -108,14 +108,44 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     ) = None
     max_attempts: _Attempts | None = None
     result_ttl: Annotated[float, _shown("Seconds its result is kept.", **_SPAN)] | None = None
+    headers: (
+        Annotated[
+            dict[str, str],
+            Meta(description="Text that travels beside the arguments: a trace's id."),
+        ]
+        | None
+    ) = None
 
 
 Jobs: TypeAlias = NewJob | Annotated[list[NewJob], Meta(extra_json_schema={"maxItems": MAX_JOBS})]
 
-_BOTH: Final = {name: {"type": "number"} for name in ("delay", "at")}
-MORE: Final[dict[str, dict[str, Any]]] = {
-    NewJob.__name__: {"not": {"properties": _BOTH, "required": [*_BOTH]}}
-}
+
+def _has(name: str, *values: str) -> dict[str, Any]:
+    """Return the schema of an object that has this, one of these or whatever, but not null."""
+    return {
+        "properties": {name: {"enum": [*values]} if values else {"not": {"type": "null"}}},
+        "required": [name],
+    }
+
+
+def _lacks(*names: str) -> dict[str, Any]:
+    return {"not": {"anyOf": [_has(name) for name in names]}}
+
+
+# What ``key_options`` refuses, and both a delay and an instant.
+_SENSELESS: Final[list[dict[str, Any]]] = [
+    {"allOf": [_has("delay"), _has("at")]},
+    {"allOf": [{"anyOf": [_has("if_exists"), _has("key_until")]}, _lacks("key")]},
+    {"allOf": [_has("if_exists", "throttle"), _lacks("key_ttl")]},
+    {"allOf": [_has("if_exists", "debounce"), _lacks("delay", "at")]},
+    {
+        "allOf": [
+            _has("key_ttl"),
+            {"anyOf": [_has("if_exists", "replace", "debounce"), _has("key_until")]},
+        ]
+    },
+]
+MORE: Final[dict[str, dict[str, Any]]] = {NewJob.__name__: {"not": {"anyOf": _SENSELESS}}}
 """What the document says of these types beyond what a type can say."""
 
 

@@ -64,7 +64,7 @@ async def test_a_second_job_with_a_key_is_rejected_or_replaces_the_first(
 async def test_options_are_those_of_the_python_api(api: httpx.AsyncClient, redis: Redis) -> None:
     sent = {
         "task": "mail", "queue": "emails", "at": 4_000_000_000, "priority": 5, "timeout": 2.5,
-        "max_attempts": 7, "result_ttl": 60, "key": "k", "key_ttl": 60, "delay": None,
+        "max_attempts": 7, "result_ttl": 60, "key": "k", "key_ttl": 60, "delay": None, "headers": {"a": "b"},
     }  # fmt: skip
     first, second = (
         await api.post("/api/jobs", json=sent),
@@ -77,7 +77,7 @@ async def test_options_are_those_of_the_python_api(api: httpx.AsyncClient, redis
     assert due_ms == 4_000_000_000_000
     assert json.loads(job) == {
         "id": first.json()["id"], "priority": 5, "task": "mail",
-        "timeout": 2.5, "max_attempts": 7, "result_ttl": 60,
+        "timeout": 2.5, "max_attempts": 7, "result_ttl": 60, "headers": {"a": "b"},
     }  # fmt: skip
 
 
