@@ -23,6 +23,7 @@ COMPILED = (
     "consumer/claims",
     "consumer/dispatcher",
     "consumer/executor",
+    "consumer/limited",
     "consumer/outcomes",
     "consumer/report",
     "consumer/slots",

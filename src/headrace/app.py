@@ -8,16 +8,18 @@ from typing import Any
 
 from headrace.discovery import import_packages
 from headrace.errors import InvalidArguments, InvalidJob, InvalidSetting
-from headrace.hooks import EnqueueRequest, around_enqueue_of
+from headrace.flow_control import LaneProducer
+from headrace.hooks import Chain, EnqueueRequest, around_enqueue_of
 from headrace.job import Job
 from headrace.keys import keys_of
+from headrace.lanes.declared import By, declared, lane_of_name, queue_limits
 from headrace.lifespan import Lifespan
 from headrace.options import JobOptions, Placement, Seconds, placement, seconds, task_options
 from headrace.producer import CONFIRM_S, Call, Producer
 from headrace.retry import Backoff
 from headrace.schedules import Definition, Manager, definitions_of
 from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
-from headrace.task import aenqueue_hooked, enqueue_hooked, job_handle, prepare
+from headrace.task import Task, aenqueue_hooked, enqueue_hooked, job_handle, prepare
 from headrace.tasks import Tasks
 from headrace.workflows.workflow import Workflow
 
@@ -107,8 +109,25 @@ class Headrace(Tasks):
     def producer(self) -> Producer:
         """Return the producer that all tasks share."""
         if self._producer is None:
-            self._producer = Producer(self.redis_url.url, **self._sending)
+            url, limits_of = self.redis_url.url, partial(declared, self.tasks, self.queue_limits)
+            limited = self.queue_limits or any(t.config.flow_limits for t in self.tasks.values())
+            self._producer = (
+                LaneProducer(url, limits_of, **self._sending)
+                if limited
+                else Producer(url, **self._sending)
+            )
         return self._producer
+
+    def _add(self, task: Task[Any, Any], options: dict[str, Any], chain: Chain) -> None:
+        super()._add(task, options, chain)
+        if task.config.flow_limits is not None:
+            self._know_limits()
+
+    def _know_limits(self) -> None:
+        """Part with a producer that was made when nothing was limited: it plans nothing for lanes."""
+        if type(self._producer) is Producer:
+            self._producer.close()
+            self._producer = None
 
     def declared_schedules(self) -> dict[str, Definition]:
         """Return the schedules that the tasks declare, by name: consumers make them known.
@@ -151,7 +170,8 @@ class Headrace(Tasks):
         if task is not None:
             return task.call_with(args, kwargs, options)
         place = placement(options) if options else Placement()
-        call = prepare(name, args, kwargs, queue=self.queue, place=place, producer=self.producer)
+        lane, send = lane_of_name(self.queue_limits, place, self.queue), self.producer
+        call = prepare(name, args, kwargs, queue=self.queue, place=place, producer=send, lane=lane)
         if (around := around_enqueue_of((self.hooks,))) is None:
             return call
         request = EnqueueRequest(name, args, kwargs, options)
@@ -186,6 +206,37 @@ class Headrace(Tasks):
     def workflow(self, workflow_id: str, *, queue: str | None = None) -> Workflow:
         """Return the handle of a workflow that somebody else started; ``queue``: that of its first job."""
         return Workflow(self.producer(), queue or self.queue, workflow_id)
+
+    def limit_queue(
+        self,
+        queue: str,
+        *,
+        rate_limit: str | float | None = None,
+        burst: int | None = None,
+        concurrency_limit: int | None = None,
+        fair_by: By = None,
+        priority_ageing: Seconds | None = None,
+    ) -> None:
+        """Bound how jobs of a queue begin, whatever their tasks, or let keys have their turns in it.
+
+        Args:
+            queue: the queue.
+            rate_limit: how many begin in a time, over all consumers: "100/s", "10/m".
+            burst: how many may begin at once after a rest; by default a tenth of a second's worth.
+            concurrency_limit: how many run at once, over all consumers.
+            fair_by: jobs with different keys have their turns: an argument's name, or a function that
+                is called as the task is, and gives the key.
+            priority_ageing: how many seconds of waiting a point of priority is worth; 60 by default.
+
+        Raises:
+            InvalidSetting: an argument has no meaning.
+        """
+        keys_of(queue)
+        ageing_s = None if priority_ageing is None else seconds("priority_ageing", priority_ageing)
+        self.queue_limits[queue] = queue_limits(
+            rate_limit, concurrency_limit, burst, fair_by, ageing_s
+        )
+        self._know_limits()
 
     def discover(self, *packages: str) -> None:
         """Have consumers import packages, with all their modules, for the tasks in them.

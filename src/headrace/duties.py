@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from headrace.flow_control import LanesDuty
 from headrace.maintenance import DutyMaker
 from headrace.schedules import Schedules
 from headrace.workflows.duty import Workflows
 
-DUTIES: Final[tuple[DutyMaker, ...]] = (Schedules, Workflows)
+DUTIES: Final[tuple[DutyMaker, ...]] = (Schedules, Workflows, LanesDuty)
 """Each is turned by whoever leads, in this order."""

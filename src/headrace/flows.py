@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 from headrace import operations as op
 from headrace import wire
 from headrace.keys import Keys
+from headrace.lanes import operations as lanes
 from headrace.operations import Found, Operation
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 
@@ -60,6 +61,9 @@ def search(k: Keys, job_id: str) -> Flow[Found | None]:
     Redis reads the queue through, in steps: for jobs that were retried since their handle was made.
     A job that moves while it is searched can be missed.
     """
+    wait: lanes.Wait | None = yield lanes.why(k, job_id)
+    if wait is not None:
+        return Found("pending", wait.job)
     places: tuple[tuple[Place, str], ...] = (
         ("pending", k.pending),
         ("dead", k.dead),
@@ -97,6 +101,8 @@ def cancel(k: Keys, job_id: str, job: bytes, *, result_ttl_ms: int, result: byte
     # A job that moves between the search and the script is looked for again.
     for _ in range(3):
         word: str = yield op.cancel(k, job_id, job, result_ttl_ms=result_ttl_ms, result=result)
+        if word == "absent":
+            word = yield lanes.cancel(k, job_id, job, result_ttl_ms=result_ttl_ms, result=result)
         if word != "absent":
             return True
         elsewhere: Found | None = yield from search(k, job_id)

@@ -5,7 +5,8 @@
     queue:processing         list    claimed jobs, newest on the left
     queue:dlq                list    dead letters, newest on the left
     queue:delayed            zset    jobs that wait for an instant; score = due, ms
-    queue:priority           zset    jobs with a priority other than 0; score = -priority
+    queue:priority           zset    jobs with a priority other than 0; score = -priority; those let out of lanes
+    queue:limited            hash    job id -> lane, rank, bytes of each job that waits in a lane (see lanes.keys)
     queue:leases             zset    job id -> deadline of its lease, ms; a bare item has "~digest:n"
     queue:claims             hash    job id -> claim token, a space, the job's bytes
     queue:nudge              list    hints that wake idle consumers; capped, expiring, safe to lose
@@ -23,6 +24,8 @@
     headrace:schedules       hash    schedules: name -> definition, JSON
     headrace:schedule-due    zset    name -> next tick, ms; not of those that are paused
     headrace:schedule-state  hash    name -> counters, last tick, paused, JSON
+
+Those of limits (lanes, slots, admitted, limits, buckets; headrace:limited) are spelled in ``lanes.keys``.
 
 ``queue`` stands for the queue's name. On a cluster the pending list keeps its plain name and all
 others are ``{queue}:…``, which hashes to the same slot. Those of workflows are in ``workflows.keys``,
@@ -73,6 +76,7 @@ class Keys:
     dead: str
     delayed: str
     priority: str
+    limited: str
     leases: str
     claims: str
     nudge: str
@@ -119,6 +123,7 @@ def keys_of(queue: str, *, cluster: bool = False) -> Keys:
         dead=f"{prefix}:dlq",
         delayed=f"{prefix}:delayed",
         priority=f"{prefix}:priority",
+        limited=f"{prefix}:limited",
         leases=f"{prefix}:leases",
         claims=f"{prefix}:claims",
         nudge=f"{prefix}:nudge",

@@ -12,6 +12,7 @@ from headrace.errors import InvalidJob, InvalidSetting
 from headrace.expiry import NEVER_MS
 from headrace.key_options import IfExists, KeyUntil, check_key_options
 from headrace.keys import keys_of
+from headrace.lanes.declared import TaskLimits, checked_key, task_limits
 from headrace.retry import Backoff
 from headrace.run_limits import NO_LIMITS, RunLimits, run_limits
 from headrace.wire import MAX_PRIORITY, MIN_PRIORITY
@@ -54,6 +55,7 @@ class TaskOptions:
         result_ttl_s: how long a result is kept, seconds; None for not at all.
         dead_letter: keep jobs that failed for good in the dead letters.
         limits: a process of its own, its memory and processor time, the soft timeout.
+        flow_limits: how many of its jobs may begin, or run at once; None for any number.
     """
 
     queue: str
@@ -65,6 +67,7 @@ class TaskOptions:
     result_ttl_s: float | None = None
     dead_letter: bool = True
     limits: RunLimits = NO_LIMITS
+    flow_limits: TaskLimits | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.max_attempts, bool) or self.max_attempts < 1:
@@ -88,6 +91,10 @@ _TASK_DEFAULTS: Final = {
     "cpu": None,
     "soft_timeout": None,
     "drop_expired": False,
+    "rate_limit": None,
+    "burst": None,
+    "concurrency_limit": None,
+    "limit_by": None,
 }
 
 
@@ -123,6 +130,9 @@ def task_options(options: Mapping[str, Any]) -> TaskOptions:
             timeout_s=timeout_s,
             drop_expired=chosen["drop_expired"],
         ),
+        flow_limits=task_limits(
+            chosen["rate_limit"], chosen["concurrency_limit"], chosen["burst"], chosen["limit_by"]
+        ),
     )
 
 
@@ -147,6 +157,8 @@ class JobOptions(TypedDict, total=False):
         max_attempts: failed runs after which this job is dead.
         result_ttl: seconds this job's result is kept.
         headers: what travels beside the arguments, as text: the job's ``Context.headers``.
+        lane: the key under which it is limited and has its turn, in place of what ``limit_by`` or
+            ``fair_by`` gives; for tasks and queues that have limits.
     """
 
     queue: str
@@ -163,6 +175,7 @@ class JobOptions(TypedDict, total=False):
     max_attempts: int
     result_ttl: Seconds
     headers: dict[str, str]
+    lane: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +192,7 @@ class Placement:
         if_exists: what becomes of a second job with the key.
         fields: what is written into the job's body: timeout, max_attempts, result_ttl, expires_at.
         expires_ms: so long after its enqueue it expires, by Redis' clock; 0: ``fields`` has it, if it does.
+        lane: its key in the limits that hold for it; None as they say.
     """
 
     queue: str | None = None
@@ -190,6 +204,7 @@ class Placement:
     if_exists: IfExists = "keep"
     fields: dict[str, Any] = field(default_factory=dict)
     expires_ms: int = 0
+    lane: str | None = None
 
 
 def placement(options: JobOptions) -> Placement:
@@ -226,6 +241,7 @@ def placement(options: JobOptions) -> Placement:
             if_exists=options.get("if_exists", "keep"),
             fields=fields,
             expires_ms=_expiry(options, fields),
+            lane=checked_key(options["lane"]) if "lane" in options else None,
         )
     except InvalidSetting as error:
         raise InvalidJob(str(error)) from None

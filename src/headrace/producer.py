@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
@@ -48,6 +48,7 @@ class Call(NamedTuple, Generic[R]):
         producer: gives what would send it.
         expires_ms: so long after its enqueue it expires, by Redis' clock; 0: its bytes say when, or it does not.
         if_exists: what becomes of it when an earlier job has its key.
+        lane: the lane in which it waits for a limit, or for its turn; "" if in none.
     """
 
     queue: str
@@ -62,23 +63,26 @@ class Call(NamedTuple, Generic[R]):
     producer: Callable[[], Producer] | None = None
     expires_ms: int = 0
     if_exists: str = "keep"
+    lane: str = ""
 
 
 _expires_ms = attrgetter("expires_ms")
 
 
-class _Script(NamedTuple):
+class Script(NamedTuple):
+    """A call of a script, which accepts all of these jobs or none."""
+
     operation: Operation[Enqueued]
     calls: Sequence[Call[Any]]
 
 
-def _plan(calls: Iterable[Call[Any]], max_pending: int) -> list[_Script]:
+def _plan(calls: Sequence[Call[Any]], max_pending: int) -> list[Script]:
     """Group jobs into scripts; a job with a key goes alone, for only it can be refused alone."""
     groups: dict[tuple[str, str, str | None], list[Call[Any]]] = {}
     for one in calls:
         alone = None if one.key is None else one.job_id
         groups.setdefault((one.queue, one.due, alone), []).append(one)
-    scripts: list[_Script] = []
+    scripts: list[Script] = []
     for (queue, due, alone), group in groups.items():
         k, start = keys_of(queue), 0
         plain = not (alone or due or max_pending or any(one.priority for one in group))
@@ -92,7 +96,7 @@ def _plan(calls: Iterable[Call[Any]], max_pending: int) -> list[_Script]:
                 operation = replace(k, group[0], max_pending)
             else:
                 operation = op.enqueue(k, jobs, due=due, max_pending=max_pending, unique=unique)
-            scripts.append(_Script(operation, group[start : start + len(jobs)]))
+            scripts.append(Script(operation, group[start : start + len(jobs)]))
             start += len(jobs)
     return scripts
 
@@ -105,7 +109,7 @@ class EnqueueReplies:
         self.failed: dict[str, StoreError | QueueFull] = {}
         self.new: set[str] = set()  # queues that nobody had counted anything in
 
-    def take(self, scripts: Sequence[_Script], answers: Sequence[Enqueued | StoreError]) -> None:
+    def take(self, scripts: Sequence[Script], answers: Sequence[Enqueued | StoreError]) -> None:
         """Note the answer to each script."""
         for script, answer in zip(scripts, answers, strict=True):
             if isinstance(answer, StoreError):
@@ -119,7 +123,7 @@ class EnqueueReplies:
             elif answer.word == "exists":
                 self.existing[script.calls[0].job_id] = answer.existing_id
 
-    def fail(self, scripts: Sequence[_Script], error: StoreError) -> None:
+    def fail(self, scripts: Sequence[Script], error: StoreError) -> None:
         """Note that these scripts came to nothing, as far as is known; what was refused stays so."""
         for one in (one for script in scripts for one in script.calls):
             self.failed.setdefault(one.job_id, error)
@@ -156,6 +160,8 @@ class Producer:
         confirm_replicas: how many replicas must have a job before it counts as accepted.
         confirm_timeout_s: how long they have to say so, seconds.
     """
+
+    plan: staticmethod[[Sequence[Call[Any]], int], list[Script]] = staticmethod(_plan)
 
     def __init__(
         self,
@@ -226,9 +232,9 @@ class Producer:
             except StoreError as error:
                 # Whatever became of the question, no job was sent.
                 sent_none = StoreUnavailable(str(error)) if error.may_have_happened else error
-                replies.fail(_plan(calls, self.max_pending), sent_none)
+                replies.fail(self.plan(calls, self.max_pending), sent_none)
                 return replies
-        scripts = _plan(calls, self.max_pending)
+        scripts = self.plan(calls, self.max_pending)
         # A new queue is made known in the same trip, once for each queue and process; and again when
         # it had been forgotten. After its jobs, for then it cannot be forgotten in between.
         new = {one.queue for one in calls} - self._registered
@@ -254,7 +260,7 @@ class Producer:
             self._registered |= new
         return replies
 
-    def _confirmation(self, script: _Script) -> list[Operation[Any]]:
+    def _confirmation(self, script: Script) -> list[Operation[Any]]:
         return op.confirmation(keys_of(script.calls[0].queue), *self._confirm)
 
     def _check_confirmed(self, answers: Sequence[Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 
 from headrace import results
@@ -17,6 +17,7 @@ from headrace.hooks import HookedTask, asend_hooked, send_hooked
 from headrace.ids import new_id
 from headrace.job import Job
 from headrace.keys import keys_of
+from headrace.lanes.declared import NOWHERE, QueueLimits, lane_of_call
 from headrace.operations import KEY_UNTIL_START
 from headrace.options import JobOptions, Placement, TaskOptions, placement
 from headrace.producer import Call, Producer
@@ -38,15 +39,17 @@ def prepare(
     result_ttl_s: float | None = 0,
     decode: Callable[[Any], Any] | None = None,
     producer: Callable[[], Producer] | None = None,
+    lane: tuple[str, str] = ("", ""),
 ) -> Call[Any]:
-    """Make a job of a call.
+    """Make a job of a call; ``lane``: the lane that it waits in, and its key there.
 
     Raises:
         InvalidJob: it cannot be a job; see its subclasses.
     """
     keys_of(place.queue or queue)  # a name that cannot be one is the caller's error
     job_id = new_id()
-    body = encode_call(name, args, kwargs, names, **place.fields)
+    fields = place.fields | {"lane": lane[1]} if lane[1] else place.fields
+    body = encode_call(name, args, kwargs, names, **fields)
     if place.key_until == "start":
         body = KEY_UNTIL_START + body
     return Call(
@@ -62,6 +65,7 @@ def prepare(
         producer,
         place.expires_ms,
         place.if_exists,
+        lane[0],
     )
 
 
@@ -135,6 +139,11 @@ class BoundTask(Schedulable, Generic[P, R]):
             result_ttl_s=task.config.result_ttl_s,
             decode=task.decode_result,
             producer=task.producer,
+            lane=NOWHERE
+            if task.config.flow_limits is None
+            and not task.queue_limits
+            and self._place.lane is None
+            else lane_of_call(task, self._place, args, kwargs),
         )
         if task.around_enqueue is None:
             return call
@@ -228,6 +237,7 @@ class Task(BoundTask[P, R], HookedTask):
             self.encode_result = self.conversion.encode_result
             self.decode_result = self.conversion.decode_result
         self._takes_plain = self.conversion is None and self.context_parameter is None
+        self.queue_limits: Mapping[str, QueueLimits] = {}
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""

@@ -9,6 +9,7 @@ from headrace.batches import Batching
 from headrace.errors import InvalidSetting, UnknownTask
 from headrace.function import is_async, is_generator, name_of_task
 from headrace.hooks import Chain, Hooked
+from headrace.lanes.declared import By, QueueLimits
 from headrace.options import Seconds, task_options
 from headrace.retry import Backoff
 from headrace.schedules import Missed
@@ -43,6 +44,7 @@ class Tasks(Hooked, Batching):
 
     Attributes:
         tasks: by name.
+        queue_limits: limits of queues, by the queue's name.
     """
 
     def __init__(self) -> None:
@@ -52,6 +54,7 @@ class Tasks(Hooked, Batching):
         self._chains: dict[str, Chain] = {}  # the hooks around each, the outermost first
         self._defaults: dict[str, Any] = {"queue": DEFAULT_QUEUE}
         self._including: list[Tasks] = []
+        self.queue_limits: dict[str, QueueLimits] = {}
 
     def producer(self) -> Producer:
         """Return what enqueues the jobs of these tasks.
@@ -88,6 +91,10 @@ class Tasks(Hooked, Batching):
         cpu: Seconds | None = ...,
         soft_timeout: Seconds | None = ...,
         drop_expired: bool = ...,
+        rate_limit: str | float | None = ...,
+        burst: int | None = ...,
+        concurrency_limit: int | None = ...,
+        limit_by: By = ...,
     ) -> Decorator: ...
 
     def task(  # type: ignore[misc]  # mypy does not see that **options takes the third form's names
@@ -107,6 +114,8 @@ class Tasks(Hooked, Batching):
                 ``backoff``, ``timeout`` (s), ``retry_on`` and ``give_up_on`` (exception classes),
                 ``result_ttl`` (s), ``dead_letter``, ``soft_timeout`` (s), ``drop_expired``;
                 ``isolate="process"``, and with it ``memory`` (bytes, or "512M") and ``cpu`` (s).
+                ``rate_limit`` ("100/s"), ``burst``, ``concurrency_limit``, ``limit_by`` (see
+                docs/flow-control.md).
 
         Raises:
             InvalidSetting: an option has no meaning, the name is taken, or a generator keeps no results.
@@ -171,6 +180,7 @@ class Tasks(Hooked, Batching):
             function, name, streams=kind is StreamTask and bool(config.result_ttl_s)
         )
         task = kind(function, name=name, config=config, producer=self.producer)
+        task.queue_limits = self.queue_limits
         self._add(task, options, (self.hooks,))
         return task
 
@@ -234,4 +244,5 @@ class Tasks(Hooked, Batching):
             function = task.generator if isinstance(task, StreamTask) else task.function
             task = kind(function, name=task.name, config=config, producer=self.producer)
             task.schedules = schedules
+        task.queue_limits = self.queue_limits
         self._add(task, options, (self.hooks, *chain))

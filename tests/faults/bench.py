@@ -230,6 +230,7 @@ class Bench:
                 pipe.llen(key)
             for key in (k.delayed, k.priority):
                 pipe.zcard(key)
+            pipe.hlen(k.limited)
             return sum(pipe.execute())
 
     def drained(self, without_progress_s: float = 40) -> bool:

@@ -7,6 +7,7 @@ what was not replicated yet) comes in as ``Terms``; nothing is excused otherwise
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
@@ -57,6 +58,7 @@ def check(history: History, final: Final, terms: Terms) -> Verdict:
         i11_awake,
         i12_keys,
         streams,
+        limits,
         shown,
     ):
         verdict.violations += invariant(evidence)
@@ -360,6 +362,8 @@ def i11_awake(e: Evidence) -> Iterator[Violation]:
 _FOR_EVER = {
     *("queue", "queue:processing", "queue:dlq", "queue:delayed", "queue:priority"),
     *("queue:leases", "queue:claims", "queue:stats", "queue:meta", "headrace:queues"),
+    *("queue:limited", "queue:lanes", "queue:slots", "queue:admitted", "queue:limits"),
+    *("queue:buckets", "headrace:limited"),  # buckets of keys that are full are forgotten
     "headrace:forgotten",
     *("headrace:schedules", "headrace:schedule-due", "headrace:schedule-state"),
     *("ticks", "ticks:stats"),  # what schedules enqueue
@@ -384,6 +388,29 @@ def streams(e: Evidence) -> Iterator[Violation]:
             entries = e.final.streams.get(enqueue.job_id, [])
             for text in yielded.faults(n, entries, ended):
                 yield Violation("streams", text)
+
+
+def limits(e: Evidence) -> Iterator[Violation]:
+    """No more run at once than their limit allows, and at the end nobody has a slot.
+
+    A run whose process was killed ends with it.
+    """
+    if e.terms.capped is None:
+        return
+    steps: list[tuple[float, int]] = []
+    for n, enqueue in e.enqueues.items():
+        for run in e.runs[n] if enqueue.task == "capped" else ():
+            died_at = e.history.deaths.get(run.pid, math.inf)
+            steps += [(run.started_at, 1), (run.ended_at or died_at, -1)]
+    running = most = 0
+    for _, step in sorted(steps):
+        running += step
+        most = max(most, running)
+    if most > e.terms.capped:
+        yield Violation("limit", f"{most} ran at once, and the limit is {e.terms.capped}")
+    for key in ("queue:slots", "queue:admitted"):
+        if key in e.final.keys:
+            yield Violation("limit", f"nothing runs, and {key} counts something")
 
 
 def shown(e: Evidence) -> Iterator[Violation]:

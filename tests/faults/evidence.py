@@ -31,6 +31,7 @@ class Terms:
         foreign: jobs that plain clients brought, less those that they took; None is not known.
         consumers: names of the consumers that have to be awake at the end.
         uncharged: nobody died, so no lease may have been ended by anybody but its holder.
+        capped: how many ``capped`` jobs may run at once; None: there is no such limit.
         must_hit: faults and transitions without which the class has shown nothing.
     """
 
@@ -45,6 +46,7 @@ class Terms:
     foreign: int | None = 0
     consumers: tuple[str, ...] = ()
     uncharged: bool = False
+    capped: int | None = None
     must_hit: tuple[tuple[str, str], ...] = ()
 
 

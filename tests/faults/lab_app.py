@@ -165,6 +165,32 @@ async def stall(number: int, canary: int, seconds: float, ctx: Context) -> None:
         time.sleep(seconds)
 
 
+CAP = 3
+"""How many capped jobs may run at once."""
+
+
+def limit() -> None:
+    """Add tasks that are limited: for classes that break limits, so that others pay for none."""
+    if "capped" in app.tasks:
+        return
+
+    @app.task(concurrency_limit=CAP)
+    async def capped(number: int, canary: int, seconds: float, ctx: Context) -> None:
+        with noted(number, ctx):
+            await asyncio.sleep(seconds)
+
+    @app.task(concurrency_limit=1, limit_by=lambda number, *_: number % 7, max_attempts=4)
+    async def keyed(number: int, canary: int, ctx: Context) -> None:
+        with noted(number, ctx):
+            if ctx.attempt == 1 and number % 3 == 0:
+                raise ItFails(number)
+
+    @app.task(rate_limit="200/s")
+    async def rated(number: int, canary: int, ctx: Context) -> None:
+        with noted(number, ctx):
+            pass
+
+
 @app.task
 async def poison(number: int, canary: int, ctx: Context) -> None:
     """Take the process along."""

@@ -59,6 +59,7 @@ class Role:
     clock_off_s: float = 0.0
     maintains: bool = True
     confirm_replicas: int = 0
+    limits: bool = False
 
     def begin(self) -> Journal:
         """Prepare this process; gives its journal."""
@@ -75,6 +76,8 @@ class Role:
             failpoints.leave_maintenance_to_others()
         if self.confirm_replicas:
             lab_app.app._sending["confirm_replicas"] = self.confirm_replicas
+        if self.limits:
+            lab_app.limit()
         lab_app.app.use(self.url)
         return journal
 
@@ -182,7 +185,7 @@ class Load:
     expires_s: float = 0.0
 
     def arguments(self, task: str, number: int, rng: random.Random) -> tuple[Any, ...]:
-        if task in ("nap", "work", "stall", "apart"):
+        if task in ("nap", "work", "stall", "apart", "capped"):
             return number, canary(number), round(rng.uniform(*self.seconds), 3)
         if task == "big":
             return number, canary(number), BALLAST

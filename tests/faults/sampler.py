@@ -91,12 +91,13 @@ def _counts(
             pipe.llen(key)
         for key in (k.priority, k.delayed):
             pipe.zcard(key)
+        pipe.hlen(k.limited)
         pipe.hgetall(k.stats)
         pipe.time()
         pipe.zrange(k.leases, 0, 99, withscores=True)
         pipe.zrange(k.delayed, 0, 0, withscores=True)
         *sizes, stats, (seconds, micros), leases, delayed = pipe.execute()
-    names = ("pending", "processing", "dead", "priority", "delayed")
+    names = ("pending", "processing", "dead", "priority", "delayed", "limited")
     now_ms = seconds * 1000 + micros // 1000
     expired = [(name, deadline) for name, deadline in leases if deadline < now_ms]
     counters = {name.decode(): int(value) for name, value in stats.items()}

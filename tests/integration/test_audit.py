@@ -50,6 +50,7 @@ def test_every_way_that_a_job_can_go_is_a_term(queue: Driver) -> None:
         "pending": 2,
         "priority": 1,
         "delayed": 1,
+        "limited": 0,
         "processing": 1,
         "dead": 1,
         "done": 1,

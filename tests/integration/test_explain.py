@@ -17,6 +17,8 @@ from headrace.doctor import Explanation, Location
 from headrace.doctor.connections import Connections
 from headrace.ids import new_id
 from headrace.keys import CONSUMERS, keys_of
+from headrace.lanes import Limit
+from headrace.lanes import operations as lanes
 from headrace.policy import LeasePolicy
 from headrace.reports import progress
 from headrace.store import AsyncStore
@@ -377,3 +379,38 @@ async def test_how_far_a_running_job_is_is_told_with_its_age(clinic: Clinic) -> 
     assert "It has done 340 of 1,000 (34 %): loading; it told so " in await clinic.says(job_id)
     fact = (await clinic.of(job_id)).facts["progress"]
     assert (fact["done"], fact["total"], fact["note"]) == (340, 1_000, "loading")
+
+
+class TestInALane:
+    """Jobs that wait for a limit, or for their turn."""
+
+    async def send(self, clinic: Clinic, lane: str, count: int, **limits: Limit) -> list[str]:
+        named = {
+            name.replace("each", "/*").replace("all", "*"): str(one) for name, one in limits.items()
+        }
+        await clinic.store.run(lanes.declare(K, named))
+        body, ids = wire.encode_call("send", (), {}), [new_id() for _ in range(count)]
+        jobs = [(lane, wire.assemble(i, body)) for i in ids]
+        await clinic.store.run(lanes.enqueue(K, jobs))
+        return ids
+
+    async def test_the_limit_without_a_slot_is_named(self, clinic: Clinic) -> None:
+        ids = await self.send(clinic, "send/a%20b", 3, sendeach=Limit(concurrency=1))
+        one = await clinic.of(ids[2])
+        assert one.state == "limited"
+        assert one.headline == "limited, 2nd in the lane of task send, key a b"
+        assert "All 1 slots of the limit send/a b are taken." in one.reasons
+        assert (one.facts["position"], one.facts["lane"]) == (2, "send/a%20b")
+
+    async def test_the_limit_without_a_token_is_named(self, clinic: Clinic) -> None:
+        ids = await self.send(clinic, "*/", 2, all=Limit(rate=0.01, burst=1))
+        said = await clinic.says(ids[1])
+        assert said.startswith("limited, 1st in the lane of the queue")
+        assert "The queue's limit has no token: 0.01 a second, the next in" in said
+
+    async def test_those_that_are_let_out_before_it_are_counted(self, clinic: Clinic) -> None:
+        ids = await self.send(clinic, "*/a", 70)
+        assert "64 jobs are let out of lanes before it" in await clinic.says(ids[69])
+        await self.send(clinic, "*/b", 1)
+        assert "2 lanes have their turns." in await clinic.says(ids[69])
+        assert (await clinic.of(ids[0])).state == "pending"

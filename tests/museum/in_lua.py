@@ -10,8 +10,9 @@ from hashlib import sha1
 
 import pytest
 
-from headrace import scripts
+from headrace import scripts, wire
 from headrace.errors import StoreRefused
+from headrace.lanes import operations as lanes
 from headrace.operations import consuming, request
 from headrace.scripts import Script
 from tests.integration.transitions import (
@@ -21,7 +22,7 @@ from tests.integration.transitions import (
     test_sweep,
     test_workflow,
 )
-from tests.integration.transitions.driver import Driver, job
+from tests.integration.transitions.driver import Driver, id_of, job
 
 MOST = 9_000  # more than the 8,000 values that Lua hands over at once
 
@@ -77,6 +78,16 @@ def unlocking(patch: pytest.MonkeyPatch) -> None:
     assert misprint(patch, "settle", r"if id and over\[id\] then", "if id then"), CHANGED
 
 
+def leaking(patch: pytest.MonkeyPatch) -> None:
+    """A slot is free when its holder says so, and a holder that died says nothing."""
+    assert misprint(patch, "lanes/check", r"gone\[#gone \+ 1\] = member", "gone = gone"), CHANGED
+
+
+def staying(patch: pytest.MonkeyPatch) -> None:
+    """A job is let out of its lane by two calls, and the second one never comes."""
+    assert misprint(patch, "lanes/admit", r"redis\.call\('HDEL', limited, id\)", ""), CHANGED
+
+
 def misprint(
     patch: pytest.MonkeyPatch, name: str, what: str, instead: str | Callable[[re.Match[str]], str]
 ) -> int:
@@ -112,6 +123,29 @@ def end_a_job_whose_key_another_has(queue: Driver) -> None:
     test_keys.test_a_key_that_another_job_has_by_now_stays(queue, test_keys.done)
 
 
+def outlive_consumers(queue: Driver) -> None:
+    """I11: limited jobs drain although every other consumer dies with one; I1 to I3 on the way."""
+    jobs = [("send/", job(f"j{i}")) for i in range(8)]
+    queue.store.run(lanes.declare(queue.k, {"send": "0 0 2"}))
+    queue.store.run(lanes.enqueue(queue.k, jobs))
+    for turn in range(40):
+        for one in queue.claim(2, consumer=f"c{turn}", lease_ms=1):
+            i = id_of(one)
+            permit = lanes.permit_of(one, i)
+            head = wire.split(one)
+            if permit is None or head is None or permit.delivery != head[0].delivery:
+                waits = queue.outcome(one, "release")
+                queue.store.run(lanes.Hold("send/").operation(queue.k, f"c{turn}", waits))
+                continue
+            if turn % 2:
+                queue.settle(one, "done", consumer=f"c{turn}")
+                queue.store.run(lanes.admit(queue.k, ended=[permit.member]))
+        queue.crash()
+        queue.store.run(lanes.check(queue.k))
+        queue.check()
+    assert queue.state().counters.get("done") == len(jobs), "I11: it does not drain"
+
+
 @dataclass(frozen=True)
 class Misprint:
     """A bug, and the check that sees it: an invariant, or a test, that was there before."""
@@ -122,6 +156,8 @@ class Misprint:
 
 
 MISPRINTS = [
+    Misprint("a limiter leaks a slot when its holder dies", leaking, outlive_consumers),
+    Misprint("a job is let out of its lane, and stays there", staying, outlive_consumers),
     Misprint("a script hands on more values than Lua can carry", unbounded, claim_thousands),
     Misprint("a script writes before it has looked", unvalidated, claim_from_a_broken_key),
     Misprint(

@@ -371,14 +371,14 @@ EXHIBITS = [
         "whoever cancels a BLMOVE: in 34 of 200 tries the job had moved",
         "`Channel.end` cancels the read",
         patch=cancels_moves,
-        seed=195,
+        seed=621,
     ),
     Exhibit(
         "the client's timeout is not longer than the block",
         "RQ (PR #2120)",
         "`Channel` waits 5 s for a 5 s block",
         patch=short_timeout,
-        seed=2679,
+        seed=701,
     ),
     Exhibit(
         "a connection is used again after a timeout",

@@ -20,6 +20,7 @@ from headrace import operations as op
 from headrace.consumer import Consumer, ConsumerOptions, parse_queues, slots
 from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import LEADER, keys_of
+from headrace.maintenance import DutyMaker
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 from tests.support import invariants
@@ -75,10 +76,12 @@ def claim_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @asynccontextmanager
-async def consuming(app: Headrace, queues: str = "queue", **options: Any) -> AsyncIterator[Running]:
+async def consuming(
+    app: Headrace, queues: str = "queue", *, duties: Sequence[DutyMaker] = (), **options: Any
+) -> AsyncIterator[Running]:
     """Run a consumer while the block runs; stop it then, and raise what it raised."""
     running = Running(
-        Consumer(app, ConsumerOptions(parse_queues(queues), **options), IsolatedRunner)
+        Consumer(app, ConsumerOptions(parse_queues(queues), **options), IsolatedRunner, duties)
     )
     try:
         yield running

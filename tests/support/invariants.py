@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from redis import Redis
 
 from headrace import wire
 from headrace.keys import Keys, keys_of
+from headrace.lanes import lane_keys
 
 MAX_NUDGES = 1_000
 
@@ -38,6 +39,8 @@ class State:
     claims: dict[str, tuple[str, bytes]]  # name -> token, bytes
     counters: dict[str, int]
     nudges: int
+    limited: dict[str, tuple[str, bytes]] = field(default_factory=dict)  # id -> lane, rank; bytes
+    lanes: list[str] = field(default_factory=list)
 
     @property
     def places(self) -> dict[str, list[bytes]]:
@@ -48,6 +51,7 @@ class State:
             "dead": self.dead,
             "priority": [job for job, _ in self.priority],
             "delayed": [job for job, _ in self.delayed],
+            "limited": [job for _, job in self.limited.values()],
         }
 
     @property
@@ -68,7 +72,11 @@ def read(redis: Redis, queue: str = "queue") -> State:
         pipe.hgetall(k.claims)
         pipe.hgetall(k.stats)
         pipe.llen(k.nudge)
-        pending, processing, dead, priority, delayed, leases, claims, stats, nudges = pipe.execute()
+        pipe.hgetall(k.limited)
+        pipe.zrange(lane_keys(k).lanes, 0, -1)
+        answers = pipe.execute()
+    pending, processing, dead, priority, delayed, leases, claims, stats, nudges = answers[:9]
+    limited = {name.decode(): value.split(b" ", 2) for name, value in answers[9].items()}
     held = {name: value.split(b" ", 1) for name, value in claims.items()}
     return State(
         pending,
@@ -80,6 +88,11 @@ def read(redis: Redis, queue: str = "queue") -> State:
         {name.decode(): (token.decode(), job) for name, (token, job) in held.items()},
         {name.decode(): int(value) for name, value in stats.items()},
         nudges,
+        {
+            name: (f"{lane.decode()} {rank.decode()}", job)
+            for name, (lane, rank, job) in limited.items()
+        },
+        [member.decode() for member in answers[10]],
     )
 
 
@@ -105,6 +118,8 @@ def check(
     state = read(redis, queue)
     _assert_one_place(state, twins)
     _assert_leases(state, bare, gone)
+    turns = sorted(f"{turn}{name}" for name, (turn, _) in state.limited.items())
+    assert sorted(state.lanes) == turns, f"jobs in lanes {turns}, but turns {state.lanes}"
     assert state.foreign == foreign, f"I3: {state.foreign} foreign, expected {foreign}: {state}"
     _assert_bounds(redis, keys_of(queue), state)
     return state

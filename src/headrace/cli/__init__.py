@@ -40,6 +40,7 @@ from headrace.cli.explain import explain
 from headrace.cli.flags import ARGUMENTS, OPTIONS, help_page, shown_default
 from headrace.cli.forget import forget
 from headrace.cli.info import info
+from headrace.cli.limit import limit
 from headrace.cli.pause import pause, resume
 from headrace.cli.produce import produce
 from headrace.cli.schedule import schedule
@@ -102,6 +103,7 @@ _COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
     (cancel, "ID... [OPTIONS]"),
     (pause, "QUEUE... [OPTIONS]"),
     (resume, "QUEUE... [OPTIONS]"),
+    (limit, "QUEUE [TASK] [OPTIONS]"),
     (forget, "[QUEUE...] [OPTIONS]"),
     (doctor, "[QUEUE...] [OPTIONS]"),
     (explain, "ID [QUEUE] [OPTIONS]"),

@@ -125,6 +125,7 @@ def _figures(s: Snapshot) -> dict[str, Cell]:
         "priority": s.priority,
         "processing": s.processing,
         "delayed": s.delayed,
+        "limited": s.limited,
         "dead": s.dead,
         "enqueued": count("enqueued", 0),
         "done": count("done", 0),
@@ -140,6 +141,8 @@ def _row(s: Snapshot) -> list[Cell]:
     if s.due_at_ms is not None:
         left_s = (s.due_at_ms - s.now_ms) / 1000
         remarks.append(f"due in {span(left_s)}" if left_s > 0 else "due")
+    if s.limited:
+        remarks.append(f"{s.limited:,} limited")
     oldest = "" if s.oldest_s is None else span(s.oldest_s)
     places: Row = [s.queue, s.waiting, s.processing, s.delayed, s.dead, s.counters.get("done", 0)]
     return [*places, oldest, ", ".join(remarks)]

@@ -11,7 +11,7 @@ from headrace import wire
 from headrace.context import Context
 from headrace.ids import new_id
 from headrace.keys import Keys
-from headrace.operations import AdoptAnswer, Operation, Outcome
+from headrace.operations import AdoptAnswer, Commit, Operation, Outcome
 from headrace.policy import SUSPECT_CRASHES, LeasePolicy
 from headrace.task import Task
 from headrace.wire import Body, Head
@@ -85,6 +85,7 @@ class ClaimedJob:
         wanted: its workflow wants its result, whoever else does.
         freed_key: the key that its adoption frees, as ``keys.unique`` has it; "" if there is none.
             Hardly any has one: it is the class' for all others.
+        hold: puts it into its lane, when limits do not let it run yet.
     """
 
     k: Keys
@@ -111,6 +112,7 @@ class ClaimedJob:
     was_interrupted: bool = False
     alone: bool = False
     wanted: bool = False
+    hold: Commit | None = None
     freed_key: str = field(default="", init=False)
 
     @property

@@ -30,9 +30,9 @@ from headrace import operations as op
 from headrace.app import Headrace
 from headrace.clock import monotonic
 from headrace.consumer import report
+from headrace.consumer.admission import Admission
 from headrace.consumer.batcher import Batcher
 from headrace.consumer.cancellation import Cancellation
-from headrace.consumer.claims import Claims
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.leases import LeaseKeeper
 from headrace.consumer.listener import Listener
@@ -79,7 +79,8 @@ class Consumer:
         self._duties = duties
         self.name: str = options.name or new_name()
         self._queues = [keys_of(queue.name) for queue in options.queues]
-        self._claims = Claims(self._queues)
+        self._admission = Admission(app, self._queues)
+        self._claims = self._admission.claims
         self._slots = Slots(
             options.concurrency or default_concurrency(app),
             options.max_jobs,
@@ -107,7 +108,7 @@ class Consumer:
         """
         self._open()
         self._keeper.start()
-        beside = self._maintenance.run(), self._cancellation.run()
+        beside = self._maintenance.run(), self._cancellation.run(), self._admission.run()
         parts = (*beside, self._tick(), self._stay_registered())
         background = [asyncio.create_task(part) for part in parts]
         for task in (*background, *self._listener.tasks, self._keeper.ended):
@@ -193,6 +194,7 @@ class Consumer:
         )
         self._batcher = Batcher(self._store, options.queues, lease, self._jobs)
         self._listener = Listener(self._store, label, lease, self._jobs, self._wake)
+        self._admission.open(self._store, self._listener.hint, always=options.burst)
         # When an answer does not come, there is time for another try before the lease runs out.
         own = Store(url, name=label, timeout_s=min(5.0, 0.75 * lease.extend_every_s))
         self._keeper = LeaseKeeper(own, self.name, lease, self._jobs)
@@ -206,6 +208,7 @@ class Consumer:
         """Make the queues known, which is also the first sign of Redis."""
         while self._grace_until is None:
             try:
+                await self._admission.declare()
                 new = await self._store.run_all([op.register(k.queue) for k in self._queues])
             except StoreError as error:
                 await self._reconnect.wait(error)
@@ -289,7 +292,7 @@ class Consumer:
     def _is_over(self) -> bool:
         if self._grace_until is not None:
             return self._is_empty or monotonic() > self._grace_until + _FLUSH_S
-        drained = self._options.burst and self._drained
+        drained = self._options.burst and self._drained and not self._admission.telling
         if self._is_empty and (self._slots.left == 0 or drained):
             if drained and self._listener.moving:
                 self._listener.end()  # it may bring a job, which is to be run

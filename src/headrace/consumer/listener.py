@@ -134,7 +134,7 @@ class Listener:
             except StoreRefused as error:
                 log.debug("queue %s: %s", k.queue, error)
                 await asyncio.sleep(_REFUSED_S)
-                self._hint()
+                self.hint()
             except StoreError as error:
                 await reconnect.wait(error)
             finally:
@@ -146,7 +146,7 @@ class Listener:
             # No sweep gives it to others before this, unless its queue may have been paused then.
             until = since + self._lease.bare_lease_s if paused is False else 0.0
             self._jobs.take_moved(k, job, until)
-            self._hint()
+            self.hint()
 
     async def _await_nudges(self) -> None:
         reconnect = ReconnectBackoff("waiting for nudges", fetches=True)
@@ -161,16 +161,16 @@ class Listener:
                 reconnect.over()
             except StoreError as error:
                 await reconnect.wait(error)
-                self._hint()  # one may have come
+                self.hint()  # one may have come
 
     def _take_nudge(self, answer: tuple[bool, bool | None]) -> None:
         """Look for work if a nudge came; or should have: they are hints, and may be lost."""
         nudged, prioritised = answer
         paused = not all(active.is_set() for active in self._active.values())
         if nudged or prioritised is not False or paused:
-            self._hint()
+            self.hint()
 
-    def _hint(self) -> None:
+    def hint(self) -> None:
         """Let a claim be made, for there may be something."""
         self.hints += 1
         self.shut()

@@ -131,7 +131,7 @@ def of_unrunnable(claimed: ClaimedJob, policy: OutcomePolicy) -> Outcome:
     """Judge a job that cannot be run."""
     head = claimed.head
     if claimed.unrunnable == "no_slot":
-        return _outcome(claimed, "release")
+        return _outcome(claimed, "release")._replace(commit=claimed.hold)
     if claimed.unrunnable != "unknown_task":
         problem = claimed.problem and plain_copy(claimed.problem)
         return _dead(claimed, claimed.unrunnable or "malformed", problem, policy)

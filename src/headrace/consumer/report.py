@@ -71,7 +71,8 @@ def ended(
 def unrunnable(claimed: ClaimedJob, outcome: Outcome) -> None:
     """Log why a job was not run."""
     if outcome.verb == "release":
-        log.debug("given back: no slot is free", extra=_fields(claimed))
+        why = "it waits in its lane" if claimed.hold else "no slot is free"
+        log.debug("given back: %s", why, extra=_fields(claimed))
     elif outcome.verb == "park":
         log.warning(
             "no such task here: parked for %.0f s. If it is another application's, give each of the "

@@ -21,6 +21,7 @@ from headrace.doctor.humanize import (
     times,
     verb,
 )
+from headrace.doctor.lane import reasons
 from headrace.doctor.location import Claim, Location, State
 from headrace.errors import JobFailed
 from headrace.expiry import NEVER_MS
@@ -136,6 +137,14 @@ def _expiry(at: Location) -> Iterator[str]:
         yield f"It expires in {span(left_s)}."
     else:
         yield f"It has expired, {span(-left_s)} ago: when its turn comes it is not started."
+
+
+def _limited(at: Location, _policy: LeasePolicy) -> Iterator[str]:
+    assert at.wait is not None
+    yield from reasons(at.wait)
+    if not any(bound.holds_back for bound in at.wait.bounds):
+        yield from _consumers(at)
+    yield from _history(at)
 
 
 def _delayed(at: Location, _policy: LeasePolicy) -> Iterator[str]:
@@ -282,6 +291,7 @@ def _workflow(at: Location) -> Iterator[str]:
 _WORDS: Final[dict[State, Callable[[Location, LeasePolicy], Iterator[str]]]] = {
     "pending": _waiting,
     "priority": _waiting,
+    "limited": _limited,
     "delayed": _delayed,
     "processing": _processing,
     "dead": _dead,
@@ -316,7 +326,8 @@ def _todo(at: Location) -> str:
 def _facts(at: Location) -> dict[str, Any]:
     head, claim = at.head, at.claim
     return {
-        "position": at.position,
+        "position": at.wait.before + 1 if at.wait else at.position,
+        "lane": at.wait.lane if at.wait else None,
         "due_at_ms": at.due_at_ms,
         "lease_ends_at_ms": claim.lease_ends_ms if claim else None,
         "consumer": (claim.consumer or None) if claim else None,

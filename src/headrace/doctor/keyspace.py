@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple
 
 from headrace import keys
 from headrace import operations as op
-from headrace.doctor.places import PLACES, SORTED, Place, key_of, page
+from headrace.doctor.places import PLACES, Place, key_of, page, type_of
 from headrace.errors import StoreError, StoreRefused
 from headrace.flows import Flow
 from headrace.keys import Keys, is_name, keys_of
+from headrace.lanes import lane_keys
 from headrace.operations import Operation, text
 from headrace.reports.keys import progress_of, stream_of
 from headrace.workflows.keys import unfinished_of
@@ -85,14 +86,11 @@ class Keyspace:
 
 def types_of(k: Keys) -> dict[str, str]:
     """Return the type that each of a queue's keys should have."""
-    places = {key_of(k, place): _type_of(place) for place in PLACES}
-    zsets = (k.leases, k.cancelled, unfinished_of(k))
+    places, own = {key_of(k, place): type_of(place) for place in PLACES}, lane_keys(k)
+    zsets = (k.leases, k.cancelled, unfinished_of(k), own.lanes, own.slots, own.admitted)
+    hashes = (k.claims, k.stats, k.meta, own.limits, own.buckets)
     others = {k.nudge: "list"} | dict.fromkeys(zsets, "zset")
-    return places | others | dict.fromkeys((k.claims, k.stats, k.meta), "hash")
-
-
-def _type_of(place: Place) -> str:
-    return "zset" if place in SORTED else "list"
+    return places | others | dict.fromkeys(hashes, "hash")
 
 
 def wrong_types(expected: Mapping[str, str]) -> Flow[tuple[WrongType, ...]]:
@@ -136,7 +134,7 @@ def _walk(space: Keyspace) -> Flow[Keyspace]:
         ]
         types = yield [_type(key_of(keys_of(queue), place)) for queue, place in places]
         for (queue, place), type_ in zip(places, types, strict=True):
-            if type_ == _type_of(place):
+            if type_ == type_of(place):
                 found[queue].append(place)
         expiring = [(queue, rest) for queue, rest in parted if rest.startswith(_EXPIRING)]
         ttls = yield [op.command("PTTL", queue + rest, parse=int) for queue, rest in expiring]

@@ -15,6 +15,8 @@ from headrace.doctor.places import PLACES, Place, Read, holder_of, instant_of
 from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import CONSUMERS, Keys, keys_of
+from headrace.lanes import operations as lanes
+from headrace.lanes.operations import Wait
 from headrace.operations import Operation, Snapshot
 from headrace.reports import Progress, progress
 from headrace.workflows.keys import workflow_keys
@@ -24,6 +26,7 @@ from headrace.workflows.workflow import WorkflowStatus, status_of
 State: TypeAlias = Literal[
     "pending",
     "priority",
+    "limited",
     "delayed",
     "processing",
     "dead",
@@ -74,6 +77,7 @@ class Location:
         workflow: how far its workflow is; None if it is no member, or its home is elsewhere.
         waits_for: for how many other members it waits.
         progress: how far a claimed one is, as it tells itself; None if it does not.
+        wait: why it waits in a lane; None if it does not.
     """
 
     job_id: str
@@ -93,6 +97,7 @@ class Location:
     workflow: WorkflowStatus | None = None
     waits_for: int = 0
     progress: Progress | None = None
+    wait: Wait | None = None
 
     @property
     def head(self) -> wire.Head:
@@ -150,6 +155,9 @@ def _once(k: Keys, start: Location, most: int) -> Flow[Location]:
     claimed: Location | None = yield from _claimed(k, start)
     if claimed is not None:
         return claimed
+    wait: Wait | None = yield lanes.why(k, start.job_id)
+    if wait is not None:
+        return replace(start, state="limited", job=wait.job, wait=wait)
     key = k.result(start.job_id)
     end, ttl_ms = op.unfailed(
         (yield [_plain("LINDEX", key, 0), op.command("PTTL", key, parse=int)])

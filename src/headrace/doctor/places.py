@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 from headrace import operations as op
 from headrace.flows import Flow
 from headrace.keys import Keys
+from headrace.lanes import operations as lanes
 from headrace.operations import Operation, Snapshot
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 
-Place: TypeAlias = Literal["pending", "priority", "delayed", "processing", "dead"]
+Place: TypeAlias = Literal["pending", "priority", "delayed", "processing", "dead", "limited"]
 PLACES: Final[tuple[Place, ...]] = get_args(Place)
 
 SORTED: Final = frozenset({"priority", "delayed"})
-"""Those that are sorted sets; the others are lists."""
+"""Those that are sorted sets; the others are lists, and ``limited`` is a hash."""
+
+_COUNTS: Final = {"zset": "ZCARD", "list": "LLEN", "hash": "HLEN"}
 
 _FIRST_STEP: Final = 10  # jobs
 _FAR_MS: Final = 1 << 52
@@ -39,6 +42,11 @@ def key_of(k: Keys, place: Place) -> str:
     return key
 
 
+def type_of(place: Place) -> str:
+    """Return the type of the key that holds a place."""
+    return "hash" if place == "limited" else "zset" if place in SORTED else "list"
+
+
 def holder_of(claim: bytes) -> str:
     """Name the consumer whose a claim is; "" if nobody's: the sweep gave the lease."""
     token = claim.partition(b" ")[0]
@@ -47,12 +55,15 @@ def holder_of(claim: bytes) -> str:
 
 def count(k: Keys, place: Place) -> Operation[int]:
     """Count the jobs of a place."""
-    return op.command("ZCARD" if place in SORTED else "LLEN", key_of(k, place), parse=int)
+    return op.command(_COUNTS[type_of(place)], key_of(k, place), parse=int)
 
 
 def page(k: Keys, place: Place, start: int, most: int) -> Operation[list[PlacedJob]]:
     """Read jobs of a place in its order: who is next, was claimed first, is due first, died last."""
     key, stop = key_of(k, place), start + most - 1
+    if place == "limited":  # lane by lane
+        waiting: Operation[Any] = lanes.page(k, start, most)
+        return waiting._replace(parse=lambda raw: [*map(PlacedJob, raw)])
     if place == "delayed":
         return op.command("ZRANGE", key, start, stop, "WITHSCORES", parse=_due)
     if place == "priority":

@@ -85,6 +85,8 @@ def _confirmed(k: Keys, where: Sequence[tuple[Place, bytes]]) -> Flow[bool]:
     reads = [
         _plain("ZSCORE", key_of(k, place), job)
         if place in SORTED
+        else _plain("HGET", key_of(k, place), (wire.split(job) or (wire.Head(""), b""))[0].id)
+        if place == "limited"
         else _plain("LPOS", key_of(k, place), job, "COUNT", count)
         for (place, job), count in counts.items()
     ]

@@ -188,8 +188,8 @@ ForgetAnswer = Literal["forgotten", "used", "paused"]
 def forget(k: Keys, unused_ms: int) -> Operation[ForgetAnswer]:
     """Forget a queue that is empty, and not used for so long; 0: whenever it was used last."""
     used = (
-        k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.stats, k.meta,
-        keys.QUEUES, keys.FORGOTTEN,
+        k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.limited, k.stats,
+        k.meta, keys.QUEUES, keys.FORGOTTEN,
     )  # fmt: skip
     parse: Callable[[Any], ForgetAnswer] = text  # type: ignore[assignment]
     return run("forget", used, (unused_ms,), parse)

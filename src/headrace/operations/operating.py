@@ -34,6 +34,7 @@ class Snapshot:
         first_priority: the first bytes of the next prioritised job; b"" if there is none.
         due_at_ms: when the next delayed job is due; None when there is none.
         counters: what happened to jobs so far, by name.
+        limited: jobs that wait in lanes, for a limit or for their turn.
     """
 
     queue: str
@@ -50,6 +51,7 @@ class Snapshot:
     first_priority: bytes
     due_at_ms: int | None
     counters: dict[str, int]
+    limited: int = 0
 
     @property
     def waiting(self) -> int:
@@ -62,8 +64,8 @@ class Snapshot:
         count = self.counters.get
         ended = count("done", 0) + count("cancel", 0) + count("drop", 0) + count("purged", 0)
         return (
-            self.waiting + self.processing + self.delayed + self.dead + ended - count("enqueued", 0)
-        )
+            self.waiting + self.processing + self.delayed + self.dead + self.limited + ended
+        ) - count("enqueued", 0)
 
     @property
     def oldest_at_ms(self) -> int | None:
@@ -105,6 +107,7 @@ def _snapshot(k: Keys, raw: Any) -> Snapshot:
             for name, value in zip(pairs[::2], pairs[1::2], strict=True)
             if name.isascii() and value.isdigit()  # others are not ours
         },
+        limited=raw[13],
     )
 
 
@@ -118,7 +121,8 @@ def _counting(queues: Sequence[Keys]) -> Operation[list[Snapshot]]:
         key
         for k in queues
         for key in (
-            k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.stats, k.meta
+            k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.stats, k.meta,
+            k.limited,
         )
     ]  # fmt: skip
     return run("snapshot", used, (), lambda raw: list(map(_snapshot, queues, raw)))

@@ -1,18 +1,19 @@
 #!lua flags=allow-oom
 -- Forgets a queue that holds nothing and has not been used for a while; what it has counted stays in a sum.
 -- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 delayed (zset) 5 dead (list)
---      6 leases (zset) 7 claims (hash) 8 stats (hash) 9 meta (hash) 10 registry (set) 11 forgotten (hash)
+--      6 leases (zset) 7 claims (hash) 8 limited (hash) 9 stats (hash) 10 meta (hash) 11 registry (set)
+--      12 forgotten (hash)
 -- ARGV 1 for how long nothing has been counted (ms; 0: that does not matter). The time begins when it
 --   is asked first, and again whenever something has been counted, or a consumer has said it is there
 -- Returns 'forgotten'; 'used': it holds something, or has been used; 'paused': that would be forgotten too
 -- include: sound
 -- include: now
 -- include: head
-local pending, stats, meta, registry, forgotten = KEYS[1], unpack(KEYS, 8, 11)
+local pending, stats, meta, registry, forgotten = KEYS[1], unpack(KEYS, 9, 12)
 local idle = whole(ARGV[1])
-sound('LLEN', 'LLEN', 'ZCARD', 'ZCARD', 'LLEN', 'ZCARD', 'HLEN', 'HLEN', 'HLEN', 'SCARD', 'HLEN')
+sound('LLEN', 'LLEN', 'ZCARD', 'ZCARD', 'LLEN', 'ZCARD', 'HLEN', 'HLEN', 'HLEN', 'HLEN', 'SCARD', 'HLEN')
 local paused, unused = unpack(redis.call('HMGET', meta, 'paused', 'unused'))
-if redis.call('EXISTS', unpack(KEYS, 1, 7)) > 0 then
+if redis.call('EXISTS', unpack(KEYS, 1, 8)) > 0 then
   if unused then redis.call('HDEL', meta, 'unused') end
   return 'used'
 end

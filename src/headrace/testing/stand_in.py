@@ -263,11 +263,13 @@ def _ended(memory: Memory, operation: Operation[Any]) -> Any:
     return answer
 
 
-# What handles ask. ``seek``: ``find`` has told all that is known.
+# What handles ask. ``seek``: ``find`` has told all that is known; no job waits in a lane.
 _ANSWERS: Final[dict[str, Callable[[Memory, Operation[Any]], Any]]] = {
     "find": _find,
     "seek": lambda *_: (b"", 0),
     "cancel": _cancel,
+    "lanes/why": lambda *_: [],
+    "lanes/cancel": lambda *_: b"absent",
     "BLMOVE": _await_result,
     "gathering/ended": _ended,
 }

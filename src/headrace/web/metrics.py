@@ -38,6 +38,8 @@ _COUNTERS: Final = {
     "cancel": ("jobs_cancelled", "Jobs that were cancelled."),
     "replaced": ("jobs_replaced", "Cancelled jobs whose place a later one with their key took."),
     "park": ("jobs_parked", "Jobs put off because the consumer does not know their task."),
+    "hold": ("jobs_held", "Claimed jobs that went into their lanes: a limit let them not run yet."),
+    "admitted": ("jobs_admitted", "Jobs let out of their lanes."),
     "release": (
         "jobs_released",
         "Claimed jobs given back unfinished, as when a consumer shuts down.",

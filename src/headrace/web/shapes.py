@@ -115,6 +115,10 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
         ]
         | None
     ) = None
+    lane: (
+        Annotated[str, _shown("Its key in limits and turns, where there are some.", maxLength=512)]
+        | None
+    ) = None
 
 
 Jobs: TypeAlias = NewJob | Annotated[list[NewJob], Meta(extra_json_schema={"maxItems": MAX_JOBS})]
@@ -189,6 +193,7 @@ class QueueView(TypedDict):
     pending: int
     priority: int
     delayed: int
+    limited: int
     processing: int
     dead: int
     foreign: Annotated[int, Meta(description="What plain clients brought, less what they took.")]

@@ -35,6 +35,7 @@ def queue_view(snapshot: Snapshot) -> QueueView:
         "pending": snapshot.pending,
         "priority": snapshot.priority,
         "delayed": snapshot.delayed,
+        "limited": snapshot.limited,
         "processing": snapshot.processing,
         "dead": snapshot.dead,
         "foreign": snapshot.foreign,

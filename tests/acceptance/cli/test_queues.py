@@ -78,3 +78,17 @@ def test_empty_queues_are_forgotten_and_others_are_not(headrace: Headrace, redis
     assert (kept.code, kept.lines) == (1, ["full is not forgotten: it holds jobs or dead letters"])
     assert headrace("forget", "--empty").lines[-1] == "2 queues forgotten"  # the default one too
     assert redis.smembers("headrace:queues") == {b"full"}
+
+
+def test_limits_are_set_over_what_is_declared_and_taken_back(
+    headrace: Headrace, redis: Redis
+) -> None:
+    assert headrace("limit", "emails").out == "emails has no limits\n"
+    redis.hset("emails:limits", "send", "100 10 0")
+    ran = headrace("limit", "emails", "send", "--rate", "30/m", "--concurrency", "4")
+    assert ran.out == "send: 0.5 jobs/s, 1 at once after a rest; 4 at once (set by an operator)\n"
+    ran = headrace("limit", "emails", "send", "--clear")
+    assert ran.out == "send: 100 jobs/s, 10 at once after a rest\n"
+    wrong = headrace("limit", "emails", "--rate", "often")
+    assert wrong.code == 2
+    assert "100/s" in wrong.err

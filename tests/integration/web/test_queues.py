@@ -31,7 +31,7 @@ async def test_every_place_is_counted(
     assert answer["now_ms"] - 60_000 < queue.pop("oldest_at_ms") <= answer["now_ms"]
     assert queue.pop("next_due_at_ms") > answer["now_ms"]
     assert queue == {
-        "queue": "queue", "paused": True, "pending": 2, "priority": 1, "delayed": 1,
+        "queue": "queue", "paused": True, "pending": 2, "priority": 1, "delayed": 1, "limited": 0,
         "processing": 1, "dead": 1, "foreign": 1, "counters": {"enqueued": 5, "dead": 1},
     }  # fmt: skip
 

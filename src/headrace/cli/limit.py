@@ -1,0 +1,80 @@
+"""``headrace limit``: show a queue's limits, or set them over what the application declares."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import unquote
+
+from cyclopts import Parameter
+
+from headrace.cli import output
+from headrace.cli.connection import Connection
+from headrace.errors import InvalidSetting
+from headrace.keys import keys_of
+from headrace.lanes import Limit, name_of
+from headrace.lanes import limit as read_limit
+from headrace.lanes import operations as lanes
+from headrace.lanes.limit import EACH_KEY, WHOLE_QUEUE, parse
+
+
+def limit(
+    queue: Annotated[str, Parameter(name="QUEUE", help="This queue.")],
+    task: Annotated[
+        str | None, Parameter(name="TASK", help="This task of it; without one, the whole queue.")
+    ] = None,
+    /,
+    *,
+    rate: Annotated[str | None, Parameter(help="Jobs in a time: 100/s, 10/m, 1/10s.")] = None,
+    burst: Annotated[int | None, Parameter(help="So many at once after a rest.")] = None,
+    concurrency: Annotated[int | None, Parameter(help="So many at once.")] = None,
+    each: Annotated[bool, Parameter(help="For each key by itself, as limit_by says.")] = False,
+    clear: Annotated[bool, Parameter(help="Take back what was set here.")] = False,
+    connection: Connection = Connection(),
+) -> int:
+    """Show a queue's limits, or set them over what the application declares.
+
+    $ headrace limit emails
+    $ headrace limit emails send --rate 50/s
+    $ headrace limit emails send --clear
+
+    What is set holds at once, for what waits too, and until it is cleared.
+    """
+    k, name = keys_of(queue), name_of(task) + (EACH_KEY if each else "")
+    wanted = read_limit(rate, concurrency, burst)
+    if clear and wanted is not None:
+        raise InvalidSetting("give either a limit or --clear")
+    with connection.store() as store:
+        if clear or wanted is not None:
+            change = {f"!{name}": "" if wanted is None else str(wanted)}
+            for operation in lanes.declaration(k, change):
+                store.run(operation)
+        found = store.run(lanes.limits(k))
+    for line in _lines(found):
+        output.say(line)
+    if not found:
+        output.say(f"{queue} has no limits")
+    return 0
+
+
+def _lines(found: dict[str, str]) -> list[str]:
+    lines = []
+    for name in sorted({name.removeprefix("!") for name in found}):
+        text = found.get(f"!{name}", found.get(name, ""))
+        if name.startswith("*age"):
+            lines.append(f"a point of priority is worth {int(text) / 1000:g} s of waiting")
+            continue
+        whose = name.removesuffix(EACH_KEY)
+        of = "the queue" if whose == WHOLE_QUEUE else unquote(whose)
+        each = ", each key" if name != whose else ""
+        by = " (set by an operator)" if f"!{name}" in found else ""
+        lines.append(f"{of}{each}: {_in_words(parse(text))}{by}")
+    return lines
+
+
+def _in_words(one: Limit) -> str:
+    parts = []
+    if one.rate:
+        parts.append(f"{one.rate:,.6g} jobs/s, {one.burst:,} at once after a rest")
+    if one.concurrency:
+        parts.append(f"{one.concurrency:,} at once")
+    return "; ".join(parts) or "none"
