@@ -1,10 +1,9 @@
-"""Whether limits hold, and what they cost: ``python -m benchmarks.flow [rate] [fair] [holder] [drain]``.
+"""Whether limits hold: ``python -m benchmarks.flow [rate] [fair] [holder]``.
 
 rate     a limit of 100/s over 4 consumers, for 30 s: how many jobs began, to be 3,000 within 1 %
 fair     one tenant with 100,000 jobs and nine with 100: how many jobs had run, of the big one too, when
          the nine were through; 1,000 is their share, 1,200 the bound
 holder   the holder of the only slot is killed: how long until the next one has it
-drain    jobs that do nothing, without limits and under each kind, in turn: jobs a second
 """
 
 from __future__ import annotations
@@ -25,17 +24,16 @@ from headrace.keys import keys_of
 
 RATE_S: Final = 30.0
 BIG, SMALL, EACH = 100_000, 9, 100
-DRAINED: Final = 40_000
-KINDS: Final = ("plain", "capped", "keyed", "fast", "turns")
+APP: Final = "benchmarks.flow_tasks:app"
 _LONGEST_S: Final = 300.0
 
 
 @contextlib.contextmanager
 def consumers(
-    arena: Arena, queue: str, count: int, *options: str
+    arena: Arena, app: str, queue: str, count: int, *options: str
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run consumers of a queue."""
-    command = [sys.executable, "-m", "headrace", "consume", "benchmarks.flow_tasks:app"]
+    """Run consumers of one queue of an application."""
+    command = [sys.executable, "-m", "headrace", "consume", app]
     command += ["--queues", queue, "--url", arena.url, "--log-level", "error", *options]
     env = os.environ | {"HEADRACE_URL": arena.url}
     running = [subprocess.Popen(command, env=env) for _ in range(count)]
@@ -70,7 +68,7 @@ def connected(arena: Arena, count: int) -> bool:
 
 def rate(arena: Arena) -> float:
     """Return how many jobs ended in 30 s, of a limit of 100/s."""
-    with consumers(arena, "rated", 4):
+    with consumers(arena, APP, "rated", 4):
         until(lambda: connected(arena, 4), "four consumers wait")
         flow_tasks.app.enqueue_many(flow_tasks.rated.call(n) for n in range(10_000))
         began = until(lambda: done(arena, "rated") > 0, "the first one is done")
@@ -83,7 +81,7 @@ def fair(arena: Arena) -> float:
     call = flow_tasks.tenants.call
     flow_tasks.app.enqueue_many(call("big") for _ in range(BIG))
     flow_tasks.app.enqueue_many(call(f"small{n % SMALL}") for n in range(SMALL * EACH))
-    with consumers(arena, "fair", 2, "--concurrency", "10"):
+    with consumers(arena, APP, "fair", 2, "--concurrency", "10"):
         small = SMALL * EACH
         until(lambda: int(arena.redis.get(flow_tasks.SMALL) or 0) >= small, "the small ones end")
         return done(arena, "fair")
@@ -96,7 +94,7 @@ def holder(arena: Arena) -> float:
     def held() -> int:
         return int(arena.redis.get(flow_tasks.HELD) or 0)
 
-    with consumers(arena, "held", 2, "--grace-period", "0") as running:
+    with consumers(arena, APP, "held", 2, "--grace-period", "0") as running:
         until(lambda: connected(arena, 2) and held() == 1, "one holds the slot")
         time.sleep(2.0)  # whoever leads has seen both
         owner = next(iter(arena.redis.hvals(keys_of("held").claims))).split(b":")[0].decode()
@@ -106,15 +104,11 @@ def holder(arena: Arena) -> float:
         return until(lambda: held() == 2, "another one holds it") - at
 
 
-def drain(arena: Arena, kind: str) -> float:
-    """Return how many jobs that do nothing run in a second."""
-    task: Any = flow_tasks.app.tasks[kind]
-    flow_tasks.app.enqueue_many(task.call(n % 100) for n in range(DRAINED))
-    with consumers(arena, kind, 1):
-        began = until(lambda: done(arena, kind) > 0, "the first one is done")
-        before = done(arena, kind)
-        ended = until(lambda: done(arena, kind) >= DRAINED, f"all {kind} are done")
-        return (DRAINED - before) / (ended - began)
+MEASURES: Final[dict[str, Callable[[Arena], float]]] = {
+    "rate": rate,
+    "fair": fair,
+    "holder": holder,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -123,25 +117,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="*", default=["rate", "fair", "holder", "drain"])
+    parser.add_argument("what", nargs="*", default=[*MEASURES])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(argv)
-    measures: dict[str, Callable[[Arena], float]] = {"rate": rate, "fair": fair, "holder": holder}
+    if unknown := {*options.what} - MEASURES.keys():
+        parser.error(f"no {', '.join(sorted(unknown))} among {', '.join(MEASURES)}")
     with Arena(aof=True) as arena:
-        flow_tasks.app.use(arena.url)
         for name in options.what:
-            kinds = [name] if name in measures else list(KINDS)
-            values: dict[str, list[float]] = {kind: [] for kind in kinds}
+            values = []
             for _ in range(options.rounds):
-                for kind in kinds:
-                    arena.empty()
-                    flow_tasks.app.close()
-                    flow_tasks.app.use(arena.url)  # it declares its limits anew
-                    measure = measures.get(name)
-                    values[kind].append(measure(arena) if measure else drain(arena, kind))
-            for kind in kinds:
-                label = kind if kind == name else f"{name}, {kind}"
-                print(f"{label:<16}{report.spread(sorted(values[kind]), 1)}", flush=True)
+                arena.empty()
+                flow_tasks.app.close()
+                flow_tasks.app.use(arena.url)  # it declares its limits anew
+                values.append(MEASURES[name](arena))
+            print(f"{name:<16}{report.spread(sorted(values), 1)}", flush=True)
     return 0
 
 

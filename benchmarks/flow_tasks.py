@@ -1,4 +1,4 @@
-"""The tasks of ``benchmarks.flow``: what is limited, and the same without limits."""
+"""The tasks of ``benchmarks.flow``, and their limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ HELD: Final = "flow:held"
 
 app = Headrace()
 app.limit_queue("fair", fair_by="tenant")
-app.limit_queue("turns", fair_by="tenant")
 redis: Redis = Redis.from_url(os.environ.get("HEADRACE_URL", "redis://127.0.0.1:6379/0"))
 
 
@@ -40,28 +39,3 @@ async def hold(_: int) -> None:
     """Take the only slot, for good."""
     await redis.incr(HELD)
     await asyncio.sleep(1_000)
-
-
-@app.task(queue="plain")
-async def plain(n: int) -> None:
-    """Do nothing."""
-
-
-@app.task(queue="capped", concurrency_limit=1_000)
-async def capped(n: int) -> None:
-    """Do nothing, under a limit that never holds anybody back."""
-
-
-@app.task(queue="keyed", concurrency_limit=1_000, limit_by="n")
-async def keyed(n: int) -> None:
-    """Do nothing, with a limit for each of a hundred keys."""
-
-
-@app.task(queue="fast", rate_limit="1000000/s")
-async def fast(n: int) -> None:
-    """Do nothing, at a rate that is never reached."""
-
-
-@app.task(queue="turns")
-async def turns(tenant: int) -> None:
-    """Do nothing, in turn."""
