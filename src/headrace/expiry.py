@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from headrace.errors import InvalidJob
+
 NEVER_MS: Final = 9_999_999_999_999
 _SOONEST_MS: Final = 10**12  # as many digits; in 2001
 _NEVER: Final = b',"expires_at":%d' % NEVER_MS
@@ -22,6 +24,18 @@ def expiring(job: bytes, expires_at_ms: int) -> bytes:
         return job
     at = max(_SOONEST_MS, min(expires_at_ms, NEVER_MS))
     return b'%b,"expires_at":%d%b' % (front, at, rest)
+
+
+def check_instant(expires_ms: int, who: str) -> None:
+    """Check that a job which no producer sends does not need one to ask Redis for the time.
+
+    Raises:
+        InvalidJob: it expires so many seconds from when a producer sends it.
+    """
+    if expires_ms:
+        raise InvalidJob(
+            f"{who} has no expires= in seconds, which count from when it is sent: give it a datetime"
+        )
 
 
 def resolved(calls: Iterable[Any], now_ms: float) -> list[Any]:

@@ -7,6 +7,7 @@ import threading
 from typing import Any, Final, NamedTuple
 
 from headrace.errors import InvalidArguments, InvalidJob
+from headrace.expiry import check_instant
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 
 _SAY: Final = "ctx.enqueue takes calls, as add.call(1, 2) and app.call('add', 1, 2) make them"
@@ -64,8 +65,8 @@ class HandOff:
 
         Raises:
             InvalidArguments: it is no call.
-            InvalidJob: there are more than one step of Redis may carry; the job has ended; or it is to
-                take the place of another one.
+            InvalidJob: there are more than one step of Redis may carry; the job has ended; it is to take
+                the place of another one, or expires in so many seconds.
             InvalidSetting: one of its hooks is async.
         """
         if (hand_on := getattr(call, "hand_on", None)) is not None:
@@ -76,11 +77,13 @@ class HandOff:
     def _add(self, call: Any, told: str = "") -> str:
         try:
             key, if_exists = call.key or "", call.if_exists
+            expires_ms = call.expires_ms
             one = FollowUp(call.queue, call.due, key, call.key_ttl_ms, call.job_id, call.job, told)
         except AttributeError:
             raise InvalidArguments(f"{_SAY}; it got {type(call).__name__}, {call!r:.80}") from None
         if _PLACEHOLDER in one.job:
             raise InvalidJob("RESULT stands for what the step before returns: use it in a workflow")
+        check_instant(expires_ms, "a job that is handed on")
         if if_exists not in ("keep", "throttle"):
             raise InvalidJob(
                 f"if_exists={if_exists!r} is not for a job that is handed on, which comes when this one "

@@ -113,8 +113,10 @@ def define(
     Raises:
         InvalidSetting: the call has options that a schedule cannot have.
     """
-    if call.due or call.key is not None:
-        raise InvalidSetting("a schedule says when its jobs run: leave out delay, at and key")
+    if call.due or call.key is not None or call.expires_ms:
+        raise InvalidSetting(
+            "a schedule says when its jobs run: leave out delay, at, key and expires"
+        )
     if missed not in get_args(Missed):
         raise InvalidSetting(f"missed={missed!r} must be one of {', '.join(get_args(Missed))}")
     parts = wire.split(call.job)

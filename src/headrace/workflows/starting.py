@@ -10,6 +10,7 @@ import msgspec
 
 from headrace import keys, wire
 from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge, QueueFull, StoreUnavailable
+from headrace.expiry import check_instant
 from headrace.flows import Flow, chunks
 from headrace.ids import new_id
 from headrace.keys import keys_of
@@ -130,6 +131,7 @@ def _producer(nodes: Sequence[Node]) -> Producer:
     for node in nodes:
         if node.call.key is not None:
             raise InvalidJob("a member of a workflow has no key=: it is enqueued once anyway")
+        check_instant(node.call.expires_ms, "a member of a workflow")
     made = next((node.call.producer for node in nodes if node.call.producer is not None), None)
     if made is None:
         raise InvalidJob("none of the calls says to which application it belongs")

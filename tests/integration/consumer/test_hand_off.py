@@ -197,6 +197,8 @@ async def test_what_cannot_be_handed_on_is_refused_in_the_task(site: Site, note:
         for wrong in (note, note(1), "note"):
             with pytest.raises(InvalidArguments, match="ctx.enqueue takes calls"):
                 ctx.enqueue(wrong)
+        with pytest.raises(InvalidJob, match="give it a datetime"):
+            ctx.enqueue(note.options(expires=30).call(1))
         for n in range(MAX_ITEMS):
             ctx.enqueue(note.call(n))
         with pytest.raises(InvalidJob, match="at most 1,000 jobs") as refused:

@@ -270,7 +270,7 @@ async def test_a_job_that_hands_on_frees_the_key_that_others_may_take(
 def test_neither_schedules_nor_workflows_take_jobs_with_a_key(site: Site) -> None:
     noted(site)
     call = keyed(site, if_exists="replace").call(1)
-    with pytest.raises(InvalidSetting, match="leave out delay, at and key"):
+    with pytest.raises(InvalidSetting, match="leave out delay, at, key"):
         site.app.schedules.add("often", call, every=30)
     with pytest.raises(InvalidJob, match="has no key="):
         chain(call, call).enqueue()

@@ -455,6 +455,8 @@ def test_what_can_be_no_workflow_is_refused(site: Site, tasks: Tasks) -> None:
         chain(tasks.add.call(RESULT), call).enqueue()
     with pytest.raises(InvalidJob, match="no key="):
         chain(tasks.add.options(key="k").call(1)).enqueue()
+    with pytest.raises(InvalidJob, match="give it a datetime"):
+        chain(tasks.add.options(expires=30).call(1)).enqueue()
     with pytest.raises(InvalidJob, match="wait for others"):
         chain(*[call] * 1_002).enqueue()
     many = group(call for _ in range(MAX_RESULTS + 1))

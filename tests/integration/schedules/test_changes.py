@@ -66,8 +66,10 @@ def test_what_has_no_meaning_is_refused(url: str) -> None:
         app.schedules.add("a b", call, every=30)
     with pytest.raises(InvalidSetting, match="missed"):
         app.schedules.add("t", call, every=30, missed="some")  # type: ignore[arg-type]
-    with pytest.raises(InvalidSetting, match="leave out"):
-        app.schedules.add("t", app.call_with("tick", (), {}, {"delay": 5}), every=30)
+    for option in ("delay", "expires"):
+        wrong = app.call_with("tick", (), {}, {option: 5})  # type: ignore[misc]
+        with pytest.raises(InvalidSetting, match="leave out"):
+            app.schedules.add("t", wrong, every=30)
     with pytest.raises(InvalidSetting, match="limit"):
         app.schedules.add("t", app.call("tick", "x" * 70_000), every=30)
     with pytest.raises(InvalidSetting, match="no schedule"):
