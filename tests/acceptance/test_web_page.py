@@ -62,6 +62,7 @@ async def test_the_page_has_the_places_of_a_queue_under_their_own_names(
     k = keys_of("emails")
     assert re.findall(r'<code id="\w+-key">([^<]+)', answer.text) == [
         k.priority,
+        k.limited,
         k.delayed,
         k.pending,
         k.processing,
@@ -217,7 +218,9 @@ async def test_without_a_script_the_page_shows_all_that_it_shows_with_one(
     assert shown("dead", "id") == ["own-1"]
     assert shown("dead", "at") == ["2 h ago"]
     assert shown("delayed", "at") == ["in 59 min"]
-    assert [shown(place, "count") for place in sections] == [["1"], ["1"], ["2"], ["1"], ["1"]]
+    counts = {place: shown(place, "count") for place in sections}
+    assert counts.pop("limited") == ["0"]
+    assert [*counts.values()] == [["1"], ["1"], ["2"], ["1"], ["1"]]
     assert re.search(r'id="word"[^>]*>as of <time', page)
     assert '<noscript><meta http-equiv="refresh"' in page
 

@@ -265,8 +265,9 @@ class TestEvents:
                 "queue:delayed",
                 "queue:processing",
                 "queue:dlq",
+                "queue:limited",
             ]
-            assert [entry["jobs"] for entry in data["lists"]] == [[]] * 5
+            assert [entry["jobs"] for entry in data["lists"]] == [[]] * 6
             redis.lpush("queue", '{"task": "a", "args": [1]}', '{"task": "b"}')
             redis.blmove("queue", "queue:processing", 1, "RIGHT", "LEFT")
             redis.lpush("queue", '{"task": "c"}')
