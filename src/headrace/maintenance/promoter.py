@@ -21,8 +21,8 @@ from headrace.store import AsyncStore, Subscription
 
 log: logging.Logger = logging.getLogger(__name__)
 
-STEP: Final = 200
-"""Jobs that one round trip moves: it keeps Redis from everybody else for 1 to 4 ms (benchmarks.promotion)."""
+STEP: Final = 100
+"""Jobs that one round trip moves: it keeps Redis from everybody else for 1 to 3 ms (benchmarks.promotion)."""
 
 QUEUES_A_TRIP: Final = 20
 """Queues that share a round trip, and a step."""
