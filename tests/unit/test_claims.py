@@ -117,6 +117,21 @@ def test_a_second_job_of_one_id_gets_another(claims: Claims) -> None:
     assert set(claims.of("queue").values()) == {first, second}
 
 
+@pytest.mark.parametrize("ended", [False, True])
+def test_a_job_that_comes_back_to_a_process_that_stood_still_keeps_its_id(
+    claims: Claims, ended: bool
+) -> None:
+    """It moved the job anew before it told, or knew, that its first claim was lost."""
+    first, again = held(claims), job(claims, owned=False)
+    if ended:
+        settle(claims, first, "retry")
+    again.head = again.head._replace(delivery=1)
+    assert claims.register(again) is first
+    first.phase = "gone"
+    claims.lose(first)
+    assert claims.of("queue") == {"a": again}
+
+
 def test_an_id_that_redis_gives_away_again_makes_the_first_claim_lost(claims: Claims) -> None:
     first, second = held(claims), job(claims)
     assert claims.register(second) is first

@@ -81,7 +81,9 @@ class Claims:
     def register(self, claimed: ClaimedJob) -> ClaimedJob | None:
         """Note a claim; return one that is lost by it: Redis gave that id away again, to this one."""
         other, lost = self.get(claimed.k.queue, claimed.head.id), None
-        if other is not None and not claimed.owned:
+        if other is not None and other.head.delivery < claimed.head.delivery:
+            lost = other  # this process stood still: the job has been back in the queue since
+        elif other is not None and not claimed.owned:
             claimed.renamed()  # somebody enqueued two jobs with one id
         elif other is not None and other.owned:
             lost = other
