@@ -43,6 +43,11 @@ Most: TypeAlias = Annotated[
     Count, Parameter(help="Number of jobs to read of each list; 0 for all.")
 ]
 
+TaskArgument: TypeAlias = Annotated[
+    str,
+    Parameter(allow_leading_hyphen=True, help="Its arguments: as JSON if they are, else strings."),
+]
+
 
 @Parameter(name="*", group=LEASES)
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from headrace.app import Headrace
 from headrace.cli import output
 from headrace.cli.application import is_demo, load
 from headrace.cli.connection import Connection
-from headrace.cli.flags import Json, Positive, Seconds
+from headrace.cli.flags import Json, Positive, Seconds, TaskArgument
 from headrace.doctor.humanize import counted
 from headrace.errors import InvalidJob, QueueFull, ReplyLost, StoreError
 from headrace.job import Job
@@ -96,12 +96,7 @@ class ProduceFlags:
 def produce(
     task: Annotated[str | None, Parameter(help="The task's name.")] = None,
     /,
-    *args: Annotated[
-        str,
-        Parameter(
-            allow_leading_hyphen=True, help="Its arguments: as JSON if they are, else strings."
-        ),
-    ],
+    *args: TaskArgument,
     job: JobFlags = JobFlags(),
     flags: ProduceFlags = ProduceFlags(),
     json: Json = False,

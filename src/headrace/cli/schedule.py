@@ -16,7 +16,15 @@ from headrace.app import Headrace
 from headrace.cli import output
 from headrace.cli.application import load
 from headrace.cli.connection import Connection
-from headrace.cli.flags import ARGUMENTS, OPTIONS, Json, Positive, Seconds, help_page
+from headrace.cli.flags import (
+    ARGUMENTS,
+    OPTIONS,
+    Json,
+    Positive,
+    Seconds,
+    TaskArgument,
+    help_page,
+)
 from headrace.cli.output import Column, Line, Table
 from headrace.cli.produce import keywords_of, value_of
 from headrace.doctor.humanize import command, instant, span
@@ -110,12 +118,7 @@ def add(
     name: Name,
     task: Annotated[str, Parameter(name="TASK", help="The name of the task of its jobs.")],
     /,
-    *args: Annotated[
-        str,
-        Parameter(
-            allow_leading_hyphen=True, help="Its arguments: as JSON if they are, else strings."
-        ),
-    ],
+    *args: TaskArgument,
     when: When = When(),
     flags: TickFlags = TickFlags(),
     json: Json = False,
