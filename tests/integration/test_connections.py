@@ -14,6 +14,7 @@ from redis import Redis
 from headrace import Headrace, results
 from headrace.job import Job
 from headrace.store import exchange
+from tests.support.consuming import heard
 from tests.support.wait import await_until, wait_until
 
 LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
@@ -90,7 +91,7 @@ async def test_500_who_wait_for_results_have_a_bounded_number_of_connections(
     app: Headrace, redis: Redis
 ) -> None:
     jobs = await app.aenqueue_many(app.call("work") for _ in range(500))
-    waiting = [asyncio.create_task(job.aresult(600)) for job in jobs]
+    waiting = [asyncio.create_task(heard(job)) for job in jobs]
     await await_until(
         lambda: sum("b" in client["flags"] for client in redis.client_list()) >= exchange.BLOCKING,
         what="as many block as may",
@@ -136,7 +137,7 @@ async def test_who_is_cancelled_while_many_wait_frees_his_place(
 ) -> None:
     job = await app.aenqueue("work")
     for _ in range(3):
-        waiting = [asyncio.create_task(job.aresult(600)) for _ in range(3 * exchange.BLOCKING)]
+        waiting = [asyncio.create_task(heard(job)) for _ in range(3 * exchange.BLOCKING)]
         await await_until(lambda: connected(redis) > exchange.BLOCKING, what="they wait")
         for task in waiting:
             task.cancel()

@@ -22,7 +22,7 @@ from headrace import operations as op
 from headrace.gathering import gathering
 from headrace.operations import Outcome
 from headrace.store import AsyncStore
-from tests.support.consuming import Site, a_store, hold_as
+from tests.support.consuming import Site, a_store, heard, hold_as
 from tests.support.wait import WAIT_S, await_until
 
 
@@ -206,11 +206,11 @@ async def test_a_hundred_waiters_of_one_job_all_get_it_whenever_they_come(
     site: Site, task: Any, store: AsyncStore
 ) -> None:
     (job,) = await held(site, task, 1)
-    early = [asyncio.create_task(site.app.job(job.id).aresult(WAIT_S)) for _ in range(100)]
+    early = [asyncio.create_task(heard(site.app.job(job.id))) for _ in range(100)]
     await await_until(lambda: blocked(site) == 16)  # the others look, for these block all that may
     await end(store, site, [job], 0)
     assert await asyncio.gather(*early) == [0] * 100
-    late = [site.app.job(job.id).aresult(WAIT_S) for _ in range(100)]
+    late = [heard(site.app.job(job.id)) for _ in range(100)]
     assert await asyncio.gather(*late) == [0] * 100
     assert site.redis.llen(site.k.result(job.id)) == 1
 

@@ -25,7 +25,7 @@ from headrace import (
 from headrace.ids import new_id
 from headrace.remote import RemoteTraceback
 from headrace.workflows.member import job_id_of
-from tests.support.consuming import QUICK, Site
+from tests.support.consuming import QUICK, Site, heard
 from tests.support.tasks import BOTH, Crowd, define
 from tests.support.wait import WAIT_S, await_until, wait_until
 
@@ -72,8 +72,8 @@ class TestResults:
 
         async with site.consumer():
             job = await answer.aenqueue()
-            waiting = [asyncio.create_task(job.aresult(WAIT_S)) for _ in range(5)]
-            waiting += [asyncio.create_task(site.app.job(job.id).aresult(WAIT_S)) for _ in range(5)]
+            waiting = [asyncio.create_task(heard(job)) for _ in range(5)]
+            waiting += [asyncio.create_task(heard(site.app.job(job.id))) for _ in range(5)]
             await await_until(lambda: blocked(site, "blmove") >= 10)
             crowd.open.set()
             assert await asyncio.gather(*waiting) == [42] * 10
