@@ -12,7 +12,8 @@ from contextlib import ExitStack
 from typing import Any
 
 from tests.simulation.faults import KINDS
-from tests.simulation.run import Outcome, run_seed, simulated
+from tests.simulation.flows import real_flows
+from tests.simulation.run import PLAIN, Outcome, run_seed, simulated
 from tests.simulation.server import spelled
 
 TRACE_LINES = 40
@@ -28,11 +29,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="this one alone")
     parser.add_argument("-v", "--verbose", action="store_true", help="with its whole trace")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument("--flows", action="store_true", help="what is beside the core, on real scripts")
     parser.add_argument("--keep-going", action="store_true", help="beyond the first failure")
     options = parser.parse_args()
     if options.seed is not None:
-        with simulated():
-            outcome = run_seed(options.seed)
+        _prepare(options.flows)
+        outcome = _one(options.seed, keep=True)
         show(outcome, whole=options.verbose)
         return 1 if outcome.violations else 0
     return run_many(options)
@@ -42,7 +44,7 @@ def run_many(options: argparse.Namespace) -> int:
     started, outcomes, failed = time.monotonic(), [], 0
     seeds = range(options.first, options.first + options.seeds)
     faults: Counter[str] = Counter()
-    with multiprocessing.Pool(options.jobs, _prepare) as pool:
+    with multiprocessing.Pool(options.jobs, _prepare, (options.flows,)) as pool:
         for outcome in pool.imap_unordered(_one, seeds, chunksize=20):
             outcomes.append(outcome)
             faults += outcome.faults
@@ -68,13 +70,20 @@ def run_many(options: argparse.Namespace) -> int:
 _for_good = ExitStack()
 
 
-def _prepare() -> None:
-    _for_good.enter_context(simulated())  # until the process ends
+_parts = PLAIN
 
 
-def _one(seed: int) -> Outcome:
-    outcome = run_seed(seed)
-    outcome.trace = outcome.trace if outcome.violations else []
+def _prepare(flows: bool) -> None:
+    """Prepare a process: until it ends."""
+    global _parts
+    if flows:
+        _parts = _for_good.enter_context(real_flows())
+    _for_good.enter_context(simulated())
+
+
+def _one(seed: int, *, keep: bool = False) -> Outcome:
+    outcome = run_seed(seed, parts=_parts)
+    outcome.trace = outcome.trace if keep or outcome.violations else []
     return outcome
 
 

@@ -247,6 +247,7 @@ class Checker:
             "dead": queue.dead,
             "delayed": list(queue.delayed),
             "priority": list(queue.priority),
+            "limited": queue.limited,
         }
         self._check_one_place(places)
         stats = queue.stats

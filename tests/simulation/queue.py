@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from headrace import operations as op
@@ -17,6 +17,7 @@ class Queue(Model):
     """One queue, answering scripts in the words that Redis answers them in."""
 
     nudges: int = 0
+    limited: list[bytes] = field(default_factory=list)  # in lanes: only real scripts have them
 
     def _nudge(self, count: int = 1) -> None:
         self.nudges = min(MAX_NUDGES, self.nudges + count)

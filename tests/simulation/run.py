@@ -181,7 +181,22 @@ def simulated() -> Iterator[None]:
                 setattr(owner, name, value)
 
 
-def run_seed(seed: int, *, queue_class: type[Queue] = Queue) -> Outcome:
+@dataclass(frozen=True)
+class Parts:
+    """What a run is made of."""
+
+    server: type[Server] = Server
+    checker: type[Checker] = Checker
+    scenario: type[Scenario] = Scenario
+    impossible: Sequence[str] = ()  # kinds of faults
+
+
+PLAIN = Parts()
+
+
+def run_seed(
+    seed: int, *, queue_class: type[Queue] | None = None, parts: Parts = PLAIN
+) -> Outcome:
     """Run one seed; only inside ``simulated``."""
     chance = random.getstate()
     random.seed(seed)
@@ -193,13 +208,14 @@ def run_seed(seed: int, *, queue_class: type[Queue] = Queue) -> Outcome:
         bare_lease_s=rng.choice((3.0, 6.0)),
         max_crashes=rng.choice((2, 3, 5)),
     )
-    checker = Checker(world, policy)
-    server = Server(world, checker)
-    server.queue_class = queue_class
+    checker = parts.checker(world, policy)
+    server = parts.server(world, checker)
+    server.queue_class = queue_class or server.queue_class
     faults = server.faults = checker.faults = Faults(world, policy.lease_s)
+    faults.enabled = [kind for kind in faults.enabled if kind not in parts.impossible]
     checker.clock_ms = server.clock_ms()
     Network.here = Network(world, server, faults)
-    scenario = Scenario(world, checker, faults, policy)
+    scenario = parts.scenario(world, checker, faults, policy)
     try:
         _run(world, server, faults, scenario, checker)
     except Stuck as stuck:
@@ -230,11 +246,8 @@ def _run(
     queue = server.queue(K.pending)
 
     def drained() -> bool:
-        queue = server.queues[K.pending]
-        here = queue.pending or queue.processing or queue.delayed or queue.priority
-        return bool(checker.violations) or (
-            not here and not scenario.producing and not server.is_away
-        )
+        left = server.is_away or scenario.left(server.queues[K.pending])
+        return bool(checker.violations) or not left
 
     policy, most = scenario.policy, sum(1 for _ in checker.jobs)
     bound = faults.heals_at - world.now + 20 * policy.lease_s + 120 + most

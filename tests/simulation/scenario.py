@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import Sequence
 from contextvars import ContextVar
 from random import Random
 from typing import Any
@@ -18,12 +19,14 @@ from headrace.errors import StoreError
 from headrace.ids import new_id
 from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import keys_of
+from headrace.maintenance import DutyMaker
 from headrace.policy import LeasePolicy
 from headrace.retry import Backoff
 from headrace.store import AsyncStore, Channel
 from tests.simulation.checker import MAX_ATTEMPTS, Checker, Job
 from tests.simulation.faults import Faults
 from tests.simulation.network import Network
+from tests.simulation.queue import Queue
 from tests.simulation.world import Node, World
 
 URL = "redis://127.0.0.1:1/0"  # nobody connects
@@ -58,13 +61,15 @@ class Untold(Exception):
 class Scenario:
     """Everything of one run that is not the store."""
 
+    duties: Sequence[DutyMaker] = ()
+
     def __init__(self, world: World, checker: Checker, faults: Faults, policy: LeasePolicy) -> None:
         self.world = world
         self.checker = checker
         self.faults = faults
         self.policy = policy
         self.rng = Random(world.rng.random())
-        self.app = self._app()
+        self.app = self.application()
         self.producing = 0  # producers and operators at work
         self.consumers: list[Node] = []
         self.plain: Node | None = None
@@ -76,20 +81,22 @@ class Scenario:
 
     # — tasks —
 
-    def _app(self) -> Headrace:
-        app = Headrace(URL, max_attempts=MAX_ATTEMPTS, backoff=Backoff(base_s=0.5))
-        begin, end, world = self.checker.begin, self.checker.end, self.world
+    async def run(self, key: int, ms: int, how: str = "ok") -> None:
+        """Be a run of a job."""
+        one = self.checker.begin(key)
+        try:
+            await asyncio.sleep(ms / 1000)
+        except asyncio.CancelledError:
+            self.checker.end(one, "stopped")
+            raise
+        self.checker.end(one, how)
+        if how == "failed":
+            raise Untold(f"job {key}")
 
-        async def run(key: int, ms: int, how: str = "ok") -> None:
-            one = begin(key)
-            try:
-                await asyncio.sleep(ms / 1000)
-            except asyncio.CancelledError:
-                end(one, "stopped")
-                raise
-            end(one, how)
-            if how == "failed":
-                raise Untold(f"job {key}")
+    def application(self) -> Headrace:
+        """Make the application, as each program has it that knows the tasks."""
+        app = Headrace(URL, max_attempts=MAX_ATTEMPTS, backoff=Backoff(base_s=0.5))
+        begin, end, world, run = self.checker.begin, self.checker.end, self.world, self.run
 
         @app.task(name="work")
         async def work(key: int, ms: int) -> None:
@@ -163,7 +170,7 @@ class Scenario:
         self.checker.consumers[name] = node
         self.checker.rests(node)
         self.faults.prepare(node)
-        consumer = Consumer(self.app, options, IsolatedRunner)
+        consumer = Consumer(self.app, options, IsolatedRunner, self.duties)
 
         def terminate() -> None:
             node.leaving = True
@@ -180,6 +187,11 @@ class Scenario:
             self.world.later(0.5, self._watch, node)
             return
         self.world.later(self.rng.uniform(0.1, 2.0), self.start_consumer)
+
+    def left(self, queue: Queue) -> bool:
+        """Tell whether there is anything left to do."""
+        here = queue.pending or queue.processing or queue.delayed or queue.priority
+        return bool(here or self.producing)
 
     def victims(self) -> list[Node]:
         return [node for node in self.consumers if not node.over and not node.leaving]

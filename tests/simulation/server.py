@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from redis.exceptions import BusyLoadingError, NoScriptError, ReadOnlyError, ResponseError
@@ -119,12 +120,15 @@ class Server:
         if self.is_replica and verb not in ("CLIENT", "SCRIPT"):
             return ReadOnlyError("You can't write against a read only replica.")
         try:
-            if verb == "EVALSHA":
-                return self._script(connection, client_id, command)
-            run: Callable[..., Any] = getattr(self, f"_do_{verb.lower()}")
-            return run(connection, client_id, *command[1:])
+            return self._run(connection, client_id, command)
         except ResponseError as error:
             return error
+
+    def _run(self, connection: Connection, client_id: int, command: Command) -> Any:
+        if command[0] == "EVALSHA":
+            return self._script(connection, client_id, command)
+        run: Callable[..., Any] = getattr(self, f"_do_{str(command[0]).lower()}")
+        return run(connection, client_id, *command[1:])
 
     # — scripts —
 
@@ -367,7 +371,12 @@ class Server:
         self.checker.restore(checked)
 
 
-KNOWN = [path.name[:-4] for path in files(scripts).iterdir() if path.name.endswith(".lua")]
+_PACKAGE = Path(str(files("headrace")))
+KNOWN = [
+    str(path.relative_to(_PACKAGE).with_suffix("")).removeprefix("scripts/")
+    for path in sorted(_PACKAGE.rglob("*.lua"))
+    if path.parent.name != "lib"
+]
 _NAMES = {scripts.script(name).sha: name for name in KNOWN}
 _SHAS = {scripts.script(name).source: scripts.script(name).sha for name in KNOWN}
 
@@ -378,7 +387,7 @@ def spelled(command: Any) -> str:
         return str(_cut(command))
     if command[0] == "EVALSHA":
         count = int(command[2])
-        command = (_NAMES[command[1]], *command[3 + count :])
+        command = (_NAMES.get(command[1], command[1]), *command[3 + count :])
     elif command[0] == "SCRIPT":
         command = ("SCRIPT", "LOAD")
     if command[0] in ("SADD", "register"):  # in the order of a set
