@@ -22,7 +22,7 @@ class Exhibit:
         name: what it does.
         whose: who had it.
         how: how it is put in.
-        queue: the queue that has it, when it lies in Redis.
+        queue: the queue that has it, when it lies in the model of Redis.
         patch: puts it into the product, when it lies there.
         seed: where it was found before, on each Python; tried first.
     """
@@ -30,6 +30,6 @@ class Exhibit:
     name: str
     whose: str
     how: str
-    queue: type[Queue] = Queue
+    queue: type[Queue] | None = None
     patch: Callable[[pytest.MonkeyPatch], None] = _nothing
     seed: int = 0

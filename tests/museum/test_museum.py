@@ -20,10 +20,12 @@ from tests.integration.consumer.test_maintenance import looks_in
 from tests.integration.schedules.conftest import Bench
 from tests.integration.schedules.test_sum import walk
 from tests.integration.transitions.driver import Driver
-from tests.museum import in_redis, in_schedules, in_the_consumer, in_the_leader
+from tests.museum import in_flows, in_redis, in_schedules, in_the_consumer, in_the_leader
 from tests.museum.exhibit import Exhibit
 from tests.museum.find import find
 from tests.museum.in_lua import MISPRINTS, Misprint
+from tests.simulation.flows import real_flows
+from tests.simulation.run import Parts
 from tests.support.consuming import Site
 
 MOST_SEEDS = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 1_000
@@ -37,6 +39,19 @@ def test_the_simulation_finds(exhibit: Exhibit) -> None:
     assert found is not None, f"{MOST_SEEDS:,} seeds, and nothing was found"
     violation = found.outcome.violations[0]
     assert re.match(r"I\d+: ", violation), f"the patch does not fit the product: {violation}"
+
+
+@pytest.fixture(scope="module")
+def flows() -> Iterator[Parts]:
+    with real_flows() as parts:
+        yield parts
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("exhibit", in_flows.EXHIBITS, ids=lambda exhibit: exhibit.name)
+def test_the_simulation_on_real_scripts_finds(exhibit: Exhibit, flows: Parts) -> None:
+    found = find(exhibit, chain([exhibit.seed], range(MOST_SEEDS)), flows)
+    assert found is not None, f"{MOST_SEEDS:,} seeds, and nothing was found"
 
 
 @pytest.fixture

@@ -29,7 +29,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="this one alone")
     parser.add_argument("-v", "--verbose", action="store_true", help="with its whole trace")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
-    parser.add_argument("--flows", action="store_true", help="what is beside the core, on real scripts")
+    parser.add_argument(
+        "--flows", action="store_true", help="what is beside the core, on real scripts"
+    )
     parser.add_argument("--keep-going", action="store_true", help="beyond the first failure")
     options = parser.parse_args()
     if options.seed is not None:

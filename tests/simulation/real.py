@@ -8,16 +8,17 @@ world's; and what it would publish it leaves in a list.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from redis import Connection as RealConnection
 from redis.exceptions import NoScriptError, ResponseError
 
-from headrace import scripts
 from headrace.keys import DUE, LEADER, keys_of
 from headrace.lanes.keys import lane_keys
+from headrace.operations import request
+from headrace.scripts import Script
 from tests.property.model import ENDED, Lease
 from tests.simulation.checker import Checker
 from tests.simulation.network import Command, Connection
@@ -55,7 +56,7 @@ class Backend:
     """A real server, asked for many things at a time. One for all seeds of a process."""
 
     def __init__(self, port: int) -> None:
-        self._connection = RealConnection(port=port, protocol=2)
+        self._connection: Any = RealConnection(port=port, protocol=2)  # type: ignore[no-untyped-call]
         self._loaded: dict[str, bytes] = {}  # by the text of a script: what the server calls it
 
     def ask(self, *commands: Command) -> list[Any]:
@@ -124,7 +125,8 @@ class RealServer(Server):
 
     def __init__(self, world: World, checker: Checker) -> None:
         super().__init__(world, checker)
-        self._known = {scripts.script(name).sha: scripts.script(name) for name in KNOWN}
+        script: Callable[[str], Script] = vars(request)["script"]  # where bugs are put in
+        self._known = {script(name).sha: script(name) for name in KNOWN}
         self.backend.ask(("FLUSHALL",))
 
     def ask(self, command: Command) -> Any:
@@ -144,9 +146,11 @@ class RealServer(Server):
             raise answer
         return answer
 
-    def queue(self, key: str) -> Queue:
+    def queue(self, key: str) -> RealQueue:
         """Return the queue, whatever the key: no other is looked at."""
-        return super().queue(K.pending)
+        queue = super().queue(K.pending)
+        assert isinstance(queue, RealQueue)
+        return queue
 
     def _run(self, connection: Connection, client_id: int, command: Command) -> Any:
         if command[0] == "EVALSHA" or command[0] in OURS or command[1] == LEADER:

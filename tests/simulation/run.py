@@ -21,6 +21,8 @@ from headrace.consumer.aside import Aside
 from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.outcomes import ProcessDied
 from headrace.consumer.run import End, failure, invoke, success
+from headrace.context import current_job
+from headrace.hooks import consumer_hooks
 from headrace.maintenance import DutyMaker, Maintenance
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore, address, exchange
@@ -104,6 +106,8 @@ class TaskExecutor(executor.Executor):
     async def _run_alone_in_a_task(self, claimed: ClaimedJob) -> None:
         died: ProcessDied | None = None
         end: End | None = None
+        current_job.set(claimed.context)
+        consumer_hooks.set(None)  # its process has none of the consumer's
         claimed.started = Network.here.world.now
         try:
             end = success(claimed, await invoke(claimed))
@@ -194,9 +198,7 @@ class Parts:
 PLAIN = Parts()
 
 
-def run_seed(
-    seed: int, *, queue_class: type[Queue] | None = None, parts: Parts = PLAIN
-) -> Outcome:
+def run_seed(seed: int, *, queue_class: type[Queue] | None = None, parts: Parts = PLAIN) -> Outcome:
     """Run one seed; only inside ``simulated``."""
     chance = random.getstate()
     random.seed(seed)
