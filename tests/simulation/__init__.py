@@ -9,5 +9,12 @@
     checker    decides the invariants, from what can be seen from outside
     run        one seed from its beginning to its verdict
 
+What is beside the core is simulated on real scripts:
+
+    real           Redis, whose scripts run on a server by the world's clock
+    flows          what there is to do: workflows, hand-off, batches, limits, a schedule
+    flow_tasks     their tasks
+    flow_checker   what is promised of them
+
 ``python -m tests.simulation`` runs seeds; docs/simulation.md says how to read them.
 """
