@@ -63,6 +63,11 @@ def default_url(port: int) -> RedisUrl:
 # Life and death
 
 
+def all_is_written(redis: Redis) -> None:
+    """Wait until what a server has answered is in its file: it waits where a sync is not over yet."""
+    wait_until(lambda: not redis.info("persistence")["aof_buffer_length"], "all is written")
+
+
 def test_it_answers_at_its_url_once_started(own_server: EmbeddedServer) -> None:
     with Redis.from_url(own_server.url) as redis:
         assert redis.ping()
@@ -100,6 +105,7 @@ def test_another_address_than_loopback_is_refused(data_dir: Path, host: str) -> 
 def test_what_was_written_survives_kill_9_and_a_restart(own_server: EmbeddedServer) -> None:
     with Redis.from_url(own_server.url) as redis:
         redis.rpush("queue", *range(1_000))
+        all_is_written(redis)
     first_pid, port = own_server.pid, own_server.port
     own_server.kill()
     own_server.restart()
@@ -116,6 +122,7 @@ def test_a_crash_while_the_file_is_rewritten_does_not_hinder_a_restart(data_dir:
             redis.mset({f"key:{i}": "" for i in range(1_000)})
             redis.bgrewriteaof()
             wait_until(lambda: redis.info("persistence")["aof_rewrite_in_progress"], what="child")
+            all_is_written(redis)
         server.kill()
         server.restart()
         with Redis.from_url(server.url) as redis:

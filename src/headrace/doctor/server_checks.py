@@ -54,7 +54,7 @@ def _memory(s: ServerFacts) -> str:
 
 def _synced(s: ServerFacts) -> str:
     how = {
-        "everysec": "at most a second is lost with the machine",
+        "everysec": "at most 2 s are lost with the machine",
         "always": "synced always",
     }.get(s.setting("appendfsync") or "", "how it is synced is not known")
     return f"the append-only file is on, {how}"

@@ -86,8 +86,8 @@ def app(site: Site, proxy: Proxy) -> Headrace:
 
 @pytest.fixture
 def own_server(tmp_path: Path) -> Iterator[EmbeddedServer]:
-    """Give a server that the test may kill, stop and fill."""
-    with private_server(tmp_path / "server") as server:
+    """Give a server that the test may kill, stop and fill; what it has answered, it has written."""
+    with private_server(tmp_path / "server", appendfsync="always") as server:
         yield server
 
 
