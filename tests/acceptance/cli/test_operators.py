@@ -64,9 +64,7 @@ def test_a_healthy_redis_gives_0_and_says_what_was_looked_at(headrace: Headrace)
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
     assert re.match(r"(Redis|Valkey) [\d.]+ at redis://", lines[0])
-    assert (
-        "  ok       the append-only file is on, at most 2 s are lost with the machine" in lines
-    )
+    assert "  ok       the append-only file is on, at most 2 s are lost with the machine" in lines
     assert "queue queue  0 waiting, 0 processing, 0 delayed, 0 dead" in lines
     assert lines[-1].startswith("healthy: ")
     assert "\x1b" not in ran.out
