@@ -243,9 +243,8 @@ class TestHistory:
             ("done", 3, 2, "", ""),
         ]
         assert {run.consumer for run in runs} == {running.name}
-        ends = [run.ended_at_ms for run in runs]
+        # Not one after another: how far Redis' clock is ahead is told anew by each claim, late answers' late.
         assert all(run.started_at_ms <= run.ended_at_ms for run in runs)
-        assert ends == sorted(ends)
 
     async def test_while_it_waits_and_while_it_runs_they_are_told_too(self, site: Site) -> None:
         crowd = Crowd()
