@@ -22,7 +22,7 @@ end:
   :: step { doing == NOTES ->
       printf("| note: job %d is dead, says letter %d\n", page_job, page);
       if
-      :: IS_THERE(page_job, page) -> note_end(page_job, dies); check()
+      :: IS_THERE(page_job, page) -> note_end(page_job, dead); check()
       :: else -> skip                                    /* redriven */
       fi;
       at++; page = 0; doing = LOOKS }

@@ -79,6 +79,6 @@
 #else
 #define EACH_WAY_TO_END(c) \
   :: step { slot[c] == ENDED -> finish(my_job[c], my_token[c], outcome[c]); slot[c] = SETTLING } \
-  :: step { slot[c] == RUNS && fails -> fails--; slot[c] = ENDED; outcome[c] = dies }
+  :: step { slot[c] == RUNS && fails -> fails--; slot[c] = ENDED; outcome[c] = dead }
 #endif
 #endif

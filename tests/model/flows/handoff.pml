@@ -36,7 +36,7 @@
 #include "consumers.pml"
 #include "duty.pml"
 
-#define FINAL(j) (place[j] == DONE || place[j] == DEAD && ENDS(dies))
+#define FINAL(j) (place[j] == DONE || place[j] == DEAD && ENDS(dead))
 #define ENQUEUED(j) (place[j] != NOT_YET)
 #ifdef CHORD
 #define MAY_FOLLOW (FINAL(0) && FINAL(1))

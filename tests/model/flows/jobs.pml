@@ -34,11 +34,10 @@
 #define LIMITED 5                /* it waits in its lane */
 #define LET_OUT 6                /* to the priority set, with a permit */
 #define NOWHERE 7                /* only where a mechanism was removed */
-byte place[JOBS], crashed[JOBS];
+byte place[3], crashed[3];
 
 /* P:claims and P:leases under a job's id: the token, and whether the deadline is past. */
-byte token[JOBS], past[JOBS];
-#define TOKEN(c, number) (2 * (number) + (c))
+byte token[3], past[3];
 #define RAN_OUT 1                /* nobody kept it */
 #define TOO_SLOW 2               /* a fault: its holder lives, and did not extend it in time */
 
@@ -48,8 +47,8 @@ byte token[JOBS], past[JOBS];
 #define ENDED 2                  /* its outcome waits to be sent */
 #define HALF 3                   /* only where a mechanism was removed: the first of two calls is made */
 #define SETTLING 4               /* it was carried out; the answer is on its way */
-byte slot[2], my_job[2], my_token[2], my_number[2];
-mtype = { done, back, dies, hold, ok, lost };
+byte slot[2], my_job[2], my_token[2];
+mtype = { done, back, dead, hold, ok, lost };
 mtype outcome[2];
 scratch mtype answer;
 scratch byte w;
@@ -60,6 +59,13 @@ byte late_job, late_token;
 mtype late_outcome;
 
 byte crashes = CRASHES, stalls = STALLS, losses = LOST, returns = RETURNS;
+
+/* A new token: the lowest number that stands nowhere, and is on its way nowhere. So what has passed tells no states apart. */
+#define USED(t) (token[0] == (t) || token[1] == (t) || token[2] == (t) || my_token[0] == (t) || my_token[1] == (t) \
+  || late && late_token == (t))
+#define TOKEN(c, number) (2 * (number) + (c))
+#define NEW_TOKEN(c) (!USED(TOKEN(c, 1)) -> TOKEN(c, 1) : (!USED(TOKEN(c, 2)) -> TOKEN(c, 2) : \
+  (!USED(TOKEN(c, 3)) -> TOKEN(c, 3) : (!USED(TOKEN(c, 4)) -> TOKEN(c, 4) : TOKEN(c, 5)))))
 
 #define HOLDS(c, j) (slot[c] && my_job[c] == j && my_token[c] == token[j])
 #define KEPT(j) (HOLDS(0, j) || HOLDS(1, j))
@@ -77,10 +83,9 @@ inline let_go(c) { slot[c] = EMPTY; my_job[c] = 0; my_token[c] = 0; outcome[c] =
 /* claim.lua. */
 inline claim(c, j) {
   put(j, place[j], PROCESSING);
-  my_number[c]++;
-  assert(my_number[c] < 16);                           /* a bound of the model: more tokens are needed */
   assert(!token[j]);                                   /* I9: a claim takes nobody's lease */
-  token[j] = TOKEN(c, my_number[c]); past[j] = 0;
+  assert(!USED(TOKEN(c, 5)));                          /* a bound of the model: more tokens are needed */
+  token[j] = NEW_TOKEN(c);
   printf("| claim: consumer %d gets job %d (token %d)\n", c + 1, j, token[j])
 }
 
@@ -97,7 +102,7 @@ inline reclaim(j) {
   end_claim(j);
   crashed[j]++;
   put(j, PROCESSING, (crashed[j] < MAX_CRASHES -> PENDING : DEAD));
-  printf("| reclaim: the lease of job %d is past; it is %e\n", j, (place[j] == DEAD -> dies : back));
+  printf("| reclaim: the lease of job %d is past; it is %e\n", j, (place[j] == DEAD -> dead : back));
   RETURNED(j);
   check()
 }

@@ -1,20 +1,24 @@
 /* The scripts of src/headrace/lanes, and what they keep. Tokens and rates are not here: what is counted is jobs at once. */
 
-/* A job's head says how often it was back, and its permit which admission that is, and for which delivery. */
-byte delivery[JOBS], permit[JOBS], permit_for[JOBS];
+/* A job's permit says which admission that is, and for which delivery: it is stale when the job has been back since. */
+byte permit[2];
+bit stale[2];
 
 /* P:slots: members are lane, number, id. Here: a bit for each number, and one that says whose it is. */
-byte number;                     /* the last admission's */
-short slots, of_second;
+byte slots, of_second;
 #define MOST 1
 #define TAKEN(n) (slots & 1 << n)
 #define JOB_OF(n) ((of_second & 1 << n) != 0)
-#define NUMBERS 11
-#define EACH_NUMBER(of) (of(1) || of(2) || of(3) || of(4) || of(5) || of(6) || of(7) || of(8) || of(9) || of(10))
-#define ANY_NOWHERE EACH_NUMBER(NOWHERE_TO_BE_SEEN)
+#define ANY_NOWHERE (NOWHERE_TO_BE_SEEN(1) || NOWHERE_TO_BE_SEEN(2) || NOWHERE_TO_BE_SEEN(3) || NOWHERE_TO_BE_SEEN(4) \
+  || NOWHERE_TO_BE_SEEN(5) || NOWHERE_TO_BE_SEEN(6))
 
 /* With which permit a consumer runs its job, and which ends it has to tell of: a bit for each number. */
-short my_permit[2], words[2];
+byte my_permit[2];
+short words[2];
+
+/* A new number: the lowest that stands nowhere, and is on its way nowhere. So what has passed tells no states apart. */
+#define KNOWN(n) (permit[0] == n || permit[1] == n || (slots | my_permit[0] | my_permit[1] | words[0] | words[1]) & 1 << n)
+#define NEW_NUMBER (!KNOWN(1) -> 1 : (!KNOWN(2) -> 2 : (!KNOWN(3) -> 3 : (!KNOWN(4) -> 4 : (!KNOWN(5) -> 5 : 6)))))
 
 #define MAY_GO (!slots)          /* as many have a slot as the limit allows: one */
 #define IN_LANE (place[0] == LIMITED || place[1] == LIMITED)
@@ -23,7 +27,6 @@ short my_permit[2], words[2];
 /* The invariant: a slot is for who is let out, or runs under its own claim. */
 #define RUNS_IT(c, j) (slot[c] == RUNS && my_job[c] == j && my_token[c] == token[j])
 #define IS_ADMITTED(j) (place[j] == LET_OUT || token[j] && (RUNS_IT(0, j) || RUNS_IT(1, j)))
-scratch byte n;
 #ifdef OUT_IN_TWO
 byte on_its_way;                 /* 1 + the job that is in neither place */
 #endif
@@ -36,27 +39,26 @@ inline check() {
 
 /* lib/out.lua: job j leaves its lane for the priority set. */
 inline let_out(j, from) {
-  number++;
-  assert(number < NUMBERS);                            /* a bound of the model: more numbers are needed */
-  permit[j] = number; permit_for[j] = delivery[j];
+  assert(!KNOWN(6));                                   /* a bound of the model: more numbers are needed */
+  permit[j] = 0; permit[j] = NEW_NUMBER; stale[j] = 0;
   put(j, from, LET_OUT);
-  slots = slots | 1 << number;
-  of_second = of_second | j << number;
-  printf("| … job %d is let out (number %d)\n", j, number)
+  slots = slots | 1 << permit[j];
+  of_second = of_second | j << permit[j];
+  printf("| … job %d is let out (number %d)\n", j, permit[j])
 }
 
 /* lib/turns.lua. */
 inline take_turns() {
 #if !defined(TURNS_IN_TWO) && !defined(OUT_IN_TWO)
-  do
+  if
   :: MAY_GO && IN_LANE -> w = FIRST; let_out(w, LIMITED)
-  :: else -> break
-  od;
+  :: else
+  fi;
 #endif
   check()
 }
 
-inline free(n) { slots = slots & ~(1 << n); of_second = of_second & ~(1 << n) }
+inline free(bits) { w = bits; slots = slots & ~w; of_second = of_second & ~w }
 
 /* enqueue.lua. */
 inline enqueue(j) {
@@ -68,32 +70,16 @@ inline enqueue(j) {
 /* admit.lua: word of who has ended. */
 inline admit(c) {
   printf("| admit: consumer %d tells what has ended\n", c + 1);
-  n = 1;
-  do
-  :: n < NUMBERS ->
-    if
-    :: MEANT(c, n) -> free(n)
-    :: else
-    fi;
-    n++
-  :: else -> break
-  od;
+  free((MEANT(c, 1) -> 1 << 1 : 0) | (MEANT(c, 2) -> 1 << 2 : 0) | (MEANT(c, 3) -> 1 << 3 : 0)
+    | (MEANT(c, 4) -> 1 << 4 : 0) | (MEANT(c, 5) -> 1 << 5 : 0) | (MEANT(c, 6) -> 1 << 6 : 0));
   take_turns()
 }
 
 /* check.lua: who is at no consumer, and does not wait to be claimed either, has no slot. */
 inline look() {
   printf("| check: whose job is nowhere loses its slot\n");
-  n = 1;
-  do
-  :: n < NUMBERS ->
-    if
-    :: NOWHERE_TO_BE_SEEN(n) -> free(n)
-    :: else
-    fi;
-    n++
-  :: else -> break
-  od;
+  free((NOWHERE_TO_BE_SEEN(1) -> 1 << 1 : 0) | (NOWHERE_TO_BE_SEEN(2) -> 1 << 2 : 0) | (NOWHERE_TO_BE_SEEN(3) -> 1 << 3 : 0)
+    | (NOWHERE_TO_BE_SEEN(4) -> 1 << 4 : 0) | (NOWHERE_TO_BE_SEEN(5) -> 1 << 5 : 0) | (NOWHERE_TO_BE_SEEN(6) -> 1 << 6 : 0));
   take_turns()
 }
 
@@ -104,7 +90,7 @@ inline finish(j, t, how) {
   :: CURRENT(j, t, how) ->
     assert(token[j] == t);                             /* I4: only the current claim ends a job's run */
     if
-    :: how == hold && permit[j] -> free(permit[j])     /* that of a former delivery */
+    :: how == hold && permit[j] -> free(1 << permit[j])  /* that of a former delivery */
     :: else
     fi;
     give_way(j, how);
@@ -118,7 +104,7 @@ inline finish(j, t, how) {
 }
 
 inline give_way(j, how) {
-  delivery[j] = delivery[j] + (how != done);
+  stale[j] = stale[j] || how != done;
   put(j, PROCESSING, (how == done -> DONE : (how == hold -> AFTER_HOLD : PENDING)));
   end_claim(j)
 }

@@ -9,12 +9,12 @@
 #ifdef PERMIT_STALE              /* a permit is not of one delivery */
 #define PERMITTED(j) permit[j]
 #else
-#define PERMITTED(j) (permit[j] && permit_for[j] == delivery[j])
+#define PERMITTED(j) (permit[j] && !stale[j])
 #endif
 
 #ifdef WORD_BY_ID                /* the word of an end frees whatever slot the job has by then */
-#define MEANT(c, n) (words[c] & (JOB_OF(n) + 1) << 12)
-#define WORD(c) words[c] = words[c] | (my_job[c] + 1) << 12
+#define MEANT(c, n) (words[c] & (JOB_OF(n) + 1) << 7)
+#define WORD(c) words[c] = words[c] | (my_job[c] + 1) << 7
 #else
 #define MEANT(c, n) (words[c] & 1 << n)
 #define WORD(c) words[c] = words[c] | my_permit[c]

@@ -15,7 +15,7 @@
 #define GIVES_UP(c) my_permit[c] = 0
 #define GONE(c) words[c] = 0; my_permit[c] = 0
 #define UNTOLD(c) words[c]
-#define RETURNED(j) delivery[j]++
+#define RETURNED(j) stale[j] = 1
 
 #include "limits-removals.pml"
 #include "jobs.pml"

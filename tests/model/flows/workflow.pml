@@ -22,16 +22,16 @@
 /* The workflow: its hash, and the bitmap. `need` is of the one member that waits for others. */
 mtype = { running, failed, over };
 mtype state = running;
-bit ended[JOBS], dead_field[JOBS];
+bit ended[3], dead_field[3];
 byte need = NEEDS, left = MEMBERS, dead_members;
 
 /* The dead letters: their numbers tell the order, and one from the next of the same job. What the queue counts. */
-byte letter[JOBS], letters, redriven;
+byte letter[3], letters, redriven;
 #define NEWER(i, j) (letter[i] > letter[j])
 #define STANDS(j, at) (letter[j] && NEWER(0, j) + NEWER(1, j) + NEWER(2, j) == at)
 
 /* The memory of the model: whether a job had ended at some time, as the policy counts; whether it was dead. */
-bit was_over[JOBS], was_dead[JOBS];
+bit was_over[3], was_dead[3];
 #define RECOVERED(j) (!was_dead[j] || place[j] == DONE)
 byte fails = FAILS, redrives = REDRIVES, leaders = LEADERS;
 scratch byte before;
@@ -57,8 +57,8 @@ inline note_end(j, how) {
   :: else ->
     assert(how == done || place[j] == DEAD);           /* H4: who is noted as dead is dead */
     before = NOTED(j); dead_field[j] = dead_field[j] && !before;
-    dead_members = dead_members - before + (how == dies);
-    dead_field[j] = dead_field[j] || how == dies;
+    dead_members = dead_members - before + (how == dead);
+    dead_field[j] = dead_field[j] || how == dead;
     if
     :: !ENDS(how) -> state = failed
     :: else ->
@@ -76,7 +76,7 @@ inline note_end(j, how) {
       fi;
       if
       :: !left -> state = over
-      :: state == failed && !dead_members -> state = running
+      :: left && state == failed && !dead_members -> state = running
       :: else
       fi
     fi;
@@ -97,14 +97,14 @@ inline follow(j, how) {
 
 /* LPUSH of a letter. */
 inline bury(j) {
-  letters++; letter[j] = letters; was_dead[j] = 1; was_over[j] = was_over[j] || ENDS(dies)
+  letters++; letter[j] = letters; was_dead[j] = 1; was_over[j] = was_over[j] || ENDS(dead)
 }
 
 inline give_way(j, how) {
-  put(j, PROCESSING, (how == done -> DONE : (how == dies -> DEAD : PENDING)));
+  put(j, PROCESSING, (how == done -> DONE : (how == dead -> DEAD : PENDING)));
   end_claim(j);
   if
-  :: how == dies -> bury(j)
+  :: how == dead -> bury(j)
   :: else -> was_over[j] = was_over[j] || how == done
   fi
 }
