@@ -50,7 +50,7 @@
  * every way. */
 proctype Quiet() {
   timeout ->
-  assert(!ENQUEUED(0) + !ENQUEUED(1) + !ENQUEUED(2) + OVER(0) + OVER(1) + OVER(2) == JOBS);    /* I10: in the end nothing waits, and nothing is held */
+  assert(!ENQUEUED(0) + !ENQUEUED(1) + !ENQUEUED(2) + OVER(0) + OVER(1) + OVER(2) == JOBS);    /* I10: all ends */
   assert(ENQUEUED(2) == MAY_FOLLOW);                   /* H1: what follows is enqueued, if it may */
   assert(ENQUEUED(1) == (MEMBERS == 3 || FINAL(0)));   /* H1: so is the next link */
   assert(state == (ALL_ENDED -> over : failed))        /* H4: the workflow knows what became of its members */

@@ -60,7 +60,7 @@ mtype late_outcome;
 
 byte crashes = CRASHES, stalls = STALLS, losses = LOST, returns = RETURNS;
 
-/* A new token: the lowest number that stands nowhere, and is on its way nowhere. So what has passed tells no states apart. */
+/* A new token: the lowest number that stands nowhere, and is on its way nowhere. The past tells no states apart. */
 #define USED(t) (token[0] == (t) || token[1] == (t) || token[2] == (t) || my_token[0] == (t) || my_token[1] == (t) \
   || late && late_token == (t))
 #define TOKEN(c, number) (2 * (number) + (c))

@@ -14,7 +14,7 @@
 
 #ifdef WORD_BY_ID                /* the word of an end frees whatever slot the job has by then */
 #define MEANT(c, n) (words[c] & (JOB_OF(n) + 1) << 7)
-#define WORD(c) words[c] = words[c] | (my_job[c] + 1) << 7
+#define WORD(c) words[c] = words[c] | my_permit[c] | (my_job[c] + 1) << 7
 #else
 #define MEANT(c, n) (words[c] & 1 << n)
 #define WORD(c) words[c] = words[c] | my_permit[c]

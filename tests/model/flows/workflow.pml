@@ -38,9 +38,9 @@ scratch byte before;
 
 /* Asked after each script that ends or notes a job. */
 inline check() {
-  assert(place[2] == NOT_YET || was_over[0] && (MEMBERS == 2 || was_over[1]));    /* H2: what follows comes after the end of all it waits for */
-  assert(MEMBERS == 3 || place[1] == NOT_YET || was_over[0]);    /* H2: a link comes after the one before */
-  assert(state != failed || !RECOVERED(0) || !RECOVERED(1) || !RECOVERED(2))    /* H4: a workflow is failed while a member of it is */
+  assert(place[2] == NOT_YET || was_over[0] && (MEMBERS == 2 || was_over[1]));    /* H2: what follows waits for all that it follows */
+  assert(MEMBERS == 3 || place[1] == NOT_YET || was_over[0]);                     /* H2: a link waits for the one before */
+  assert(state != failed || !RECOVERED(0) || !RECOVERED(1) || !RECOVERED(2))      /* H4: a failed workflow has a failed member */
 }
 
 /* lib/accept.lua. */
