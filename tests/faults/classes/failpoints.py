@@ -29,7 +29,11 @@ from tests.support.wait import wait_until
 
 _MIX = (("nap", 6), ("flaky", 2), ("failing", 2))
 _LEASE = LeasePolicy(lease_s=0.9, bare_lease_s=0.9, max_crashes=50)
-_TOGETHER = ("promote", "sweep", "reclaim")
+_TOGETHER = (
+    "promote",
+    "sweep",
+    "reclaim",
+)  # in one trip each turn; promote between turns by itself, too
 _STRANDED_S = 120.0  # leaders die, or stand still, all the time
 
 
@@ -128,7 +132,7 @@ class _Points:
     def _count(self, cell: Cell) -> None:
         """Count a point that has failed, and those of the requests that travel with it."""
         when, name = cell
-        for hit in _TOGETHER if name in _TOGETHER else (name,):
+        for hit in _TOGETHER if name in ("sweep", "reclaim") else (name,):
             left = self.left.pop((when, hit), 0) - 1
             if left > 0:
                 self.left[when, hit] = left
