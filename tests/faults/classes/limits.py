@@ -11,6 +11,7 @@ from tests.faults.failpoints import Failpoint
 from tests.faults.lab_app import CAP
 
 _POINTS = ("before:lanes/admit", "after:lanes/admit", "before:lanes/hold", "after:settle")
+_STRANDED_S = 60.0  # whoever leads dies every other second, and each new leader waits for a grace
 _MIX = (("capped", 3), ("keyed", 6), ("rated", 3), ("quick", 6))
 
 
@@ -47,4 +48,4 @@ def holders_killed(bench: Bench) -> Verdict:
     for name in list(bench.consumers):
         bench.nursery.signal(bench.consumers.pop(name), signal.SIGTERM)
     bench.consumer(limits=True)
-    return bench.finish(Terms(capped=CAP, must_hit=(("SIGKILL", ""),)))
+    return bench.finish(Terms(capped=CAP, stranded_s=_STRANDED_S, must_hit=(("SIGKILL", ""),)))
