@@ -100,7 +100,11 @@ class _Points:
         """Start processes, for the points that have failed least."""
         while self.left and len(self.running) < at_once:
             waiting = Counter(self.running.values())
-            cell = max(sorted(self.left), key=lambda c: (self.left[c] - waiting[c], self._chance()))
+            # A promotion last: one is hit with each sweep.
+            cell = max(
+                sorted(self.left),
+                key=lambda c: (self.left[c] - waiting[c], c[1] != "promote", self._chance()),
+            )
             self.running[self._start(cell)] = cell
 
     def bury(self) -> None:
