@@ -26,7 +26,7 @@ from tests.simulation.flow_checker import EVERY_MS, Flow, FlowChecker
 from tests.simulation.flow_tasks import following, limited, ticking, together
 from tests.simulation.network import Network
 from tests.simulation.queue import Queue
-from tests.simulation.real import Backend, RealQueue, RealServer
+from tests.simulation.real import IN_ORDER, Backend, RealQueue, RealServer
 from tests.simulation.run import Parts
 from tests.simulation.scenario import URL, K, Scenario
 from tests.support.servers import private_server
@@ -42,6 +42,8 @@ class FlowScenario(Scenario):
     """Who is there, and what there is to do."""
 
     duties = DUTIES
+    kinds = KINDS
+    amount = (3, 12)
     checker: FlowChecker
 
     def __init__(self, *args: Any) -> None:
@@ -59,19 +61,10 @@ class FlowScenario(Scenario):
 
     # — who is there —
 
-    def start(self) -> None:
-        """Start everybody."""
-        rng = self.rng
+    def _start_others(self) -> None:
         self.checker.jobs[TICK] = Job(TICK, most=1_000_000)
-        for _ in range(rng.choice((2, 2, 3))):
-            self.start_consumer()
-        kinds = [rng.choice(KINDS) for _ in range(rng.randint(3, 12))]
-        producers = rng.choice((1, 2))
-        for i in range(producers):
-            self._spawn(f"producer{i}", self._start_flows(kinds[i::producers]))
-            self.producing += 1
         self._spawn("operator", self._redrive_all())
-        if rng.random() < 0.5:
+        if self.rng.random() < 0.5:
             self._spawn("scheduler", self._schedule())
             self.producing += 1
 
@@ -89,7 +82,7 @@ class FlowScenario(Scenario):
         assert isinstance(server, RealServer)
         return server
 
-    async def _start_flows(self, kinds: Sequence[str]) -> None:
+    async def _produce(self, kinds: Sequence[str]) -> None:
         app = self.application()
         for kind in kinds:
             await asyncio.sleep(self._pause_s())
@@ -205,7 +198,7 @@ def real_flows() -> Iterator[Parts]:
     """Give the parts of such runs, with a server for their scripts."""
     with (
         tempfile.TemporaryDirectory(prefix="headrace-simulation-") as folder,
-        private_server(Path(folder), appendfsync="no") as server,
+        private_server(Path(folder), appendfsync="no", extra_args=IN_ORDER) as server,
     ):
         RealServer.backend = Backend(server.port)
         yield Parts(RealServer, FlowChecker, FlowScenario, impossible=WEAK)

@@ -35,6 +35,12 @@ IN_OUR_TIME = (
     ("redis.call('TIME')", f"redis.call('HMGET', '{CLOCK}', 's', 'us')"),
     (f"redis.pcall('PUBLISH', '{DUE}'", f"redis.pcall('RPUSH', '{PUBLISHED}'"),
 )
+# So that hashes and sets are walked through in the order in which they were filled: as tables they would be
+# in one that differs from server to server.
+IN_ORDER = (
+    *("--hash-max-listpack-entries", "100000", "--hash-max-listpack-value", "1000000"),
+    *("--set-max-listpack-entries", "100000", "--set-max-listpack-value", "1000000"),
+)
 LOOK: tuple[Command, ...] = (
     ("LRANGE", K.pending, 0, -1),
     ("LRANGE", K.processing, 0, -1),

@@ -59,9 +59,16 @@ class Untold(Exception):
 
 
 class Scenario:
-    """Everything of one run that is not the store."""
+    """Everything of one run that is not the store.
+
+    Attributes:
+        duties: what consumers do beside the queues' upkeep, while they lead.
+        kinds: of what there is to do; from so many to so many of it.
+    """
 
     duties: Sequence[DutyMaker] = ()
+    kinds: Sequence[str] = KINDS
+    amount = (5, 30)
 
     def __init__(self, world: World, checker: Checker, faults: Faults, policy: LeasePolicy) -> None:
         self.world = world
@@ -134,17 +141,21 @@ class Scenario:
     # — who is there —
 
     def start(self) -> None:
+        """Start everybody."""
         rng = self.rng
         for _ in range(rng.choice((2, 2, 3))):
             self.start_consumer()
-        kinds = [rng.choice(KINDS) for _ in range(rng.randint(5, 30))]
+        kinds = [rng.choice(self.kinds) for _ in range(rng.randint(*self.amount))]
         producers = rng.choice((1, 2))
         for i in range(producers):
             self._spawn(f"producer{i}", self._produce(kinds[i::producers]))
             self.producing += 1
-        if rng.random() < 0.3:
+        self._start_others()
+
+    def _start_others(self) -> None:
+        if self.rng.random() < 0.3:
             self.plain = self._spawn("plain", self._consume_plainly())
-        if rng.random() < 0.3:
+        if self.rng.random() < 0.3:
             self._spawn("operator", self._operate())
             self.producing += 1
 
@@ -198,7 +209,7 @@ class Scenario:
 
     # — producers —
 
-    async def _produce(self, kinds: list[str]) -> None:
+    async def _produce(self, kinds: Sequence[str]) -> None:
         store = AsyncStore(URL, name="headrace:producer")
         for kind in kinds:
             await asyncio.sleep(self._pause_s())

@@ -29,11 +29,8 @@ from tests.support.wait import wait_until
 
 _MIX = (("nap", 6), ("flaky", 2), ("failing", 2))
 _LEASE = LeasePolicy(lease_s=0.9, bare_lease_s=0.9, max_crashes=50)
-_TOGETHER = (
-    "promote",
-    "sweep",
-    "reclaim",
-)  # in one trip each turn; promote between turns by itself, too
+# In one trip each turn. Between turns there are promotions by themselves, too.
+_TOGETHER = ("promote", "sweep", "reclaim")
 _STRANDED_S = 120.0  # leaders die, or stand still, all the time
 
 
