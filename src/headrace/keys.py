@@ -27,8 +27,8 @@
 
 Those of limits (lanes, slots, admitted, limits, buckets; headrace:limited) are spelled in ``lanes.keys``.
 
-``queue`` stands for the queue's name. On a cluster the pending list keeps its plain name and all
-others are ``{queue}:…``, which hashes to the same slot. Those of workflows are in ``workflows.keys``,
+``queue`` stands for the queue's name. On a cluster it stands in braces, also alone: ``{queue}:dlq``, and
+``{headrace}:leader``; so all keys of a queue are in one slot (see ``store.cluster``). Those of workflows are in ``workflows.keys``,
 those of what jobs tell while they run in ``reports.keys``.
 """
 
@@ -66,11 +66,9 @@ class Keys:
 
     Attributes:
         queue: the queue's name.
-        prefix: what every key but the pending list begins with.
     """
 
     queue: str
-    prefix: str
     pending: str
     processing: str
     dead: str
@@ -86,15 +84,15 @@ class Keys:
 
     def result(self, job_id: str) -> str:
         """Where the job's end is told to whoever waits for it."""
-        return f"{self.prefix}:result:{job_id}"
+        return f"{self.queue}:result:{job_id}"
 
     def history(self, job_id: str) -> str:
         """Where the job's runs are told after which it was tried again."""
-        return f"{self.prefix}:history:{job_id}"
+        return f"{self.queue}:history:{job_id}"
 
     def unique(self, key: str) -> str:
         """Where the id of the job that has this key stands; "": what all of them begin with."""
-        return f"{self.prefix}:unique:{key}"
+        return f"{self.queue}:unique:{key}"
 
 
 def is_name(queue: str) -> bool:
@@ -102,8 +100,13 @@ def is_name(queue: str) -> bool:
     return _NAME.fullmatch(queue) is not None
 
 
+def queue_of(pending: str) -> str:
+    """Return the queue whose pending list has this name: on a cluster it stands in braces."""
+    return pending.strip("{}")
+
+
 @lru_cache(maxsize=1 << 14)
-def keys_of(queue: str, *, cluster: bool = False) -> Keys:
+def keys_of(queue: str) -> Keys:
     """Return the keys of a queue.
 
     Raises:
@@ -114,20 +117,18 @@ def keys_of(queue: str, *, cluster: bool = False) -> Keys:
             f"{queue!r} cannot be a queue's name: use 1 to 100 characters, no white space, "
             "and none of : { }"
         )
-    prefix = f"{{{queue}}}" if cluster else queue
     return Keys(
         queue=queue,
-        prefix=prefix,
         pending=queue,
-        processing=f"{prefix}:processing",
-        dead=f"{prefix}:dlq",
-        delayed=f"{prefix}:delayed",
-        priority=f"{prefix}:priority",
-        limited=f"{prefix}:limited",
-        leases=f"{prefix}:leases",
-        claims=f"{prefix}:claims",
-        nudge=f"{prefix}:nudge",
-        stats=f"{prefix}:stats",
-        meta=f"{prefix}:meta",
-        cancelled=f"{prefix}:cancelled",
+        processing=f"{queue}:processing",
+        dead=f"{queue}:dlq",
+        delayed=f"{queue}:delayed",
+        priority=f"{queue}:priority",
+        limited=f"{queue}:limited",
+        leases=f"{queue}:leases",
+        claims=f"{queue}:claims",
+        nudge=f"{queue}:nudge",
+        stats=f"{queue}:stats",
+        meta=f"{queue}:meta",
+        cancelled=f"{queue}:cancelled",
     )

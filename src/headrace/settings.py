@@ -13,9 +13,17 @@ from headrace.errors import InvalidSetting
 DEFAULT_URL = "redis://127.0.0.1:6379/0"
 DEFAULT_QUEUE = "queue"
 URL_VARIABLES = ("HEADRACE_URL", "REDIS_URL")
-SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel")
-SENTINEL_PORT = 26379
-SENTINEL_EXAMPLE = "redis+sentinel://host1:26379,host2:26379/mymaster/0"
+SCHEMES = (
+    *("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel"),
+    *("redis+cluster", "rediss+cluster"),
+)
+PORTS: Final = {"sentinel": 26379, "cluster": 6379}
+_MUST: Final = {
+    "sentinel": "name each Sentinel as HOST or HOST:PORT, then the service as they know it, and perhaps the "
+    "number of a database: redis+sentinel://host1:26379,host2:26379/mymaster/0",
+    "cluster": "name some nodes of the cluster, each as HOST or HOST:PORT, and no database, for a cluster has "
+    "one: redis+cluster://host1:6379,host2:6379,host3:6379",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class RedisUrl:
 
     Attributes:
         url: a ``redis://``, ``rediss://`` or ``unix://`` URL, or one of Sentinels
-            (``redis+sentinel://``), perhaps with a password.
+            (``redis+sentinel://``) or of a cluster (``redis+cluster://``), perhaps with a password.
         given: False when it is the default, so that an embedded server may be started there.
     """
 
@@ -41,15 +49,17 @@ class RedisUrl:
 
 
 @dataclass(frozen=True, slots=True)
-class Sentinels:
-    """Whom to ask for the primary, and what it needs.
+class Group:
+    """Several servers that are one Redis: whom to ask where it is, and what it needs.
 
     Attributes:
-        hosts: where the Sentinels listen: host and port.
-        service: the name under which they know the primary.
+        kind: ``sentinel`` or ``cluster``.
+        hosts: where the Sentinels, or some nodes of the cluster, listen: host and port.
+        service: the name under which Sentinels know the primary; "" for a cluster.
         server_url: all else that the URL says, as the URL of one server without a host.
     """
 
+    kind: str
     hosts: tuple[tuple[str, int], ...]
     service: str
     server_url: str = field(repr=False)  # with user and password
@@ -73,40 +83,35 @@ def variable(name: str) -> str:
     return os.environ.get(name, "")
 
 
-def sentinels_of(url: str) -> Sentinels | None:
-    """Read the URL of Sentinels; None when it is the URL of one server.
+def group_of(url: str) -> Group | None:
+    """Read the URL of Sentinels, or of a cluster; None when it is the URL of one server.
 
     Raises:
-        InvalidSetting: it names no Sentinel or no service, or says what has no meaning.
+        InvalidSetting: it names no host or no service, or says what has no meaning.
     """
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.partition("+")
-    if kind != "sentinel":
+    if kind not in PORTS:
         return None
     access, at, hosts = parts.netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
+    if kind == "cluster":
+        service, database = database, service
     try:
-        found = tuple(_host(host) for host in hosts.split(","))
+        found = tuple(_host(host, PORTS[kind]) for host in hosts.split(","))
     except ValueError:  # its words may quote a password
         found = ()
-    if (
-        _split(url) is None
-        or not all(dict(found))
-        or not found
-        or not service
-        or re.search(r"\D", database)
-    ):
-        raise InvalidSetting(
-            f"{redacted(url)} must name each Sentinel as HOST or HOST:PORT, then the service as they "
-            f"know it, and perhaps the number of a database: {SENTINEL_EXAMPLE}"
-        )
+    fits = bool(service) if kind == "sentinel" else not service and database in {"", "0"}
+    whole = _split(url) is not None and found and all(dict(found))
+    if not fits or not whole or re.search(r"\D", database):
+        raise InvalidSetting(f"{redacted(url)} must {_MUST[kind]}")
     query = f"?{parts.query}" if parts.query else ""
-    return Sentinels(found, unquote(service), f"{scheme}://{access}{at}/{database}{query}")
+    return Group(kind, found, unquote(service), f"{scheme}://{access}{at}/{database}{query}")
 
 
-def _host(text: str) -> tuple[str, int]:
+def _host(text: str, usual_port: int) -> tuple[str, int]:
     parts = urlsplit(f"//{text}")
-    port = SENTINEL_PORT if parts.port is None else parts.port
+    port = usual_port if parts.port is None else parts.port
     return parts.hostname or "", port
 
 
@@ -120,10 +125,10 @@ def _check_url(source: str, url: str) -> None:
         )
     if parts.scheme not in SCHEMES:
         raise InvalidSetting(
-            f"{source} must begin with redis://, rediss:// (TLS), unix:// or redis+sentinel://, "
-            f"for example {DEFAULT_URL}"
+            f"{source} must begin with redis://, rediss:// (TLS), unix://, redis+sentinel:// or "
+            f"redis+cluster://, for example {DEFAULT_URL}"
         )
-    sentinels_of(url)
+    group_of(url)
 
 
 def _split(url: str) -> SplitResult | None:
@@ -153,7 +158,7 @@ def redacted(url: str) -> str:
     hosts = parts.netloc.rpartition("@")[2]
     try:
         for host in hosts.split(","):
-            _host(host)
+            _host(host, 0)
     except ValueError:
         return NOT_SHOWN
     option = next(iter(parse_qs(parts.query).get("db", ())), "")

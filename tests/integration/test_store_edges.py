@@ -39,7 +39,7 @@ async def test_after_a_fork_the_parents_connections_are_left_alone(
 
     first = await number()
     assert await number() == first
-    parents, child = list(store._idle), os.getpid() + 1
+    parents, child = [pair for node in store.server.nodes() for pair in node.idle], os.getpid() + 1
     monkeypatch.setattr(os, "getpid", lambda: child)
     assert await number() != first
     for connection, *_ in parents:

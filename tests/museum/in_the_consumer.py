@@ -20,6 +20,7 @@ from headrace.maintenance import Maintenance
 from headrace.maintenance.promoter import Promoter
 from headrace.maintenance.upkeep import Upkeep
 from headrace.store import AsyncStore, Channel, exchange
+from headrace.store.node import Node
 from tests.museum.exhibit import Exhibit
 from tests.property.model import id_of, returned
 from tests.simulation.fiber import Fiber
@@ -203,7 +204,7 @@ def keeps_connection(patch: pytest.MonkeyPatch) -> None:
             return await ask(self, connection, *rest)
         except TimeoutError:
             connection.kept = True
-            self._idle.append((connection, monotonic()))
+            self.server.nodes()[0].idle.append((connection, monotonic()))
             raise
 
     @wraps(disconnect)
@@ -212,15 +213,15 @@ def keeps_connection(patch: pytest.MonkeyPatch) -> None:
             await disconnect(self, **options)
         self.kept = False
 
-    close = AsyncStore.close
+    close = Node.close
 
     @wraps(close)
-    async def not_after_a_failure(self: AsyncStore, *, nowait: bool = False) -> None:
+    async def not_after_a_failure(self: Node[Any], *, nowait: bool = False) -> None:
         if not nowait:
             await close(self)
 
     patch.setattr(AsyncStore, "_exchange", keeping)
-    patch.setattr(AsyncStore, "close", not_after_a_failure)
+    patch.setattr(Node, "close", not_after_a_failure)
     patch.setattr(AsyncConnection, "disconnect", unless_kept)
 
 

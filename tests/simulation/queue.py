@@ -78,9 +78,9 @@ class Queue(Model):
         done = self.reclaim(limit, grace, gap, max_crashes, rested or None)
         return [done.quiet_ms, done.back, done.died]
 
-    def run_forget(self, unused_ms: int) -> Any:
+    def run_forgetting_forget(self, unused_ms: int) -> Any:
         assert unused_ms > 3_600_000  # longer than any run: it is only asked, and never forgotten
-        return b"used"
+        return [b"used"]
 
     def run_pause(self, pause: int) -> Any:
         changed = self.paused != bool(pause)

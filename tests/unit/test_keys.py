@@ -11,9 +11,6 @@ from hypothesis import strategies as st
 from headrace.errors import InvalidSetting
 from headrace.keys import LEADER, QUEUES, keys_of
 
-# CRC16 as a cluster computes it is not needed: what stands in the first braces decides the slot.
-TAG = "{emails}"
-
 names = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters=":{}"), max_size=99)
 
 
@@ -29,22 +26,10 @@ def test_another_queue_has_its_own() -> None:
     assert k.unique("user:1") == "emails:unique:user:1"
 
 
-def test_on_a_cluster_all_are_in_the_slot_of_the_pending_list() -> None:
-    k = keys_of("emails", cluster=True)
-    assert k.pending == "emails"
-    others = dataclasses.asdict(k)
-    del others["queue"], others["pending"], others["prefix"]
-    assert all(
-        key.startswith(f"{TAG}:") for key in [*others.values(), k.result("a"), k.unique("b")]
-    )
-
-
 @given(names.map(lambda name: f"q{name}"))
 def test_no_two_keys_of_a_queue_are_one(name: str) -> None:
     k = keys_of(name)
-    used = [
-        value for field, value in dataclasses.asdict(k).items() if field not in {"queue", "prefix"}
-    ]
+    used = [value for field, value in dataclasses.asdict(k).items() if field != "queue"]
     assert len(set(used)) == len(used)
     assert not {QUEUES, LEADER} & set(used)
 

@@ -46,6 +46,7 @@ LAYERS = (
         "options",
         "context",
         "flows",
+        "forgetting",
         "unique",
         "store",
         "embedded",
@@ -97,7 +98,7 @@ FUNCTION_LINES = 45  # with its signature, without its docstring
 SCRIPT_LINES = 80
 # Of code: no blank lines, comments and docstrings; Python and Lua.
 CORE_LINES = 4_886
-INTERFACE_LINES = 1_890
+INTERFACE_LINES = 1_894
 # The core is what a plain job touches between the call and its end. What a program is written with (app, task,
 # job, options, …) is the interface: a feature may need a word there, and none in the core.
 CORE = (*("wire", "keys", "scripts", "operations", "store", "producer", "consumer", "maintenance"),)
@@ -117,6 +118,9 @@ NEITHER = (
         "lanes",
         "flow_control",
     ),
+    # What only those have to do with who have a cluster.
+    *("store/cluster", "store/guides.py"),
+    "forgetting",
     *("remote", "reports", "stream_task", "history", "gathering", "job_reports", "fields"),
     *("consumer/report.py", "consumer/record.py", "operations/operating.py", "store/probe.py"),
     "maintenance/promoter.py",
@@ -327,7 +331,8 @@ def test_no_function_outgrows_a_screen() -> None:
 
 
 def code_lines(*, of_the_core: bool) -> int:
-    modules = [m for m in MODULES if m.entry not in NEITHER and m.path not in NEITHER]
+    beside = tuple(name if name.endswith(".py") else f"{name}/" for name in NEITHER)
+    modules = [m for m in MODULES if m.entry not in NEITHER and not m.path.startswith(beside)]
     return sum(m.code_lines() for m in modules if (m.entry in CORE) is of_the_core)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from headrace import Headrace
 from headrace.errors import HeadraceError, InvalidSetting
-from headrace.settings import DEFAULT_URL, RedisUrl, Sentinels, redacted, redis_url, sentinels_of
+from headrace.settings import DEFAULT_URL, Group, RedisUrl, group_of, redacted, redis_url
 from headrace.store import AsyncStore
 from headrace.store.exchange import lost
 
@@ -103,6 +103,7 @@ def test_a_refusal_does_not_show_the_password(url: str) -> None:
         (f"unix:///run/redis.sock?db=1&x={PASSWORD}", "unix:///run/redis.sock?db=1"),
         (f"redis+sentinel://u:{PASSWORD}@a:1,b:2/s/0", "redis+sentinel://a:1,b:2/s/0"),
         (f"redis+sentinel://a,b/s?sentinel_password={PASSWORD}", "redis+sentinel://a,b/s"),
+        (f"redis+cluster://u:{PASSWORD}@a:1,b:2/0", "redis+cluster://a:1,b:2/0"),
     ],
 )
 def test_a_url_is_shown_without_user_password_and_options(url: str, shown: str) -> None:
@@ -157,7 +158,8 @@ SHAPES = st.sampled_from(
     ]
 )
 SCHEMES = st.sampled_from(
-    ["redis://", "rediss://", "unix://", "redis+sentinel://", "http://", "", "//", "redis:"]
+    ["redis://", "rediss://", "unix://", "redis+sentinel://", "redis+cluster://"]
+    + ["http://", "", "//", "redis:"]
 )
 
 
@@ -169,7 +171,7 @@ def test_no_message_and_no_repr_holds_a_part_of_a_secret(
     url = shape.format(scheme=scheme, secret=secret)
     told: list[object] = [redacted(url), RedisUrl(url, given=True)]
     try:
-        told.append(sentinels_of(url))
+        told.append(group_of(url))
     except InvalidSetting as error:
         told.append(error)
     try:
@@ -200,12 +202,12 @@ def test_a_url_names_sentinels_and_their_service(
     url: str, hosts: tuple[tuple[str, int], ...], service: str, server_url: str
 ) -> None:
     assert redis_url(url) == RedisUrl(url, given=True)
-    assert sentinels_of(url) == Sentinels(hosts, service, server_url)
+    assert group_of(url) == Group("sentinel", hosts, service, server_url)
 
 
 @pytest.mark.parametrize("url", [DEFAULT_URL, "rediss://host/0", "unix:///run/redis.sock"])
 def test_the_url_of_a_server_names_no_sentinels(url: str) -> None:
-    assert sentinels_of(url) is None
+    assert group_of(url) is None
 
 
 @pytest.mark.parametrize(

@@ -6,13 +6,13 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
+from headrace import forgetting
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
 from headrace.doctor.humanize import counted
 from headrace.errors import InvalidSetting
 from headrace.keys import keys_of
-from headrace.operations import ForgetAnswer
 
 _A_TRIP: Final = 500
 _SAID: Final = {
@@ -40,10 +40,10 @@ def forget(
         raise InvalidSetting("name the queues to be forgotten, or give --empty")
     with connection.store() as store:
         names = known_queues(store, queues)
-        said: list[ForgetAnswer] = []
+        said: list[forgetting.ForgetAnswer] = []
         for start in range(0, len(names), _A_TRIP):
-            requests = [op.forget(keys_of(name), 0) for name in names[start : start + _A_TRIP]]
-            said += op.unfailed(store.run_all(requests))
+            some = [*map(keys_of, names[start : start + _A_TRIP])]
+            said += op.unfailed(store.follow(forgetting.forget(some, 0)))
     if empty:
         output.say(f"{counted(said.count('forgotten'), 'queue')} forgotten")
         return 0

@@ -7,7 +7,7 @@ claim is not: whatever it gave stands in Redis under our name, and is released b
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -97,7 +97,8 @@ class Batcher:
         await self._release_the_unknown()
         self._said, self._lacking, self._short = [], 0, True
         adoptions = list(self._claims.unowned)
-        requests = [*map(self._settle, self._claims.take()), *self._adopt(adoptions)]
+        requests = [one for batch in self._claims.take() for one in self._settle(batch)]
+        requests += self._adopt(adoptions)
         order = self._order() if wanted else []
         shares = self._shares(order, wanted)
         requests += [self._claim(k, count) for k, count in shares]
@@ -148,7 +149,7 @@ class Batcher:
 
     # — settle —
 
-    def _settle(self, batch: Batch) -> Request:
+    def _settle(self, batch: Batch) -> Iterator[Request]:
         outcomes = [
             op.at_number(outcome, self._claims.signed(claimed)) for claimed, outcome in batch.pairs
         ]
@@ -156,8 +157,9 @@ class Batcher:
         if commit is None:
             settle = op.settle(batch.k, consumer, outcomes)
         else:
+            yield from (Request(one, lambda *_: None) for one in commit.before)
             settle = commit.operation(batch.k, consumer, outcomes[0])
-        return Request(settle, partial(self._take_settled, batch))
+        yield Request(settle, partial(self._take_settled, batch))
 
     def _take_settled(self, batch: Batch, answer: list[str] | StoreError, _: float) -> None:
         if isinstance(answer, StoreError):

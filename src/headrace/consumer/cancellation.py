@@ -17,7 +17,7 @@ from headrace.clock import monotonic
 from headrace.consumer.claimed import ClaimedJob
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.errors import NotPermitted, StoreError
-from headrace.keys import CHANNEL_PREFIX, Keys
+from headrace.keys import CHANNEL_PREFIX, Keys, queue_of
 from headrace.scripts import MAX_ITEMS
 from headrace.store import AsyncStore, Subscription
 
@@ -78,7 +78,8 @@ class Cancellation:
             await subscription.close()
 
     async def _take(self, hint: bytes) -> None:
-        queue, _, job_id = hint.decode(errors="replace").partition(" ")
+        pending, _, job_id = hint.decode(errors="replace").partition(" ")
+        queue = queue_of(pending)
         for k in self._jobs.claims.queues:
             if k.queue == queue and (claimed := self._jobs.claims.get(queue, job_id)) is not None:
                 await self._look(k, [claimed])

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from headrace import forgetting
 from headrace import operations as op
 from headrace.app import Headrace
 from headrace.clock import monotonic
@@ -228,7 +229,7 @@ class Consumer:
             await asyncio.sleep(_REGISTER_EVERY_S)
             with contextlib.suppress(StoreError):  # the other parts tell of it
                 known = [op.register(k.queue) for k in self._queues]
-                await self._store.run_all([*known, *(op.use(k) for k in self._queues)])
+                await self._store.run_all([*known, *(forgetting.use(k) for k in self._queues)])
 
     def _part_ended(self, task: asyncio.Future[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -1,13 +1,14 @@
 """The listener: how an idle consumer waits for work without polling.
 
-For each queue one BLMOVE to processing, and one BLPOP over the queues' nudges, each on a connection
-of its own. They are started only while there is a free slot and the last claim came back short.
+For each queue one BLMOVE to processing, and one BLPOP over the queues' nudges (on a cluster one for
+each queue), each on a connection of its own. They are started only while there is a free slot and the last claim came back short.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -55,15 +56,17 @@ class Listener:
         self._jobs = jobs
         self._wake = wake
         self.hints: int = 0
-        self._queues = queues = jobs.claims.queues
+        queues = jobs.claims.queues
         self._idle = asyncio.Event()
         self._closing = False
         self._active = {k.queue: asyncio.Event() for k in queues}
         for active in self._active.values():
             active.set()
         self._moves = {k.queue: Channel(store, label) for k in queues}
-        self._nudges = Channel(store, label)
-        parts = (*(self._await_jobs(k) for k in queues), self._await_nudges())
+        groups = store.server.alike(queues)
+        self._nudges = [Channel(store, label) for _ in groups]
+        nudged = map(self._await_nudges, self._nudges, groups)
+        parts = (*(self._await_jobs(k) for k in queues), *nudged)
         self.tasks: list[asyncio.Task[None]] = [asyncio.create_task(part) for part in parts]
         self._ending: set[asyncio.Task[None]] = set()
         self._moving = 0
@@ -103,7 +106,7 @@ class Listener:
         self._idle.set()
         for active in self._active.values():
             active.set()
-        channels = [*self._moves.values(), self._nudges]
+        channels = [*self._moves.values(), *self._nudges]
         while pending := [task for task in self.tasks if not task.done()]:
             await asyncio.gather(*(channel.end() for channel in channels))
             await asyncio.wait(pending, timeout=0.05)
@@ -148,16 +151,16 @@ class Listener:
             self._jobs.take_moved(k, job, until)
             self.hint()
 
-    async def _await_nudges(self) -> None:
+    async def _await_nudges(self, channel: Channel, queues: Sequence[Keys]) -> None:
         reconnect = ReconnectBackoff("waiting for nudges", fetches=True)
-        nudges, look = [k.nudge for k in self._queues], op.are_prioritised(self._queues)
+        nudges, look = [k.nudge for k in queues], op.are_prioritised(queues)
         while True:
             await self._idle.wait()
             if self._closing:
                 return
             try:
                 nudge = op.await_nudge(nudges, BLOCK_S)
-                await self._nudges.run_and_look(nudge, look, self._take_nudge)
+                await channel.run_and_look(nudge, look, self._take_nudge)
                 reconnect.over()
             except StoreError as error:
                 await reconnect.wait(error)

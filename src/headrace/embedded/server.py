@@ -13,7 +13,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Self
+from typing import IO, ClassVar, Literal, Self
 
 from headrace.clock import monotonic
 from headrace.embedded.directory import (
@@ -95,7 +95,10 @@ class EmbeddedServer:
         port: the TCP port on 127.0.0.1.
         engine: the binary it runs.
         url: how to reach it.
+        scheme: what that begins with.
     """
+
+    scheme: ClassVar[str] = "redis"
 
     def __init__(
         self,
@@ -109,7 +112,7 @@ class EmbeddedServer:
         self.data_dir = data_dir
         self.engine = engine
         self.port = port
-        self.url: str = f"redis://{HOST}:{port}/0"
+        self.url: str = f"{self.scheme}://{HOST}:{port}/0"
         self._args = args
         self._die_with_parent = die_with_parent
         self._process = self._launch()

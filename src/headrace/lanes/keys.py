@@ -38,9 +38,9 @@ class LaneKeys:
 def lane_keys(k: Keys) -> LaneKeys:
     """Return the keys of a queue's lanes."""
     return LaneKeys(
-        lanes=f"{k.prefix}:lanes",
-        slots=f"{k.prefix}:slots",
-        admitted=f"{k.prefix}:admitted",
-        limits=f"{k.prefix}:limits",
-        buckets=f"{k.prefix}:buckets",
+        lanes=f"{k.queue}:lanes",
+        slots=f"{k.queue}:slots",
+        admitted=f"{k.queue}:admitted",
+        limits=f"{k.queue}:limits",
+        buckets=f"{k.queue}:buckets",
     )

@@ -113,11 +113,13 @@ class Hold:
         lane: the lane.
         since_ms: since when it waits, ms since 1970; 0: since now.
         size: its bytes, about, beside the job's.
+        before: nothing.
     """
 
     lane: str
     since_ms: int = 0
     size: int = 0
+    before: tuple[Operation[Any], ...] = ()
 
     def operation(self, k: Keys, consumer: str, outcome: Outcome) -> Operation[list[str]]:
         """End the claim with it; return its id if it was lost. Sent again, it changes nothing."""

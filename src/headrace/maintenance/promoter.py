@@ -16,7 +16,7 @@ from typing import Final
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.errors import NotPermitted, StoreError
-from headrace.keys import DUE, is_name, keys_of
+from headrace.keys import DUE, is_name, keys_of, queue_of
 from headrace.store import AsyncStore, Subscription
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -105,7 +105,8 @@ class Promoter:
             await asyncio.sleep(_AGAIN_S)
 
     def _heard(self, message: bytes) -> None:
-        queue, _, ms = message.decode(errors="replace").rpartition(" ")
+        pending, _, ms = message.decode(errors="replace").rpartition(" ")
+        queue = queue_of(pending)
         if ms.isdecimal() and len(ms) < 16 and is_name(queue):  # anybody may publish anything
             self.note(queue, int(ms))
 

@@ -7,6 +7,7 @@ from typing import Final
 
 from headrace import operations as op
 from headrace.clock import monotonic
+from headrace.forgetting import forget
 from headrace.keys import keys_of
 from headrace.maintenance.resting import Resting
 from headrace.policy import FORGET_AFTER_S
@@ -80,7 +81,7 @@ class Registry:
         if not self._unused and monotonic() >= self._forget_at:
             self._unused, self._forget_at = self._resting.names, monotonic() + _FORGET_EVERY_S
         some, self._unused = self._unused[:_FORGET_AT_ONCE], self._unused[_FORGET_AT_ONCE:]
-        requests = [op.forget(keys_of(queue), round(FORGET_AFTER_S * 1000)) for queue in some]
-        for queue, answer in zip(some, await self._store.run_all(requests), strict=True):
+        forgetting = forget([*map(keys_of, some)], round(FORGET_AFTER_S * 1000))
+        for queue, answer in zip(some, await self._store.follow(forgetting), strict=True):
             if answer == "forgotten":
                 log.info("queue %s is forgotten: it has been empty and unused for long", queue)

@@ -74,10 +74,13 @@ class Commit(Protocol):
 
     Attributes:
         size: its bytes, about.
+        before: what is asked before it; if that fails, nothing is lost.
     """
 
     @property
     def size(self) -> int: ...  # noqa: D102
+    @property
+    def before(self) -> Sequence[Operation[Any]]: ...  # noqa: D102
 
     def operation(self, k: Keys, consumer: str, outcome: Outcome) -> Operation[list[str]]:
         """End the claim, as ``settle`` does for others."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from headrace import keys
 from headrace.keys import Keys
@@ -180,24 +180,6 @@ def note_consumers(came: Collection[str], left: Collection[str]) -> Operation[No
 def forget_consumer(consumer: str) -> Operation[None]:
     """Forget a consumer that holds nothing and is not connected."""
     return command("HDEL", keys.CONSUMERS, consumer, parse=nothing)
-
-
-ForgetAnswer = Literal["forgotten", "used", "paused"]
-
-
-def forget(k: Keys, unused_ms: int) -> Operation[ForgetAnswer]:
-    """Forget a queue that is empty, and not used for so long; 0: whenever it was used last."""
-    used = (
-        k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.limited, k.stats,
-        k.meta, keys.QUEUES, keys.FORGOTTEN,
-    )  # fmt: skip
-    parse: Callable[[Any], ForgetAnswer] = text  # type: ignore[assignment]
-    return run("forget", used, (unused_ms,), parse)
-
-
-def use(k: Keys) -> Operation[None]:
-    """Say that a queue has a consumer, so that it is not forgotten."""
-    return command("HDEL", k.meta, "unused", parse=nothing)
 
 
 def queue_count() -> Operation[int]:

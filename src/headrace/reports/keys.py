@@ -13,9 +13,9 @@ from headrace.keys import Keys
 
 def progress_of(k: Keys, job_id: str) -> str:
     """Where a job tells how far it is."""
-    return f"{k.prefix}:progress:{job_id}"
+    return f"{k.queue}:progress:{job_id}"
 
 
 def stream_of(k: Keys, job_id: str) -> str:
     """Where the items are that a job yields."""
-    return f"{k.prefix}:stream:{job_id}"
+    return f"{k.queue}:stream:{job_id}"

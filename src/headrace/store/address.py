@@ -1,5 +1,7 @@
 """What a connection is made of, and where it leads: to the server of the URL, or to the primary.
 
+Of a cluster it leads to the node that ``at`` names; ``ask`` asks one where the others are.
+
 The Sentinels are asked whenever a connection is made, and never in between: a server that is not
 the primary any more closes its connections or says so (see ``exchange.is_demoted``).
 """
@@ -7,8 +9,9 @@ the primary any more closes its connections or says so (see ``exchange.is_demote
 from __future__ import annotations
 
 import asyncio
+import copy
 from abc import ABC, abstractmethod
-from typing import Any, Final, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, Self, TypeVar
 
 from redis import asyncio as aio
 from redis import connection as sync
@@ -18,24 +21,27 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from headrace.errors import InvalidSetting, StoreError, StoreRefused, StoreUnavailable
-from headrace.settings import redacted, sentinels_of
+from headrace.errors import InvalidSetting
+from headrace.settings import Group, group_of, redacted
 from headrace.store import exchange
+from headrace.store.guides import Host, Sentinels
 
 C = TypeVar("C", bound=sync.Connection | aio.Connection)
-Host: TypeAlias = tuple[str, int]
 
-_SENTINEL_S: Final = 1.0
-"""How long one Sentinel may take: short, for then the next one is asked."""
+_ASKED_S: Final = 1.0
+"""How long one Sentinel, or one node, may take: short, for then the next one is asked."""
 
 
 class AnyAddress(ABC, Generic[C]):
     """What both kinds of address share; their steps are as those of ``AnyStore``.
 
     Args:
-        url: the server's, or that of Sentinels.
+        url: the server's, or that of Sentinels or of a cluster.
         name: what the connections are called in ``CLIENT LIST``.
         timeout_s: how long to wait for a connection or an answer, seconds.
+
+    Attributes:
+        group: what the URL says of Sentinels or of a cluster; None for one server.
 
     Raises:
         InvalidSetting: the URL, or an option in it, has no meaning.
@@ -46,20 +52,19 @@ class AnyAddress(ABC, Generic[C]):
     _retry: Any
 
     def __init__(self, url: str, name: str | None, timeout_s: float) -> None:
-        self._sentinels = sentinels_of(url)
-        self._shown = redacted(url)
+        self.group: Group | None = group_of(url)
         try:
             self._read(url, name, timeout_s)
             self.connection()
         except (TypeError, ValueError, RedisError):
             # What they say may quote a password (which a "/" in it makes the port), so it ends here.
             raise InvalidSetting(
-                f"{self._shown} is not understood: check its port and its ?options, and write "
+                f"{redacted(url)} is not understood: check its port and its ?options, and write "
                 "/ ? # @ in a password as %2F %3F %23 %40."
             ) from None
 
     def _read(self, url: str, name: str | None, timeout_s: float) -> None:
-        given: dict[str, Any] = self._parse(self._sentinels.server_url if self._sentinels else url)
+        given: dict[str, Any] = self._parse(self.group.server_url if self.group else url)
         self._class = given.pop("connection_class", self._class)
         theirs = {word: given.pop(f"sentinel_{word}", None) for word in ("username", "password")}
         # RESP2: as fast as RESP3 here, and it saves the greeting. No driver name: two trips less.
@@ -68,18 +73,22 @@ class AnyAddress(ABC, Generic[C]):
         if "path" not in given:  # a Unix socket knows no keep-alive
             always["socket_keepalive"] = True
         self._options = {**always, **_within(timeout_s), "client_name": name, **given}
-        # Sentinels have no databases, and users of their own.
-        own = {**_within(min(timeout_s, _SENTINEL_S)), **theirs, "db": 0}
-        self._asking = {**always, **given, **own}
-        self._hosts: tuple[Host, ...] = ()
-        self._question: tuple[str, ...] = ()
-        if self._sentinels:
-            self._hosts = self._sentinels.hosts
-            self._question = ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._sentinels.service)
+        self._asking = {**always, **given, **_within(min(timeout_s, _ASKED_S))}
+        self._sentinels: Sentinels | None = None
+        if self.group and self.group.kind == "sentinel":
+            self._asking |= {**theirs, "db": 0}  # they have no databases, and users of their own
+            self._sentinels = Sentinels(self.group, redacted(url))
 
-    def connection(self) -> C:
-        """Make a connection, not connected yet."""
-        return self._class(**self._options)
+    def connection(self, name: str | None = None) -> C:
+        """Make a connection, not connected yet; it may have another name than the others."""
+        named = {"client_name": name} if name else {}
+        return self._class(**{**self._options, **named})
+
+    def at(self, host: Host) -> Self:
+        """Return the address of one node of the cluster."""
+        node = copy.copy(self)
+        node._options = {**self._options, "host": host[0], "port": host[1]}  # noqa: SLF001  its own
+        return node
 
     async def connect(self, connection: C) -> None:
         """Connect to the server, or to the primary that the Sentinels name.
@@ -89,24 +98,26 @@ class AnyAddress(ABC, Generic[C]):
             StoreRefused: the Sentinels know no such service, or do not let us in.
             StoreUnavailable: no Sentinel answers, or the server is not the primary.
         """
-        if not self._hosts:
+        if self._sentinels is None:
             await self._open(connection)
             return
         answers: dict[Host, Any] = {}
-        for host in self._hosts:
-            answers[host] = await self._ask(host)
+        for host in self._sentinels.hosts:
+            answers[host] = await self.ask(host, *self._sentinels.question)
             if isinstance(answers[host], list):
                 break
-        connection.host, connection.port = self._primary(answers)
+        connection.host, connection.port = self._sentinels.primary(answers)
         role = await self._open(connection, "ROLE")
         if role[0] != b"master":
             await self.disconnect(connection)
-            raise self._away("name a server that is no primary (any more, or yet): they fail over")
+            what = "name a server that is no primary (any more, or yet): they fail over"
+            raise self._sentinels.away(what)
 
-    async def _ask(self, host: Host) -> Any:
-        asked = self._sentinel(host)
+    async def ask(self, host: Host, *question: str) -> Any:
+        """Ask a Sentinel, or a node of a cluster; return its answer, or the error."""
+        asked = self._class(**{**self._asking, "host": host[0], "port": host[1]})
         try:
-            return await self._open(asked, *self._question)
+            return await self._open(asked, *question)
         except exchange.NETWORK_ERRORS as error:
             return error
         finally:
@@ -123,38 +134,6 @@ class AnyAddress(ABC, Generic[C]):
     @abstractmethod
     async def _open(self, connection: C, *question: str) -> Any:
         """Connect, and return the answer to a question if there is one."""
-
-    def _sentinel(self, host: Host) -> C:
-        return self._class(**{**self._asking, "host": host[0], "port": host[1]})
-
-    def _primary(self, answers: dict[Host, Any]) -> Host:
-        """Read what the Sentinels said, in their order, the last of it perhaps the primary."""
-        *silent, last = answers
-        # In turns, for one that is cut off from the others may name a server that was the primary
-        # once; those that are silent last, for they cost time.
-        others = (host for host in self._hosts if host not in answers)
-        self._hosts = (*others, last, *silent)
-        if isinstance(answers[last], list):
-            host, port = answers[last]
-            return host.decode(), int(port)
-        for answer in answers.values():
-            if answer is None:
-                raise StoreRefused(
-                    f"the Sentinels of {self._shown} know no service {self._question[-1]!r}: give "
-                    "the name that stands in their 'sentinel monitor'"
-                )
-            if isinstance(answer, exchange.SERVER_ERRORS):
-                raise StoreRefused(
-                    f"the Sentinels of {self._shown} refuse: {str(answer).rstrip('.')}. Their own "
-                    "user and password are ?sentinel_username=USER&sentinel_password=PASSWORD"
-                ) from answer
-        words = (str(answer).rstrip(".") or type(answer).__name__ for answer in answers.values())
-        raise self._away(f"do not answer: {'; '.join(words)}")
-
-    def _away(self, what: str) -> StoreError:
-        error = StoreUnavailable(f"the Sentinels of {self._shown} {what}")
-        error.timed_out = True  # others may have found the primary
-        return error
 
 
 class Address(AnyAddress[sync.Connection]):
@@ -207,10 +186,11 @@ class AsyncAddress(AnyAddress[aio.Connection]):
         async with asyncio.timeout(self._timeout_s):
             await super().connect(connection)
 
-    async def _ask(self, host: Host) -> Any:
+    async def ask(self, host: Host, *question: str) -> Any:
+        """Ask one Sentinel, or one node, within a second."""
         try:
-            async with asyncio.timeout(_SENTINEL_S):
-                return await super()._ask(host)
+            async with asyncio.timeout(_ASKED_S):
+                return await super().ask(host, *question)
         except TimeoutError as error:
             return error
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from redis.asyncio.connection import Connection
@@ -37,9 +36,8 @@ class AsyncStore(AnyStore[Connection]):
 
     def abandon(self) -> None:
         """Close the idle connections of an event loop that was closed before them."""
-        idle, self._idle = self._idle, deque()
-        while idle:
-            connection = idle.pop()[0]
+        idle = [node.idle.pop()[0] for node in self.server.nodes() for _ in range(len(node.idle))]
+        for connection in idle:
             writer = getattr(connection, "_writer", None)  # redis-py has no other name for it
             if writer is not None:
                 # Its loop cannot close it any more; uvloop has done so.
@@ -70,6 +68,11 @@ class AsyncStore(AnyStore[Connection]):
                 meanwhile()
             await read(connection, replies, len(commands))
         return replies
+
+    async def _all(self, trips: Sequence[Coroutine[Any, Any, list[Any]]]) -> list[list[Any]]:
+        if len(trips) == 1:
+            return [await trips[0]]
+        return await asyncio.gather(*trips)
 
     async def _sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -6,11 +6,11 @@ suspend, and ``sync.complete`` has each run to its end at once.
 
 from __future__ import annotations
 
-import math
 import os
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 from headrace.clock import monotonic
@@ -19,12 +19,14 @@ from headrace.flows import Flow
 from headrace.operations import Argument, Operation, unfailed
 from headrace.store import exchange
 from headrace.store.address import AnyAddress, C
+from headrace.store.cluster import Cluster
+from headrace.store.node import Node
 
 R = TypeVar("R")
 
 
 class AnyStore(ABC, Generic[C]):
-    """Runs operations on one Redis; each call takes a connection of its own.
+    """Runs operations on one Redis, or on a cluster; each call takes a connection of its own.
 
     There are at most 16 of these, and 16 more for calls that block, so nobody waits for a call that
     waits for him.
@@ -33,6 +35,9 @@ class AnyStore(ABC, Generic[C]):
         url: where it is.
         address: what a connection is made of.
         timeout_s: how long to wait for a connection or an answer, seconds.
+
+    Attributes:
+        server: where requests go: one server, or the nodes of a cluster.
     """
 
     def __init__(self, url: str, address: AnyAddress[C], timeout_s: float) -> None:
@@ -43,7 +48,11 @@ class AnyStore(ABC, Generic[C]):
 
     def _begin(self) -> None:
         self._pid = os.getpid()
-        self._idle: deque[tuple[C, float]] = deque()
+        node: Callable[[AnyAddress[C]], Node[C]] = partial(Node, self.url, self._exchange)
+        self.server: Node[C] | Cluster[C] = node(self.address)
+        if self.address.group and self.address.group.kind == "cluster":
+            own = (node, self._all, self._sleep, self._timeout_s)
+            self.server = Cluster(self.url, self.address, *own)
         self._blocking = deque([None] * exchange.BLOCKING)
 
     async def run(self, operation: Operation[R]) -> R:
@@ -81,7 +90,7 @@ class AnyStore(ABC, Generic[C]):
         except TimeoutError:
             raise exchange.lost("a request", self.url, exchange.CROWDED, sent=False) from None
         try:
-            return await self._trip(operations, meanwhile)
+            return await self.server.trip(operations, meanwhile)
         finally:
             done()
 
@@ -104,9 +113,7 @@ class AnyStore(ABC, Generic[C]):
 
     async def close(self, *, nowait: bool = False) -> None:
         """Close the connections: idle ones now, busy ones after use. The store can be used again."""
-        idle, self._idle = self._idle, deque()
-        while idle:
-            await self.address.disconnect(idle.pop()[0], nowait=nowait)
+        await self.server.close(nowait=nowait)
 
     async def _wait(self, operation: Operation[R]) -> R:
         """Wait for what a blocking request brings; where too many block, look again and again."""
@@ -118,7 +125,7 @@ class AnyStore(ABC, Generic[C]):
         except IndexError:
             return await self._look_until(until, operation.at_once())
         try:
-            found: R = unfailed(await self._trip((operation,)))[0]
+            found: R = unfailed(await self.server.trip((operation,)))[0]
             return found
         finally:
             blocking.append(permit)
@@ -130,69 +137,6 @@ class AnyStore(ABC, Generic[C]):
             if found is not None or left_s <= 0:
                 return found
             await self._sleep(min(left_s, exchange.LOOK_EVERY_S))
-
-    async def _trip(
-        self, operations: Sequence[Operation[Any]], meanwhile: Callable[[], None] | None = None
-    ) -> list[Any]:
-        address, idle, sent = self.address, self._idle, False
-        connection, used = self._take()
-        try:
-            if monotonic() - used > exchange.IDLE_CHECK_S and await address.is_stale(connection):
-                await address.disconnect(connection)
-            if not connection.is_connected:
-                await address.connect(connection)
-            sent = True
-            wait_s = max([op.wait_s for op in operations])
-            commands = [op.command() for op in operations]
-            replies = await self._exchange(connection, commands, wait_s, meanwhile)
-            if failed := exchange.has_failed(replies):
-                await self._repeat_unknown(connection, operations, replies, wait_s)
-        except exchange.NETWORK_ERRORS as error:
-            await address.disconnect(connection)
-            if sent:  # the others lead to the same server: each of them would cost a timeout
-                await self.close(nowait=True)
-            names = exchange.names_of(operations)
-            raise exchange.lost(names, self.url, error, sent=sent) from error
-        except BaseException:
-            # An answer may still be under way: nobody else must read it.
-            await address.disconnect(connection)
-            raise
-        if failed and exchange.is_demoted(replies):
-            await self.close(nowait=True)
-        if idle is self._idle and len(idle) < exchange.KEPT:
-            idle.append((connection, monotonic()))
-        else:  # enough are kept, or the store was closed meanwhile and nobody would close this one
-            await address.disconnect(connection)
-        pairs = zip(operations, replies, strict=True)
-        if failed:
-            return [exchange.answer(op, reply) for op, reply in pairs]
-        return [op.parse(reply) for op, reply in pairs]
-
-    async def _repeat_unknown(
-        self,
-        connection: C,
-        operations: Sequence[Operation[Any]],
-        replies: list[Any],
-        wait_s: float,
-    ) -> None:
-        """Load the scripts that the server did not know, and send again what was not run for it."""
-        unknown = exchange.to_repeat(operations, replies)
-        if not unknown:
-            return
-        again = [operations[i] for i in unknown]
-        load = exchange.loading(again)
-        commands = [*load, *(op.command() for op in again)]
-        fresh = await self._exchange(connection, commands, wait_s)
-        fresh = exchange.after_loading(fresh[: len(load)], fresh[len(load) :])
-        for i, reply in zip(unknown, fresh, strict=True):
-            replies[i] = reply
-
-    def _take(self) -> tuple[C, float]:
-        """Return an idle connection, or a new one, and when it was last used."""
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self.address.connection(), math.inf
 
     @abstractmethod
     async def _turn(self) -> Callable[[], None]:
@@ -215,6 +159,10 @@ class AnyStore(ABC, Generic[C]):
         Raises:
             OSError, RedisError: not all replies came within the timeout and ``wait_s``.
         """
+
+    @abstractmethod
+    async def _all(self, trips: Sequence[Coroutine[Any, Any, list[Any]]]) -> list[list[Any]]:
+        """Run round trips to several nodes; at once, where that can be."""
 
     @abstractmethod
     async def _sleep(self, seconds: float) -> None:

@@ -11,11 +11,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
+from redis.asyncio.connection import Connection
+
 from headrace.errors import StoreError
 from headrace.operations import Operation, command
 from headrace.store import exchange
-from headrace.store.address import AsyncAddress
 from headrace.store.aio import AsyncStore, read, send
+from headrace.store.node import Node
 
 R = TypeVar("R")
 S = TypeVar("S")
@@ -34,8 +36,9 @@ class Channel:
 
     def __init__(self, store: AsyncStore, name: str) -> None:
         self._store = store
-        self._address = AsyncAddress(store.url, name, exchange.TIMEOUT_S)
-        self._connection = self._address.connection()
+        self._name = name
+        self._node: Node[Connection] | None = None
+        self._connection = store.address.connection(name)
         self._client_id: int | None = None
         self._running: asyncio.Task[Any] | None = None
 
@@ -96,9 +99,11 @@ class Channel:
         """End the request that is under way and give its answer: None when there is none."""
         running = self._running
         while running is not None and not running.done():
-            if self._client_id is not None:
+            if self._client_id is not None and self._node is not None:
                 try:
-                    await self._store.run(command("CLIENT", "UNBLOCK", self._client_id, parse=bool))
+                    await self._node.trip(
+                        [command("CLIENT", "UNBLOCK", self._client_id, parse=bool)]
+                    )
                 except StoreError:
                     # The server is gone, and so is its answer, unless that has arrived already.
                     done, _ = await asyncio.wait([running], timeout=_UNBLOCK_EVERY_S)
@@ -122,16 +127,20 @@ class Channel:
         look: Operation[Any] | None,
         took: Callable[[tuple[Any, Any]], None] | None,
     ) -> Any:
-        connection, sent = self._connection, False
+        server, sent = self._store.server, False
+        node, asked = await server.route(operation)
+        connection = await self._at(node)
         try:
             if not connection.is_connected:
                 self._client_id = None
                 async with asyncio.timeout(exchange.TIMEOUT_S):
-                    await self._address.connect(connection)
+                    await node.address.connect(connection)
                     await connection.send_command("CLIENT", "ID")
                     self._client_id = await connection.read_response()
             sent = True
-            commands = [asked.command() for asked in (operation, look) if asked is not None]
+            commands = [asked.command()]
+            if look is not None:
+                commands.append((await server.route(look))[1].command())
             async with asyncio.timeout(exchange.TIMEOUT_S):
                 await send(connection, commands)
             replies = await self._replies(len(commands), exchange.TIMEOUT_S + operation.wait_s)
@@ -139,14 +148,22 @@ class Channel:
                 await connection.disconnect(nowait=True)
             answer = exchange.answer(operation, replies[0])
             if isinstance(answer, StoreError):
-                raise answer
+                raise server.explained(answer)
         except exchange.NETWORK_ERRORS as error:
             await connection.disconnect(nowait=True)
-            raise exchange.lost(operation.name, self._store.url, error, sent=sent) from error
+            lost = exchange.lost(operation.name, self._store.url, error, sent=sent)
+            raise server.explained(lost) from error
         if took is not None:
             seen = exchange.answer(look, replies[1]) if look and len(replies) > 1 else None
             took((answer, None if isinstance(seen, StoreError) else seen))
         return answer
+
+    async def _at(self, node: Node[Connection]) -> Connection:
+        """Return the connection, a new one if the request goes elsewhere than the last one."""
+        if node is not self._node:
+            await self._connection.disconnect(nowait=True)
+            self._node, self._connection = node, node.address.connection(self._name)
+        return self._connection
 
     async def _replies(self, count: int, within_s: float) -> list[Any]:
         """Read the replies; the first must not get lost because another one does not come."""

@@ -44,7 +44,7 @@ from headrace.errors import (
     StoreUnsuitable,
 )
 from headrace.operations import Argument, Operation, load
-from headrace.settings import DEFAULT_URL, redacted, sentinels_of
+from headrace.settings import DEFAULT_URL, group_of, redacted
 
 TIMEOUT_S: Final = 5.0
 """How long an answer may take beyond the time that Redis was asked to block."""
@@ -93,9 +93,9 @@ _KINDS: Final[tuple[_Kind, ...]] = (
     ),
     (
         (AskError, MovedError, ClusterDownError, ClusterCrossSlotError),
-        ("cluster mode",),
+        ("cluster mode", "cluster support disabled"),
         ClusterUnsupported,
-        "It is part of a Redis Cluster: give the URL of a server that is none, or of Sentinels",
+        "For a cluster write redis+cluster://HOST,HOST,HOST, and for one server redis://HOST",
     ),
     (
         (),
@@ -225,8 +225,8 @@ def lost(names: str, url: str, error: BaseException, *, sent: bool) -> StoreErro
 
 def advice(url: str) -> str:
     """Say what to do when nothing answers at a URL."""
-    if sentinels_of(url):
-        return "The Sentinels name that primary; if it is dead, they will soon name another"
+    if group_of(url):
+        return "If that primary is dead, another server will soon take its place"
     if url == DEFAULT_URL:
         return "Start one: redis-server, or headrace serve (with no URL given)"
     return "Start one there (redis-server), or correct the URL"

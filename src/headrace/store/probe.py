@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,7 +32,7 @@ from headrace.errors import (
     StoreUnsuitable,
 )
 from headrace.operations.request import text
-from headrace.settings import redacted, sentinels_of
+from headrace.settings import group_of, redacted
 from headrace.store import exchange
 from headrace.store.address import Address
 from headrace.store.sync import complete
@@ -76,7 +77,8 @@ def probe(url: str, timeout_s: float = 1.0) -> ServerInfo | None:
     """Ask the server at ``url`` what it is; None when nothing listens there.
 
     Args:
-        url: a URL of a server, or of Sentinels: then their primary is asked, or it raises.
+        url: a URL of a server; or of Sentinels, then their primary is asked, or of a cluster, then the
+            first of its nodes that answers: or it raises.
         timeout_s: seconds to wait for a connection, and then for each answer.
 
     Raises:
@@ -87,21 +89,36 @@ def probe(url: str, timeout_s: float = 1.0) -> ServerInfo | None:
     """
     try:
         address = Address(url, None, timeout_s)
-        connection = address.connection()
-        try:
-            complete(address.connect(connection))
-            connection.send_command("INFO", check_health=False)
-            answer = text(connection.read_response())
-        finally:
-            connection.disconnect()
-        fields = dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
-        return _server_info(fields, redacted(url))
+        in_cluster = address.group is not None and address.group.kind == "cluster"
+        return _server_info(_info(address), redacted(url), in_cluster=in_cluster)
     except RedisError as error:
         if isinstance(error.__context__, (ConnectionRefusedError, FileNotFoundError)):
-            if sentinels_of(url):
+            if group_of(url):
                 raise exchange.lost("INFO", url, error, sent=False) from error
             return None
         raise _as_ours(error, redacted(url), timeout_s) from error
+
+
+def _info(address: Address) -> dict[str, str]:
+    """Ask the server; of a cluster the first node that answers."""
+    group = address.group
+    if group is None or group.kind != "cluster":
+        return _info_of(address)
+    for host in group.hosts[:-1]:
+        with suppress(RedisError):
+            return _info_of(address.at(host))
+    return _info_of(address.at(group.hosts[-1]))
+
+
+def _info_of(address: Address) -> dict[str, str]:
+    connection = address.connection()
+    try:
+        complete(address.connect(connection))
+        connection.send_command("INFO", check_health=False)
+        answer = text(connection.read_response())
+    finally:
+        connection.disconnect()
+    return dict(line.split(":", 1) for line in answer.splitlines() if ":" in line)
 
 
 def dotted(version: Version) -> str:
@@ -109,7 +126,7 @@ def dotted(version: Version) -> str:
     return ".".join(map(str, version))
 
 
-def _server_info(info: dict[str, str], shown_url: str) -> ServerInfo:
+def _server_info(info: dict[str, str], shown_url: str, *, in_cluster: bool) -> ServerInfo:
     engine: EngineName = "valkey" if "valkey_version" in info else "redis"
     # Valkey's redis_version is the Redis it is compatible with (7.2.4), not its own.
     match = re.match(r"(\d+)\.(\d+)\.(\d+)", info.get(f"{engine}_version", ""))
@@ -125,10 +142,15 @@ def _server_info(info: dict[str, str], shown_url: str) -> ServerInfo:
         aof_enabled=info.get("aof_enabled", "0") != "0",
         maxmemory_policy=info.get("maxmemory_policy", ""),
     )
-    if info.get("cluster_enabled") == "1":
+    is_one = info.get("cluster_enabled") == "1"
+    if is_one and not in_cluster:
         raise ClusterUnsupported(
-            f"{shown_url} is part of a Redis Cluster, where the keys of a queue are on several "
-            "servers: give the URL of a server that is none, or of Sentinels."
+            f"{shown_url} is part of a cluster, whose keys are on several servers: give the URL of "
+            "the cluster, redis+cluster://HOST,HOST,HOST."
+        )
+    if in_cluster and not is_one:
+        raise StoreUnsuitable(
+            f"{shown_url} is one server and no cluster: write redis:// in place of redis+cluster://."
         )
     if version < OLDEST[engine]:
         raise StoreUnsuitable(

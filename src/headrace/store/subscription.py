@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
+from headrace.operations import command, nothing
 from headrace.store import exchange
 from headrace.store.aio import AsyncStore, send
 
 _NAME: Final = "SUBSCRIBE"
+_ANY: Final = command("PING", parse=nothing)  # goes anywhere
 
 
 class Subscription:
@@ -23,10 +25,9 @@ class Subscription:
     """
 
     def __init__(self, store: AsyncStore, channel: str) -> None:
-        self._url = store.url
+        self._store = store
         self._channel = channel
-        self._address = store.address
-        self._connection = self._address.connection()
+        self._connection = store.address.connection()
 
     async def open(self) -> None:
         """Subscribe: what is sent from now on is heard.
@@ -35,13 +36,17 @@ class Subscription:
             StoreError: Redis does not answer, or does not permit it.
         """
         try:
+            # Any node of a cluster hears what is sent to any other.
+            node, _ = await self._store.server.route(_ANY)
+            self._connection = node.address.connection()
             async with asyncio.timeout(exchange.TIMEOUT_S):
-                await self._address.connect(self._connection)
+                await node.address.connect(self._connection)
                 await send(self._connection, [(_NAME, self._channel)])
                 await self._read()
         except exchange.NETWORK_ERRORS as error:
             await self.close()
-            raise exchange.lost(_NAME, self._url, error, sent=False) from error
+            lost = exchange.lost(_NAME, self._store.url, error, sent=False)
+            raise self._store.server.explained(lost) from error
 
     async def hear(self, within_s: float) -> bytes | None:
         """Return the next message, or None if none came in time and the connection is well.
@@ -59,7 +64,7 @@ class Subscription:
                     return await self._next(or_pong=True)
         except exchange.NETWORK_ERRORS as error:
             await self.close()
-            raise exchange.lost(_NAME, self._url, error, sent=True) from error
+            raise exchange.lost(_NAME, self._store.url, error, sent=True) from error
 
     async def close(self) -> None:
         """Close the connection."""

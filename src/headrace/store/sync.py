@@ -110,5 +110,8 @@ class _BlockingStore(AnyStore[Connection]):
                 replies.append(error)
         return replies
 
+    async def _all(self, trips: Sequence[Coroutine[Any, Any, list[Any]]]) -> list[list[Any]]:
+        return [await trip for trip in trips]
+
     async def _sleep(self, seconds: float) -> None:
         threading.Event().wait(seconds)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Ends a claim as settle does, together with what follows from it: all of that, or nothing.
 -- KEYS 1 processing (list) 2 dead (list) 3 leases (zset) 4 claims (hash) 5 stats (hash)
---      6 cancelled (zset) 7 queues (set) 8 result (list) 9 unique (string): the key that the job has
+--      6 cancelled (zset) 7 result (list) 8 unique (string): the key that the job has
 --      then, only if it belongs to a workflow, that one's: hash (hash); ended (string); results (hash); rest
 --      (list); unfinished (zset); told (list); then of each queue of that workflow, and that jobs are handed
 --      on to: pending (list); priority (zset); delayed (zset); nudge (list); stats (hash); then the unique
@@ -10,9 +10,8 @@
 --      4 verb: done, or dead drop cancel, which hand nothing on 5 letter, for dead
 --      6 result_ttl (ms; 0 none) 7 result 8 its number in its workflow, '' if there is none; what that is
 --      to know: 9 its result, '' for nothing 10 how it failed, '' if it did not, both as JSON
---      11 how many queues 12 how many jobs, then the queues' names, and for each job: number of its queue,
---      from 0; due: '' now, '+ms' or '@ms'; its id if it takes a key, else ''; key_ttl (ms; 0: until it
---      ends); bytes
+--      11 how many queues 12 how many jobs, then for each job: number of its queue, from 0; due: '' now,
+--      '+ms' or '@ms'; its id if it takes a key, else ''; key_ttl (ms; 0: until it ends); bytes
 -- Returns {}, or {id}: it was lost, and nothing changed. So it is when this is repeated.
 -- include: sound
 -- include: now
@@ -26,20 +25,20 @@
 -- include: workflows/lib/accept
 -- include: workflows/lib/advance
 -- include: workflows/lib/ended
-local processing, dead, leases, claims, stats, cancelled, queues, result, unique = unpack(KEYS)
+local processing, dead, leases, claims, stats, cancelled, result, unique = unpack(KEYS)
 local id, claim, verb, ttl = ARGV[2], tonumber(ARGV[3]), ARGV[4], whole(ARGV[6])
 local member = ARGV[8] ~= '' and whole(ARGV[8])
-local names, count, FIRST, now = whole(ARGV[11]), whole(ARGV[12]), member and 16 or 10, now_ms()
+local names, count, FIRST, now = whole(ARGV[11]), whole(ARGV[12]), member and 15 or 9, now_ms()
 local ENDS = {done = true, dead = true, drop = true, cancel = true}
 if not ENDS[verb] or claim % 1 ~= 0 or count > 1000 then error('no outcome') end
 if count > 0 and verb ~= 'done' then error('only who is done hands on') end
 -- Each key that will be written is read before the first write: of a wrong type it fails here.
-redis.call('ZCARD', leases) redis.call('HLEN', stats) redis.call('SCARD', queues)
+redis.call('ZCARD', leases) redis.call('HLEN', stats)
 if verb == 'dead' then redis.call('LLEN', dead) end
 local stops = redis.call('ZCARD', cancelled) > 0
 for q = 0, count > 0 and names - 1 or -1 do can_accept(FIRST + 5 * q) end
 local jobs, taken = {}, FIRST + 5 * names
-for base = 12 + names, 11 + names + 5 * count, 5 do
+for base = 12, 11 + 5 * count, 5 do
   local one = {to = whole(ARGV[base + 1]), due = ARGV[base + 2], id = ARGV[base + 3], job = ARGV[base + 5]}
   one.due_at, one.key_ttl = due_at(one.due, now), whole(ARGV[base + 4])
   if one.to >= names or not one.job then error('no job at ' .. base) end
@@ -51,7 +50,7 @@ local side = claim < 0 and -1 or 1
 local owner, job = held(redis.call('HGET', claims, id))
 local ours = owner == ARGV[1] .. ':' .. number(claim * side)
 local there = ours and redis.call('LPOS', processing, job, 'RANK', side)
-local flow = there and member and looked_at(10, FIRST, names, member)
+local flow = there and member and looked_at(9, FIRST, names, member)
 -- First, for what is handed on may take it. The name of none ends with ':'.
 if ours and string.sub(unique, -1) ~= ':' then release(unique, {[id] = true}) end
 if there then
@@ -63,7 +62,6 @@ if there then
     end
   end
   if flow then note_end(flow, ARGV[9], ARGV[10], now) end
-  if count > 0 or flow and flow.opened then redis.call('SADD', queues, unpack(ARGV, 13, 12 + names)) end
   if verb == 'dead' then redis.call('LPUSH', dead, ARGV[5]) end
   redis.call('LREM', processing, side, job)
   if stops and verb ~= 'cancel' then redis.call('ZREM', cancelled, id) end

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from headrace import keys
 from headrace.handoff import FollowUp, HandOff
 from headrace.keys import Keys, keys_of
-from headrace.operations import Argument, Operation, Outcome, Verb, run
+from headrace.operations import Argument, Operation, Outcome, Verb, register, run
 from headrace.operations.request import texts
 from headrace.workflows.keys import places_of
 from headrace.workflows.member import Member, MemberHandOff, ended
@@ -31,9 +30,14 @@ class Commit:
     value: bytes = b""
     why: bytes = b""
 
+    @property
+    def before(self) -> list[Operation[int]]:
+        """Make the queues known that its jobs go to; those of a workflow are since it has started."""
+        return [register(queue) for queue in dict.fromkeys(one.queue for one in self.jobs)]
+
     def operation(self, k: Keys, consumer: str, outcome: Outcome) -> Operation[list[str]]:
         """End the claim with it; return its id if it was lost. Sent again, it changes nothing."""
-        used = [k.processing, k.dead, k.leases, k.claims, k.stats, k.cancelled, keys.QUEUES]
+        used = [k.processing, k.dead, k.leases, k.claims, k.stats, k.cancelled]
         used += (k.result(outcome.job_id), k.unique(outcome.key))
         args: list[Argument] = [consumer, outcome.job_id, outcome.claim, outcome.verb, outcome.job]
         args += (outcome.result_ttl_ms, outcome.result)
@@ -45,7 +49,7 @@ class Commit:
         for one in self.jobs:
             numbers.setdefault(one.queue, len(numbers))
         used += [key for queue in numbers for key in places_of(keys_of(queue))]
-        args += (len(numbers), len(self.jobs), *numbers)
+        args += (len(numbers), len(self.jobs))
         for one in self.jobs:
             if one.key:
                 used.append(keys_of(one.queue).unique(one.key))

@@ -16,7 +16,7 @@ import msgspec
 
 from headrace import keys, wire
 from headrace.keys import Keys, keys_of
-from headrace.operations import Operation, command, run, texts
+from headrace.operations import Operation, command, nothing, run, texts
 from headrace.store import AsyncStore
 from headrace.wire import Error
 from headrace.workflows.keys import unfinished_of, workflow_keys
@@ -77,7 +77,7 @@ class Workflows:
             return False
         counts: list[_Counts] = await self._ask([_counts(k) for k in queues])
         if not any(await self._ask([_unfinished(k) for k in queues])):
-            await self._ask([forget(queues)])
+            await self._forget(queues)
             changed = [*zip(queues, counts, strict=True)]
         else:
             pairs = zip(queues, counts, strict=True)
@@ -87,6 +87,14 @@ class Workflows:
             changed = [(k, now) for k, now in changed if await self._find(k, now, queues)]
         self._seen.update((k.queue, now) for k, now in changed)
         return False
+
+    async def _forget(self, queues: Sequence[Keys]) -> None:
+        """Forget which queues workflows use: all of them are over, and nobody has to look."""
+        names = [k.queue for k in queues]
+        await self._ask([command("SREM", keys.WORKFLOWS, *names, parse=nothing)])
+        # One that has started meanwhile has made them known, too, perhaps before that.
+        if any(await self._ask([_unfinished(k) for k in queues])):
+            await self._ask([run("register", (keys.WORKFLOWS,), names, int)])
 
     async def _find(self, k: Keys, now: _Counts, homes: Sequence[Keys]) -> bool:
         """Find who ended in a queue since the last look; False if it has to be looked at again."""
@@ -126,11 +134,6 @@ class Workflows:
             if isinstance(answer, Exception):
                 raise answer
         return answers
-
-
-def forget(homes: Sequence[Keys]) -> Operation[int]:
-    """Forget which queues workflows use, if all workflows are over; return 0 if they are not."""
-    return run("workflows/forget", (keys.WORKFLOWS, *map(unfinished_of, homes)), (), int)
 
 
 def note(k: Keys, member: Member, why: bytes, job_id: str, letter: bytes = b"") -> Operation[int]:

@@ -30,12 +30,12 @@ class WorkflowKeys(NamedTuple):
 
 def unfinished_of(k: Keys) -> str:
     """Where the workflows of a home stand that are not over."""
-    return f"{k.prefix}:workflows"
+    return f"{k.queue}:workflows"
 
 
 def workflow_keys(home: Keys, workflow_id: str) -> WorkflowKeys:
     """Return the keys of a workflow."""
-    one = f"{home.prefix}:workflow:{workflow_id}"
+    one = f"{home.queue}:workflow:{workflow_id}"
     return WorkflowKeys(
         one,
         f"{one}:ended",

@@ -1,12 +1,11 @@
 #!lua
 -- Starts a workflow: writes down what it is, and opens the first members.
 -- KEYS 1 hash (hash) 2 ended (string) 3 results (hash) 4 rest (list) 5 unfinished (zset) 6 told (list)
---      7 queues (set) 8 homes (set): queues that members go to, for whoever leads
---      9… of each queue that it uses: pending (list); priority (zset); delayed (zset); nudge (list); stats (hash)
+--      7… of each queue that it uses: pending (list); priority (zset); delayed (zset); nudge (list); stats (hash)
 -- ARGV 1 id 2 how many wait for nobody: fill has brought them 3 stop or continue, at a dead member
 --      4 how long it is kept when it is over (ms) 5 window: so many members at once 6 how many to open
 --      7 last: parts of its result 8 edges 9 max_pending (0: no bound) 10 how many queues, then their names,
---      and for each that waits for others: its number; for how many it waits; its record
+--      as its hash has them, and for each that waits for others: its number; for how many it waits; its record
 -- Returns {'ok'}, {'full', waiting}; {'exists'}, {'incomplete'}: nothing changed
 -- include: sound
 -- include: now
@@ -17,12 +16,12 @@
 -- include: tell
 -- include: workflows/lib/accept
 -- include: workflows/lib/advance
-local hash, ended, results, rest, unfinished, told, queues, homes = unpack(KEYS)
+local hash, ended, results, rest, unfinished, told = unpack(KEYS)
 local id, count, policy, keep = ARGV[1], whole(ARGV[2], 1), ARGV[3], whole(ARGV[4], 1)
 local window, most, bound, names = whole(ARGV[5], 1), whole(ARGV[6], 1), whole(ARGV[9]), whole(ARGV[10], 1)
-local FIRST, total, now = 9, count, now_ms()
+local FIRST, total, now = 7, count, now_ms()
 if policy ~= 'stop' and policy ~= 'continue' or most > 1000 then error('no workflow') end
-sound('EXISTS', 'STRLEN', 'HLEN', 'LLEN', 'ZCARD', 'LLEN', 'SCARD', 'SCARD')
+sound('EXISTS', 'STRLEN', 'HLEN', 'LLEN', 'ZCARD', 'LLEN')
 local members = {}
 for i = 11 + names, #ARGV, 3 do
   whole(ARGV[i])
@@ -46,8 +45,6 @@ redis.call('HSET', hash, 'id', id, 'state', 'running', 'policy', policy, 'keep',
 if #members > 0 then redis.call('HSET', hash, unpack(members)) end
 redis.call('PERSIST', rest)
 redis.call('ZADD', unfinished, now, id)
-redis.call('SADD', queues, unpack(ARGV, 11, 10 + names))
-redis.call('SADD', homes, unpack(ARGV, 11, 10 + names))
 local flow = {at = 1, first = FIRST, rest = count, window = window, running = 0}
 open_rest(flow, most, now)
 redis.call('HSET', hash, 'running', flow.running)

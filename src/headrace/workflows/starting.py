@@ -14,7 +14,7 @@ from headrace.expiry import check_instant
 from headrace.flows import Flow, chunks
 from headrace.ids import new_id
 from headrace.keys import keys_of
-from headrace.operations import Argument, Operation, run
+from headrace.operations import Argument, Operation, register, run, unfailed
 from headrace.options import Seconds, seconds
 from headrace.producer import Producer
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
@@ -234,7 +234,11 @@ def started(plan: Plan, chosen: StartOptions, max_pending: int) -> Flow[None]:
     there = 0
     for some in chunks(plan.rest):
         there = yield fill(plan, there, some)
-    answer: list[Any] = yield start(plan, chosen, max_pending)
+    # Known before it starts, for whoever leads is to look after it; and after it, in case the leader
+    # has seen the last workflow end meanwhile, and forgotten where to look.
+    known = [*map(register, plan.queues), run("register", (keys.WORKFLOWS,), plan.queues, int)]
+    answers = yield [*known, start(plan, chosen, max_pending), *known]
+    (answer,) = unfailed(answers[len(known) : -len(known)])
     word = answer[0]
     if word == b"full":
         raise QueueFull(
@@ -254,7 +258,7 @@ def fill(plan: Plan, before: int, records: Sequence[bytes]) -> Operation[int]:
 
 def start(plan: Plan, chosen: StartOptions, max_pending: int) -> Operation[list[Any]]:
     """Start a workflow that was brought."""
-    used = [*workflow_keys(keys_of(plan.home), plan.id), keys.QUEUES, keys.WORKFLOWS]
+    used = [*workflow_keys(keys_of(plan.home), plan.id)]
     used += [key for queue in plan.queues for key in places_of(keys_of(queue))]
     most = min(chosen.window, len(next(iter(chunks(plan.rest)))))
     args: list[Argument] = [plan.id, len(plan.rest), chosen.on_failure, chosen.ttl_ms]

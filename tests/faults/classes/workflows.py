@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from headrace import RESULT, Workflow, chain, group
-from headrace.keys import keys_of
 from tests.faults import lab_app
 from tests.faults.bench import Bench
 from tests.faults.classes.registry import fault_class
@@ -70,7 +69,7 @@ def _uncounted(bench: Bench, jobs: int) -> list[Violation]:
     """A member that was enqueued twice, or never, shows in the counters: each is accepted and done once."""
     with bench.redis() as redis:
         state = invariants.read(redis, QUEUE)
-        left = redis.zcard(f"{keys_of(QUEUE).prefix}:workflows")
+        left = redis.zcard(f"{QUEUE}:workflows")
     counts = {name: state.counters.get(name, 0) for name in ("enqueued", "done")}
     found: list[Violation] = []
     if counts != {"enqueued": jobs, "done": jobs}:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 from redis import Redis
 
+from headrace import forgetting
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.keys import CONSUMERS, LEADER, QUEUES, keys_of
@@ -240,6 +241,6 @@ class TestManyQueues:
             redis.delete("empty")
             assert redis.sismember(QUEUES, "empty")
             async with a_store(site.url) as store:
-                assert await store.run(op.forget(keys_of("empty"), 0)) == "forgotten"
+                assert await store.follow(forgetting.forget([keys_of("empty")], 0)) == ["forgotten"]
             await producing.aenqueue_many([call])
             assert redis.sismember(QUEUES, "empty")

@@ -107,7 +107,7 @@ class TestUnavailable:
                 await loop.sock_sendall(peer, b"$1\r\n1\r\n")
                 assert await asked == b"1"
                 reset_at_close(peer)
-            [(connection, _)] = store._idle
+            [(connection, _)] = store.server.nodes()[0].idle
             writer = connection._writer
             assert writer
             await await_until(writer.transport.is_closing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from redis import Redis
 
 from headrace import operations as op
@@ -14,6 +15,9 @@ from headrace.store import Store
 from headrace.wire import Head
 from tests.support.invariants import State, check, read
 from tests.support.wait import wait_until
+
+on_one_server = pytest.mark.parametrize("url", ["server"], indirect=True)
+"""For tests of several queues: on a cluster each is elsewhere, and a script has keys of one."""
 
 LONG_MS = 60_000
 ME = "me"

@@ -11,9 +11,10 @@ from headrace.errors import StoreRefused
 from headrace.handoff import FollowUp
 from headrace.keys import QUEUES, keys_of
 from headrace.workflows.commit import Commit
-from tests.integration.transitions.driver import ME, OTHER, Driver, job
+from tests.integration.transitions.driver import ME, OTHER, Driver, job, on_one_server
 from tests.support import invariants
 
+pytestmark = on_one_server
 A, B, C = job("a"), job("b"), job("c")
 ELSEWHERE = "elsewhere"
 
@@ -27,7 +28,11 @@ def commit(
     queue: Driver, held: bytes, *jobs: FollowUp, consumer: str = ME, **fields: Any
 ) -> list[str]:
     outcome = queue.outcome(held, fields.pop("verb", "done"), **fields)
-    return queue.store.run(Commit(jobs, 0).operation(queue.k, consumer, outcome))
+    commit = Commit(jobs, 0)
+    answers: list[list[str]] = op.unfailed(
+        queue.store.run_all([*commit.before, commit.operation(queue.k, consumer, outcome)])
+    )
+    return answers[-1]
 
 
 def test_the_job_is_over_and_the_others_are_there(queue: Driver) -> None:

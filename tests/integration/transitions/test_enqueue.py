@@ -11,7 +11,7 @@ from headrace import operations as op
 from headrace.errors import StoreRefused
 from headrace.operations import Unique
 from headrace.store import Store
-from tests.integration.transitions.driver import LONG_MS, ME, Driver, job
+from tests.integration.transitions.driver import LONG_MS, ME, Driver, job, on_one_server
 from tests.support.servers import private_server
 from tests.support.wait import wait_until
 
@@ -161,6 +161,7 @@ class TestUnique:
         assert answer == op.Enqueued("exists", existing_id="a")
         assert queue.state() == before
 
+    @on_one_server
     def test_keys_are_the_queues_own(self, queue: Driver) -> None:
         other = Driver(queue.store, queue.redis, "emails")
         for one in (queue, other):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from typing import Any
+
 import pytest
 
+from headrace import forgetting
 from headrace import operations as op
 from headrace.keys import FORGOTTEN, QUEUES
 from tests.integration.transitions.driver import Driver, job
@@ -13,7 +17,8 @@ DAY_MS = 86_400_000
 
 
 def forget(queue: Driver, unused_ms: int = 0) -> str:
-    return queue.store.run(op.forget(queue.k, unused_ms))
+    (answer,) = op.unfailed(queue.store.follow(forgetting.forget([queue.k], unused_ms)))
+    return answer
 
 
 def age(queue: Driver, ms: int) -> None:
@@ -86,8 +91,25 @@ def test_a_job_or_a_consumer_begins_it_anew_too(queue: Driver) -> None:
     queue.foreign -= 1
     assert forget(queue, DAY_MS) == "used"
     age(queue, DAY_MS)
-    queue.store.run(op.use(queue.k))
+    queue.store.run(forgetting.use(queue.k))
     assert forget(queue, DAY_MS) == "used"
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_one_that_is_used_while_it_is_forgotten_stays_known(queue: Driver, at: int) -> None:
+    flow = forgetting.forget([queue.k], 0)
+    asked: Any = next(flow)
+    for step in itertools.count(1):
+        answers = queue.store.run_all(asked)
+        if step == at:  # a producer sees that the queue is new, and makes it known
+            assert queue.enqueue(A).new
+            queue.store.run(op.register(queue.k.queue))
+        try:
+            asked = flow.send(answers)
+        except StopIteration:
+            break
+    assert queue.redis.sismember(QUEUES, queue.k.queue)
+    assert queue.check().pending == [A]
 
 
 def test_the_first_job_after_that_says_so(queue: Driver) -> None:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from headrace import operations as op
 from headrace import wire
 from headrace.errors import StoreRefused
-from tests.integration.transitions.driver import LONG_MS, Driver, again, id_of, job
+from tests.integration.transitions.driver import LONG_MS, Driver, again, id_of, job, on_one_server
 from tests.integration.transitions.strategies import jobs
 
 A, B = job("a"), job("b")
@@ -170,6 +170,7 @@ class TestGrace:
         for _ in range(5):
             assert queue.reclaim(grace_ms=10_000, gap_ms=10_000).quiet_ms == 0
 
+    @on_one_server
     def test_looks_in_the_same_millisecond_are_not_quiet(self, queue: Driver) -> None:
         queue.reclaim(grace_ms=0)
         look = op.reclaim(queue.k, grace_ms=10_000, gap_ms=10_000, max_crashes=5, limit=1)

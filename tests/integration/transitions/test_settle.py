@@ -381,7 +381,7 @@ class TestWrongType:
         self, queue: Driver, place: str, verb: Verb
     ) -> None:
         queue.hold(A, B)
-        key, kept = getattr(queue.k, place), "kept"
+        key, kept = getattr(queue.k, place), f"{queue.k.queue}:kept"
         if queue.redis.exists(key):
             queue.redis.rename(key, kept)
         queue.redis.set(key, "wrong")

@@ -7,7 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
-from headrace import Headrace
+from headrace import Headrace, forgetting
 from headrace import operations as op
 from headrace.embedded.server import free_port
 from headrace.keys import QUEUES, keys_of
@@ -114,5 +114,5 @@ async def test_what_a_forgotten_queue_had_counted_stays_in_the_sum(
 ) -> None:
     redis.sadd(QUEUES, "gone")
     redis.hset("gone:stats", "done", 5)
-    assert await store.run(op.forget(keys_of("gone"), 0)) == "forgotten"
+    assert await store.follow(forgetting.forget([keys_of("gone")], 0)) == ["forgotten"]
     assert (await scrape(api))["headrace_jobs_done_total", "all others"] == 5
