@@ -30,8 +30,8 @@ class Headrace(Tasks):
     Nothing is connected until the first job is enqueued.
 
     Args:
-        url: where Redis is, or the Sentinels that know; else HEADRACE_URL, else REDIS_URL, else
-            redis://127.0.0.1:6379/0.
+        url: where Redis is, or the Sentinels that know, or nodes of a cluster; else HEADRACE_URL, else
+            REDIS_URL, else redis://127.0.0.1:6379/0.
         queue: where jobs go whose task names no other queue.
         max_attempts: failed runs after which a job is dead, unless its task says otherwise.
         backoff: how long to wait between attempts, unless the task says otherwise.

@@ -109,13 +109,14 @@ class Context:
 
         Raises:
             InvalidArguments: it is no call.
-            InvalidJob: this is no job, or one that has ended; or it hands on more than 1,000 jobs or 1 MiB.
+            InvalidJob: this is no job, or one that has ended; or it hands on more than 1,000 jobs or 1 MiB;
+                or, on a cluster, one of another queue.
         """
         if not self.job_id:
             raise InvalidJob("no job runs here that could hand one on: use add.enqueue(1, 2)")
         if self.hand_off is None:
             self.hand_off = HandOff()
-        return self.hand_off.add(call)
+        return self.hand_off.add(call, self.queue)
 
 
 class _Tick(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ HeadraceError
 │   │   ├── NotPermitted      its user may not do that, or the command is renamed
 │   │   └── DatabaseUnknown   it has no database of that number
 │   └── StoreUnsuitable       what answers is not a Redis >= 7.0 or Valkey >= 7.2
-│       └── ClusterUnsupported  it is part of a Redis Cluster
+│       └── ClusterUnsupported  it is a node of a cluster; or that cannot be one step there
 ├── LifespanFailed            a consumer cannot open what its application needs; the message says why
 ├── EmbeddedServerError       the embedded server cannot start here; the message says why
 ├── ResultError               there is no result to give
@@ -181,7 +181,7 @@ class StoreUnsuitable(StoreError):
 
 
 class ClusterUnsupported(StoreUnsuitable):
-    """What answers is part of a Redis Cluster, where the keys of a queue are on several servers."""
+    """What answers is a node of a cluster, whose URL is ``redis+cluster://…``; or a step would span its nodes."""
 
     exit_code = 14
 

@@ -60,15 +60,26 @@ class HandOff:
         self.jobs: list[FollowUp] = []
         self.size: int = 0
 
-    def add(self, call: Any) -> str:
+    def add(self, call: Any, home: str) -> str:
         """Collect a call (``task.call(…)``), through its hooks; return the id that its job will have.
+
+        Args:
+            call: the call.
+            home: the queue of the job that hands it on.
 
         Raises:
             InvalidArguments: it is no call.
             InvalidJob: there are more than one step of Redis may carry; the job has ended; it is to take
-                the place of another one, or expires in so many seconds.
+                the place of another one, or expires in so many seconds; or, on a cluster, is of another
+                queue.
             InvalidSetting: one of its hooks is async.
         """
+        made = getattr(call, "producer", None)
+        if made is not None and call.queue != home and not made().joins_queues:
+            raise InvalidJob(
+                f"on a cluster a job of queue {home} hands on into that queue alone, for each is on a "
+                f"node of its own: enqueue into {call.queue} without the context"
+            )
         if (hand_on := getattr(call, "hand_on", None)) is not None:
             job_id: str = hand_on(self._add)
             return job_id

@@ -175,6 +175,7 @@ class Producer:
         self.max_pending = max_pending
         self._confirm = (confirm_replicas, confirm_timeout_s)
         self.store: Store = Store(url, name=_NAME)
+        self.joins_queues: bool = self.store.joins_queues
         self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Here] = WeakKeyDictionary()
         self._registered: set[str] = set()
 

@@ -29,7 +29,7 @@ def loses_at_death(patch: pytest.MonkeyPatch) -> None:
     def without_jobs(name: bytes, definition: Any, raw: bytes, step: Any) -> Any:
         asked = right(name, definition, raw, step)
         jobs.extend((definition.queue, definition.job_of(name.decode(), at)) for at in step.fires)
-        return asked._replace(args=asked.args[:6])
+        return asked._replace(args=(*asked.args[:7], 0))
 
     async def turn(self: Schedules, seen: Seen) -> bool:
         jobs.clear()

@@ -11,6 +11,7 @@ BRING_JOBS = {
     "append",
     "enqueue",
     "fill",
+    "fire",
     "push",
     "replace",
     "start",

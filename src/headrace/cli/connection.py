@@ -40,7 +40,8 @@ class Connection:
         Parameter(
             metavar="URL",
             help="Where Redis is; else HEADRACE_URL, else REDIS_URL, else "
-            "redis://127.0.0.1:6379/0. Behind Sentinels: redis+sentinel://HOST,HOST,HOST/SERVICE.",
+            "redis://127.0.0.1:6379/0. Behind Sentinels: redis+sentinel://HOST,HOST,HOST/SERVICE. "
+            "On a cluster: redis+cluster://HOST,HOST,HOST.",
         ),
     ] = None
     log_level: LogLevel = "warning"

@@ -63,7 +63,7 @@ class Listener:
         for active in self._active.values():
             active.set()
         self._moves = {k.queue: Channel(store, label) for k in queues}
-        groups = store.server.alike(queues)
+        groups = [[*queues]] if store.server.joins_queues else [[k] for k in queues]
         self._nudges = [Channel(store, label) for _ in groups]
         nudged = map(self._await_nudges, self._nudges, groups)
         parts = (*(self._await_jobs(k) for k in queues), *nudged)

@@ -59,7 +59,10 @@ class Schedules:
             StoreError: Redis is away: it may have fired, and the next look will tell.
         """
         planned = [one for due in seen.due if (one := self._plan(due, seen.now_ms)) is not None]
-        asked = [requests.tick(p.due.name, p.definition, p.due.raw, p.step) for p in planned]
+        planned, there = await self._enqueue(planned)
+        asked = [
+            requests.tick(p.due.name, p.definition, p.due.raw, p.step, fired=there) for p in planned
+        ]
         fired: list[_Planned] = []
         for one, answer in zip(planned, await self._store.run_all(asked), strict=True):
             if isinstance(answer, StoreError):
@@ -75,6 +78,21 @@ class Schedules:
         next_ms = min(instants, default=math.inf)
         self.due_at = self._asked_at + max(0.0, next_ms - seen.now_ms) / 1000
         return next_ms <= seen.now_ms or len(seen.due) >= _AT_ONCE + len(self._broken)
+
+    async def _enqueue(self, planned: list[_Planned]) -> tuple[list[_Planned], bool]:
+        """Enqueue the jobs first where that cannot be the same step; return what is left to be done.
+
+        Whoever dies in between leaves ticks that have fired and are due: they do not fire again.
+        """
+        if self._store.server.joins_queues or not planned:
+            return planned, not self._store.server.joins_queues
+        asked = [requests.fire(p.due.name, p.definition, p.step) for p in planned]
+        answers = await self._store.run_all(asked)
+        for one, answer in zip(planned, answers, strict=True):
+            if isinstance(answer, StoreError):
+                self._is_broken(one.due.name, answer)
+        pairs = zip(planned, answers, strict=True)
+        return [one for one, answer in pairs if not isinstance(answer, StoreError)], True
 
     def _plan(self, due: Due, now_ms: int) -> _Planned | None:
         try:

@@ -14,6 +14,9 @@ from headrace.operations import Operation, command, is_one, run, text, texts
 from headrace.schedules.definition import Definition
 from headrace.schedules.step import Step
 
+_REMEMBERED_MS: Final = 604_800_000
+"""How long it is known which tick has fired: a leader that has died in between is replaced in seconds."""
+
 _ALL: Final = (keys.SCHEDULES, keys.SCHEDULE_DUE, keys.SCHEDULE_STATE)
 
 
@@ -81,13 +84,25 @@ def look(limit: int) -> Operation[Seen]:
 TickAnswer = Literal["ok", "stale", "early"]
 
 
-def tick(name: bytes, definition: Definition, raw: bytes, step: Step) -> Operation[TickAnswer]:
-    """Carry out a step of a schedule."""
-    k, called = keys_of(definition.queue), name.decode()
-    used = (*_ALL, k.pending, k.priority, k.delayed, k.nudge, k.stats, keys.QUEUES)
-    args = (name, step.due_ms, digest(raw), step.last_ms, step.next_ms, step.missed)
-    jobs = [definition.job_of(called, at) for at in step.fires]
+def tick(
+    name: bytes, definition: Definition, raw: bytes, step: Step, *, fired: bool = False
+) -> Operation[TickAnswer]:
+    """Carry out a step of a schedule; ``fired``: its jobs are enqueued already."""
+    k, count = keys_of(definition.queue), len(step.fires)
+    args = (name, step.due_ms, digest(raw), step.last_ms, step.next_ms, step.missed, k.queue, count)
+    if fired:
+        return run("schedules/tick", (*_ALL, keys.QUEUES), args, _answer)
+    used = (*_ALL, keys.QUEUES, k.pending, k.priority, k.delayed, k.nudge, k.stats)
+    jobs = [definition.job_of(name.decode(), at) for at in step.fires]
     return run("schedules/tick", used, (*args, *jobs), _answer)
+
+
+def fire(name: bytes, definition: Definition, step: Step) -> Operation[int]:
+    """Enqueue the jobs of a step whose schedule is on another node; return how many are new."""
+    k = keys_of(definition.queue)
+    used = (f"{k.queue}:ticks", k.pending, k.priority, k.delayed, k.nudge, k.stats)
+    jobs = [part for at in step.fires for part in (at, definition.job_of(name.decode(), at))]
+    return run("schedules/fire", used, (name, _REMEMBERED_MS, *jobs), int)
 
 
 def put(

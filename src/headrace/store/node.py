@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Generic, TypeAlias
+from typing import Any, ClassVar, Generic, TypeAlias
 
 from headrace.clock import monotonic
 from headrace.errors import StoreError
-from headrace.keys import Keys
 from headrace.operations import Operation
 from headrace.store import exchange
 from headrace.store.address import AnyAddress, C
@@ -26,6 +25,9 @@ class Node(Generic[C]):
         exchange_: how a store sends and reads.
         address: what a connection is made of.
     """
+
+    joins_queues: ClassVar[bool] = True
+    """Whether one request can name keys of several queues."""
 
     def __init__(self, url: str, exchange_: Exchange, address: AnyAddress[C]) -> None:
         self.url = url
@@ -87,10 +89,6 @@ class Node(Generic[C]):
     def explained(self, error: StoreError) -> StoreError:
         """Return what a request that was routed is to raise."""
         return error
-
-    def alike(self, queues: Sequence[Keys]) -> list[list[Keys]]:
-        """Group queues of which one request can name the keys: all of them."""
-        return [[*queues]]
 
     def nodes(self) -> list[Node[C]]:
         """Return the servers that were spoken to."""

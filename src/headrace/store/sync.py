@@ -26,6 +26,9 @@ class Store:
         url: where it is.
         name: what its connections are called in ``CLIENT LIST``.
         timeout_s: how long to wait for a connection or an answer, seconds.
+
+    Attributes:
+        joins_queues: whether one request can name keys of several queues; not on a cluster.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class Store:
     ) -> None:
         self.url = url
         self._store = _BlockingStore(url, Address(url, name, timeout_s), timeout_s)
+        self.joins_queues: bool = self._store.server.joins_queues
 
     def run(self, operation: Operation[R]) -> R:
         """Run one operation.

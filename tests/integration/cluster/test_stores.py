@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from headrace import ClusterUnsupported, InvalidSetting, StoreRefused, StoreUnavailable
 from headrace import operations as op
+from headrace.doctor import permissions
 from headrace.embedded.cluster import ClusterNode
 from headrace.errors import StoreUnsuitable
 from headrace.keys import keys_of
@@ -153,6 +156,25 @@ def test_keys_of_several_queues_in_one_step_are_refused(store: Store) -> None:
     answers = store.run_all([both, op.register("there")])
     assert isinstance(answers[0], ClusterUnsupported)
     assert answers[1] == 1
+
+
+def test_a_user_with_the_least_rights_can_work(cluster: Cluster) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operators.md").read_text("utf-8")
+    (line,) = re.findall(r"^ACL SETUSER headrace on >PASSWORD (.*)$", page, re.MULTILINE)
+    rights = line.replace("~emails ~emails:* ~headrace:*", "~{emails}* ~{headrace}*").split()
+    for node in cluster.nodes:
+        node.ask("ACL", "SETUSER", "least", "on", ">word", *rights, "+cluster|slots", "+asking")
+    k, store = keys_of("emails"), Store(cluster.url.replace("//", "//least:word@"))
+    try:
+        store.run(op.enqueue(k, [job("a")]))
+        store.run(op.register("emails"))
+        cluster.move_slot("emails", other_than(cluster, "emails"))
+        assert store.run(op.claim(k, 1, lease_ms=60_000, consumer="c", first=1)).jobs == [job("a")]
+        assert store.follow(permissions.refused(k)) == ()
+    finally:
+        store.close()
+        for node in cluster.nodes:
+            node.ask("ACL", "DELUSER", "least")
 
 
 def test_without_any_node_it_is_said_where_was_asked() -> None:

@@ -191,7 +191,6 @@ INFO = [
     ({"aof_last_bgrewrite_status": "err"}, "aof_rewrite_failed", "warning"),
     ({"aof_rewrite_in_progress": "1"}, "aof_rewriting", "note"),
     ({"rdb_last_bgsave_status": "err"}, "save_failed", "warning"),  # saving is off there
-    ({"cluster_enabled": "1"}, "cluster", "problem"),
     (
         {"connected_slaves": "1", "slave0": "ip=10.0.0.2,port=6379,state=online,lag=60"},
         "replica_behind",

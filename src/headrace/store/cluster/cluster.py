@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Final, Generic, NamedTuple
+from typing import Any, ClassVar, Final, Generic, NamedTuple
 
 from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 
 from headrace.clock import monotonic
 from headrace.errors import ClusterUnsupported, StoreError, StoreRefused
-from headrace.keys import Keys
 from headrace.operations import Operation, command, nothing
 from headrace.settings import redacted
 from headrace.store import exchange
@@ -46,6 +45,8 @@ class Cluster(Generic[C]):
         sleep: lets time pass, seconds.
         within_s: how long a request is sent again that meets a slot on its way.
     """
+
+    joins_queues: ClassVar[bool] = False
 
     def __init__(  # noqa: PLR0917  what a store has, and nobody else calls it
         self,
@@ -115,10 +116,6 @@ class Cluster(Generic[C]):
         )
         moved.__cause__ = cause
         return moved
-
-    def alike(self, queues: Sequence[Keys]) -> list[list[Keys]]:
-        """Group queues of which one request can name the keys: here each is alone."""
-        return [[k] for k in queues]
 
     def nodes(self) -> list[Node[C]]:
         """Return the nodes that were spoken to."""

@@ -82,6 +82,10 @@ def take_apart(operation: Operation[Any], primaries: Sequence[Host]) -> Whole:
     name = operation.name
     if operation.script is None and name in _WITHOUT_KEYS:
         return _keyless(operation, primaries)
+    if name == "permitted":  # it touches no key, and may name those of several queues
+        there = {key: placed(key)[0] for key in operation.keys}
+        args = tuple(there.get(str(arg), arg) for arg in operation.args)
+        return Whole([Part(operation._replace(keys=(), args=args))])
     named = _keys_of(operation)
     if not named:
         return Whole([Part(operation)])

@@ -1,0 +1,324 @@
+"""Consumers and producers on a cluster: they find their queues, and go on when nodes die and slots move."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace import (
+    CURRENT,
+    RESULT,
+    ClusterUnsupported,
+    Context,
+    Headrace,
+    InvalidJob,
+    StoreError,
+    chain,
+    chord,
+)
+from headrace import operations as op
+from headrace.keys import keys_of
+from headrace.policy import LeasePolicy
+from headrace.retry import Backoff
+from headrace.schedules import Schedules, define, keep_declared, requests
+from headrace.schedules.step import step
+from headrace.schedules.timing import Every
+from headrace.store import AsyncStore, Store
+from tests.support.clusters import Cluster, running_cluster
+from tests.support.consuming import consuming
+from tests.support.processes import clean_environment
+from tests.support.wait import await_until
+
+ALL = "emails,reports,images,billing"
+QUICK = LeasePolicy(lease_s=2.0, bare_lease_s=2.0)
+
+
+def settled(cluster: Cluster, queue: str) -> dict[str, int]:
+    store = Store(cluster.url)
+    try:
+        return store.run(op.snapshot(keys_of(queue))).counters
+    finally:
+        store.close()
+
+
+async def test_jobs_of_queues_on_all_nodes_run(cluster: Cluster) -> None:
+    app, ran = Headrace(cluster.url), Counter[str]()
+
+    @app.task(result_ttl=60)
+    async def double(queue: str, n: int) -> int:
+        ran[queue] += 1
+        return 2 * n
+
+    async with consuming(app, ALL):
+        jobs = [
+            await double.options(queue=queue).aenqueue(queue, n)
+            for queue in ALL.split(",")
+            for n in range(20)
+        ]
+        assert [await job.aresult(timeout=30) for job in jobs] == [2 * n for n in range(20)] * 4
+    assert ran == dict.fromkeys(ALL.split(","), 20)
+    assert settled(cluster, "billing") == {"enqueued": 20, "done": 20}
+    await app.aclose()
+
+
+async def test_priorities_delays_retries_and_dead_letters_are_as_on_one_server(
+    cluster: Cluster,
+) -> None:
+    app, order = Headrace(cluster.url, queue="emails"), list[str]()
+
+    @app.task(max_attempts=2, backoff=Backoff(base_s=0))
+    async def note(name: str) -> None:
+        order.append(name)
+        if name == "bad":
+            raise OSError
+
+    await note.options(delay=0.3).aenqueue("later")
+    await note.aenqueue("plain")
+    await note.options(priority=5).aenqueue("first")
+    async with consuming(app, "emails", concurrency=1):
+        await await_until(lambda: "later" in order, "what was delayed has run")
+        await note.aenqueue("bad")
+        await await_until(lambda: settled(cluster, "emails").get("dead"), "it is dead")
+        # An idle consumer waits without polling, and hears of priorities, too.
+        await note.options(priority=5).aenqueue("last")
+        await await_until(lambda: order[-1] == "last", "it has run")
+    assert order == ["first", "plain", "later", "bad", "bad", "last"]
+    await app.aclose()
+
+
+async def test_a_running_job_hears_that_it_is_cancelled(cluster: Cluster) -> None:
+    app, begun, ended = Headrace(cluster.url, queue="reports"), asyncio.Event(), list[str]()
+
+    @app.task
+    async def wait() -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(600)
+        finally:
+            ended.append("yes")
+
+    async with consuming(app, "reports"):
+        job = await wait.aenqueue()
+        await begun.wait()
+        assert await job.acancel()
+        await await_until(lambda: ended, "it has heard")
+    await app.aclose()
+
+
+async def test_limits_and_unique_keys_hold(cluster: Cluster) -> None:
+    app, running, most = Headrace(cluster.url, queue="images"), 0, 0
+
+    @app.task(concurrency_limit=2)
+    async def limited(_: int) -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.01)
+        running -= 1
+
+    async with consuming(app, "images"):
+        first = await limited.options(key="one").aenqueue(0)
+        assert (await limited.options(key="one").aenqueue(0)).id == first.id
+        await app.aenqueue_many(limited.call(n) for n in range(20))
+        await await_until(lambda: settled(cluster, "images").get("done") == 21, "all have run")
+    assert most == 2
+    await app.aclose()
+
+
+async def test_a_job_hands_on_into_its_own_queue_and_is_told_that_another_is_elsewhere(
+    cluster: Cluster,
+) -> None:
+    app, ran, said = Headrace(cluster.url, queue="emails"), list[int](), list[str]()
+
+    @app.task
+    async def note(n: int, ctx: Context = CURRENT) -> None:
+        ran.append(n)
+        if n < 3:
+            ctx.enqueue(note.call(n + 1))
+        try:
+            ctx.enqueue(note.options(queue="images").call(0))
+        except InvalidJob as error:
+            said.append(str(error))
+
+    async with consuming(app, "emails"):
+        await note.aenqueue(1)
+        await await_until(lambda: ran == [1, 2, 3], "each has handed on")
+    assert len(said) == 3
+    assert "hands on into that queue alone" in said[0]
+    await app.aclose()
+
+
+async def test_a_workflow_of_one_queue_runs_and_one_of_several_is_refused(cluster: Cluster) -> None:
+    app = Headrace(cluster.url, queue="emails")
+
+    @app.task
+    async def add(a: int, b: int) -> int:
+        return a + b
+
+    @app.task
+    async def total(numbers: list[int]) -> int:
+        return sum(numbers)
+
+    with pytest.raises(ClusterUnsupported, match="several queues"):
+        await chain(add.call(1, 2), add.options(queue="images").call(RESULT, 3)).aenqueue()
+    async with consuming(app, "emails"):
+        flow = await chord([add.call(n, 1) for n in range(10)], total.call(RESULT)).aenqueue()
+        assert await flow.aresult(timeout=30) == 55
+    await app.aclose()
+
+
+async def test_a_schedule_ticks_whatever_node_its_queue_is_on(cluster: Cluster) -> None:
+    app, ran = Headrace(cluster.url), Counter[str]()
+
+    async def note(queue: str) -> None:
+        ran[queue] += 1
+
+    for queue in ALL.split(","):
+        app.task(name=queue, queue=queue)(note).every(0.2, missed="all", args=(queue,))
+    known = asyncio.create_task(keep_declared(app.producer().astore(), app.declared_schedules()))
+    async with consuming(app, ALL, duties=(Schedules,)):
+        await await_until(lambda: all(ran[queue] >= 5 for queue in ALL.split(",")), "all tick")
+    known.cancel()
+    await app.aclose()
+
+
+async def test_a_tick_fires_once_though_the_leader_dies_before_it_has_noted_that(
+    cluster: Cluster,
+) -> None:
+    store = AsyncStore(cluster.url)
+    definition = define(Headrace(cluster.url, queue="images").call("tick"), Every(1_000))
+    now_ms: float = await store.run(op.time_ms())
+    name, raw, due_ms = b"s", definition.encoded(), int(now_ms) - 500
+    await store.run(
+        requests.put("s", raw, instead_of=b"", next_ms=due_ms, keeps=False, declared=False)
+    )
+    one = step(definition, due_ms, due_ms + 500)
+    assert [await store.run(requests.fire(name, definition, one)) for _ in range(2)] == [1, 0]
+    assert (await store.run(op.snapshot(keys_of("images")))).pending == 1
+    ticks = [requests.tick(name, definition, raw, one, fired=True) for _ in range(2)]
+    assert [await store.run(tick) for tick in ticks] == ["ok", "stale"]
+    await store.close()
+
+
+def test_the_command_line_works_on_a_cluster(cluster: Cluster, tmp_path: Path) -> None:
+    environment = clean_environment(HEADRACE_URL=cluster.url)
+
+    def headrace(*words: str, codes: tuple[int, ...] = (0,)) -> str:
+        command = (sys.executable, "-m", "headrace", *words)
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, cwd=tmp_path
+        )
+        assert done.returncode in codes, done.stdout + done.stderr
+        return done.stdout
+
+    headrace("produce", "echo", "hi", "-q", "emails")
+    headrace("produce", "echo", "ho", "-q", "images")
+    headrace("consume", "headrace.demo.tasks", "--burst", "-Q", "emails,images")
+    said = headrace("info")
+    assert "emails" in said
+    assert "images" in said
+    assert settled(cluster, "emails") == {"enqueued": 1, "done": 1}
+    headrace("audit", "emails")
+    assert "this user may give every command" in headrace("doctor", codes=(0, 1))
+
+
+class Stream:
+    """A producer that enqueues into several queues, and repeats what was not acknowledged."""
+
+    def __init__(self, url: str, queues: str, **options: Any) -> None:
+        self.app = Headrace(url, **options)
+        self.acknowledged = set[tuple[str, int]]()
+        self.errors: list[StoreError] = []
+        self._ending = False
+        self._tasks = [asyncio.create_task(self._run(queue)) for queue in queues.split(",")]
+
+    async def _run(self, queue: str) -> None:
+        n = 0
+        while not self._ending:
+            options: Any = {"queue": queue, "key": f"{queue}-{n}"}
+            call = self.app.call_with("note", (queue, n), {}, options)
+            try:
+                await self.app.aenqueue_many([call])
+            except StoreError as error:
+                self.errors.append(error)
+                await asyncio.sleep(0.05)
+            else:
+                self.acknowledged.add((queue, n))
+                n += 1
+
+    async def more(self, count: int = 50) -> None:
+        """Wait until so many more have been acknowledged of each queue."""
+        so_far = Counter(queue for queue, _ in self.acknowledged)
+
+        def enough() -> bool:
+            now = Counter(queue for queue, _ in self.acknowledged)
+            return all(now[queue] >= so_far[queue] + count for queue in ALL.split(","))
+
+        await await_until(enough, f"goes on: {self.errors[-3:]}")
+
+    async def end(self) -> None:
+        self._ending = True
+        await asyncio.gather(*self._tasks)
+        await self.app.aclose()
+
+
+async def test_slots_move_to_and_fro_under_load_and_nothing_is_lost(cluster: Cluster) -> None:
+    app, ran = Headrace(cluster.url), Counter[tuple[str, int]]()
+
+    @app.task
+    async def note(queue: str, n: int) -> None:
+        ran[queue, n] += 1
+
+    async with consuming(app, ALL, lease=QUICK):
+        stream = Stream(cluster.url, ALL)
+        for n in range(20):
+            await stream.more(5)
+            queue = ALL.split(",")[n % 4]
+            home = cluster.primary_of(queue)
+            others = [node for node in cluster.primaries() if node is not home]
+            await asyncio.to_thread(cluster.move_slot, queue, others[n % 2])
+        await stream.more()
+        await stream.end()
+        await await_until(lambda: ran.keys() >= stream.acknowledged, "all ran")
+    assert not stream.errors
+    await app.aclose()
+
+
+@pytest.fixture(scope="module")
+def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running_cluster(tmp_path_factory.mktemp("mortal")) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("how", ["asked", "killed"])
+async def test_a_failover_loses_nothing_that_a_replica_has_confirmed(
+    mortal: Cluster, how: str
+) -> None:
+    app, ran = Headrace(mortal.url), Counter[tuple[str, int]]()
+
+    @app.task
+    async def note(queue: str, n: int) -> None:
+        ran[queue, n] += 1
+
+    async with consuming(app, ALL, lease=QUICK):
+        stream = Stream(mortal.url, ALL, confirm_replicas=1, confirm_timeout=1.0)
+        await stream.more()
+        old = mortal.primary_of("emails")
+        if how == "asked":
+            await asyncio.to_thread(mortal.fail_over, "emails")
+        else:
+            old.kill()
+            await asyncio.to_thread(mortal.await_primary, "emails", other_than=old)
+            await asyncio.to_thread(old.restart)
+        await stream.more()
+        await stream.end()
+        await await_until(lambda: ran.keys() >= stream.acknowledged, "all ran")
+    assert mortal.primary_of("emails") is not old
+    await app.aclose()
