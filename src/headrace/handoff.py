@@ -75,7 +75,7 @@ class HandOff:
             InvalidSetting: one of its hooks is async.
         """
         made = getattr(call, "producer", None)
-        if made is not None and call.queue != home and not made().joins_queues:
+        if made and getattr(call, "queue", home) != home and not made().joins_queues:
             raise InvalidJob(
                 f"on a cluster a job of queue {home} hands on into that queue alone, for each is on a "
                 f"node of its own: enqueue into {call.queue} without the context"

@@ -5,9 +5,36 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from redis import Redis
 
 from headrace.store import AsyncStore
 from tests.support.clusters import Cluster, running_cluster
+
+
+def url_of(request: pytest.FixtureRequest, url: str) -> str:
+    """Return this URL, or that of a cluster if the fixture's parameter says so."""
+    if getattr(request, "param", "server") == "server":
+        return url
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.url
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, url: str) -> str:
+    """Give the URL of an empty server; of an empty cluster to tests that are ``also_on_a_cluster``."""
+    return url_of(request, url)
+
+
+@pytest.fixture
+def redis(request: pytest.FixtureRequest, url: str) -> Iterator[Redis]:
+    """Give a plain client; of a cluster one that names keys as on one server."""
+    if url.startswith("redis://"):
+        with Redis.from_url(url) as client:
+            yield client
+    else:
+        cluster: Cluster = request.getfixturevalue("cluster")
+        with cluster.placed_client_of("queue") as client:
+            yield client
 
 
 @pytest.fixture

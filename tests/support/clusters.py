@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from redis import Redis
 from redis.connection import Connection, ConnectionPool
@@ -18,6 +19,8 @@ from headrace.store.cluster.names import slot_of, unplaced
 from headrace.store.cluster.parts import take_apart
 from tests.support.servers import engine_under_test
 from tests.support.wait import bound, wait_until
+
+also_on_a_cluster = pytest.mark.parametrize("url", ["server", "cluster"], indirect=True)
 
 
 class Cluster(EmbeddedCluster):
@@ -31,12 +34,6 @@ class Cluster(EmbeddedCluster):
         """The nodes that serve slots."""
         ports = {port for port, _, _ in self._ranges()}
         return [node for node in self.nodes if node.port in ports]
-
-    def primary_of(self, queue: str) -> ClusterNode:
-        """Whose the slot of a queue is."""
-        slot = slot_of(queue)
-        port = next(port for port, first, last in self._ranges() if first <= slot <= last)
-        return next(node for node in self.nodes if node.port == port)
 
     def replica_of(self, primary: ClusterNode) -> ClusterNode:
         """A replica of a primary, that runs."""

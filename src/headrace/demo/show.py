@@ -17,7 +17,10 @@ from headrace.demo.processes import Shell, Trouble
 from headrace.demo.proof import Proof
 from headrace.doctor.humanize import counted
 from headrace.embedded import EmbeddedServer, ended_by_signals
+from headrace.embedded.cluster import EmbeddedCluster
 from headrace.embedded.server import HOST, free_port
+from headrace.embedded.wait import within
+from headrace.settings import DEFAULT_QUEUE
 
 ORDERS_EACH: Final = 1_000
 """For each consumer: with its 100 slots, ten seconds of work."""
@@ -32,11 +35,12 @@ _PROBLEMS: Final = 5  # that are told; the rest is counted
 _console: Final = Console(highlight=False, markup=False, emoji=False)
 
 
-def run_demo(*, consumers: int = 3, keep: bool = False) -> int:
+def run_demo(*, consumers: int = 3, keep: bool = False, cluster: bool = False) -> int:
     """Run the demo on a private server, and clean up.
 
     Args:
         consumers: how many consumers there are, one of which is killed.
+        cluster: run it on a private cluster, of which a primary is killed.
         keep: leave the server's data, the ledger and all logs behind, and say where.
 
     Returns:
@@ -49,10 +53,10 @@ def run_demo(*, consumers: int = 3, keep: bool = False) -> int:
     try:
         with (
             ended_by_signals(lambda number: 128 + number),
-            EmbeddedServer.start(folder / "redis", port=0, die_with_parent=True) as server,
-            Shell(folder, server.url) as shell,
+            _started(folder / "redis", cluster=cluster) as redis,
+            Shell(folder, redis.url) as shell,
         ):
-            proof = _Demo(folder, server, shell).run(consumers)
+            proof = _Demo(folder, redis, shell).run(consumers)
     except Trouble as error:
         _say(f"The demo has failed: {error}", "red")
         return 1
@@ -67,12 +71,18 @@ def run_demo(*, consumers: int = 3, keep: bool = False) -> int:
     return verdict(proof)
 
 
+def _started(folder: Path, *, cluster: bool) -> EmbeddedServer | EmbeddedCluster:
+    if cluster:
+        return EmbeddedCluster.start(folder, die_with_parent=True)
+    return EmbeddedServer.start(folder, port=0, die_with_parent=True)
+
+
 class _Demo:
     """What happens, in its order; raises ``Trouble`` when it cannot go on."""
 
-    def __init__(self, folder: Path, server: EmbeddedServer, shell: Shell) -> None:
+    def __init__(self, folder: Path, redis: EmbeddedServer | EmbeddedCluster, shell: Shell) -> None:
         self._folder = folder
-        self._server = server
+        self._redis = redis
         self._shell = shell
         self._ledger = folder / "ledger"
         self._ledger.touch()
@@ -80,8 +90,8 @@ class _Demo:
 
     def run(self, consumers: int) -> Proof:
         """Do everything; return what was seen."""
-        _say(f"A private {self._server.engine}. To look for yourself, in another terminal:")
-        _command(f"cd {self._folder}; export HEADRACE_URL={self._server.url}")
+        _say(f"A private {self._redis}. To look for yourself, in another terminal:")
+        _command(f"cd {self._folder}; export HEADRACE_URL={self._redis.url}")
         _say()
         orders = consumers * ORDERS_EACH
         _comment(
@@ -135,13 +145,23 @@ class _Demo:
         self._show("consumers")
 
     def _kill_redis(self) -> int:
-        """Kill the server, and start it again; return how long the ledger was in between."""
-        _comment("Redis is killed as well, and started again on its append-only file")
-        _command(f"kill -9 {self._server.pid}")
-        self._server.kill()
+        """Kill the queue's server, and start it again; return how long the ledger was in between."""
+        redis = self._redis
+        if isinstance(redis, EmbeddedCluster):
+            server: EmbeddedServer = redis.primary_of(DEFAULT_QUEUE)
+            _comment("The queue's primary is killed as well; its replica takes over")
+        else:
+            server = redis
+            _comment("Redis is killed as well, and started again on its append-only file")
+        _command(f"kill -9 {server.pid}")
+        server.kill()
         lines = len(Ledger.read(self._ledger))
         _pause(1.0)
-        self._server.restart()
+        if isinstance(redis, EmbeddedCluster) and not within(
+            _STUCK_S, lambda: redis.primary_of(DEFAULT_QUEUE) is not server
+        ):
+            raise Trouble("no replica has taken over from the primary that was killed")
+        server.restart()  # of a cluster: as a replica of the new primary
         return lines
 
     def _watch(self, over: Callable[[Ledger], bool]) -> None:

@@ -16,8 +16,9 @@ from headrace.errors import EmbeddedServerError, StoreError
 from headrace.operations import command
 from headrace.operations.request import text
 from headrace.store import Store
+from headrace.store.cluster import slots
+from headrace.store.cluster.names import SLOTS, slot_of
 
-SLOTS: Final = 16_384
 _WHOLE_S: Final = 60.0  # usually 2 s: the nodes talk to each other ten times a second
 
 
@@ -124,6 +125,12 @@ class EmbeddedCluster:
             node.ask("CLUSTER", "REPLICATE", self.nodes[number % primaries].id)
         self.await_whole()
 
+    def primary_of(self, queue: str) -> ClusterNode:
+        """Return the node that serves a queue, as the first one says that runs."""
+        asked = next(node for node in self.nodes if node.running)
+        owner = slots.read(asked.ask("CLUSTER", "SLOTS"), (HOST, asked.port)).owner(slot_of(queue))
+        return next(node for node in self.nodes if (HOST, node.port) == owner)
+
     def await_whole(self) -> None:
         """Wait until all slots are served and the replicas follow, as each node that runs says.
 
@@ -142,6 +149,16 @@ class EmbeddedCluster:
         """Kill all nodes."""
         for node in self.nodes:
             node.kill()
+
+    def __str__(self) -> str:
+        """Return what it is made of, as people say it."""
+        return f"cluster of {len(self.nodes)} nodes, each {self.nodes[0].engine}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
 
     def _await(self, good: Callable[[ClusterNode], bool], what: str) -> None:
         def all_good() -> bool:

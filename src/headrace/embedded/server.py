@@ -201,6 +201,10 @@ class EmbeddedServer:
         self.stop()
         self._process = self._launch()
 
+    def __str__(self) -> str:
+        """Return the engine and its version, as people write them."""
+        return str(self.engine)
+
     def __enter__(self) -> Self:
         return self
 

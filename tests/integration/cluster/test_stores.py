@@ -19,7 +19,7 @@ from headrace.keys import keys_of
 from headrace.settings import group_of, redis_url
 from headrace.store import AsyncStore, Channel, Store, probe
 from tests.integration.transitions.driver import job
-from tests.support.clusters import Cluster
+from tests.support.clusters import Cluster, running_cluster
 from tests.support.wait import WAIT_S, await_until
 
 QUEUES = ("emails", "reports", "images", "billing", "search", "audit")
@@ -149,6 +149,34 @@ async def test_whoever_is_blocked_hears_that_its_slot_moves(
     store.run(op.enqueue(k, [job("a")]))
     assert await moving == job("a")
     await channel.close()
+
+
+async def test_a_cluster_that_is_down_is_away_and_no_lasting_error(
+    tmp_path: Path,
+) -> None:
+    k = keys_of("emails")
+    with running_cluster(tmp_path, primaries=3, replicas=0) as cluster:
+        store, astore = Store(cluster.url), AsyncStore(cluster.url)
+        assert store.run(op.is_paused(k)) is False
+        channel = Channel(astore, "test")
+        assert await channel.run(op.is_paused(k)) is False
+        next(
+            node for node in cluster.primaries() if node is not cluster.primary_of("emails")
+        ).kill()
+
+        def down() -> bool:
+            info = cluster.primary_of("emails").says("CLUSTER", "INFO")
+            return info["cluster_state"].strip() == "fail"
+
+        await await_until(down, "the others know that it is dead")
+        with pytest.raises(StoreUnavailable, match="The cluster is down") as caught:
+            store.run(op.is_paused(k))
+        assert not caught.value.lasting
+        with pytest.raises(StoreUnavailable, match="The cluster is down"):
+            await channel.run(op.is_paused(k))
+        await channel.close()
+        await astore.close()
+        store.close()
 
 
 def test_keys_of_several_queues_in_one_step_are_refused(store: Store) -> None:

@@ -15,11 +15,13 @@ from headrace.flows import Flow
 from headrace.operations import Operation, command
 from headrace.store import Store
 from tests.integration.store.stores import A, B, C, K, Open, OpenStore, client_id, echo, insist
+from tests.support.clusters import also_on_a_cluster
 from tests.support.invariants import check
 from tests.support.proxy import Proxy
 from tests.support.wait import WAIT_S, bound, wait_until
 
 
+@also_on_a_cluster
 class TestAnswers:
     def test_an_operation_is_run_and_its_answer_parsed(self, store: OpenStore) -> None:
         assert store.run(op.enqueue(K, [A])) == op.Enqueued("ok")
@@ -48,6 +50,8 @@ class TestAnswers:
         assert isinstance(answers[1], StoreRefused)
         assert [answers[0], *answers[2:]] == [b"1", op.Enqueued("ok"), b"2"]
 
+
+class TestConnections:
     def test_a_connection_is_used_again_after_an_error(self, store: OpenStore) -> None:
         before = store.run(client_id())
         with pytest.raises(StoreRefused):
@@ -68,6 +72,7 @@ class TestAnswers:
         store.close()
 
 
+@also_on_a_cluster
 class TestScripts:
     def test_a_script_that_the_server_does_not_know_is_loaded(
         self, store: OpenStore, redis: Redis

@@ -167,10 +167,10 @@ class TestReplyLost:
         self, proxy: Proxy, redis: Redis, open_store: Open
     ) -> None:
         store = open_store(proxy.url, timeout_s=bound(0.1))
-        insist(store, echo("1"))
+        insist(store, op.enqueue(K, [A]))  # so that its script is known
         proxy.fail_next("hold")
         self.lose(store, op.enqueue(K, [B]))
-        assert check(redis).pending == [B]
+        assert check(redis).pending == [B, A]
 
     def test_an_answer_within_the_timeout_is_waited_for(
         self, proxy: Proxy, open_store: Open

@@ -8,30 +8,14 @@ import pytest
 from redis import Redis
 
 from headrace.store import Store
+from tests.integration.conftest import url_of
 from tests.integration.transitions.driver import Driver
-from tests.support.clusters import Cluster
 
 
 @pytest.fixture(params=["server", "cluster"])
-def url(request: pytest.FixtureRequest, url: str) -> Iterator[str]:
-    """Give the URL of an empty server, or of an empty cluster."""
-    if request.param == "server":
-        yield url
-        return
-    cluster: Cluster = request.getfixturevalue("cluster")
-    yield cluster.url
-
-
-@pytest.fixture
-def redis(request: pytest.FixtureRequest, url: str) -> Iterator[Redis]:
-    """Give a plain client, which on a cluster names keys as they are named there."""
-    if url.startswith("redis://"):
-        with Redis.from_url(url) as client:
-            yield client
-    else:
-        cluster: Cluster = request.getfixturevalue("cluster")
-        with cluster.placed_client_of("queue") as client:
-            yield client
+def url(request: pytest.FixtureRequest, url: str) -> str:
+    """Give the URL of an empty server, and of an empty cluster."""
+    return url_of(request, url)
 
 
 @pytest.fixture

@@ -110,7 +110,8 @@ class Cluster(Generic[C]):
         cause = error.__cause__
         self._map = None
         if not isinstance(cause, AskError):
-            return error
+            said: StoreError = self._said(error)
+            return said
         moved = StoreRefused(
             f"the slot of this queue is at {cause.host}:{cause.port} now, or will be"
         )
