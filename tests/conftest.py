@@ -11,6 +11,7 @@ import pytest
 from redis import Redis
 
 from headrace.embedded import EmbeddedServer
+from tests.support.clusters import Cluster, running_cluster
 from tests.support.servers import private_server
 from tests.support.wait import PATIENCE, PATIENCE_VARIABLE, bound, wait_until
 
@@ -101,3 +102,20 @@ def redis(url: str) -> Iterator[Redis]:
     """Give a plain client of the session's server."""
     with Redis.from_url(url) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Give the session's own cluster, for tests that leave it whole."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        # One plain client is to read both: where the queue is, and the registry.
+        cluster.move_slot("headrace", cluster.primary_of("queue"))
+        yield cluster
+
+
+@pytest.fixture
+def cluster(session_cluster: Cluster) -> Iterator[Cluster]:
+    """Give a cluster that is whole and empty."""
+    yield session_cluster
+    session_cluster.await_whole()
+    session_cluster.everywhere("FLUSHALL")

@@ -42,6 +42,7 @@ from tests.faults.roles import (
 )
 from tests.faults.sampler import Sampler
 from tests.support import invariants
+from tests.support.clusters import Cluster, running_cluster
 from tests.support.servers import private_server
 from tests.support.wait import bound, wait_until
 
@@ -73,6 +74,7 @@ class Bench:
         self.nursery = Nursery(folder, self.history)
         self.journal = Journal(self.history, "bench")
         self.server: EmbeddedServer
+        self.cluster: Cluster | None = None  # in place of the server
         self.url = ""  # how processes reach Redis, unless they are told otherwise
         self.consumers: dict[str, int] = {}  # name -> pid
         self.producers: list[int] = []
@@ -93,6 +95,13 @@ class Bench:
         self.url = self.server.url
         return self.server
 
+    def serve_cluster(self) -> Cluster:
+        """Start the cluster of this bench."""
+        (self.folder / "cluster").mkdir()
+        self.cluster = self.closing.enter_context(running_cluster(self.folder / "cluster"))
+        self.url = self.cluster.url
+        return self.cluster
+
     def sample(self, *, whole: bool = True) -> None:
         """Begin to take samples."""
         self._sampler = Sampler(self.redis, self.journal, QUEUE, whole=whole)
@@ -101,6 +110,8 @@ class Bench:
 
     def redis(self) -> Redis:
         """Give a plain client; close it."""
+        if self.cluster is not None:
+            return self.cluster.placed_client_of(QUEUE)
         return Redis.from_url(self.server.url, socket_timeout=5)
 
     def name(self, kind: str) -> str:

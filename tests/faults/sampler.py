@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from redis import Redis
 from redis.exceptions import RedisError
 
+from headrace.errors import StoreError
 from headrace.keys import Keys, keys_of
 from tests.faults.history import Journal, number_of
 from tests.support import invariants
@@ -38,7 +39,7 @@ class Sampler(threading.Thread):
     ) -> None:
         super().__init__(name="sampler", daemon=True)
         self._connect = connect
-        self._redis = connect()
+        self._redis: Redis | None = connect()
         self._journal = journal
         self._queue, self._k = queue, keys_of(queue)
         self._whole = whole
@@ -49,26 +50,29 @@ class Sampler(threading.Thread):
     def run(self) -> None:
         while not self._ending.wait(EVERY_S):
             try:
-                self._look()
-            except (RedisError, OSError):
-                self._redis.close()
-                self._redis = self._connect()
-        self._redis.close()
+                self._redis = self._redis or self._connect()
+                self._look(self._redis)
+            except (RedisError, OSError, StoreError):
+                if self._redis is not None:
+                    self._redis.close()
+                self._redis = None
+        if self._redis is not None:
+            self._redis.close()
 
     def close(self) -> None:
         self._ending.set()
         if self.is_alive():
             self.join()
 
-    def _look(self) -> None:
-        places, counters, expired, overdue_s = _counts(self._redis, self._k)
+    def _look(self, redis: Redis) -> None:
+        places, counters, expired, overdue_s = _counts(redis, self._k)
         if (now := time.monotonic()) - self._looked_at > _GAP_S:
             self._seen.clear()
         self._looked_at = now
         doubled: list[str] = []
         bare: set[Hashable] = set()
         if self._whole and sum(places.values()) <= _WHOLE_UP_TO:
-            state = invariants.read(self._redis, self._queue)
+            state = invariants.read(redis, self._queue)
             numbers = Counter(number_of(job) for jobs in state.places.values() for job in jobs)
             doubled = [str(n) for n, count in numbers.items() if count > 1 and n is not None]
             leased = Counter(job for _, job in state.claims.values())

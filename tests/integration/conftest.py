@@ -8,15 +8,7 @@ import pytest
 from redis import Redis
 
 from headrace.store import AsyncStore
-from tests.support.clusters import Cluster, running_cluster
-
-
-def url_of(request: pytest.FixtureRequest, url: str) -> str:
-    """Return this URL, or that of a cluster if the fixture's parameter says so."""
-    if getattr(request, "param", "server") == "server":
-        return url
-    cluster: Cluster = request.getfixturevalue("cluster")
-    return cluster.url
+from tests.support.clusters import Cluster, url_of
 
 
 @pytest.fixture
@@ -43,20 +35,3 @@ async def store(url: str) -> AsyncIterator[AsyncStore]:
     store = AsyncStore(url)
     yield store
     await store.close()
-
-
-@pytest.fixture(scope="session")
-def session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Give the session's own cluster, for tests that leave it whole."""
-    with running_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
-        # One plain client is to read both: where the queue is, and the registry.
-        cluster.move_slot("headrace", cluster.primary_of("queue"))
-        yield cluster
-
-
-@pytest.fixture
-def cluster(session_cluster: Cluster) -> Iterator[Cluster]:
-    """Give a cluster that is whole and empty."""
-    yield session_cluster
-    session_cluster.await_whole()
-    session_cluster.everywhere("FLUSHALL")

@@ -13,6 +13,7 @@ from headrace import operations as op
 from headrace import wire
 from headrace.operations import Operation
 from headrace.store import Store
+from headrace.store.cluster.names import unplaced
 from tests.property.commands import PLACES, READ_SCRIPT, pairs, raw
 from tests.property.examples import HOUR, KEYS, MAX_CRASHES, NAMES, UNIQUE, K
 from tests.property.model import ENDED, Model
@@ -164,7 +165,9 @@ class Machine(RuleBasedStateMachine):
 
     def check_keys(self, present: list[bytes]) -> None:
         expected = {*PLACES, *UNIQUE, K.nudge, *(K.result(i) for i in self.model.results)}
-        assert {key.decode() for key in present} <= expected, "I12: a key that nobody accounts for"
+        assert {unplaced(key).decode() for key in present} <= expected, (
+            "I12: a key that nobody accounts for"
+        )
 
     def check_counts(self, snapshot: op.Snapshot) -> None:
         model = self.model

@@ -197,7 +197,7 @@ class RulesOfOthers(Machine):
     @rule(hours=st.sampled_from([1, 2, 4]))
     def time_passes(self, hours: int) -> None:
         self.model.advance(hours * HOUR)
-        self.store.run(raw(AGE_SCRIPT, (), hours * HOUR))
+        self.store.run(raw(AGE_SCRIPT, (K.pending,), hours * HOUR))
 
     # Operators, and what happens to Redis.
 
@@ -241,7 +241,9 @@ class RulesOfOthers(Machine):
         elif what == "forget the scripts":
             self.store.run(plain("SCRIPT", "FLUSH"))
         elif what == "save":
-            self.savepoint = Savepoint(deepcopy(self.model), self.store.run(raw(DUMP_SCRIPT)))
+            self.savepoint = Savepoint(
+                deepcopy(self.model), self.store.run(raw(DUMP_SCRIPT, (K.pending,)))
+            )
         else:
             paused = what == "pause"
             self.both(op.pause(K, paused=paused), self.model.paused != paused)
@@ -255,6 +257,6 @@ class RulesOfOthers(Machine):
         ms = self.model.now - self.savepoint.model.now
         self.model = deepcopy(self.savepoint.model)
         self.model.advance(ms)
-        self.store.run(raw(RESTORE_SCRIPT, (), *self.savepoint.dump))
+        self.store.run(raw(RESTORE_SCRIPT, (K.pending,), *self.savepoint.dump))
         self.savepoint = None
-        self.store.run(raw(AGE_SCRIPT, (), ms))
+        self.store.run(raw(AGE_SCRIPT, (K.pending,), ms))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from tests.property.protocol import BASE, PROFILE, find_faults
+from tests.support.clusters import Cluster
 
 # How many rounds, and each one's settings. Hypothesis varies what it has seen: many short rounds see
 # more than a long one, but for examples that are the same each time there is only one. Not registered
@@ -30,3 +31,8 @@ ROUNDS, SETTINGS = PROFILES[PROFILE]
 @pytest.mark.parametrize("round_", range(ROUNDS))
 def test_every_transition_leaves_redis_as_the_model_says(url: str, round_: int) -> None:
     find_faults(url, SETTINGS)
+
+
+@pytest.mark.timeout(900)
+def test_every_transition_does_so_on_a_cluster(cluster: Cluster) -> None:
+    find_faults(cluster.url, SETTINGS)

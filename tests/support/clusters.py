@@ -23,6 +23,14 @@ from tests.support.wait import bound, wait_until
 also_on_a_cluster = pytest.mark.parametrize("url", ["server", "cluster"], indirect=True)
 
 
+def url_of(request: pytest.FixtureRequest, url: str) -> str:
+    """Return this URL, or that of a cluster if the fixture's parameter says so."""
+    if getattr(request, "param", "server") == "server":
+        return url
+    cluster: Cluster = request.getfixturevalue("cluster")
+    return cluster.url
+
+
 class Cluster(EmbeddedCluster):
     """A cluster, and what tests do to it."""
 
@@ -51,7 +59,14 @@ class Cluster(EmbeddedCluster):
             connection_class=PlacedConnection, port=self.primary_of(queue).port, protocol=2
         )
         client = Redis.from_pool(pool)
+        scan = client.response_callbacks["SCAN"]
+
+        def scanned(raw: Any, **options: Any) -> Any:
+            cursor, found = scan(raw, **options)
+            return cursor, [unplaced(key) for key in found]
+
         client.set_response_callback("KEYS", lambda found: [unplaced(key) for key in found])
+        client.set_response_callback("SCAN", scanned)
         return client
 
     def move_slot(
@@ -82,12 +97,12 @@ class Cluster(EmbeddedCluster):
         return new
 
     def await_primary(self, queue: str, *, other_than: ClusterNode) -> None:
-        """Wait until another node serves a queue, as all that run agree."""
+        """Wait until another node serves a queue, as all others agree that run."""
         slot = slot_of(queue)
 
         def agreed() -> bool:
             with suppress(redis.RedisError):
-                running = [node for node in self.nodes if node.running]
+                running = [node for node in self.nodes if node.running and node is not other_than]
                 owners = {
                     port
                     for node in running

@@ -6,6 +6,7 @@ nothing to run a business on.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, Self
@@ -126,10 +127,18 @@ class EmbeddedCluster:
         self.await_whole()
 
     def primary_of(self, queue: str) -> ClusterNode:
-        """Return the node that serves a queue, as the first one says that runs."""
-        asked = next(node for node in self.nodes if node.running)
-        owner = slots.read(asked.ask("CLUSTER", "SLOTS"), (HOST, asked.port)).owner(slot_of(queue))
-        return next(node for node in self.nodes if (HOST, node.port) == owner)
+        """Return the node that serves a queue, as the first one says that answers.
+
+        Raises:
+            EmbeddedServerError: none does, or knows.
+        """
+        for asked in self.nodes:
+            with contextlib.suppress(StoreError):
+                known = slots.read(asked.ask("CLUSTER", "SLOTS"), (HOST, asked.port))
+                for node in self.nodes:
+                    if known.owner(slot_of(queue)) == (HOST, node.port):
+                        return node
+        raise EmbeddedServerError(f"No node of the cluster serves queue {queue}.")
 
     def await_whole(self) -> None:
         """Wait until all slots are served and the replicas follow, as each node that runs says.

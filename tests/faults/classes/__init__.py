@@ -1,6 +1,7 @@
 """All fault classes."""
 
 from tests.faults.classes import (
+    clusters,
     consumers,
     failover,
     failpoints,
@@ -18,6 +19,7 @@ from tests.faults.classes.registry import CLASSES, FaultClass
 __all__ = [
     "CLASSES",
     "FaultClass",
+    "clusters",
     "consumers",
     "failover",
     "failpoints",

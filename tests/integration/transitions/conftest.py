@@ -8,8 +8,8 @@ import pytest
 from redis import Redis
 
 from headrace.store import Store
-from tests.integration.conftest import url_of
 from tests.integration.transitions.driver import Driver
+from tests.support.clusters import url_of
 
 
 @pytest.fixture(params=["server", "cluster"])

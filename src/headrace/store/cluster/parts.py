@@ -44,6 +44,7 @@ _KEYS: Final[dict[str, slice]] = {
     "DEL": slice(1, None),
     "BLMOVE": slice(1, 3),
     "LMOVE": slice(1, 3),
+    "RPOPLPUSH": slice(1, 3),
     "BLPOP": slice(1, -1),  # its last argument is the time
 }
 _WITHOUT_KEYS: Final = frozenset(
@@ -66,6 +67,7 @@ _EACH: Final[dict[str, tuple[int, bool]]] = {
 _EVERYWHERE: Final[dict[str, Join]] = {
     "CLIENT LIST": b"".join,
     "SCRIPT LOAD": lambda answers: answers[0],
+    "SCRIPT FLUSH": lambda answers: answers[0],
     "DBSIZE": sum,
     "FLUSHALL": lambda answers: answers[0],
     # Of clocks that differ the one that is behind: who takes it for another's waits longer, not shorter.
