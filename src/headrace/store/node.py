@@ -38,16 +38,7 @@ class Node(Generic[C]):
     async def trip(
         self, operations: Sequence[Operation[Any]], meanwhile: Callable[[], None] | None = None
     ) -> list[Any]:
-        """Run operations in one round trip; an answer that is an error stands in its place.
-
-        Args:
-            operations: what to run.
-            meanwhile: called when they have been sent, while Redis works.
-
-        Raises:
-            StoreUnavailable: the server cannot be reached; nothing was sent.
-            ReplyLost: sent, but not all answers came.
-        """
+        """Run operations in one round trip, as ``AnyStore.run_all`` says."""
         address, idle, sent = self.address, self.idle, False
         connection, used = self._take()
         try:

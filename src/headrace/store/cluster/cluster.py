@@ -58,7 +58,6 @@ class Cluster(Generic[C]):
         within_s: float,
     ) -> None:
         assert address.group is not None
-        self._url = url
         self._address = address
         self._new_node = node
         self._together = together
