@@ -16,6 +16,9 @@
     queue:result:<id>        list    one element: how the job ended; expires
     queue:history:<id>       list    runs of the job after which it was tried again; expires
     queue:unique:<key>       string  the id of the job that has the key; goes with it, or expires
+    queue:moving             list    jobs on their way to another server (see moving)
+    queue:forwarded:<id>     string  a job has come here that was handed on to another node; expires
+    queue:arrived:<batch>    string  a batch of them that has arrived here; expires
     queue:ticks              hash    on a cluster: schedule -> its last tick that was fired here; expires
     headrace:queues          set     names of the queues that producers and consumers have used
     headrace:consumers       hash    consumers that were seen connected: since when each is missing, ms; 0 it is not

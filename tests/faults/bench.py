@@ -13,6 +13,7 @@ import random
 import signal
 import sys
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -83,6 +84,7 @@ class Bench:
         self.infrastructure: list[int] = []  # proxies and Sentinels: they end last
         self._names = 0
         self._numbers = 1
+        self.moved: invariants.State | None = None  # of the server that the queue has left
         self._sampler: Sampler | None = None
         self.closing = contextlib.ExitStack()
 
@@ -310,6 +312,10 @@ class Bench:
             state = invariants.read(redis, QUEUE)
             keys = {key.decode(): redis.pttl(key) for key in redis.scan_iter()}
             streams = yielded.read(redis, QUEUE)
+        if self.moved is not None:  # what was counted there was counted here again, if it was moved
+            there = Counter(self.moved.counters)
+            there.subtract(enqueued=there.pop("moved", 0))
+            state = dataclasses.replace(state, counters=dict(there + Counter(state.counters)))
         return Final(state, keys, probed_at, streams)
 
     def __enter__(self) -> Self:

@@ -10,13 +10,14 @@ import os
 import random
 import signal
 import time
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+from headrace import moving, web, wire
 from headrace import operations as op
-from headrace import web, wire
 from headrace.consumer import ConsumerOptions, parse_queues
 from headrace.errors import StoreError
 from headrace.keys import Keys, keys_of
@@ -229,6 +230,26 @@ class ProducerRole(Role):
             accepted += _send(journal, calls)
             if load.pause_s:
                 time.sleep(load.pause_s)
+        return 0
+
+
+@dataclass(frozen=True)
+class MoverRole(Role):
+    """Somebody who moves the queue elsewhere, until nothing is left.
+
+    Attributes:
+        to: where it goes.
+    """
+
+    to: str = ""
+
+    def run(self) -> int:
+        self.begin()
+        with closing(Store(self.url)) as source, closing(Store(self.to)) as target:
+            move = moving.Move(QUEUE, source, target)
+            move.prepare()
+            while move.step() or move.left():
+                pass
         return 0
 
 

@@ -19,6 +19,7 @@ from tests.integration.transitions import (
     test_claim,
     test_commit,
     test_keys,
+    test_move,
     test_sweep,
     test_workflow,
 )
@@ -88,6 +89,23 @@ def staying(patch: pytest.MonkeyPatch) -> None:
     assert misprint(patch, "lanes/admit", r"redis\.call\('HDEL', limited, id\)", ""), CHANGED
 
 
+def arriving_twice(patch: pytest.MonkeyPatch) -> None:
+    """A server does not remember which batches of a queue that moves have arrived."""
+    known = r"^if redis\.call\('EXISTS', arrived\) == 1 .*"
+    assert misprint(patch, "moving/arrive", known, ""), CHANGED
+
+
+def leaving_unnamed(patch: pytest.MonkeyPatch) -> None:
+    """Who is late ends the batch of whoever came after."""
+    named = r"^if redis\.call\('LINDEX', moving, 0\) ~= .*"
+    assert misprint(patch, "moving/leave", named, ""), CHANGED
+
+
+def taking_anew(patch: pytest.MonkeyPatch) -> None:
+    """Whoever goes on takes other jobs, and those on their way stay there."""
+    assert misprint(patch, "moving/take", r"^if #before > 0 then return before end", ""), CHANGED
+
+
 def misprint(
     patch: pytest.MonkeyPatch, name: str, what: str, instead: str | Callable[[re.Match[str]], str]
 ) -> int:
@@ -121,6 +139,11 @@ def claim_from_a_broken_key(queue: Driver) -> None:
 
 def end_a_job_whose_key_another_has(queue: Driver) -> None:
     test_keys.test_a_key_that_another_job_has_by_now_stays(queue, test_keys.done)
+
+
+def move(queue: Driver) -> None:
+    with test_move.another_database(queue.store.url) as there:
+        test_move.test_two_who_move_at_once_move_each_job_once(queue, there)
 
 
 def outlive_consumers(queue: Driver) -> None:
@@ -175,4 +198,7 @@ MISPRINTS = [
     Misprint(
         "the end of one job frees the key of another", unlocking, end_a_job_whose_key_another_has
     ),
+    Misprint("a queue that moves arrives twice", arriving_twice, move),
+    Misprint("who is late drops what another moves", leaving_unnamed, move),
+    Misprint("who goes on leaves behind what was on its way", taking_anew, move),
 ]

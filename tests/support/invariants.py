@@ -57,7 +57,8 @@ class State:
     @property
     def foreign(self) -> int:
         """The residual of I3: what plain clients brought, less what they took."""
-        ended = sum(self.counters.get(name, 0) for name in ("done", "cancel", "drop", "purged"))
+        ends = ("done", "cancel", "drop", "purged", "moved")
+        ended = sum(self.counters.get(name, 0) for name in ends)
         return sum(map(len, self.places.values())) + ended - self.counters.get("enqueued", 0)
 
 

@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "src" / "headrace"
 SCRIPTS = sorted(PACKAGE.glob("*/*.lua"))  # scripts/lib/ holds parts of scripts, not scripts
 BRING_JOBS = {
     "append",
+    "arrive",
     "enqueue",
     "fill",
     "fire",

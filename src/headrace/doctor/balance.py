@@ -13,10 +13,17 @@ Balance: TypeAlias = Mapping[str, int]
 
 Accepted are jobs that Headrace's producers enqueued; foreign is what plain clients brought, less what
 they took. The others are each place, and how jobs end: done, cancelled, dropped (failed for good, and
-their task keeps no dead letters), purged (dead letters that an operator deleted).
+their task keeps no dead letters), purged (dead letters that an operator deleted), moved (to another
+server).
 """
 
-_ENDS: Final = {"done": "done", "cancelled": "cancel", "dropped": "drop", "purged": "purged"}
+_ENDS: Final = {
+    "done": "done",
+    "cancelled": "cancel",
+    "dropped": "drop",
+    "purged": "purged",
+    "moved": "moved",
+}
 """How each end is called here, and in Redis' counters."""
 
 _NAMES: Final = ("accepted", "foreign", *PLACES, *_ENDS)

@@ -269,10 +269,12 @@ def _unknown(at: Location, _policy: LeasePolicy) -> Iterator[str]:
 
 
 def _held(at: Location, _policy: LeasePolicy) -> Iterator[str]:
-    others = "until there is room in its window"
-    if at.waits_for:
-        others = f"for {counted(at.waits_for, 'other member')} of it"
-    yield f"waiting in its workflow, {others}"
+    others = f"for {counted(at.waits_for, 'other member')} of it" if at.waits_for else ""
+    yield f"waiting in its workflow, {others or 'until there is room in its window'}"
+
+
+def _moving(_at: Location, _policy: LeasePolicy) -> Iterator[str]:
+    yield "moving: on the way to another server; headrace move, run again, goes on with it"
 
 
 def _workflow(at: Location) -> Iterator[str]:
@@ -299,6 +301,7 @@ _WORDS: Final[dict[State, Callable[[Location, LeasePolicy], Iterator[str]]]] = {
     "cancelled": _cancelled,
     "unknown": _unknown,
     "waiting": _held,
+    "moving": _moving,
 }
 
 

@@ -17,6 +17,7 @@ from headrace.errors import StoreError, StoreRefused
 from headrace.flows import Flow
 from headrace.keys import Keys, is_name, keys_of
 from headrace.lanes import lane_keys
+from headrace.moving import moving_of
 from headrace.operations import Operation, text
 from headrace.reports.keys import progress_of, stream_of
 from headrace.workflows.keys import unfinished_of
@@ -89,7 +90,7 @@ def types_of(k: Keys) -> dict[str, str]:
     places, own = {key_of(k, place): type_of(place) for place in PLACES}, lane_keys(k)
     zsets = (k.leases, k.cancelled, unfinished_of(k), own.lanes, own.slots, own.admitted)
     hashes = (k.claims, k.stats, k.meta, own.limits, own.buckets)
-    others = {k.nudge: "list"} | dict.fromkeys(zsets, "zset")
+    others = {k.nudge: "list", moving_of(k): "list"} | dict.fromkeys(zsets, "zset")
     return places | others | dict.fromkeys(hashes, "hash")
 
 

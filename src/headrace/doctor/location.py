@@ -17,6 +17,7 @@ from headrace.flows import Flow
 from headrace.keys import CONSUMERS, Keys, keys_of
 from headrace.lanes import operations as lanes
 from headrace.lanes.operations import Wait
+from headrace.moving import moving_of
 from headrace.operations import Operation, Snapshot
 from headrace.reports import Progress, progress
 from headrace.workflows.keys import workflow_keys
@@ -34,6 +35,7 @@ State: TypeAlias = Literal[
     "cancelled",
     "unknown",
     "waiting",
+    "moving",
 ]
 _read_id = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -61,7 +63,8 @@ class Location:
 
     Attributes:
         job_id: the job's id.
-        state: where it is; ``ended``: its end is kept; ``waiting``: for others of its workflow.
+        state: where it is; ``ended``: its end is kept; ``waiting``: for others of its workflow;
+            ``moving``: to another server.
         snapshot: its queue.
         leader: who sweeps and promotes; "" if nobody.
         connections: who is connected.
@@ -206,6 +209,11 @@ def _search(k: Keys, start: Location, most: int) -> Flow[Location]:
                 start, state=place, job=job, due_at_ms=due_ms, position=position,
                 looked_at=looked_at, complete=complete,
             )  # fmt: skip
+    moving = yield op.peek(moving_of(k), 1, -1)  # its first element is the batch's name
+    for entry in moving:
+        job = entry.split(b" ", 2)[-1]
+        if _is(job, start.job_id):
+            return replace(start, state="moving", job=job, looked_at=looked_at)
     return replace(start, looked_at=looked_at, complete=complete)
 
 

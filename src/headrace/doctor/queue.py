@@ -16,6 +16,7 @@ from headrace.doctor.server import ServerFacts
 from headrace.errors import StoreRefused
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
+from headrace.moving import on_its_way
 from headrace.operations import Snapshot
 from headrace.policy import LeasePolicy
 from headrace.workflows.keys import unfinished_of
@@ -35,6 +36,7 @@ class QueueFacts:
         owners: consumers that hold claims.
         newest: why the newest dead letter is dead; None if there is none, or it does not say.
         endless: keys that never expire, and should.
+        moving: jobs on their way to another server.
         workflows: workflows that are not over …
         workflows_s: … and how long ago the first of them began.
         scan: what its jobs look like.
@@ -50,6 +52,7 @@ class QueueFacts:
     newest: wire.Error | None
     endless: tuple[str, ...]
     scan: Scan
+    moving: int = 0
     workflows: int = 0
     workflows_s: float = 0.0
 
@@ -115,9 +118,10 @@ def _facts(
         op.command("HSCAN", k.claims, "0", "COUNT", 100, parse=lambda raw: raw[1][1::2]),
         op.command("ZCARD", unfinished_of(k), parse=int),
         op.command("ZRANGE", unfinished_of(k), 0, 0, "WITHSCORES", parse=_score),
+        on_its_way(k),
         *(op.command("PTTL", key, parse=int) for key in (k.nudge, k.cancelled)),
     ]
-    expired, first, overdue, letters, claims, flows, began, *ttls = op.unfailed(answers)
+    expired, first, overdue, letters, claims, flows, began, moving, *ttls = op.unfailed(answers)
     never = [key for key, ttl_ms in zip((k.nudge, k.cancelled), ttls, strict=True) if ttl_ms == -1]
     return QueueFacts(
         server=server,
@@ -130,6 +134,7 @@ def _facts(
         newest=wire.read_error(letters[0]) if letters else None,
         endless=(*never, *endless),
         scan=(yield from scan.scan(k, sample)),
+        moving=moving,
         workflows=flows,
         workflows_s=0.0 if began is None else max(0.0, (now - began) / 1000),
     )

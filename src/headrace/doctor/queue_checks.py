@@ -143,6 +143,10 @@ _QUEUE: Final[tuple[Check[QueueFacts], ...]] = (
           "Each stays until its last member has ended, or it is cancelled.",
           lambda q: f"redis-cli ZRANGE {unfinished_of(keys_of(q.snapshot.queue))} 0 9 WITHSCORES; "
           "headrace workflow ID"),
+    Check("moving", "warning", lambda q: q.moving,
+          lambda q: f"{subject(q.moving, 'job')} on the way to another server",
+          "Unless somebody moves the queue now, they wait until somebody goes on.",
+          lambda q: command("move", q.snapshot.queue, "--to", "URL") + ", as before: it goes on there"),
     Check("foreign", "note", lambda q: q.snapshot.foreign, _foreign,
           "With Headrace alone this is 0.", lambda q: command("audit", of=q.snapshot.queue)),
     Check("endless", "warning", lambda q: q.endless,

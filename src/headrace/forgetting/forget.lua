@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Forgets a queue that holds nothing and has not been used for a while, and tells what it has counted.
 -- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 delayed (zset) 5 dead (list)
---      6 leases (zset) 7 claims (hash) 8 limited (hash) 9 stats (hash) 10 meta (hash)
+--      6 leases (zset) 7 claims (hash) 8 limited (hash) 9 moving (list) 10 stats (hash)
+--      11 meta (hash)
 -- ARGV 1 for how long nothing has been counted (ms; 0: that does not matter). The time begins when it
 --   is asked first, and again whenever something has been counted, or a consumer has said it is there
 -- Returns {'forgotten', counter, n, …}; {'used'}: it holds something, or has been used; {'paused'}: that
@@ -9,11 +10,12 @@
 -- include: sound
 -- include: now
 -- include: head
-local pending, processing, priority, delayed, dead, leases, claims, limited, stats, meta = unpack(KEYS)
+local pending, processing, priority, delayed, dead, leases, claims = unpack(KEYS)
+local limited, moving, stats, meta = unpack(KEYS, 8)
 local idle = whole(ARGV[1])
-sound('LLEN', 'LLEN', 'ZCARD', 'ZCARD', 'LLEN', 'ZCARD', 'HLEN', 'HLEN', 'HLEN', 'HLEN')
+sound('LLEN', 'LLEN', 'ZCARD', 'ZCARD', 'LLEN', 'ZCARD', 'HLEN', 'HLEN', 'LLEN', 'HLEN', 'HLEN')
 local paused, unused = unpack(redis.call('HMGET', meta, 'paused', 'unused'))
-if redis.call('EXISTS', unpack(KEYS, 1, 8)) > 0 then
+if redis.call('EXISTS', unpack(KEYS, 1, 9)) > 0 then
   if unused then redis.call('HDEL', meta, 'unused') end
   return {'used'}
 end

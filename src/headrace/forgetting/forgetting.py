@@ -15,6 +15,7 @@ from headrace import keys
 from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import Keys
+from headrace.moving import moving_of
 from headrace.operations import Operation, command, nothing, register, run, text
 
 ForgetAnswer = Literal["forgotten", "used", "paused"]
@@ -26,8 +27,8 @@ def ask(k: Keys, unused_ms: int) -> Operation[tuple[ForgetAnswer, list[tuple[str
     Return with it what it has counted. The registry and the sums are another step: see ``forget``.
     """
     used = (
-        k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.limited, k.stats,
-        k.meta,
+        k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.limited,
+        moving_of(k), k.stats, k.meta,
     )  # fmt: skip
 
     def parse(raw: Any) -> tuple[ForgetAnswer, list[tuple[str, int]]]:

@@ -85,6 +85,11 @@ class LostConsumers:
             log.info("lost consumers are found only when their leases run out: %s", error)
             self._look_at = math.inf
             return []
+        except (
+            StoreError
+        ):  # a node of a cluster is away, and with it whoever is connected there alone
+            self.blind()
+            return []
         now = monotonic()
         self._look_at = now + min(_LOOK_EVERY_S, _PAUSE_PER_CONNECTION_S * connections)
         self._idle_look_at = now + _LOOK_EVERY_S

@@ -59,16 +59,15 @@ class Registry:
             self._resting.keep(names)
             self._size, self._read_at = int(size), monotonic()
         groups = self._resting.turn()
-        counts = op.unfailed(await self._store.run_all([group.look() for group in groups]))
+        counts = await self._store.run_all([group.look() for group in groups])
         doubtful = sorted(self._resting.astir)
         for group, count in zip(groups, counts, strict=True):
-            doubtful += sorted(group.names) if count else ()
+            doubtful += sorted(group.names) if count != 0 else ()
         for start in range(0, len(doubtful), _LOOKS_A_TRIP):
             some = doubtful[start : start + _LOOKS_A_TRIP]
             looks = [op.is_at_rest(keys_of(queue)) for queue in some]
-            rests = op.unfailed(await self._store.run_all(looks))
-            for queue, rest in zip(some, rests, strict=True):
-                if rest:
+            for queue, rest in zip(some, await self._store.run_all(looks), strict=True):
+                if rest is True:  # what Redis refuses is told where it is maintained
                     self._resting.rest(queue, int(time_ms))
                 else:
                     self._resting.wake(queue)

@@ -90,11 +90,9 @@ class Upkeep:
         if swept.given:
             log.info("queue %s: %d bare items got a lease", queue, swept.given)
         if reclaimed.back or reclaimed.died:
+            counts = reclaimed.back, reclaimed.died
             log.warning(
-                "queue %s: %d jobs of lost consumers run again, %d are dead",
-                queue,
-                reclaimed.back,
-                reclaimed.died,
+                "queue %s: %d jobs of lost consumers run again, %d are dead", queue, *counts
             )
         return bool(swept.next_offset) or reclaimed.back + reclaimed.died >= op.RECLAIM_LIMIT
 

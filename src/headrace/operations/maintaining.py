@@ -29,12 +29,11 @@ class Promoted:
 def promote(k: Keys, limit: int = MAX_ITEMS) -> Operation[Promoted]:
     """Move due delayed jobs to where they wait their turn."""
     used = (k.pending, k.priority, k.delayed, k.nudge, k.stats)
-    return run(
-        "promote",
-        used,
-        (limit,),
-        lambda raw: Promoted(raw[0], int(raw[1]) if raw[1] != b"" else None),
-    )
+    return run("promote", used, (limit,), _promoted)
+
+
+def _promoted(raw: Any) -> Promoted:
+    return Promoted(raw[0], int(raw[1]) if raw[1] != b"" else None)
 
 
 @dataclass(frozen=True, slots=True)

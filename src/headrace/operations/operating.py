@@ -62,7 +62,7 @@ class Snapshot:
     def foreign(self) -> int:
         """How many jobs plain clients brought (or, negative, took): the rest of the sum I3."""
         count = self.counters.get
-        ended = count("done", 0) + count("cancel", 0) + count("drop", 0) + count("purged", 0)
+        ended = sum(count(name, 0) for name in ("done", "cancel", "drop", "purged", "moved"))
         return (
             self.waiting + self.processing + self.delayed + self.dead + self.limited + ended
         ) - count("enqueued", 0)

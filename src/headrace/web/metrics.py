@@ -51,6 +51,7 @@ _COUNTERS: Final = {
     "lost": ("stale_settles", "Ends reported by consumers that had lost the job; nothing changed."),
     "redriven": ("jobs_redriven", "Dead letters put back to run again."),
     "purged": ("jobs_purged", "Dead letters deleted for good."),
+    "moved": ("jobs_moved", "Jobs and dead letters moved to another server."),
     "renamed": ("jobs_renamed", "Jobs given a new id because an equal one was there."),
 }
 

@@ -10,6 +10,7 @@ import pytest
 from headrace import forgetting
 from headrace import operations as op
 from headrace.keys import FORGOTTEN, QUEUES
+from headrace.moving import requests
 from tests.integration.transitions.driver import Driver, job
 
 A = job("a")
@@ -46,6 +47,12 @@ def test_an_empty_queue_is_gone_and_what_it_counted_is_in_the_sum(queue: Driver)
     assert not queue.redis.sismember(QUEUES, queue.k.queue)
     assert not queue.redis.exists(queue.k.stats, queue.k.meta)
     assert queue.store.run(op.forgotten()) == {"enqueued": 2, "done": 2}
+
+
+def test_one_with_jobs_on_their_way_to_another_server_is_not_forgotten(queue: Driver) -> None:
+    queue.enqueue(A)
+    queue.store.run(requests.take(queue.k, "batch"))
+    assert forget(queue) == "used"
 
 
 @pytest.mark.parametrize("place", ["pending", "processing", "priority", "delayed", "dead"])

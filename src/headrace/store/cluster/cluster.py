@@ -248,5 +248,7 @@ def _wait_again(parts: Sequence[Part], left: dict[int, _Way]) -> None:
 def _joined(whole: Whole, operation: Operation[Any], answers: list[Any]) -> Any:
     if whole.join is None:
         return answers[0]
-    failure = next((answer for answer in answers if isinstance(answer, StoreError)), None)
-    return failure or operation.parse(whole.join(answers))
+    good = [answer for answer in answers if not isinstance(answer, StoreError)]
+    if len(good) < len(answers) and (whole.needs_all or not good):
+        return next(answer for answer in answers if isinstance(answer, StoreError))
+    return operation.parse(whole.join(good))

@@ -31,10 +31,17 @@ class Part(NamedTuple):
 
 
 class Whole(NamedTuple):
-    """Parts, and what makes one answer of theirs; None when there is one part, whose answer it is."""
+    """Parts, and what becomes of their answers.
+
+    Attributes:
+        parts: the parts.
+        join: makes one answer of theirs; None when there is one part, whose answer it is.
+        needs_all: without one of them there is none.
+    """
 
     parts: Sequence[Part]
     join: Join | None = None
+    needs_all: bool = True
 
 
 # Where the keys of a plain command stand; of all others the first argument is the key.
@@ -127,7 +134,8 @@ def _keyless(operation: Operation[Any], primaries: Sequence[Host]) -> Whole:
     if join is None:
         return Whole([Part(operation)])
     asked = operation._replace(parse=_raw)
-    return Whole([Part(asked, host=host) for host in primaries], join)
+    parts = [Part(asked, host=host) for host in primaries]
+    return Whole(parts, join, needs_all=operation.name != "TIME")  # whoever is there has a clock
 
 
 def _scanning(operation: Operation[Any], primaries: Sequence[Host]) -> Whole:

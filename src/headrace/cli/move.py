@@ -1,0 +1,111 @@
+"""``headrace move``: move a queue to another Redis."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from headrace import operations as op
+from headrace.cli import output
+from headrace.cli.connection import Connection, server_at
+from headrace.cli.flags import Json
+from headrace.doctor.humanize import counted, subject
+from headrace.errors import InvalidSetting, StoreError
+from headrace.keys import CONNECTION_PREFIX
+from headrace.moving import Move
+from headrace.schedules import changes
+from headrace.settings import redis_url
+from headrace.store import Store
+
+_LOOK_S: Final = 0.2  # between looks at what consumers still have
+
+
+def move(
+    queue: Annotated[str, Parameter(name="QUEUE", help="This queue.")],
+    /,
+    *,
+    to: Annotated[str | None, Parameter(metavar="URL", help="Where it goes.")] = None,
+    leave_running: Annotated[bool, Parameter(help="Do not wait for jobs that run.")] = False,
+    back: Annotated[
+        bool, Parameter(help="Put back what is on its way to a server that is gone for good.")
+    ] = False,
+    json: Json = False,
+    connection: Connection = Connection(),
+) -> int:
+    """Move a queue to another Redis, while consumers and producers work.
+
+    $ headrace move emails --to redis+cluster://host1,host2,host3
+
+    Point producers and consumers to the new one first, but leave some consumers here until it is done.
+    Jobs that wait are moved, with their priorities, delays, limits and keys, and so are dead letters;
+    jobs that run end where they are. If it is interrupted, run it again: it goes on where it was, and
+    each job is moved once.
+    """
+    if back == (to is not None):
+        raise InvalidSetting(
+            "say where the queue goes, --to URL; or --back, as headrace move --help has it"
+        )
+    if to is None:
+        with connection.store() as source:
+            count = Move(queue, source, source).back()
+        output.show({"back": count}, [f"{counted(count, 'job')} put back"], json=json)
+        return 0
+    where = redis_url(to)
+    server_at(where)
+    with (
+        connection.store() as source,
+        closing(Store(where.url, name=f"{CONNECTION_PREFIX}cli")) as target,
+    ):
+        one = Move(queue, source, target)
+        _carry_out(one, source, wait=not leave_running)
+        left = one.left()
+        schedules = [each for each in source.follow(changes.all_schedules()) if each.queue == queue]
+    answer = {"queue": queue, "to": str(where), "moved": dict(one.moved), "left": left}
+    output.show(answer, _lines(one, str(where), left, len(schedules)), json=json)
+    return 0
+
+
+def _lines(move: Move, where: str, left: int, schedules: int) -> Iterator[str]:
+    places = ", ".join(f"{count:,} {place}" for place, count in move.moved.items())
+    yield f"{counted(move.moved.total(), 'job')} moved to {where}{f' ({places})' if places else ''}"
+    if left:
+        yield f"{subject(left, 'job')} still there: run this again when they have ended"
+    if schedules:
+        yield (
+            f"{subject(schedules, 'schedule')} not moved: have the application declare what it has on the "
+            "new server, add the others there, and remove them here (headrace schedule)"
+        )
+
+
+def _carry_out(move: Move, source: Store, *, wait: bool) -> None:
+    """Move all there is, until consumers have none either, unless that is not to be waited for."""
+    told = False
+    try:
+        move.prepare()
+        with output.progress("moved", None) as progress:
+            while True:
+                while move.step():
+                    progress(move.moved.total())
+                left = move.left() if wait else 0
+                if not left:
+                    return
+                if not told:
+                    told = True
+                    output.note(_waiting(left, leader=source.run(op.leader())))
+                threading.Event().wait(_LOOK_S)
+    except StoreError:
+        output.note(
+            f"{counted(move.moved.total(), 'job')} moved so far; run it again, and it goes on there"
+        )
+        raise
+
+
+def _waiting(left: int, *, leader: str) -> str:
+    said = f"waiting for {counted(left, 'job')} that consumers still have there"
+    if leader:
+        return said
+    return f"{said}; nobody looks after those of lost consumers: start headrace serve there"
