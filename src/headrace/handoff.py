@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import secrets
 import threading
+from functools import partial
 from typing import Any, Final, NamedTuple
 
+from headrace import wire
 from headrace.errors import InvalidArguments, InvalidJob
 from headrace.expiry import check_instant
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 
 _SAY: Final = "ctx.enqueue takes calls, as add.call(1, 2) and app.call('add', 1, 2) make them"
+
+_TOO_LARGE: Final = (
+    f"on a cluster it travels inside another job, which would have more than {wire.DEFAULT_MAX_BYTES:,} "
+    "bytes: hand on where its data are, not the data"
+)
+
+FORWARD: Final = "headrace.forward"
+"""The task of envelopes."""
 
 PLACEHOLDER: Final = f"headrace-result-{secrets.token_hex(8)}"
 """Stands in a call for what another job will return; nobody else's text can be taken for it."""
@@ -28,6 +38,7 @@ class FollowUp(NamedTuple):
         job_id: its id.
         job: its bytes.
         told: its task, if somebody is to hear that it is enqueued; else "".
+        envelope: the job that forwards it to another node; b"" if it is on this one.
     """
 
     queue: str
@@ -37,6 +48,19 @@ class FollowUp(NamedTuple):
     job_id: str
     job: bytes
     told: str = ""
+    envelope: bytes = b""
+
+
+def envelope_around(
+    queue: str, due: str, key: str, key_ttl_ms: int, job_id: str
+) -> tuple[bytes, bytes]:
+    """Return what stands before and after a job that goes to another node: together, a job that forwards it.
+
+    It goes before all others that wait. A due from now counts from when the job comes there.
+    """
+    head = wire.Head(f"{job_id}-forward", priority=wire.MAX_PRIORITY)
+    body = wire.encode_call(FORWARD, (queue, due, key, key_ttl_ms), {})
+    return wire.join(head, body.removesuffix(b"]}")) + b",", b"]}"
 
 
 def is_placeholder(value: object) -> bool:
@@ -70,22 +94,15 @@ class HandOff:
         Raises:
             InvalidArguments: it is no call.
             InvalidJob: there are more than one step of Redis may carry; the job has ended; it is to take
-                the place of another one, or expires in so many seconds; or, on a cluster, is of another
-                queue.
+                the place of another one, or expires in so many seconds; or is too large for a cluster.
             InvalidSetting: one of its hooks is async.
         """
-        made = getattr(call, "producer", None)
-        if made and getattr(call, "queue", home) != home and not made().joins_queues:
-            raise InvalidJob(
-                f"on a cluster a job of queue {home} hands on into that queue alone, for each is on a "
-                f"node of its own: enqueue into {call.queue} without the context"
-            )
         if (hand_on := getattr(call, "hand_on", None)) is not None:
-            job_id: str = hand_on(self._add)
+            job_id: str = hand_on(partial(self._add, home))
             return job_id
-        return self._add(call)
+        return self._add(home, call)
 
-    def _add(self, call: Any, told: str = "") -> str:
+    def _add(self, home: str, call: Any, told: str = "") -> str:
         try:
             key, if_exists = call.key or "", call.if_exists
             expires_ms = call.expires_ms
@@ -100,19 +117,25 @@ class HandOff:
                 f"if_exists={if_exists!r} is not for a job that is handed on, which comes when this one "
                 "has ended: enqueue it without the context, or keep the first one"
             )
+        if one.queue != home and call.producer is not None and not call.producer().joins_queues:
+            before, after = envelope_around(*one[:5])
+            one = one._replace(envelope=before + one.job + after)
+            if len(one.envelope) > wire.DEFAULT_MAX_BYTES:
+                raise InvalidJob(_TOO_LARGE)
+        size = len(one.envelope or one.job)
         with self._lock:
             if self._closed:
                 raise InvalidJob(
                     "the job has ended, and what it handed on went with it: await what the task "
                     "starts, or enqueue without the context, as in add.enqueue(1, 2)"
                 )
-            if len(self.jobs) == MAX_ITEMS or self.size + len(one.job) > MAX_BYTES:
+            if len(self.jobs) == MAX_ITEMS or self.size + size > MAX_BYTES:
                 raise InvalidJob(
                     f"a job hands on at most {MAX_ITEMS:,} jobs of {MAX_BYTES:,} bytes together: hand "
                     "on one job that hands on the rest, or use a group (docs/workflows.md)"
                 )
             self.jobs.append(one)
-            self.size += len(one.job)
+            self.size += size
         return one.job_id
 
     def close(self) -> list[FollowUp]:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
 from headrace import RESULT, JobFailed, chain, group
+from headrace import operations as op
+from headrace.keys import keys_of
+from headrace.store import Store
 from tests.acceptance.members import app, deadly, deadly_once, good, whole
 from tests.support import invariants
+from tests.support.clusters import Cluster
 from tests.support.processes import clean_environment, processes
 from tests.support.wait import WAIT_S, bound, wait_until
 
@@ -49,6 +54,30 @@ def test_a_member_whose_consumer_is_killed_is_seen_in_its_workflow(
         else:
             (error,) = flow.result(timeout=WAIT_S)
             assert error["error"]["reason"] == "crashed"
+
+
+def test_a_link_on_another_node_that_dies_before_its_ack_is_neither_lost_nor_doubled(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    app.use(cluster.url)
+    env = clean_environment(HEADRACE_URL=cluster.url)
+    queues = ("queue", "images", "reports")
+    away = deadly_once.options(queue="images").call(RESULT)
+    last = group([good.options(queue="reports").call(RESULT)])
+    flow = chain(good.call(1), away, last).enqueue()
+    consume = (*CONSUME, "-Q", ",".join(queues), "--lease", "3", "--bare-lease", "3")
+    with processes(tmp_path) as start, closing(Store(cluster.url)) as store:
+        victim = start(*consume, env=env)
+        wait_until(lambda: not victim.alive(), "it is killed")
+        start(*consume, env=env)
+        assert flow.result(timeout=WAIT_S) == [1]
+        wait_until(lambda: flow.status().state == "done", "it is over")
+        elsewhere = keys_of("elsewhere")
+        wait_until(lambda: store.run(op.snapshot(elsewhere)).pending, "what it hands on has come")
+        counted = [store.run(op.snapshot(keys_of(queue))).counters for queue in queues]
+        assert store.run(op.snapshot(elsewhere)).counters == {"enqueued": 1}
+    # Beside its own job: the envelopes of the other two; the word of its end, and what it hands on; the word.
+    assert [one["done"] for one in counted] == [3, 3, 2]
 
 
 def test_a_link_that_dies_between_its_work_and_its_ack_is_neither_lost_nor_doubled(

@@ -22,6 +22,7 @@ from tests.integration.transitions import (
     test_move,
     test_sweep,
     test_workflow,
+    test_workflow_apart,
 )
 from tests.integration.transitions.driver import Driver, id_of, job
 
@@ -95,6 +96,12 @@ def arriving_twice(patch: pytest.MonkeyPatch) -> None:
     assert misprint(patch, "moving/arrive", known, ""), CHANGED
 
 
+def coming_twice(patch: pytest.MonkeyPatch) -> None:
+    """A queue does not remember what has come that was handed on on another node."""
+    known = r"^if redis\.call\('EXISTS', forwarded\) == 1 .*"
+    assert misprint(patch, "forwarding/arrive", known, ""), CHANGED
+
+
 def leaving_unnamed(patch: pytest.MonkeyPatch) -> None:
     """Who is late ends the batch of whoever came after."""
     named = r"^if redis\.call\('LINDEX', moving, 0\) ~= .*"
@@ -139,6 +146,13 @@ def claim_from_a_broken_key(queue: Driver) -> None:
 
 def end_a_job_whose_key_another_has(queue: Driver) -> None:
     test_keys.test_a_key_that_another_job_has_by_now_stays(queue, test_keys.done)
+
+
+def play_apart(queue: Driver) -> None:
+    """The same, of members on another node than their workflow."""
+    for seed in range(40):
+        queue.redis.flushdb()
+        test_workflow_apart.played(queue, seed, "continue")
 
 
 def move(queue: Driver) -> None:
@@ -198,6 +212,7 @@ MISPRINTS = [
     Misprint(
         "the end of one job frees the key of another", unlocking, end_a_job_whose_key_another_has
     ),
+    Misprint("what is handed on to another node comes twice", coming_twice, play_apart),
     Misprint("a queue that moves arrives twice", arriving_twice, move),
     Misprint("who is late drops what another moves", leaving_unnamed, move),
     Misprint("who goes on leaves behind what was on its way", taking_anew, move),

@@ -16,6 +16,7 @@ from headrace.duties import DUTIES
 from headrace.isolation.runner import IsolatedRunner
 from headrace.lifespan import Lifetime
 from headrace.schedules import adefinitions_of, keep_declared
+from headrace.supervisor.forward import know_forwarding
 
 log: logging.Logger = logging.getLogger("headrace.consumer")
 
@@ -68,6 +69,7 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
 
 
 async def _main(app: Headrace, options: ConsumerOptions) -> bool:
+    know_forwarding(app)
     consumer, lifetime = Consumer(app, options, IsolatedRunner, DUTIES), Lifetime(app)
     worn: list[str] = []
 

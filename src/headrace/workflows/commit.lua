@@ -7,7 +7,7 @@
 --      on to: pending (list); priority (zset); delayed (zset); nudge (list); stats (hash); then the unique
 --      keys (string) that such jobs take, in turn
 -- ARGV 1 consumer 2 id 3 claim number (negative: its item is nearer to the tail of processing)
---      4 verb: done, or dead drop cancel, which hand nothing on 5 letter, for dead
+--      4 verb: done, or dead drop cancel, which hand on at most the word of their end 5 letter, for dead
 --      6 result_ttl (ms; 0 none) 7 result 8 its number in its workflow, '' if there is none; what that is
 --      to know: 9 its result, '' for nothing 10 how it failed, '' if it did not, both as JSON
 --      11 how many queues 12 how many jobs, then for each job: number of its queue, from 0; due: '' now,
@@ -31,7 +31,6 @@ local member = ARGV[8] ~= '' and whole(ARGV[8])
 local names, count, FIRST, now = whole(ARGV[11]), whole(ARGV[12]), member and 15 or 9, now_ms()
 local ENDS = {done = true, dead = true, drop = true, cancel = true}
 if not ENDS[verb] or claim % 1 ~= 0 or count > 1000 then error('no outcome') end
-if count > 0 and verb ~= 'done' then error('only who is done hands on') end
 -- Each key that will be written is read before the first write: of a wrong type it fails here.
 redis.call('ZCARD', leases) redis.call('HLEN', stats)
 if verb == 'dead' then redis.call('LLEN', dead) end

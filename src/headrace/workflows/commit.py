@@ -10,6 +10,7 @@ from headrace.operations import Argument, Operation, Outcome, Verb, register, ru
 from headrace.operations.request import texts
 from headrace.workflows.keys import places_of
 from headrace.workflows.member import Member, MemberHandOff, ended
+from headrace.workflows.telling import told_at_home
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Commit:
     @property
     def before(self) -> list[Operation[int]]:
         """Make the queues known that its jobs go to; those of a workflow are since it has started."""
-        return [register(queue) for queue in dict.fromkeys(one.queue for one in self.jobs)]
+        here = (one.queue for one in self.jobs if not one.envelope)
+        return [register(queue) for queue in dict.fromkeys(here)]
 
     def operation(self, k: Keys, consumer: str, outcome: Outcome) -> Operation[list[str]]:
         """End the claim with it; return its id if it was lost. Sent again, it changes nothing."""
@@ -46,16 +48,22 @@ class Commit:
         if self.member is not None:
             used += self.member.keys()
             numbers = {queue: number for number, queue in enumerate(self.member.queues)}
-        for one in self.jobs:
+        jobs = [_on_this_node(k, one) for one in self.jobs]
+        for one in jobs:
             numbers.setdefault(one.queue, len(numbers))
         used += [key for queue in numbers for key in places_of(keys_of(queue))]
-        args += (len(numbers), len(self.jobs))
-        for one in self.jobs:
+        args += (len(numbers), len(jobs))
+        for one in jobs:
             if one.key:
                 used.append(keys_of(one.queue).unique(one.key))
             holder = one.job_id if one.key else ""
             args += (numbers[one.queue], one.due, holder, one.key_ttl_ms, one.job)
         return run("workflows/commit", used, args, texts)
+
+
+def _on_this_node(k: Keys, one: FollowUp) -> FollowUp:
+    """Return what is enqueued for it in this step: its envelope, if it goes to another node."""
+    return FollowUp(k.queue, "", "", 0, "", one.envelope) if one.envelope else one
 
 
 def commit_of(hand_off: HandOff, verb: Verb, end: bytes, queue: str) -> Commit | None:
@@ -69,6 +77,10 @@ def commit_of(hand_off: HandOff, verb: Verb, end: bytes, queue: str) -> Commit |
     """
     jobs = tuple(hand_off.close()) if verb == "done" else ()
     if isinstance(hand_off, MemberHandOff) and verb in ("done", "dead", "drop", "cancel"):
-        value, why = ended(hand_off.member, verb, end, queue)
-        return Commit(jobs, hand_off.size + len(value), hand_off.member, value, why)
+        member = hand_off.member
+        value, why = ended(member, verb, end, queue)
+        size = hand_off.size + len(value)
+        if member.is_apart(queue):
+            return Commit((*jobs, told_at_home(member, value, why, queue)), size)
+        return Commit(jobs, size, member, value, why)
     return Commit(jobs, hand_off.size) if jobs else None

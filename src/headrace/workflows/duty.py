@@ -21,6 +21,7 @@ from headrace.store import AsyncStore
 from headrace.wire import Error
 from headrace.workflows.keys import unfinished_of, workflow_keys
 from headrace.workflows.member import Member, failure_of, of_job_id, read_member
+from headrace.workflows.telling import hear
 
 PAGE: Final = 100  # of letters: at most 100 MiB, and usually 200 kB
 _MOST: Final = 10_000
@@ -120,8 +121,12 @@ class Workflows:
         for job_id, (workflow_id, n) in members.items():
             asked = [_queues_of(home, workflow_id) for home in homes]
             for queues in filter(None, await self._ask(asked)):
+                places = queues if self._store.server.joins_queues else queues[:1]
+                member = Member(workflow_id, n, tuple(places))
+                if member.is_apart(k.queue) and any(await self._ask([_is_claimed(k, job_id)])):
+                    continue  # its consumer tells of it
                 why = failure_of("cancelled", "", "it was cancelled", job_id, "")
-                await self._ask([note(k, Member(workflow_id, n, tuple(queues)), why, job_id)])
+                await self._ask([note(k, member, why, job_id)])
 
     async def _ask(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Return the answers of one round trip.
@@ -139,6 +144,9 @@ class Workflows:
 def note(k: Keys, member: Member, why: bytes, job_id: str, letter: bytes = b"") -> Operation[int]:
     """Note that a member ended without a consumer; return 0 if it did not. Repeated, it changes nothing.
 
+    Of one on another node than its workflow it is not asked again whether it has: should it have been
+    redriven a moment ago, its next end corrects what is noted here.
+
     Args:
         k: the keys of its queue.
         member: what it knows of its workflow.
@@ -146,6 +154,8 @@ def note(k: Keys, member: Member, why: bytes, job_id: str, letter: bytes = b"") 
         job_id: its id.
         letter: its dead letter; b"" if it was cancelled.
     """
+    if member.is_apart(k.queue):
+        return hear(member, b"", why)
     used = (k.dead, k.claims, k.cancelled, *member.keys(), *member.places())
     args = (letter, job_id, member.n, why, len(member.queues))
     return run("workflows/note", used, args, int)
@@ -183,6 +193,10 @@ def _letters(k: Keys, at: int) -> Operation[list[bytes]]:
 
 def _cancelled(k: Keys) -> Operation[list[str]]:
     return command("ZREVRANGE", k.cancelled, 0, _MOST - 1, parse=texts)
+
+
+def _is_claimed(k: Keys, job_id: str) -> Operation[bool]:
+    return command("HEXISTS", k.claims, job_id, parse=bool)
 
 
 def _queues_of(home: Keys, workflow_id: str) -> Operation[list[str]]:

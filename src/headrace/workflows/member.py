@@ -25,7 +25,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     Attributes:
         id: the workflow's id.
         n: its number in it.
-        queues: the queues that the workflow uses, its home first.
+        queues: the queues that the workflow uses, its home first; on a cluster the home alone.
         keep: what it returns is wanted: 1 by whoever waits for the workflow, 2 by another member; 0 by nobody.
     """
 
@@ -38,6 +38,10 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     def job_id(self) -> str:
         """The id that it was made with."""
         return job_id_of(self.id, self.n)
+
+    def is_apart(self, queue: str) -> bool:
+        """Whether its queue may be on another node than its workflow: a job tells there of its end."""
+        return queue not in self.queues
 
     def keys(self) -> tuple[str, ...]:
         """The keys of its workflow, as the scripts take them."""

@@ -1,7 +1,8 @@
 #!lua
 -- Starts a workflow: writes down what it is, and opens the first members.
 -- KEYS 1 hash (hash) 2 ended (string) 3 results (hash) 4 rest (list) 5 unfinished (zset) 6 told (list)
---      7… of each queue that it uses: pending (list); priority (zset); delayed (zset); nudge (list); stats (hash)
+--      7… of each queue that it uses (on a cluster of its home): pending (list); priority (zset); delayed (zset);
+--      nudge (list); stats (hash)
 -- ARGV 1 id 2 how many wait for nobody: fill has brought them 3 stop or continue, at a dead member
 --      4 how long it is kept when it is over (ms) 5 window: so many members at once 6 how many to open
 --      7 last: parts of its result 8 edges 9 max_pending (0: no bound) 10 how many queues, then their names,
@@ -31,7 +32,7 @@ for i = 11 + names, #ARGV, 3 do
   members[#members + 1] = ARGV[i + 2]
   total = total + 1
 end
-for q = 0, names - 1 do
+for q = 0, (#KEYS - 6) / 5 - 1 do
   local before = can_accept(FIRST + 5 * q)
   if bound > 0 and before + most > bound then return {'full', before} end
 end

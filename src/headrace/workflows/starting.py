@@ -12,6 +12,7 @@ from headrace import keys, wire
 from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge, QueueFull, StoreUnavailable
 from headrace.expiry import check_instant
 from headrace.flows import Flow, chunks
+from headrace.handoff import envelope_around
 from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.operations import Argument, Operation, register, run, unfailed
@@ -40,6 +41,7 @@ class Plan:
     Attributes:
         id: its id.
         queues: the queues that it uses; the first is its home.
+        places: those of them whose keys its scripts need: on a cluster the home alone.
         rest: the records of members that wait for nobody.
         waiting: for each other one: its number, for how many it waits, its record.
         edges: who waits for whom: first and last of a range of numbers, and who waits for all of these.
@@ -49,6 +51,7 @@ class Plan:
 
     id: str
     queues: tuple[str, ...]
+    places: tuple[str, ...]
     rest: list[bytes]
     waiting: list[tuple[int, int, bytes]]
     edges: list[tuple[int, int, list[int]]]
@@ -108,13 +111,18 @@ def planned(nodes: Sequence[Node], exits: Sequence[int], *, many: bool) -> tuple
         last = "null"
     workflow_id = new_id()
     queues = tuple(dict.fromkeys(node.call.queue for node in nodes))
-    numbers = {queue: number for number, queue in enumerate(queues)}
+    places = queues if producer.joins_queues else queues[:1]
+    numbers = {queue: number for number, queue in enumerate(places)}
     rest: list[bytes] = []
     waiting: list[tuple[int, int, bytes]] = []
     for n, node in enumerate(nodes):
-        member = Member(workflow_id, n, queues, graph.keep.get(n, 0))
-        parts = graph.parts.get(n) or [node.call.job]
-        record = _pack([numbers[node.call.queue], node.call.due, _renamed(parts, member)])
+        queue, due = node.call.queue, node.call.due
+        member = Member(workflow_id, n, places, graph.keep.get(n, 0))
+        parts = _renamed(graph.parts.get(n) or [node.call.job], member)
+        if member.is_apart(queue):  # from the home it is forwarded
+            before, after = envelope_around(queue, due, "", 0, member.job_id)
+            parts, due = [before.decode(), *parts, after.decode()], ""
+        record = _pack([numbers.get(queue, 0), due, parts])
         if n in graph.parts:
             waiting.append((n, len(node.after), record))
         else:
@@ -122,7 +130,7 @@ def planned(nodes: Sequence[Node], exits: Sequence[int], *, many: bool) -> tuple
     edges = [(*range_, ns) for ranges, ns in graph.edges.items() for range_ in ranges]
     _check_sizes(waiting, sum(1 + len(ns) for _, _, ns in edges))
     decode = _decoder([nodes[n].call.decode for n in exits], many=many)
-    return producer, Plan(workflow_id, queues, rest, waiting, edges, last, decode)
+    return producer, Plan(workflow_id, queues, places, rest, waiting, edges, last, decode)
 
 
 def _producer(nodes: Sequence[Node]) -> Producer:
@@ -259,7 +267,7 @@ def fill(plan: Plan, before: int, records: Sequence[bytes]) -> Operation[int]:
 def start(plan: Plan, chosen: StartOptions, max_pending: int) -> Operation[list[Any]]:
     """Start a workflow that was brought."""
     used = [*workflow_keys(keys_of(plan.home), plan.id)]
-    used += [key for queue in plan.queues for key in places_of(keys_of(queue))]
+    used += [key for queue in plan.places for key in places_of(keys_of(queue))]
     most = min(chosen.window, len(next(iter(chunks(plan.rest)))))
     args: list[Argument] = [plan.id, len(plan.rest), chosen.on_failure, chosen.ttl_ms]
     args += (chosen.window, most, _pack([plan.last]), _pack(plan.edges), max_pending)

@@ -15,15 +15,18 @@ import pytest
 from headrace import (
     CURRENT,
     RESULT,
-    ClusterUnsupported,
     Context,
     Headrace,
     InvalidJob,
+    JobFailed,
     StoreError,
     chain,
     chord,
+    flows,
+    group,
 )
 from headrace import operations as op
+from headrace.handoff import envelope_around
 from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
 from headrace.retry import Backoff
@@ -31,6 +34,8 @@ from headrace.schedules import Schedules, define, keep_declared, requests
 from headrace.schedules.step import step
 from headrace.schedules.timing import Every
 from headrace.store import AsyncStore, Store
+from headrace.supervisor.forward import know_forwarding
+from headrace.workflows.duty import Workflows
 from tests.support.clusters import Cluster, running_cluster
 from tests.support.consuming import consuming
 from tests.support.processes import clean_environment
@@ -132,31 +137,92 @@ async def test_limits_and_unique_keys_hold(cluster: Cluster) -> None:
     await app.aclose()
 
 
-async def test_a_job_hands_on_into_its_own_queue_and_is_told_that_another_is_elsewhere(
-    cluster: Cluster,
-) -> None:
-    app, ran, said = Headrace(cluster.url, queue="emails"), list[int](), list[str]()
+async def test_a_job_hands_on_into_its_own_queue(cluster: Cluster) -> None:
+    app, ran = Headrace(cluster.url, queue="emails"), list[int]()
 
     @app.task
     async def note(n: int, ctx: Context = CURRENT) -> None:
         ran.append(n)
         if n < 3:
             ctx.enqueue(note.call(n + 1))
-        try:
-            ctx.enqueue(note.options(queue="images").call(0))
-        except InvalidJob as error:
-            said.append(str(error))
 
     async with consuming(app, "emails"):
         await note.aenqueue(1)
         await await_until(lambda: ran == [1, 2, 3], "each has handed on")
-    assert len(said) == 3
-    assert "hands on into that queue alone" in said[0]
     await app.aclose()
 
 
-async def test_a_workflow_of_one_queue_runs_and_one_of_several_is_refused(cluster: Cluster) -> None:
+async def test_a_job_hands_on_into_queues_on_other_nodes(cluster: Cluster) -> None:
+    app, ran, ids = Headrace(cluster.url, queue="emails"), dict[str, int](), list[str]()
+    others = [queue for queue in ALL.split(",") if queue != "emails"]
+    assert any(cluster.primary_of(queue) is not cluster.primary_of("emails") for queue in others)
+
+    @app.task
+    async def note(n: int, ctx: Context = CURRENT) -> None:
+        ran[ctx.job_id] = n
+        for at, queue in enumerate(others) if not n else ():
+            ids.append(ctx.enqueue(note.options(queue=queue, delay=0.1 * at).call(at + 1)))
+            ctx.enqueue(note.options(queue=queue, key="k").call(10))
+
+    know_forwarding(app)
+    async with consuming(app, ALL):
+        first = await note.aenqueue(0)
+        await await_until(lambda: len(ran) == 1 + 2 * len(others), "all have run")
+    assert ran == {first.id: 0} | {job_id: n for n, job_id in enumerate(ids, 1)} | {
+        job_id: 10 for job_id in ran if ran[job_id] == 10
+    }
+    for queue in others:
+        assert settled(cluster, queue) == {"enqueued": 2, "done": 2}
+    envelopes = 2 * len(others)
+    assert settled(cluster, "emails") == {"enqueued": 1 + envelopes, "done": 1 + envelopes}
+    await app.aclose()
+
+
+async def test_a_job_that_is_handed_on_to_another_node_by_two_runs_comes_once(
+    cluster: Cluster,
+) -> None:
+    app, ran = Headrace(cluster.url, queue="emails"), list[int]()
+
+    @app.task(queue="images")
+    async def note(n: int) -> None:
+        ran.append(n)
+
+    know_forwarding(app)
+    call = note.call(1)
+    before, after = envelope_around("images", "", "", 0, call.job_id)
+    store = AsyncStore(cluster.url)
+    for number in range(2):  # as if the first run of it had been lost before it was acked
+        twin = (before + call.job + after).replace(b"-forward", b"-%d" % number)
+        await store.run(op.enqueue(keys_of("emails"), [twin]))
+    async with consuming(app, "emails,images"):
+        await await_until(lambda: settled(cluster, "emails").get("done") == 2, "both have run")
+        await await_until(lambda: settled(cluster, "images").get("done") == 1, "it has run")
+    assert ran == [1]
+    assert settled(cluster, "images") == {"enqueued": 1, "done": 1}
+    await store.close()
+    await app.aclose()
+
+
+async def test_what_is_too_large_to_be_forwarded_is_refused_in_the_task(cluster: Cluster) -> None:
+    app, said = Headrace(cluster.url, queue="emails"), list[str]()
+
+    @app.task
+    async def note(text: str = "", ctx: Context = CURRENT) -> None:
+        try:
+            ctx.enqueue(note.options(queue="images").call("x" * ((1 << 20) - 100)))
+        except InvalidJob as error:
+            said.append(str(error))
+
+    async with consuming(app, "emails"):
+        await note.aenqueue()
+        await await_until(lambda: said, "it has heard")
+    assert "hand on where its data are" in said[0]
+    await app.aclose()
+
+
+async def test_workflows_run_whatever_nodes_their_members_are_on(cluster: Cluster) -> None:
     app = Headrace(cluster.url, queue="emails")
+    queues = ALL.split(",")
 
     @app.task
     async def add(a: int, b: int) -> int:
@@ -166,11 +232,91 @@ async def test_a_workflow_of_one_queue_runs_and_one_of_several_is_refused(cluste
     async def total(numbers: list[int]) -> int:
         return sum(numbers)
 
-    with pytest.raises(ClusterUnsupported, match="several queues"):
-        await chain(add.call(1, 2), add.options(queue="images").call(RESULT, 3)).aenqueue()
-    async with consuming(app, "emails"):
-        flow = await chord([add.call(n, 1) for n in range(10)], total.call(RESULT)).aenqueue()
-        assert await flow.aresult(timeout=30) == 55
+    know_forwarding(app)
+    spread = [add.options(queue=queues[n % 4]).call(n, 1) for n in range(20)]
+    async with consuming(app, ALL):
+        for home in ("emails", "images"):
+            flow = await chain(
+                add.options(queue=home).call(0, 0),
+                group(spread),
+                total.options(queue="billing").call(RESULT),
+                add.options(queue="reports").call(RESULT, 1000),
+            ).aenqueue()
+            assert await flow.aresult(timeout=30) == sum(range(20)) + 20 + 1000
+        only_here = await chord([add.call(n, 1) for n in range(10)], total.call(RESULT)).aenqueue()
+        assert await only_here.aresult(timeout=30) == 55
+    await app.aclose()
+
+
+async def test_a_member_that_dies_on_another_node_is_seen_and_a_redrive_of_it_goes_on(
+    cluster: Cluster,
+) -> None:
+    app, works = Headrace(cluster.url, queue="emails"), list[int]()
+
+    @app.task(max_attempts=1, queue="images")
+    async def weak(n: int) -> int:
+        if not works:
+            raise OSError("not yet")
+        return n
+
+    @app.task
+    async def plus(n: int) -> int:
+        return n + 1
+
+    know_forwarding(app)
+    async with consuming(app, ALL, duties=(Workflows,)):
+        flow = await chain(plus.call(1), weak.call(RESULT), plus.call(RESULT)).aenqueue()
+        with pytest.raises(JobFailed, match="a member of workflow"):
+            await flow.aresult(timeout=30)
+        status = await flow.astatus()
+        assert [(one.queue, one.reason) for one in status.failed] == [("images", "max_attempts")]
+        works.append(1)
+        store = AsyncStore(cluster.url)
+        redriven = flows.redrive(keys_of("images"), lambda _: True, lambda _: None)
+        assert await store.follow(redriven) == 1
+
+        async def is_done() -> bool:
+            return (await flow.astatus()).state == "done"
+
+        await await_until(is_done, "it has gone on")
+        assert await flow.aresult(timeout=30) == 3
+        await store.close()
+    await app.aclose()
+
+
+async def test_a_member_whose_consumers_are_lost_on_another_node_is_seen(cluster: Cluster) -> None:
+    app = Headrace(cluster.url, queue="emails")
+
+    @app.task(queue="images")
+    async def poison() -> None: ...
+
+    @app.task
+    async def note() -> None: ...
+
+    know_forwarding(app)
+    store = AsyncStore(cluster.url)
+    images = keys_of("images")
+    async with consuming(app, "emails", duties=(Workflows,), lease=QUICK):
+        flow = await chain(note.call(), poison.call()).aenqueue()
+
+        async def came() -> bool:
+            return (await store.run(op.snapshot(images))).pending == 1
+
+        await await_until(came, "it was forwarded")
+        await store.run(op.claim(images, 1, lease_ms=1, consumer="lost", first=1))
+
+        async def is_dead() -> bool:
+            await store.run(op.reclaim(images, grace_ms=0, gap_ms=10**9, max_crashes=0))
+            return (await store.run(op.snapshot(images))).dead == 1
+
+        await await_until(is_dead, "it is dead")
+
+        async def is_seen() -> bool:
+            return (await flow.astatus()).state == "failed"
+
+        await await_until(is_seen, "its workflow knows")
+        assert await flow.acancel()
+    await store.close()
     await app.aclose()
 
 
@@ -227,6 +373,38 @@ def test_the_command_line_works_on_a_cluster(cluster: Cluster, tmp_path: Path) -
     assert settled(cluster, "emails") == {"enqueued": 1, "done": 1}
     headrace("audit", "emails")
     assert "this user may give every command" in headrace("doctor", codes=(0, 1))
+
+
+async def test_while_a_node_is_away_the_leader_goes_on_with_the_queues_of_the_others(
+    tmp_path: Path,
+) -> None:
+    with running_cluster(tmp_path, timeout_ms=600_000) as cluster:  # nobody replaces it
+        cluster.move_slot("headrace", cluster.primary_of("emails"))
+        here = cluster.primary_of("emails")
+        away = next(queue for queue in ALL.split(",") if cluster.primary_of(queue) is not here)
+        app, ran = Headrace(cluster.url), list[str]()
+
+        @app.task
+        async def note(name: str) -> None:
+            ran.append(name)
+
+        for queue in (away, "emails"):  # so that both have something to maintain
+            await note.options(queue=queue, delay=3600).aenqueue("never")
+        store = AsyncStore(cluster.url)
+        await note.options(queue="emails").aenqueue("held")
+        claim = op.claim(keys_of("emails"), 1, lease_ms=1_000, consumer="lost", first=1)
+        assert (await store.run(claim)).jobs
+
+        async def is_led() -> bool:
+            return bool(await store.run(op.leader()))
+
+        async with consuming(app, "emails", lease=QUICK):
+            await await_until(is_led, "it leads")
+            cluster.primary_of(away).kill()
+            await note.options(queue="emails", delay=0.5).aenqueue("delayed")
+            await await_until(lambda: {"held", "delayed"} <= {*ran}, "both have run")
+        await store.close()
+        await app.aclose()
 
 
 class Stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,7 +35,7 @@ def node(queue: Driver, number: int, *args: Any, **more: Any) -> Node:
 
 
 def _nobody() -> Any:
-    return None
+    return SimpleNamespace(joins_queues=True)
 
 
 class Play:
