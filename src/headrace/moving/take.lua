@@ -13,7 +13,7 @@
 -- include: lanes/lib/admission
 -- include: lanes/lib/out
 local delayed, dead, moving = KEYS[11], KEYS[12], KEYS[13]
-local batch, most, bytes, permits = {ARGV[1]}, whole(ARGV[2]), 0, {}
+local batch, most, bytes, step, permits = {ARGV[1]}, whole(ARGV[2]), 0, 4, {}
 redis.call('ZCARD', delayed) redis.call('LLEN', dead)
 local before = redis.call('LRANGE', moving, 0, -1)
 if #before > 0 then return before end
@@ -22,8 +22,9 @@ if #before > 0 then return before end
 -- them, `forget` takes them out. An entry is written before its old place is given up.
 local function take(read, entry, forget)
   while bytes < 1048576 and #batch <= most do
-    local found, sent = read(math.min(32, most + 1 - #batch)), {}
+    local found, sent = read(math.min(step, most + 1 - #batch)), {}
     if #found == 0 then return end
+    step = math.min(step * 2, 32)  -- they may be large
     for _, one in ipairs(found) do sent[#sent + 1] = entry(one) end
     if #batch == 1 and #sent > 0 then redis.call('RPUSH', moving, batch[1]) end
     if #sent > 0 then redis.call('RPUSH', moving, unpack(sent)) end
