@@ -314,7 +314,7 @@ class Bench:
             streams = yielded.read(redis, QUEUE)
         if self.moved is not None:  # what was counted there was counted here again, if it was moved
             there = Counter(self.moved.counters)
-            there.subtract(enqueued=there.pop("moved", 0))
+            there["enqueued"] -= there.pop("moved", 0)
             state = dataclasses.replace(state, counters=dict(there + Counter(state.counters)))
         return Final(state, keys, probed_at, streams)
 

@@ -60,7 +60,9 @@ def interrupted(call: Callable[[], object], at: int) -> bool:
         return trace
 
     before = sys.gettrace()
-    sys._getframe().f_trace_opcodes = True  # Python 3.12 tells of opcodes when a frame has asked before
+    sys._getframe().f_trace_opcodes = (
+        True  # Python 3.12 tells of opcodes when a frame has asked before
+    )
     sys.settrace(trace)
     try:
         call()

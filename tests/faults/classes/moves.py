@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from itertools import cycle, islice, product
+from typing import Any
 
 from redis import Redis
 
@@ -33,7 +34,7 @@ def moved_to_a_cluster(bench: Bench) -> Verdict:
     for _ in range(2):
         bench.consumer()
     bench.maintainer()
-    load = {"mix": _MIX, "delayed": 0.2, "prioritised": 0.2, "pause_s": 0.02}
+    load: dict[str, Any] = {"mix": _MIX, "delayed": 0.2, "prioritised": 0.2, "pause_s": 0.02}
     bench.producer(1_000_000, role={"url": old}, batch=5, **load)
     bench.producer(1_000_000, batch=2, **load)
     for point in islice(cycle(_POINTS), max(len(_POINTS), round(_DEATHS * bench.scale))):

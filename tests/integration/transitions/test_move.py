@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -339,7 +339,7 @@ def test_a_server_that_is_full_refuses_a_batch_and_nothing_is_lost(
     queue: Driver, there: Driver
 ) -> None:
     fill(queue)
-    memory = there.redis.config_get("maxmemory")["maxmemory"]
+    memory = there.redis.config_get("maxmemory")["maxmemory"] or "0"
     there.redis.config_set("maxmemory", 1)
     try:
         with pytest.raises(StoreError):
@@ -370,7 +370,7 @@ def test_moved_in_any_steps_while_consumers_work_each_job_is_done_once(
             assert side.settle(held, "done") == []
             done[wire_id(held)] += 1
 
-    steps = {
+    steps: dict[str, Callable[[], Any]] = {
         "take": lambda: queue.store.run(requests.take(queue.k, f"b{next(names)}", 3)),
         "arrive": lambda: batch and there.store.run(requests.arrive(there.k, batch, ())),
         "leave": lambda: None,

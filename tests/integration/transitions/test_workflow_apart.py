@@ -8,6 +8,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -45,8 +46,9 @@ def carried(one: bytes) -> Operation[Any] | None:
         return None
     if body.task != FORWARD:
         return heard(*body.args)
-    *where, inner = body.args
-    return forwarding.arrive(FollowUp(*where, inner["id"], wire.msgspec.json.encode(inner)))
+    queue, due, key, key_ttl_ms, inner = body.args
+    job = msgspec.json.encode(inner)
+    return forwarding.arrive(FollowUp(queue, due, key, key_ttl_ms, inner["id"], job))
 
 
 class Play:
@@ -99,8 +101,9 @@ class Play:
 
     def lose_all(self, max_crashes: int) -> None:
         for side in (self.home, self.far):
-            if leases := side.redis.zrange(side.k.leases, 0, -1):
-                side.redis.zadd(side.k.leases, dict.fromkeys(leases, 1))  # type: ignore[arg-type]
+            leases: Any = side.redis.zrange(side.k.leases, 0, -1)
+            if leases:
+                side.redis.zadd(side.k.leases, dict.fromkeys(leases, 1))
             side.reclaim(max_crashes=max_crashes)
 
     def note(self) -> None:
@@ -132,13 +135,17 @@ class Play:
 def played(home: Driver, seed: int, on_failure: str) -> None:
     """Play at random, then well; each member came once, and the workflow ends."""
     chance, play = random.Random(seed), Play(home, on_failure)
-    some = lambda: chance.randrange(len(play.held))
+
+    def end(verb: op.Verb, times: int) -> None:
+        if play.held:
+            play.end(chance.randrange(len(play.held)), verb, times=times)
+
     moves: list[Callable[[], Any]] = [
         lambda: play.claim(play.home),
         lambda: play.claim(play.far),
-        lambda: play.held and play.end(some(), times=2),
-        lambda: play.held and play.end(some()),
-        lambda: play.held and play.end(some(), "dead", times=2),
+        lambda: end("done", 2),
+        lambda: end("done", 1),
+        lambda: end("dead", 2),
         lambda: play.lose_all(chance.choice((1, 50))),
         play.note,
         play.redrive,
@@ -179,7 +186,10 @@ def test_the_end_of_a_member_is_heard_once_and_a_late_word_of_its_death_is_not(
     play = Play(queue, "stop")
     member = Member(play.plan.id, 1, ("queue",), 2)
     why = failure_of("crashed", "", "", member.job_id, "far")
-    ask = lambda value, why: queue.store.run(hear(member, value, why))
+
+    def ask(value: bytes, why: bytes) -> bool:
+        return queue.store.run(hear(member, value, why))
+
     assert ask(b"", why)
     assert play.state == "failed"
     assert ask(b"", why)  # told again, it changes nothing
