@@ -11,6 +11,7 @@ from headrace import doctor
 from headrace import operations as op
 from headrace.doctor import Balance
 from headrace.keys import keys_of
+from headrace.moving import requests
 from headrace.store import Store
 from tests.integration.transitions.driver import Driver, job
 
@@ -32,6 +33,8 @@ def adds_up(one: Balance) -> bool:
 
 
 def test_every_way_that_a_job_can_go_is_a_term(queue: Driver) -> None:
+    queue.enqueue(job("m"))
+    queue.store.run(requests.take(queue.k, "batch"))
     done, dead, dropped, cancelled, purged, held = queue.hold(*map(job, "abcdef"))
     queue.settle(done, "done")
     queue.settle(dead, "dead", job=b'{"id":"b","error":{}}')
@@ -45,7 +48,7 @@ def test_every_way_that_a_job_can_go_is_a_term(queue: Driver) -> None:
     assert held
     one = balance_of(queue)
     assert one == {
-        "accepted": 10,
+        "accepted": 11,
         "foreign": 0,
         "pending": 2,
         "priority": 1,
@@ -57,11 +60,12 @@ def test_every_way_that_a_job_can_go_is_a_term(queue: Driver) -> None:
         "cancelled": 1,
         "dropped": 1,
         "purged": 1,
+        "moved": 1,
     }
     assert adds_up(one)
     assert doctor.equation(one) == (
-        "10 accepted = 2 pending + 1 priority + 1 delayed + 1 processing + 1 dead + 1 done + "
-        "1 cancelled + 1 dropped + 1 purged"
+        "11 accepted = 2 pending + 1 priority + 1 delayed + 1 processing + 1 dead + 1 done + "
+        "1 cancelled + 1 dropped + 1 purged + 1 moved"
     )
 
 

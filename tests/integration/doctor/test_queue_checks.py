@@ -15,6 +15,7 @@ from headrace import operations as op
 from headrace.doctor import checkup, keyspace, queue_checks, server_checks
 from headrace.doctor.finding import Check
 from headrace.keys import CONNECTION_PREFIX, keys_of
+from headrace.moving import requests
 from tests.integration.doctor.ward import QUICK, K, Ward, dump_of, id_of, lose_a_lease
 
 
@@ -160,6 +161,14 @@ def test_jobs_that_wait_for_long_beside_consumers_are_a_warning(
         assert "waiting" in {finding.code for finding in ward.check_up().findings}
         monkeypatch.setattr(queue_checks, "_OLD_S", -1.0)
         assert ward.found()["old"].todo == "headrace info --watch queue"
+
+
+def test_jobs_on_their_way_to_another_server_are_a_warning(ward: Ward) -> None:
+    ward.enqueue(2)
+    ward.store.run(requests.take(K, "batch"))
+    moving = ward.found()["moving"]
+    assert moving.found == "2 jobs are on the way to another server"
+    assert moving.todo.startswith("headrace move queue --to URL")
 
 
 def test_every_check_is_tested() -> None:

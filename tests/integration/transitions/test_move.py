@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from headrace import lanes, moving
+from headrace import operations as op
 from headrace.embedded import EmbeddedServer
 from headrace.errors import HeadraceError, InvalidSetting, ReplyLost, StoreError, StoreUnavailable
 from headrace.keys import WORKFLOWS
@@ -85,6 +86,7 @@ def carry_out(one: Move) -> Counter[str]:
 
 
 def move_all(queue: Driver, there: Driver) -> Counter[str]:
+    queue.store.run(op.register(queue.k.queue))
     return carry_out(Move("queue", queue.store, there.store))
 
 
