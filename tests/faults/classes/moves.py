@@ -23,7 +23,7 @@ _DEATHS = 90
 """Each point fifteen times."""
 
 
-@fault_class("queue moved to a cluster", cost_s=80, short=0.1)
+@fault_class("queue moved to a cluster", cost_s=15, short=0.1)
 def moved_to_a_cluster(bench: Bench) -> Verdict:
     """SIGKILL whoever moves a queue, at each point, under load: each job is moved once, none is lost."""
     old = bench.serve_redis().url
