@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from dataclasses import replace
 from typing import Annotated, Final
 
 from cyclopts import Parameter
@@ -15,7 +15,6 @@ from headrace.cli.connection import Connection, server_at
 from headrace.cli.flags import Json
 from headrace.doctor.humanize import counted, subject
 from headrace.errors import InvalidSetting, StoreError
-from headrace.keys import CONNECTION_PREFIX
 from headrace.moving import Move
 from headrace.schedules import changes
 from headrace.settings import redis_url
@@ -56,10 +55,7 @@ def move(
         return 0
     where = redis_url(to)
     server_at(where)
-    with (
-        connection.store() as source,
-        closing(Store(where.url, name=f"{CONNECTION_PREFIX}cli")) as target,
-    ):
+    with connection.store() as source, replace(connection, url=to).store() as target:
         one = Move(queue, source, target)
         _carry_out(one, source, wait=not leave_running)
         left = one.left()

@@ -11,7 +11,6 @@ from typing import Any, Final
 from headrace.cli.connection import server_json
 from headrace.cli.output import Cell, Column, Line, Row, Table, cell_text, on_terminal
 from headrace.doctor.humanize import counted, span
-from headrace.doctor.places import size_of
 from headrace.operations import Snapshot
 from headrace.store import ServerInfo
 
@@ -93,7 +92,7 @@ class Overview:
         if len(self.snapshots) <= _MOST_DRAWN:
             return self.snapshots
         return sorted(
-            heapq.nlargest(_MOST_DRAWN, self.snapshots, key=size_of), key=lambda s: s.queue
+            heapq.nlargest(_MOST_DRAWN, self.snapshots, key=lambda s: s.size), key=lambda s: s.queue
         )
 
     def _remarks(self, *, counters: bool) -> Iterator[str]:
@@ -101,7 +100,7 @@ class Overview:
             shown = ", ".join(f"{name} {count:,}" for name, count in sorted(s.counters.items()))
             yield f"{s.queue} so far: {shown or 'nothing'}"
         if (left := len(self.snapshots) - _MOST_DRAWN) > 0:
-            held = sum(map(size_of, self.snapshots)) - sum(map(size_of, self._drawn()))
+            held = sum(s.size for s in self.snapshots) - sum(s.size for s in self._drawn())
             yield (
                 f"And {counted(left, 'more queue')}, with {counted(held, 'job')}. "
                 "All of them: headrace info | less"

@@ -9,7 +9,7 @@ from headrace import operations as op
 from headrace.flows import Flow
 from headrace.keys import Keys
 from headrace.lanes import operations as lanes
-from headrace.operations import Operation, Snapshot
+from headrace.operations import Operation
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 
 Place: TypeAlias = Literal["pending", "priority", "delayed", "processing", "dead", "limited"]
@@ -82,11 +82,6 @@ def _due(raw: Sequence[bytes]) -> list[PlacedJob]:
 def instant_of(score: bytes) -> int:
     """Read a score that is an instant, ms; a plain client's may be infinite."""
     return int(min(max(0.0, float(score)), _FAR_MS))
-
-
-def size_of(snapshot: Snapshot) -> int:
-    """Return how many jobs a queue holds."""
-    return sum(getattr(snapshot, place) for place in PLACES)
 
 
 class Read(NamedTuple):

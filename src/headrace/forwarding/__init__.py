@@ -8,7 +8,7 @@ any job; and should it run twice, the queue where it goes remembers what has com
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from headrace.handoff import FollowUp
 from headrace.keys import keys_of
@@ -26,9 +26,5 @@ def arrive(one: FollowUp) -> Operation[Answer]:
     used = [k.pending, k.priority, k.delayed, k.nudge, k.stats, f"{k.queue}:forwarded:{one.job_id}"]
     if one.key:
         used.append(k.unique(one.key))
-
-    def parse(raw: Any) -> Any:
-        return text(raw)
-
     args = (one.due, one.job_id, one.key_ttl_ms, _REMEMBERED_MS, one.job)
-    return run("forwarding/arrive", used, args, parse)
+    return run("forwarding/arrive", used, args, text)  # type: ignore[arg-type]

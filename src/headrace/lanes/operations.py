@@ -84,7 +84,8 @@ def _alarm(raw: Any) -> Alarm:
     return Alarm(text(raw[0]), raw[1] / 1e6, *raw[2:])
 
 
-def _used(k: Keys, *more: str) -> list[str]:
+def keys_used(k: Keys, *more: str) -> list[str]:
+    """Return the keys that a script of lanes takes first, and more."""
     own = lane_keys(k)
     return [
         k.limited, own.lanes, own.slots, own.admitted, own.limits, own.buckets,
@@ -102,7 +103,7 @@ def enqueue(
         return Enqueued(word, waiting=raw[1]) if word == "full" else Enqueued(word, new=raw[1] == 1)
 
     parts = [part for pair in jobs for part in pair]
-    return run("lanes/enqueue", _used(k, k.delayed), (max_pending, *parts), parse_answer)
+    return run("lanes/enqueue", keys_used(k, k.delayed), (max_pending, *parts), parse_answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class Hold:
 
     def operation(self, k: Keys, consumer: str, outcome: Outcome) -> Operation[list[str]]:
         """End the claim with it; return its id if it was lost. Sent again, it changes nothing."""
-        used = _used(k, k.processing, k.leases, k.claims, k.cancelled)
+        used = keys_used(k, k.processing, k.leases, k.claims, k.cancelled)
         if outcome.key:
             used.append(k.unique(outcome.key))
         args = (consumer, outcome.job_id, outcome.claim, self.lane, self.since_ms)
@@ -141,7 +142,7 @@ def admit(
         come: members that have come to a consumer.
         ended: members whose runs have ended.
     """
-    return run("lanes/admit", _used(k), (alarm, len(come), *come, *ended), _alarm)
+    return run("lanes/admit", keys_used(k), (alarm, len(come), *come, *ended), _alarm)
 
 
 class Checked(NamedTuple):
@@ -170,12 +171,12 @@ def check(
     def parse_answer(raw: Any) -> Checked:
         return Checked(_alarm(raw[0]), raw[1], text(raw[2]), raw[3], raw[4] == 1)
 
-    return run("lanes/check", _used(k, k.claims), (alarm, offset, cursor, most), parse_answer)
+    return run("lanes/check", keys_used(k, k.claims), (alarm, offset, cursor, most), parse_answer)
 
 
 def declare(k: Keys, limits: Mapping[str, str]) -> Operation[int]:
     """Declare limits, or set ("!" before the name) or take back ("") such; return how many changed."""
-    return run("lanes/limit", _used(k), [part for pair in limits.items() for part in pair], int)
+    return run("lanes/limit", keys_used(k), [part for pair in limits.items() for part in pair], int)
 
 
 def declaration(k: Keys, limits: Mapping[str, str]) -> list[Operation[Any]]:
@@ -260,7 +261,7 @@ def why(k: Keys, job_id: str) -> Operation[Wait | None]:
         ]
         return Wait(text(lane), before, count, job, out, tuple(bounds))
 
-    return run("lanes/why", _used(k), (job_id,), parse_answer)
+    return run("lanes/why", keys_used(k), (job_id,), parse_answer)
 
 
 def limits(k: Keys) -> Operation[dict[str, str]]:

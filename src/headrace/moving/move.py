@@ -59,8 +59,9 @@ class Move:
         """
         k = self._k
         self._refuse_workflows()
+        seen = self._source.run(op.snapshot(k))
         known = op.command("SISMEMBER", keys.QUEUES, k.queue, parse=bool)
-        if not (self.left() or self._source.run(known) or self._source.run(requests.on_its_way(k))):
+        if not (seen.size or self._source.run(known) or self._source.run(requests.on_its_way(k))):
             raise InvalidSetting(
                 f"there is no queue {k.queue}: headrace info lists those that are there"
             )
@@ -70,7 +71,7 @@ class Move:
         missing = {name: limit for name, limit in here.items() if name not in there}
         for operation in lanes.operations.declaration(k, missing) if missing else ():
             self._target.run(operation)
-        if self._source.run(op.snapshot(k)).paused:
+        if seen.paused:
             self._target.run(op.pause(k, paused=True))
         self._target.run(op.register(k.queue))
 
@@ -114,8 +115,7 @@ class Move:
 
     def left(self) -> int:
         """Return how many jobs are still here: those that consumers have can come back, and move then."""
-        s = self._source.run(op.snapshot(self._k))
-        return s.waiting + s.processing + s.delayed + s.dead + s.limited
+        return self._source.run(op.snapshot(self._k)).size
 
     def _refuse_workflows(self) -> None:
         is_used, here = op.unfailed(

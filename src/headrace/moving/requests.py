@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from headrace import wire
+from headrace import lanes, wire
 from headrace.keys import Keys
-from headrace.lanes import lane_keys
 from headrace.operations import Operation, command, is_one, run, text
 from headrace.scripts import MAX_ITEMS
 
@@ -58,11 +57,7 @@ def moving_of(k: Keys) -> str:
 
 
 def _used(k: Keys, *more: str) -> list[str]:
-    own = lane_keys(k)
-    return [
-        k.limited, own.lanes, own.slots, own.admitted, own.limits, own.buckets,
-        k.pending, k.priority, k.nudge, k.stats, k.delayed, k.dead, moving_of(k), *more,
-    ]  # fmt: skip
+    return lanes.operations.keys_used(k, k.delayed, k.dead, moving_of(k), *more)
 
 
 def take(k: Keys, name: str, most: int = MAX_ITEMS) -> Operation[Batch | None]:

@@ -59,13 +59,16 @@ class Snapshot:
         return self.pending + self.priority
 
     @property
+    def size(self) -> int:
+        """How many jobs the queue holds, all places together."""
+        return self.waiting + self.processing + self.delayed + self.dead + self.limited
+
+    @property
     def foreign(self) -> int:
         """How many jobs plain clients brought (or, negative, took): the rest of the sum I3."""
         count = self.counters.get
         ended = sum(count(name, 0) for name in ("done", "cancel", "drop", "purged", "moved"))
-        return (
-            self.waiting + self.processing + self.delayed + self.dead + self.limited + ended
-        ) - count("enqueued", 0)
+        return self.size + ended - count("enqueued", 0)
 
     @property
     def oldest_at_ms(self) -> int | None:

@@ -21,7 +21,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace import operations as op
-from headrace.doctor.places import PLACES, size_of
+from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
 from headrace.operations import Snapshot
 from headrace.web.reader import SHOWN, Reader
@@ -205,6 +205,8 @@ class Metrics:
         free = SHOWN - len(self._named)
         if free > 0:
             new = [one for one in snapshots if one.queue not in self._named]
-            self._named |= {one.queue for one in heapq.nlargest(free, new, key=size_of)}
+            self._named |= {
+                one.queue for one in heapq.nlargest(free, new, key=lambda one: one.size)
+            }
         self._last |= {name: by_name[name].counters for name in self._named & by_name.keys()}
         return self._named

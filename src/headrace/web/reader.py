@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from headrace import operations as op
 from headrace.app import Headrace
-from headrace.doctor.places import PLACES, size_of
+from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 from headrace.operations import Operation, Snapshot
@@ -132,7 +132,7 @@ def overview_of(snapshots: Collection[Snapshot], also: Collection[str] = ()) -> 
     """Choose what is shown of queues: those with the most jobs, and these."""
     if len(snapshots) <= SHOWN:
         return Overview(list(snapshots), {})
-    largest = heapq.nlargest(SHOWN, snapshots, key=size_of)
+    largest = heapq.nlargest(SHOWN, snapshots, key=lambda one: one.size)
     names = {*also, *(one.queue for one in largest)}
     others = [one for one in snapshots if one.queue not in names]
     sums: dict[str, int] = {place: sum(getattr(one, place) for one in others) for place in PLACES}

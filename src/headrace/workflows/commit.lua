@@ -31,6 +31,7 @@ local member = ARGV[8] ~= '' and whole(ARGV[8])
 local names, count, FIRST, now = whole(ARGV[11]), whole(ARGV[12]), member and 15 or 9, now_ms()
 local ENDS = {done = true, dead = true, drop = true, cancel = true}
 if not ENDS[verb] or claim % 1 ~= 0 or count > 1000 then error('no outcome') end
+if count > 1 and verb ~= 'done' then error('only who is done hands on') end
 -- Each key that will be written is read before the first write: of a wrong type it fails here.
 redis.call('ZCARD', leases) redis.call('HLEN', stats)
 if verb == 'dead' then redis.call('LLEN', dead) end

@@ -141,7 +141,7 @@ class Workflows:
         return answers
 
 
-def note(k: Keys, member: Member, why: bytes, job_id: str, letter: bytes = b"") -> Operation[Any]:
+def note(k: Keys, member: Member, why: bytes, job_id: str, letter: bytes = b"") -> Operation[int]:
     """Note that a member ended without a consumer; return 0 if it did not. Repeated, it changes nothing.
 
     Of one on another node than its workflow it is not asked again whether it has: should it have been

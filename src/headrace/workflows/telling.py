@@ -9,7 +9,7 @@ import msgspec
 from headrace import wire
 from headrace.handoff import FollowUp
 from headrace.ids import new_id
-from headrace.operations import Operation, is_one, run
+from headrace.operations import Operation, run
 from headrace.workflows.member import Member, failure_of
 
 TELL: Final = "headrace.tell"
@@ -40,13 +40,13 @@ def told_at_home(member: Member, value: bytes, why: bytes, queue: str) -> Follow
     return FollowUp(queue, "", "", 0, "", job)
 
 
-def hear(member: Member, value: bytes, why: bytes) -> Operation[bool]:
-    """Note at its workflow's home that a member has ended; False if that was known."""
+def hear(member: Member, value: bytes, why: bytes) -> Operation[int]:
+    """Note at its workflow's home that a member has ended; return 0 if that was known."""
     used = (*member.keys(), *member.places())
-    return run("workflows/hear", used, (member.n, value, why), is_one)
+    return run("workflows/hear", used, (member.n, value, why), int)
 
 
-def heard(workflow_id: str, n: int, home: str, value: list[Any], why: list[Any]) -> Operation[bool]:
+def heard(workflow_id: str, n: int, home: str, value: list[Any], why: list[Any]) -> Operation[int]:
     """Note what such a job tells; given its arguments."""
     said = [_json(one[0]) if one else b"" for one in (value, why)]
     return hear(Member(workflow_id, n, (home,)), *said)

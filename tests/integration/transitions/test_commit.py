@@ -99,6 +99,9 @@ def test_it_ends_a_job_in_other_ways_too(queue: Driver, verb: op.Verb) -> None:
     state = queue.check()
     assert state.dead == ([B] if verb == "dead" else [])
     assert state.counters == {"enqueued": 1, verb: 1}
+    queue.hold(C)
+    with pytest.raises(StoreRefused, match="only who is done hands on"):
+        commit(queue, C, follow_up(A), follow_up(B), verb=verb)
 
 
 @pytest.mark.parametrize("name", ["pending", "priority", "delayed", "nudge", "stats"])

@@ -188,7 +188,7 @@ def test_the_end_of_a_member_is_heard_once_and_a_late_word_of_its_death_is_not(
     why = failure_of("crashed", "", "", member.job_id, "far")
 
     def ask(value: bytes, why: bytes) -> bool:
-        return queue.store.run(hear(member, value, why))
+        return queue.store.run(hear(member, value, why)) == 1
 
     assert ask(b"", why)
     assert play.state == "failed"
