@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -336,16 +336,17 @@ async def test_a_demoted_primary_is_left_by_stores_and_channels(
     with group.client() as client:
         await await_until(lambda: client.info("clients")["blocked_clients"] == 1)
     coordinated = engine_under_test().name == "valkey"  # then connections outlive the demotion
-    new = await asyncio.to_thread(group.failover, coordinated=coordinated)
-    with pytest.raises(StoreError):  # -UNBLOCKED, or the end of the connection
-        await moving
-    with suppress(StoreError):  # READONLY, where the connection lives; reads would do there still
-        store.run(op.register("queue"))
-    with suppress(StoreError):
-        await astore.run(op.register("queue"))
-    assert port_of(store) == await aport_of(astore) == new.port != old.port
-    store.run(op.enqueue(K, [b'{"id":"a","task":"t"}']))
-    assert await channel.run(op.blocking_move(K, WAIT_S)) == b'{"id":"a","task":"t"}'
+    with group.patient():
+        new = await asyncio.to_thread(group.failover, coordinated=coordinated)
+        with pytest.raises(StoreError):  # -UNBLOCKED, or the end of the connection
+            await moving
+        with suppress(StoreError):  # READONLY, where the connection lives; reads would do there still
+            store.run(op.register("queue"))
+        with suppress(StoreError):
+            await astore.run(op.register("queue"))
+        assert port_of(store) == await aport_of(astore) == new.port != old.port
+        store.run(op.enqueue(K, [b'{"id":"a","task":"t"}']))
+        assert await channel.run(op.blocking_move(K, WAIT_S)) == b'{"id":"a","task":"t"}'
     await channel.close()
 
 
@@ -393,11 +394,13 @@ async def test_consumers_and_producers_go_on_after_a_failover(
     async def note(number: int) -> None:
         ran.add(number)
 
-    async with consuming(app, lease=LeasePolicy(lease_s=2.0, bare_lease_s=2.0)):
+    lease = LeasePolicy(lease_s=2.0, bare_lease_s=2.0)
+    async with consuming(app, lease=lease), AsyncExitStack() as patience:
         stream = Stream(group.url)
         await stream.more()
         old = group.primary
         if how == "asked":
+            patience.enter_context(group.patient())
             await asyncio.to_thread(group.failover)
         else:
             old.kill()
@@ -407,4 +410,4 @@ async def test_consumers_and_producers_go_on_after_a_failover(
         await stream.end()
         wanted = set(range(stream.acknowledged))
         await await_until(lambda: ran >= wanted, "all ran that was acknowledged")
-    assert group.primary is not old
+        assert group.primary is not old

@@ -161,6 +161,22 @@ class SentinelGroup:
             return str(client.execute_command("ROLE")[0])
         return ""
 
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Have the Sentinels take nobody for dead: the primary is another only when somebody asks.
+
+        Else a server that is busy for a moment, as one is that has just been promoted, is taken for
+        dead, and a failover of their own undoes the one that was asked for.
+        """
+        with ExitStack() as stack:
+            for sentinel in self.sentinels:
+                words = ("SENTINEL", "SET", SERVICE, "down-after-milliseconds")
+                stack.callback(
+                    sentinel.ask, *words, sentinel.state()["down-after-milliseconds"]
+                )
+                sentinel.ask(*words, round(WAIT_S * 1_000))
+            yield
+
     def failover(self, *, coordinated: bool = False) -> EmbeddedServer:
         """Have the Sentinels change the primary, as an operator would; give the new one.
 
