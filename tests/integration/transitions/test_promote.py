@@ -32,7 +32,8 @@ def test_nothing_moves_before_its_time(queue: Driver) -> None:
 
 def test_a_job_moves_as_soon_as_redis_clock_says_so(queue: Driver) -> None:
     due_ms = queue.now_ms() + 20
-    queue.enqueue(A, due=f"@{due_ms}")
+    queue.redis.zadd(queue.k.delayed, {A: due_ms})  # an enqueue that is late would not delay it
+    queue.foreign += 1
     while not queue.promote().moved:
         assert queue.claim() == []
     assert queue.now_ms() >= due_ms
