@@ -340,7 +340,9 @@ async def test_a_demoted_primary_is_left_by_stores_and_channels(
         new = await asyncio.to_thread(group.failover, coordinated=coordinated)
         with pytest.raises(StoreError):  # -UNBLOCKED, or the end of the connection
             await moving
-        with suppress(StoreError):  # READONLY, where the connection lives; reads would do there still
+        with suppress(
+            StoreError
+        ):  # READONLY, where the connection lives; reads would do there still
             store.run(op.register("queue"))
         with suppress(StoreError):
             await astore.run(op.register("queue"))

@@ -171,9 +171,7 @@ class SentinelGroup:
         with ExitStack() as stack:
             for sentinel in self.sentinels:
                 words = ("SENTINEL", "SET", SERVICE, "down-after-milliseconds")
-                stack.callback(
-                    sentinel.ask, *words, sentinel.state()["down-after-milliseconds"]
-                )
+                stack.callback(sentinel.ask, *words, sentinel.state()["down-after-milliseconds"])
                 sentinel.ask(*words, round(WAIT_S * 1_000))
             yield
 

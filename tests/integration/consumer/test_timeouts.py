@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
 from headrace import Context
+from headrace.clock import monotonic
 from headrace.consumer import executor
 from tests.support.consuming import Site
-from tests.support.wait import wait_until
+from tests.support.wait import await_until, wait_until
 
 
 class TestTimeouts:
@@ -29,14 +31,20 @@ class TestTimeouts:
         monkeypatch.setattr(executor, "INTERRUPT_AFTER_S", 600)  # it has the time to ask
         reasons: list[str | None] = []
 
+        begun = threading.Event()
+
         @site.app.task(max_attempts=1)
         def slow(ctx: Context) -> None:
+            begun.set()
             wait_until(lambda: ctx.stopping)
             reasons.append(ctx.stop_reason)
             ctx.check()
 
-        async with site.consumer():
-            await slow.options(timeout=0.1).aenqueue()  # type: ignore[call-arg]
+        async with site.consumer() as running:
+            await slow.options(timeout=600).aenqueue()  # type: ignore[call-arg]
+            await await_until(begun.is_set)  # before its time is over, however slow the machine is
+            [claimed] = running.consumer._slots.running
+            claimed.deadline = monotonic()
             [letter] = await site.died()
         assert reasons == ["timeout"]
         assert letter["error"]["reason"] == "timeout"
