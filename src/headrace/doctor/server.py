@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
 
 from headrace import operations as op
 from headrace.clock import monotonic, now_ms
@@ -15,6 +15,8 @@ from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import keys_of
 from headrace.settings import DEFAULT_QUEUE
+
+R = TypeVar("R")
 
 SETTINGS: Final = (
     "appendfsync", "appendonly", "maxclients", "maxmemory", "maxmemory-policy", "min-replicas-max-lag",
@@ -45,6 +47,8 @@ class ServerFacts:
         refused: commands that this user may not give; None if unknown.
         leader: who sweeps and promotes; "" if nobody.
         connections: who is connected.
+        node: where it is in its cluster, HOST:PORT; "" if it is the one server.
+        others: the other primaries of its cluster, of which only INFO and settings are known.
     """
 
     info: Mapping[str, str]
@@ -54,6 +58,8 @@ class ServerFacts:
     refused: tuple[str, ...] | None
     leader: str
     connections: Connections
+    node: str = ""
+    others: tuple[ServerFacts, ...] = ()
 
     @property
     def is_loading(self) -> bool:
@@ -114,12 +120,13 @@ def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
     Raises:
         StoreError: it does not answer, or refuses what nobody can do without.
     """
-    info: dict[str, str] = yield op.command("INFO", parse=_info)
-    facts = ServerFacts(info, {}, 0.0, 0.0, None, "", Connections())
-    if facts.is_loading:
-        return facts
-    (config,) = yield [op.command("CONFIG", "GET", *SETTINGS, parse=_pairs)]
-    config = {} if isinstance(config, StoreError) else config
+    infos: dict[str, dict[str, str]] = yield op.command("INFO", "default", parse=_each(_info))
+    facts = [ServerFacts(one, {}, 0.0, 0.0, None, "", Connections(), n) for n, one in infos.items()]
+    if facts[0].is_loading:
+        return facts[0]
+    (found,) = yield [op.command("CONFIG", "GET", *SETTINGS, parse=_each(_pairs))]
+    configs: dict[str, dict[str, str]] = {} if isinstance(found, StoreError) else found
+    facts = [replace(one, config=configs.get(one.node, {})) for one in facts]
     leader, connected = yield from connections.look()
     times: list[float] = []
     for _ in range(_PINGS):
@@ -130,8 +137,26 @@ def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
     server_ms: float = yield op.time_ms()
     ahead_s = (server_ms - (before_ms + now_ms()) / 2) / 1000
     refused: tuple[str, ...] | None = yield from permissions.refused(keys_of(queue))
-    ping_s = statistics.median(times)
-    return ServerFacts(info, config, ahead_s, ping_s, refused, leader, connected)
+    return replace(
+        facts[0],
+        clock_ahead_s=ahead_s,
+        ping_s=statistics.median(times),
+        refused=refused,
+        leader=leader,
+        connections=connected,
+        others=tuple(facts[1:]),
+    )
+
+
+def _each(read: Callable[[Any], R]) -> Callable[[Any], dict[str, R]]:
+    """Read what one server answers, or each node of a cluster, with where it is."""
+
+    def parse(raw: Any) -> dict[str, R]:
+        if isinstance(raw, list) and raw and isinstance(raw[0], tuple):
+            return {f"{host}:{port}": read(answer) for (host, port), answer in raw}
+        return {"": read(raw)}
+
+    return parse
 
 
 def _info(raw: bytes) -> dict[str, str]:

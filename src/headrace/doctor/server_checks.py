@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from headrace.doctor.finding import Check, Finding, Severity, judge
@@ -136,17 +137,20 @@ _REPLICA: Final[tuple[Check[Replica], ...]] = (
           + (f", {r.lag_s} s behind" if r.lag_s > 1 else " and up to date")),
 )  # fmt: skip
 
+_CROWDED: Final[tuple[Check[ServerFacts], ...]] = (
+    Check("clients", lambda s: _by_share(s.clients_share), lambda s: s.clients_share >= _FILLING,
+          lambda s: f"{s.number('connected_clients'):,} of {s.limit('maxclients'):,} possible "
+          "connections are in use (maxclients)",
+          "Consumers and producers beyond that are turned away.",
+          lambda s: f"redis-cli CONFIG SET maxclients {2 * s.limit('maxclients')}"),
+)  # fmt: skip
+
 _ACCESS: Final[tuple[Check[ServerFacts], ...]] = (
     Check("min_replicas", "note",
           lambda s: s.replicas and s.config and not s.limit("min-replicas-to-write"),
           "it accepts jobs also when no replica gets them (min-replicas-to-write 0)",
           "A primary that is cut off goes on accepting jobs, which a failover then loses.",
           "redis-cli CONFIG SET min-replicas-to-write 1"),
-    Check("clients", lambda s: _by_share(s.clients_share), lambda s: s.clients_share >= _FILLING,
-          lambda s: f"{s.number('connected_clients'):,} of {s.limit('maxclients'):,} possible "
-          "connections are in use (maxclients)",
-          "Consumers and producers beyond that are turned away.",
-          lambda s: f"redis-cli CONFIG SET maxclients {2 * s.limit('maxclients')}"),
     Check("timeout", "note", lambda s: 0 < s.limit("timeout") < _SHORT_S,
           lambda s: "connections that are idle for {0} s are closed (timeout {0})".format(
               s.limit("timeout")),
@@ -197,7 +201,17 @@ def judge_server(facts: ServerFacts) -> Iterator[Finding]:
     if facts.is_loading:
         yield from judge([_LOADING], facts)
         return
-    yield from judge(_SAFETY, facts)
-    for replica in facts.replicas:
-        yield from judge(_REPLICA, replica)
+    yield from _kept(facts)
     yield from judge(_ACCESS, facts)
+    for node in facts.others:
+        yield from (one for one in _kept(node) if one.severity != "ok")
+
+
+def _kept(facts: ServerFacts) -> Iterator[Finding]:
+    """Judge whether a server keeps what it is given: of a cluster each primary is asked."""
+    found = [*judge([_LOADING], facts), *judge(_SAFETY, facts)]
+    for replica in facts.replicas:
+        found += judge(_REPLICA, replica)
+    found += judge(_CROWDED, facts)
+    for one in found:
+        yield replace(one, found=f"{facts.node}: {one.found}") if facts.node else one

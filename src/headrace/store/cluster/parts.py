@@ -7,6 +7,7 @@ they are taken apart, and the answers are put together as one server would have 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from headrace.operations import Argument, Operation
@@ -82,6 +83,10 @@ _EVERYWHERE: Final[dict[str, Join]] = {
 }
 
 
+# What each node is asked for itself: its answer comes with where it is, also where others do not answer.
+_EACH_NODE: Final = frozenset({"INFO default", "CONFIG GET"})
+
+
 def take_apart(operation: Operation[Any], primaries: Sequence[Host]) -> Whole:
     """Take a request apart, its keys named as they are on a cluster.
 
@@ -130,6 +135,10 @@ def _keyless(operation: Operation[Any], primaries: Sequence[Host]) -> Whole:
     if operation.name == "SCAN":
         return _scanning(operation, primaries)
     words = [str(arg) for arg in operation.args[:2] if isinstance(arg, str)]
+    if " ".join(words) in _EACH_NODE:
+        each = [operation._replace(parse=partial(_at, host)) for host in primaries]
+        parts = [Part(one, host=host) for one, host in zip(each, primaries, strict=True)]
+        return Whole(parts, list, needs_all=False)
     join = _EVERYWHERE.get(" ".join(words), _EVERYWHERE.get(operation.name))
     if join is None:
         return Whole([Part(operation)])
@@ -179,3 +188,7 @@ def _text(key: Argument) -> str:
 
 def _raw(answer: Any) -> Any:
     return answer
+
+
+def _at(host: Host, answer: Any) -> tuple[Host, Any]:
+    return host, answer
