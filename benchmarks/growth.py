@@ -21,27 +21,37 @@ from benchmarks.arena import Arena, Reading
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.contestants.tasks import ARGS
 from headrace import Headrace
+from headrace.consumer import QueueWeight
+from headrace.partitions.names import names_of
+from headrace.partitions.requests import Share
 from headrace.settings import DEFAULT_QUEUE
+from headrace.supervisor.sharing import weighed
 
 OURS: Final = CONTESTANTS["headrace:async"]
 WATCHED: Final = 30_000  # jobs, of a backlog of any length
 DAY_S: Final = 86_400
 AT_A_TIME: Final = 10_000
 IN_FLIGHT_PER_S: Final = 4_000.0
+SLOTS: Final = 10_000  # of one consumer, at most
 
 Point = dict[str, float]
 Calls = Callable[[Headrace, int], None]
 
 
 def _fill(
-    arena: Arena, count: int, args: Callable[[], tuple[object, ...]], task: str, queues: int = 1
+    arena: Arena,
+    count: int,
+    args: Callable[[], tuple[object, ...]],
+    task: str,
+    queues: Sequence[str] = (DEFAULT_QUEUE,),
 ) -> None:
     arena.empty()
     app = Headrace(arena.url)
     for start in range(0, count, AT_A_TIME):
         some = range(start, min(count, start + AT_A_TIME))
         app.enqueue_many(
-            app.call_with(task, args(), {}, {"queue": _queue(number % queues)}) for number in some
+            app.call_with(task, args(), {}, {"queue": queues[number % len(queues)]})
+            for number in some
         )
     app.close()
 
@@ -125,25 +135,48 @@ def processes(arena: Arena, count: int) -> Point:
 
 
 def queues(arena: Arena, count: int) -> Point:
-    _fill(arena, 30_000, lambda: ARGS, "nothing", queues=count)
-    return _watch(arena, 5_000, 30_000, shares=[",".join(map(_queue, range(count)))])
+    names = [*map(_queue, range(count))]
+    _fill(arena, 30_000, lambda: ARGS, "nothing", names)
+    return _watch(arena, 5_000, 30_000, shares=[",".join(names)])
 
 
 def spread(arena: Arena, count: int) -> Point:
     """So many queues with jobs, spread over consumers of at most 8 each, all of them in one process."""
     names = list(map(_queue, range(count)))
     shares = [",".join(names[start : start + 8]) for start in range(0, count, 8)]
-    return _together(arena, shares, count)
+    return together(arena, shares, names)
+
+
+def partitions(arena: Arena, count: int) -> Point:
+    """So many partitions of one queue, and one consumer."""
+    return _shared(arena, 1, count)
+
+
+def sharing(arena: Arena, count: int) -> Point:
+    """So many consumers that share 16 partitions, all in one process: to compare ``consumers`` with."""
+    return _shared(arena, count, 16)
+
+
+def _shared(arena: Arena, consumers: int, partitions: int) -> Point:
+    names = names_of(DEFAULT_QUEUE, partitions)
+    return together(arena, _shares(consumers, names), names)
+
+
+def _shares(consumers: int, names: Sequence[str]) -> list[str]:
+    """Give what each of so many consumers takes from, its own partitions first."""
+    queue = QueueWeight(DEFAULT_QUEUE)
+    orders = [weighed(queue, names, Share(rank, consumers)) for rank in range(consumers)]
+    return [",".join(one.name for one in order) for order in orders]
 
 
 def consumers(arena: Arena, count: int) -> Point:
     """So many consumers of one queue, all of them in one process: to compare ``spread`` with."""
-    return _together(arena, [DEFAULT_QUEUE] * count, 1)
+    return together(arena, [DEFAULT_QUEUE] * count, [DEFAULT_QUEUE])
 
 
-def _together(arena: Arena, shares: list[str], count: int) -> Point:
+def together(arena: Arena, shares: list[str], names: Sequence[str]) -> Point:
     jobs = max(60_000, 3_200 * len(shares))  # enough for all to be at it meanwhile
-    _fill(arena, jobs, lambda: ARGS, "nothing", queues=count)
+    _fill(arena, jobs, lambda: ARGS, "nothing", names)
     return _watch(arena, jobs // 4, jobs * 3 // 4, shares=shares)
 
 
@@ -161,11 +194,22 @@ def known(arena: Arena, count: int) -> Point:
 
 def in_flight(arena: Arena, count: int) -> Point:
     """So many at once, of random durations: about 4,000 jobs a second whatever their number."""
-    most_ms = 2_000 * count / IN_FLIGHT_PER_S
-    rng = random.Random(count)
-    _fill(arena, round(2 * count + 6 * IN_FLIGHT_PER_S), lambda: (rng.uniform(0, most_ms),), "wait")
+    return _in_flight(arena, count, 1)
+
+
+def in_flight_divided(arena: Arena, count: int) -> Point:
+    """The same, with a partition for each thousand in flight, and a consumer for each ten thousand."""
+    return _in_flight(arena, count, max(1, count // 1_000))
+
+
+def _in_flight(arena: Arena, count: int, partitions: int) -> Point:
+    most_ms, rng = 2_000 * count / IN_FLIGHT_PER_S, random.Random(count)
+    jobs, names = round(2 * count + 6 * IN_FLIGHT_PER_S), names_of(DEFAULT_QUEUE, partitions)
+    _fill(arena, jobs, lambda: (rng.uniform(0, most_ms),), "wait", names)
     begun = round(1.2 * count)  # until they are well mixed
-    return _watch(arena, begun, begun + round(3 * IN_FLIGHT_PER_S), slots=count)
+    shares = _shares(max(1, count // SLOTS), names)
+    last = begun + round(3 * IN_FLIGHT_PER_S)
+    return _watch(arena, begun, last, slots=min(count, SLOTS), shares=shares)
 
 
 CURVES: Final[dict[str, tuple[Callable[[Arena, int], Point], tuple[int, ...], str]]] = {
@@ -179,12 +223,19 @@ CURVES: Final[dict[str, tuple[Callable[[Arena, int], Point], tuple[int, ...], st
         "queues, with a consumer in one process for every 8",
     ),
     "consumers": (consumers, (1, 8, 32), "consumers of one queue, in one process"),
+    "sharing": (sharing, (1, 8, 32, 125), "consumers that share 16 partitions, in one process"),
+    "partitions": (partitions, (1, 4, 16), "partitions of one queue, with one consumer"),
     "known-queues": (
         known,
         (1, 10, 100, 1_000),
         "queues that are known, of which one is worked off",
     ),
     "in-flight": (in_flight, (10, 100, 1_000, 10_000), "jobs in flight, of random durations"),
+    "in-flight-divided": (
+        in_flight_divided,
+        (10, 1_000, 10_000, 100_000),
+        "jobs in flight, a thousand in each partition",
+    ),
 }
 
 
@@ -207,13 +258,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             results[name] = found
             print(f"\n{what:<44}{'jobs/s':>10}{'us of worker':>14}{'us of server':>14}{'cost':>8}")
             for size in sizes:
-                print(_line(size, found[size], found[sizes[0]]), flush=True)
+                print(cost_line(size, found[size], found[sizes[0]]), flush=True)
             if options.json is not None:
                 options.json.write_text(json.dumps(results, indent=1) + "\n")
     return 0
 
 
-def _line(size: int, points: Sequence[Point], first: Sequence[Point]) -> str:
+def cost_line(size: int, points: Sequence[Point], first: Sequence[Point]) -> str:
+    """Write what a size of a curve costs, in all, and as often as the first."""
     costs = [
         (one["cpu_us"] + one["server_us"]) / (base["cpu_us"] + base["server_us"])
         for one, base in zip(points, first, strict=True)

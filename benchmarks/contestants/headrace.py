@@ -12,7 +12,8 @@ from benchmarks.contestants.run import run_async
 from benchmarks.contestants.tasks import ASYNC, SYNC
 from headrace import Headrace
 from headrace import operations as op
-from headrace.consumer import ConsumerOptions, parse_queues
+from headrace.cli.queues import parse_queues
+from headrace.consumer import ConsumerOptions
 from headrace.consumer.consumer import Consumer
 from headrace.isolation.runner import IsolatedRunner
 

@@ -15,6 +15,7 @@ from headrace.keys import keys_of
 from headrace.lanes.declared import By, declared, lane_of_name, queue_limits
 from headrace.lifespan import Lifespan
 from headrace.options import JobOptions, Placement, Seconds, placement, seconds, task_options
+from headrace.partitions.names import place_of
 from headrace.producer import CONFIRM_S, Call, Producer
 from headrace.retry import Backoff
 from headrace.schedules import Definition, Manager, definitions_of
@@ -112,8 +113,8 @@ class Headrace(Tasks):
             url, limits_of = self.redis_url.url, partial(declared, self.tasks, self.queue_limits)
             limited = self.queue_limits or any(t.config.flow_limits for t in self.tasks.values())
             self._producer = (
-                LaneProducer(url, limits_of, **self._sending)
-                if limited
+                LaneProducer(url, limits_of, self.partitions, **self._sending)
+                if limited or self.partitions.declared
                 else Producer(url, **self._sending)
             )
         return self._producer
@@ -121,10 +122,10 @@ class Headrace(Tasks):
     def _add(self, task: Task[Any, Any], options: dict[str, Any], chain: Chain) -> None:
         super()._add(task, options, chain)
         if task.config.flow_limits is not None:
-            self._know_limits()
+            self._know_queues()
 
-    def _know_limits(self) -> None:
-        """Part with a producer that was made when nothing was limited: it plans nothing for lanes."""
+    def _know_queues(self) -> None:
+        """Part with a producer that was made when nothing was limited or divided: it knows nothing of that."""
         if type(self._producer) is Producer:
             self._producer.close()
             self._producer = None
@@ -170,8 +171,11 @@ class Headrace(Tasks):
         if task is not None:
             return task.call_with(args, kwargs, options)
         place = placement(options) if options else Placement()
-        lane, send = lane_of_name(self.queue_limits, place, self.queue), self.producer
-        call = prepare(name, args, kwargs, queue=self.queue, place=place, producer=send, lane=lane)
+        lane, queue = lane_of_name(self.queue_limits, place, self.queue), place.queue or self.queue
+        if self.partitions.declared:
+            queue = self.partitions.place(queue, args, kwargs, key=place.key, lane=lane[0])
+        send = self.producer
+        call = prepare(name, args, kwargs, queue=queue, place=place, producer=send, lane=lane)
         if (around := around_enqueue_of((self.hooks,))) is None:
             return call
         request = EnqueueRequest(name, args, kwargs, options)
@@ -201,7 +205,7 @@ class Headrace(Tasks):
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """Return the handle of a job that somebody else enqueued."""
-        return Job(self.producer(), queue or self.queue, job_id)
+        return Job(self.producer(), place_of(job_id, queue or self.queue), job_id)
 
     def workflow(self, workflow_id: str, *, queue: str | None = None) -> Workflow:
         """Return the handle of a workflow that somebody else started; ``queue``: that of its first job."""
@@ -233,10 +237,28 @@ class Headrace(Tasks):
         """
         keys_of(queue)
         ageing_s = None if priority_ageing is None else seconds("priority_ageing", priority_ageing)
-        self.queue_limits[queue] = queue_limits(
-            rate_limit, concurrency_limit, burst, fair_by, ageing_s
-        )
-        self._know_limits()
+        limits = queue_limits(rate_limit, concurrency_limit, burst, fair_by, ageing_s)
+        self.partitions.check(queue, limits)
+        self.queue_limits[queue] = limits
+        self._know_queues()
+
+    def partition_queue(self, queue: str, partitions: int, *, by: By = None) -> None:
+        """Divide a queue into partitions, each of which may be on another node of a cluster.
+
+        Whoever enqueues into it has to say so, too. How many there are is changed while it is used by
+        ``headrace partition``, whose word counts from then on: see docs/partitions.md.
+
+        Args:
+            queue: the queue.
+            partitions: how many, from 1 to 1,000.
+            by: jobs with one key go to one partition, in order: an argument's name, or a function that
+                is called as the task is, and gives the key. Others go to all partitions in turn.
+
+        Raises:
+            InvalidSetting: an argument has no meaning, or the queue has a limit as a whole.
+        """
+        self.partitions.declare(queue, partitions, by, self.queue_limits.get(queue))
+        self._know_queues()
 
     def discover(self, *packages: str) -> None:
         """Have consumers import packages, with all their modules, for the tasks in them.

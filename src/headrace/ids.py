@@ -2,7 +2,8 @@
 
 The letters sort as the ids were made, which is what keeps jobs of one priority in order. Decode one
 with ``base64.b32hexdecode(id.upper() + "======")``: the first six bytes are milliseconds since 1970
-by the producer's clock (shown to people, never decisive). Layout: RFC 9562 section 5.7; alphabet:
+by the producer's clock (shown to people, never decisive). Where the job's queue is divided, ``@`` and the
+number of its partition follow, so that it is found by its id (see ``partitions``). Layout: RFC 9562 section 5.7; alphabet:
 RFC 4648 section 7, whose order is that of the numbers it writes.
 """
 
@@ -17,7 +18,7 @@ from headrace.clock import now_ms
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 LENGTH = 26
-_ID = re.compile(r"[0-9a-vA-V]{26}")
+_ID = re.compile(r"[0-9a-vA-V]{26}(@\d{1,3})?")
 _PAIRS = [a + b for a in ALPHABET for b in ALPHABET]  # 10 bits at a time
 _FIRST_MS = 1_577_836_800_000  # 2020: an older instant is read out of an id of another make
 _COUNTER_MASK = (1 << 30) - 1

@@ -19,12 +19,15 @@
     queue:moving             list    jobs on their way to another server (see moving)
     queue:forwarded:<id>     string  a job has come here that was handed on to another node; expires
     queue:arrived:<batch>    string  a batch of them that has arrived here; expires
+    queue:members            zset    consumers that share the queue, which is divided: since when, ms; expires
+    queue:present            zset    when each of them was there last, ms; expires
     queue:ticks              hash    on a cluster: schedule -> its last tick that was fired here; expires
     headrace:queues          set     names of the queues that producers and consumers have used
     headrace:consumers       hash    consumers that were seen connected: since when each is missing, ms; 0 it is not
     headrace:forgotten       hash    counters of queues that are forgotten, in sum
     headrace:leader          string  who sweeps and promotes; expires
     headrace:workflows       set     names of queues that workflows use, while one is not over
+    headrace:partitions      hash    queue -> among how many partitions its jobs are divided, how many are consumed
     headrace:schedules       hash    schedules: name -> definition, JSON
     headrace:schedule-due    zset    name -> next tick, ms; not of those that are paused
     headrace:schedule-state  hash    name -> counters, last tick, paused, JSON
@@ -49,6 +52,7 @@ CONSUMERS = "headrace:consumers"
 FORGOTTEN = "headrace:forgotten"
 LEADER = "headrace:leader"
 WORKFLOWS = "headrace:workflows"
+PARTITIONS = "headrace:partitions"
 SCHEDULES = "headrace:schedules"
 SCHEDULE_DUE = "headrace:schedule-due"
 SCHEDULE_STATE = "headrace:schedule-state"
@@ -61,6 +65,9 @@ PROGRAMS = frozenset(
     {"cli", "producer", "server", "supervisor"}
 )  # what follows it; else a consumer
 
+# Of the fields of Keys after the first two, in their order.
+_PLACES = ("processing", "dlq", "delayed", "priority", "limited", "leases", "claims")
+_BESIDE = ("nudge", "stats", "meta", "cancelled")
 _NAME = re.compile(r"[^\s:{}\x00-\x1f]{1,100}")
 
 
@@ -121,18 +128,4 @@ def keys_of(queue: str) -> Keys:
             f"{queue!r} cannot be a queue's name: use 1 to 100 characters, no white space, "
             "and none of : { }"
         )
-    return Keys(
-        queue=queue,
-        pending=queue,
-        processing=f"{queue}:processing",
-        dead=f"{queue}:dlq",
-        delayed=f"{queue}:delayed",
-        priority=f"{queue}:priority",
-        limited=f"{queue}:limited",
-        leases=f"{queue}:leases",
-        claims=f"{queue}:claims",
-        nudge=f"{queue}:nudge",
-        stats=f"{queue}:stats",
-        meta=f"{queue}:meta",
-        cancelled=f"{queue}:cancelled",
-    )
+    return Keys(queue, queue, *(f"{queue}:{place}" for place in _PLACES + _BESIDE))

@@ -20,6 +20,8 @@ from headrace.keys import keys_of
 from headrace.lanes.declared import NOWHERE, QueueLimits, lane_of_call
 from headrace.operations import KEY_UNTIL_START
 from headrace.options import JobOptions, Placement, TaskOptions, placement
+from headrace.partitions.declared import UNDIVIDED
+from headrace.partitions.names import mark_of
 from headrace.producer import Call, Producer
 from headrace.schedules import Declared, Schedulable
 from headrace.wire import assemble, encode_call
@@ -46,14 +48,14 @@ def prepare(
     Raises:
         InvalidJob: it cannot be a job; see its subclasses.
     """
-    keys_of(place.queue or queue)  # a name that cannot be one is the caller's error
-    job_id = new_id()
+    keys_of(queue)  # a name that cannot be one is the caller's error
+    job_id = new_id() + mark_of(queue) if "@" in queue else new_id()
     fields = place.fields | {"lane": lane[1]} if lane[1] else place.fields
     body = encode_call(name, args, kwargs, names, **fields)
     if place.key_until == "start":
         body = KEY_UNTIL_START + body
     return Call(
-        place.queue or queue,
+        queue,
         job_id,
         assemble(job_id, body, place.priority, "" if place.key_ttl_ms else place.key or ""),
         place.due,
@@ -129,21 +131,25 @@ class BoundTask(Schedulable, Generic[P, R]):
         sent_kwargs: dict[str, Any] = kwargs
         if task.conversion is not None:
             sent_args, sent_kwargs = task.conversion.encode(args, kwargs)
+        place, lane = self._place, NOWHERE
+        queue = place.queue or task.config.queue
+        if task.config.flow_limits is not None or task.queue_limits or place.lane is not None:
+            lane = lane_of_call(task, place, args, kwargs)
+        if task.partitions.declared:
+            queue = task.partitions.place(
+                queue, args, kwargs, names=task.argument_names, key=place.key, lane=lane[0]
+            )
         call = prepare(
             task.name,
             sent_args,
             sent_kwargs,
-            queue=task.config.queue,
-            place=self._place,
+            queue=queue,
+            place=place,
             names=task.argument_names,
             result_ttl_s=task.config.result_ttl_s,
             decode=task.decode_result,
             producer=task.producer,
-            lane=NOWHERE
-            if task.config.flow_limits is None
-            and not task.queue_limits
-            and self._place.lane is None
-            else lane_of_call(task, self._place, args, kwargs),
+            lane=lane,
         )
         if task.around_enqueue is None:
             return call
@@ -238,6 +244,7 @@ class Task(BoundTask[P, R], HookedTask):
             self.decode_result = self.conversion.decode_result
         self._takes_plain = self.conversion is None and self.context_parameter is None
         self.queue_limits: Mapping[str, QueueLimits] = {}
+        self.partitions = UNDIVIDED
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function, here and now."""

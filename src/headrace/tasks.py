@@ -11,6 +11,8 @@ from headrace.function import is_async, is_generator, name_of_task
 from headrace.hooks import Chain, Hooked
 from headrace.lanes.declared import By, QueueLimits
 from headrace.options import Seconds, task_options
+from headrace.partitions.declared import Partitions
+from headrace.partitions.names import ByQueue
 from headrace.retry import Backoff
 from headrace.schedules import Missed
 from headrace.settings import DEFAULT_QUEUE
@@ -45,6 +47,7 @@ class Tasks(Hooked, Batching):
     Attributes:
         tasks: by name.
         queue_limits: limits of queues, by the queue's name.
+        partitions: which queues are divided, and how.
     """
 
     def __init__(self) -> None:
@@ -54,7 +57,8 @@ class Tasks(Hooked, Batching):
         self._chains: dict[str, Chain] = {}  # the hooks around each, the outermost first
         self._defaults: dict[str, Any] = {"queue": DEFAULT_QUEUE}
         self._including: list[Tasks] = []
-        self.queue_limits: dict[str, QueueLimits] = {}
+        self.queue_limits: ByQueue[QueueLimits] = ByQueue()
+        self.partitions = Partitions()
 
     def producer(self) -> Producer:
         """Return what enqueues the jobs of these tasks.
@@ -180,7 +184,7 @@ class Tasks(Hooked, Batching):
             function, name, streams=kind is StreamTask and bool(config.result_ttl_s)
         )
         task = kind(function, name=name, config=config, producer=self.producer)
-        task.queue_limits = self.queue_limits
+        task.queue_limits, task.partitions = self.queue_limits, self.partitions
         self._add(task, options, (self.hooks,))
         return task
 
@@ -244,5 +248,5 @@ class Tasks(Hooked, Batching):
             function = task.generator if isinstance(task, StreamTask) else task.function
             task = kind(function, name=task.name, config=config, producer=self.producer)
             task.schedules = schedules
-        task.queue_limits = self.queue_limits
+        task.queue_limits, task.partitions = self.queue_limits, self.partitions
         self._add(task, options, (self.hooks, *chain))

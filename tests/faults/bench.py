@@ -76,6 +76,7 @@ class Bench:
         self.journal = Journal(self.history, "bench")
         self.server: EmbeddedServer
         self.cluster: Cluster | None = None  # in place of the server
+        self.queues = [QUEUE]  # it, and where it is divided its other partitions
         self.url = ""  # how processes reach Redis, unless they are told otherwise
         self.consumers: dict[str, int] = {}  # name -> pid
         self.producers: list[int] = []
@@ -110,10 +111,10 @@ class Bench:
         self._sampler.start()
         self.closing.callback(self._sampler.close)
 
-    def redis(self) -> Redis:
-        """Give a plain client; close it."""
+    def redis(self, queue: str = QUEUE) -> Redis:
+        """Give a plain client of the server where a queue is; close it."""
         if self.cluster is not None:
-            return self.cluster.placed_client_of(QUEUE)
+            return self.cluster.placed_client_of(queue)
         return Redis.from_url(self.server.url, socket_timeout=5)
 
     def name(self, kind: str) -> str:
@@ -237,8 +238,11 @@ class Bench:
 
     def waiting(self) -> int:
         """Count the jobs that have not ended."""
-        k = keys_of(QUEUE)
-        with self.redis() as redis, redis.pipeline(transaction=False) as pipe:
+        return sum(map(self._waiting_in, self.queues))
+
+    def _waiting_in(self, queue: str) -> int:
+        k = keys_of(queue)
+        with self.redis(queue) as redis, redis.pipeline(transaction=False) as pipe:
             for key in (k.pending, k.processing):
                 pipe.llen(key)
             for key in (k.delayed, k.priority):
@@ -308,10 +312,13 @@ class Bench:
         return self.nursery.still_alive() <= left
 
     def _final(self, probed_at: float) -> Final:
-        with self.redis() as redis:
-            state = invariants.read(redis, QUEUE)
-            keys = {key.decode(): redis.pttl(key) for key in redis.scan_iter()}
-            streams = yielded.read(redis, QUEUE)
+        states, keys, streams = [], dict[str, int](), dict[str, list[yielded.Entry]]()
+        for queue in self.queues:
+            with self.redis(queue) as redis:
+                states.append(invariants.read(redis, queue))
+                keys |= {key.decode(): redis.pttl(key) for key in redis.scan_iter()}
+                streams |= yielded.read(redis, queue)
+        state = invariants.merged(states)
         if self.moved is not None:  # what was counted there was counted here again, if it was moved
             there = Counter(self.moved.counters)
             there["enqueued"] -= there.pop("moved", 0)

@@ -8,6 +8,7 @@ what was not replicated yet) comes in as ``Terms``; nothing is excused otherwise
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
@@ -364,17 +365,18 @@ _FOR_EVER = {
     *("queue:leases", "queue:claims", "queue:stats", "queue:meta", "headrace:queues"),
     *("queue:limited", "queue:lanes", "queue:slots", "queue:admitted", "queue:limits"),
     *("queue:buckets", "headrace:limited"),  # buckets of keys that are full are forgotten
-    "headrace:forgotten",
+    *("headrace:forgotten", "headrace:partitions"),
     *("headrace:schedules", "headrace:schedule-due", "headrace:schedule-state"),
     *("ticks", "ticks:stats"),  # what schedules enqueue
     "headrace:consumers",  # whoever leads buries those that are gone
 }
+_PARTITION = re.compile(r"^queue@\d+")
 
 
 def i12_keys(e: Evidence) -> Iterator[Violation]:
     """No key grows without bound: each is one of a few, or expires."""
     for key, ttl_ms in e.final.keys.items():
-        if ttl_ms == -1 and key not in _FOR_EVER:
+        if ttl_ms == -1 and _PARTITION.sub("queue", key) not in _FOR_EVER:
             yield Violation("I12", f"{key} never expires")
     if e.final.state.nudges > MAX_NUDGES:
         yield Violation("I12", f"{e.final.state.nudges} nudges")

@@ -18,7 +18,8 @@ from typing import Any, Literal
 
 from headrace import moving, web, wire
 from headrace import operations as op
-from headrace.consumer import ConsumerOptions, parse_queues
+from headrace.cli.queues import parse_queues
+from headrace.consumer import ConsumerOptions
 from headrace.errors import StoreError
 from headrace.keys import Keys, keys_of
 from headrace.operations import Operation
@@ -49,6 +50,8 @@ class Role:
         clock_off_s: how far its wall clock is off.
         maintains: it takes part in the maintenance.
         confirm_replicas: how many replicas have to have what it enqueues.
+        limits: its tasks have some.
+        partitions: how many it says that the queue has; 0 for nothing.
     """
 
     name: str
@@ -61,6 +64,7 @@ class Role:
     maintains: bool = True
     confirm_replicas: int = 0
     limits: bool = False
+    partitions: int = 0
 
     def begin(self) -> Journal:
         """Prepare this process; gives its journal."""
@@ -79,6 +83,8 @@ class Role:
             lab_app.app._sending["confirm_replicas"] = self.confirm_replicas
         if self.limits:
             lab_app.limit()
+        if self.partitions:
+            lab_app.app.partition_queue(QUEUE, self.partitions)
         lab_app.app.use(self.url)
         return journal
 

@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 
 from headrace import Headrace
-from headrace.consumer import Consumer, ConsumerOptions, parse_queues
+from headrace.cli.queues import parse_queues
+from headrace.consumer import Consumer, ConsumerOptions
 from headrace.doctor import check_up
 from headrace.embedded import EmbeddedServer
 from headrace.errors import NotPermitted

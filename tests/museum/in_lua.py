@@ -16,6 +16,7 @@ from headrace.lanes import operations as lanes
 from headrace.operations import consuming, request
 from headrace.scripts import Script
 from tests.integration.transitions import (
+    test_attend,
     test_claim,
     test_commit,
     test_keys,
@@ -106,6 +107,12 @@ def leaving_unnamed(patch: pytest.MonkeyPatch) -> None:
     """Who is late ends the batch of whoever came after."""
     named = r"^if redis\.call\('LINDEX', moving, 0\) ~= .*"
     assert misprint(patch, "moving/leave", named, ""), CHANGED
+
+
+def counting_the_gone(patch: pytest.MonkeyPatch) -> None:
+    """Who has gone is at home in its partitions for ever, and nobody else is."""
+    gone = r"^for _, gone in ipairs\(redis\.call\('ZRANGEBYSCORE', present, .*"
+    assert misprint(patch, "partitions/attend", gone, "for _, gone in ipairs({}) do"), CHANGED
 
 
 def taking_anew(patch: pytest.MonkeyPatch) -> None:
@@ -216,4 +223,9 @@ MISPRINTS = [
     Misprint("a queue that moves arrives twice", arriving_twice, move),
     Misprint("who is late drops what another moves", leaving_unnamed, move),
     Misprint("who goes on leaves behind what was on its way", taking_anew, move),
+    Misprint(
+        "a partition is the home of a consumer that has gone",
+        counting_the_gone,
+        test_attend.test_who_has_gone_is_counted_no_more,
+    ),
 ]

@@ -17,12 +17,14 @@ import pytest
 import headrace
 from headrace import Headrace, Job, ReplyLost, StoreUnavailable, wire
 from headrace import operations as op
-from headrace.consumer import Consumer, ConsumerOptions, parse_queues, slots
+from headrace.cli.queues import parse_queues
+from headrace.consumer import Consumer, ConsumerOptions, slots
 from headrace.isolation.runner import IsolatedRunner
 from headrace.keys import LEADER, keys_of
 from headrace.maintenance import DutyMaker
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
+from headrace.supervisor.sharing import Sharing
 from tests.support import invariants
 from tests.support.plain import PlainRedis
 from tests.support.wait import POLL_S, WAIT_S, await_until
@@ -101,6 +103,24 @@ async def consuming(
         if not running.task.done():
             running.stop()
         await running.ended()
+
+
+@asynccontextmanager
+async def sharing(app: Headrace, queues: str = "queue", **options: Any) -> AsyncIterator[Running]:
+    """Run a consumer as ``consuming`` does, which shares partitioned queues with others."""
+    shares = Sharing(app.producer().astore(), app.partitions.declared)
+    wanted = await shares.options(ConsumerOptions(parse_queues(queues), **options))
+    running = Running(Consumer(app, wanted, IsolatedRunner))
+    share = asyncio.create_task(shares.run(running.consumer))
+    try:
+        await await_until(lambda: running.consumer.ready or running.task.done())
+        yield running
+    finally:
+        if not running.task.done():
+            running.stop()
+        await running.ended()
+        share.cancel()
+        await asyncio.wait({share})
 
 
 class Site:

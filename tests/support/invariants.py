@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from redis import Redis
@@ -94,6 +94,26 @@ def read(redis: Redis, queue: str = "queue") -> State:
             for name, (lane, rank, job) in limited.items()
         },
         [member.decode() for member in answers[10]],
+    )
+
+
+def merged(states: Sequence[State]) -> State:
+    """Return the states of the partitions of a queue as one."""
+    if len(states) == 1:
+        return states[0]
+    counters = sum((Counter(one.counters) for one in states), Counter[str]())
+    return State(
+        [job for one in states for job in one.pending],
+        [job for one in states for job in one.processing],
+        [job for one in states for job in one.dead],
+        [pair for one in states for pair in one.priority],
+        [pair for one in states for pair in one.delayed],
+        {name: at for one in states for name, at in one.leases.items()},
+        {name: held for one in states for name, held in one.claims.items()},
+        dict(counters),
+        sum(one.nudges for one in states),
+        {name: pair for one in states for name, pair in one.limited.items()},
+        [member for one in states for member in one.lanes],
     )
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from headrace.consumer import ConsumerOptions, parse_queues
+from headrace.cli.queues import parse_queues
+from headrace.consumer import ConsumerOptions
 from headrace.consumer.options import QueueWeight
 from headrace.errors import InvalidSetting
 

@@ -11,7 +11,7 @@ import headrace
 METHODS = {
     "Headrace": "aclose aenqueue aenqueue_many around_enqueue around_run batch_task call call_with close cron "
     "declared_schedules discover enqueue enqueue_many every find_task import_discovered include job "
-    "limit_queue on producer task use workflow",
+    "limit_queue on partition_queue producer task use workflow",
     "Tasks": "around_enqueue around_run batch_task cron every find_task include on producer task",
     "Task": "aenqueue arguments bind call call_with cron delay enqueue every hooked_by hooked_call options runs",
     "Job": "acancel ahistory aprogress aresult astatus cancel history id progress queue "

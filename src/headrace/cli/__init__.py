@@ -42,6 +42,7 @@ from headrace.cli.forget import forget
 from headrace.cli.info import info
 from headrace.cli.limit import limit
 from headrace.cli.move import move
+from headrace.cli.partition import partition
 from headrace.cli.pause import pause, resume
 from headrace.cli.produce import produce
 from headrace.cli.schedule import schedule
@@ -105,6 +106,7 @@ _COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
     (pause, "QUEUE... [OPTIONS]"),
     (resume, "QUEUE... [OPTIONS]"),
     (limit, "QUEUE [TASK] [OPTIONS]"),
+    (partition, "QUEUE [N] [OPTIONS]"),
     (forget, "[QUEUE...] [OPTIONS]"),
     (move, "QUEUE --to URL [OPTIONS]"),
     (doctor, "[QUEUE...] [OPTIONS]"),

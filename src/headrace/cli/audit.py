@@ -16,6 +16,7 @@ from headrace.cli.output import Line, paragraph
 from headrace.doctor import Balance, balance_of, equation, total
 from headrace.errors import StoreError
 from headrace.keys import keys_of
+from headrace.partitions import view
 
 _TOTAL: Final = "total"
 
@@ -41,7 +42,8 @@ def audit(
     with connection.store() as store:
         names = known_queues(store, queues)
         found = store.run_all([op.snapshot(keys_of(name)) for name in names])
-    snapshots = [answer for answer in found if not isinstance(answer, StoreError)]
+        parts = store.follow(view.look(queues))
+    snapshots = view.joined((one for one in found if not isinstance(one, StoreError)), parts)
     for answer in found:
         if isinstance(answer, StoreError):  # one queue's keys may be another program's
             output.complain(f"a queue is left out: {answer}; see headrace doctor")
@@ -51,7 +53,8 @@ def audit(
     whole = total(balances.values())
     answer_json = {"adds_up": not foreign, "queues": each, _TOTAL: whole}
     output.show(answer_json, _lines(balances, whole, foreign_ok=foreign_ok), json=json)
-    return int(len(snapshots) < len(found) or (foreign and not foreign_ok))
+    failed = any(isinstance(one, StoreError) for one in found)
+    return int(failed or (foreign and not foreign_ok))
 
 
 def _lines(balances: Mapping[str, Balance], whole: Balance, *, foreign_ok: bool) -> Iterator[Line]:

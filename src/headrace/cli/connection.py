@@ -16,6 +16,8 @@ from headrace.cli.flags import COMMON
 from headrace.doctor import command
 from headrace.errors import StoreRefused, StoreUnavailable
 from headrace.keys import CONNECTION_PREFIX, keys_of
+from headrace.partitions import view
+from headrace.partitions.view import expanded
 from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
 from headrace.store import ServerInfo, Store, advice, probe
 
@@ -98,12 +100,16 @@ def server_json(server: ServerInfo) -> dict[str, Any]:
 def known_queues(store: Store, named: Iterable[str | None] = ()) -> list[str]:
     """Return the queues that are meant: those named, else all known ones and the default.
 
+    One that is divided stands as its partitions.
+
     Raises:
         InvalidSetting: a name cannot be a queue's.
         StoreError: Redis did not answer.
     """
     names = [keys_of(name).queue for name in named if name is not None]
-    return list(dict.fromkeys(names)) or sorted({DEFAULT_QUEUE, *store.run(op.queues())})
+    if not names:
+        return sorted({DEFAULT_QUEUE, *store.run(op.queues())})
+    return expanded(names, store.follow(view.look(names)))
 
 
 @contextmanager

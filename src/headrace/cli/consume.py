@@ -107,10 +107,11 @@ def _consume(
 ) -> int:
     """Run a consumer, or a supervisor of several or of one that is observed."""
     from headrace import consumer, supervisor
+    from headrace.cli.queues import parse_queues
 
     application = load(app, service.url)
     options = consumer.ConsumerOptions(
-        queues=consumer.parse_queues(flags.queues or ",".join(_queues_of(application))),
+        queues=parse_queues(flags.queues or ",".join(_queues_of(application))),
         concurrency=flags.concurrency,
         lease=leases.policy(),
         grace_s=flags.grace_period,
@@ -186,7 +187,7 @@ def _one_of_several(
 
 def _run(application: Headrace, app: str, options: ConsumerOptions) -> int:
     """Say what is about to run, and run it."""
-    from headrace import consumer
+    from headrace.consumer.options import default_concurrency
     from headrace.supervisor import program
 
     names = sorted(application.tasks)
@@ -198,7 +199,7 @@ def _run(application: Headrace, app: str, options: ConsumerOptions) -> int:
         application.redis_url,
         tasks or "none",
         ", ".join(queue.name for queue in options.queues),
-        options.concurrency or consumer.default_concurrency(application),
+        options.concurrency or default_concurrency(application),
     )
     if is_demo(app):
         log.info("these are the demo's tasks; for your own: headrace consume MODULE")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 from cyclopts import Parameter
 
 from headrace.cli import output
-from headrace.cli.connection import Connection, server_at, server_json
+from headrace.cli.connection import Connection, known_queues, server_at, server_json
 from headrace.cli.flags import ALL, Json, LeasesAndCrashes, Most, Queues
 from headrace.cli.output import Line, paragraph, say
 from headrace.doctor import SEVERITIES, Checkup, Finding, Repaired, Severity, check_up, make_repairs
@@ -54,6 +54,7 @@ def doctor(
         names = [keys_of(queue).queue for queue in queues]  # an invalid name is refused
         where, policy, most = redis_url(store.url), leases.policy(), sample or ALL
         server = server_at(where)
+        names = known_queues(store, names) if names else []
         found = store.follow(check_up(names, policy, sample=most))
         repaired: list[Repaired] = []
         if repair:

@@ -15,6 +15,7 @@ from headrace.cli.flags import Json, Seconds
 from headrace.cli.overview import Overview
 from headrace.errors import StoreError
 from headrace.keys import keys_of
+from headrace.partitions import view
 from headrace.settings import redis_url
 from headrace.store import Store
 
@@ -61,7 +62,8 @@ def _look(store: Store, queues: Sequence[str], before: Overview | None = None) -
     named = [keys_of(queue).queue for queue in queues]  # an invalid name is refused at once
     server = server_at(where)
     counts = op.snapshots([keys_of(name) for name in known_queues(store, named)])
-    snapshots = [one for some in op.unfailed(store.run_all(counts)) for one in some]
+    parts = [one for some in op.unfailed(store.run_all(counts)) for one in some]
+    snapshots = view.joined(parts, store.follow(view.look(named)))
     return Overview(str(where), server, snapshots, before.snapshots if before else ())
 
 

@@ -15,6 +15,7 @@ from headrace.lanes import Limit, name_of
 from headrace.lanes import limit as read_limit
 from headrace.lanes import operations as lanes
 from headrace.lanes.limit import EACH_KEY, WHOLE_QUEUE, parse
+from headrace.partitions import view
 
 
 def limit(
@@ -44,6 +45,10 @@ def limit(
     if clear and wanted is not None:
         raise InvalidSetting("give either a limit or --clear")
     with connection.store() as store:
+        if wanted is not None and store.follow(view.look([queue])):
+            raise InvalidSetting(
+                f"queue {queue} has partitions, over which no limit holds: headrace partition {queue}"
+            )
         if clear or wanted is not None:
             change = {f"!{name}": "" if wanted is None else str(wanted)}
             for operation in lanes.declaration(k, change):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Annotated, Final
@@ -11,11 +12,12 @@ from cyclopts import Parameter
 
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import Connection, server_at
+from headrace.cli.connection import Connection, known_queues, server_at
 from headrace.cli.flags import Json
 from headrace.doctor.humanize import counted, subject
 from headrace.errors import InvalidSetting, StoreError
 from headrace.moving import Move
+from headrace.partitions import requests
 from headrace.schedules import changes
 from headrace.settings import redis_url
 from headrace.store import Store
@@ -50,24 +52,29 @@ def move(
         )
     if to is None:
         with connection.store() as source:
-            count = Move(queue, source, source).back()
+            names = known_queues(source, [queue])
+            count = sum(Move(name, source, source).back() for name in names)
         output.show({"back": count}, [f"{counted(count, 'job')} put back"], json=json)
         return 0
     where = redis_url(to)
     server_at(where)
     with connection.store() as source, replace(connection, url=to).store() as target:
-        one = Move(queue, source, target)
-        _carry_out(one, source, wait=not leave_running)
-        left = one.left()
+        parts = [Move(name, source, target) for name in known_queues(source, [queue])]
+        if len(parts) > 1:
+            target.run(requests.change(queue, source.run(requests.counts([queue]))[queue]))
+        for part in parts:
+            _carry_out(part, source, wait=not leave_running)
+        left = sum(part.left() for part in parts)
+        moved = sum((part.moved for part in parts), Counter[str]())
         schedules = [each for each in source.follow(changes.all_schedules()) if each.queue == queue]
-    answer = {"queue": queue, "to": str(where), "moved": dict(one.moved), "left": left}
-    output.show(answer, _lines(one, str(where), left, len(schedules)), json=json)
+    answer = {"queue": queue, "to": str(where), "moved": dict(moved), "left": left}
+    output.show(answer, _lines(moved, str(where), left, len(schedules)), json=json)
     return 0
 
 
-def _lines(move: Move, where: str, left: int, schedules: int) -> Iterator[str]:
-    places = ", ".join(f"{count:,} {place}" for place, count in move.moved.items())
-    yield f"{counted(move.moved.total(), 'job')} moved to {where}{f' ({places})' if places else ''}"
+def _lines(moved: Counter[str], where: str, left: int, schedules: int) -> Iterator[str]:
+    places = ", ".join(f"{count:,} {place}" for place, count in moved.items())
+    yield f"{counted(moved.total(), 'job')} moved to {where}{f' ({places})' if places else ''}"
     if left:
         yield f"{subject(left, 'job')} still there: run this again when they have ended"
     if schedules:

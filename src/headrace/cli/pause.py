@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, TypeAlias
 
 from cyclopts import Parameter
 
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import Connection
+from headrace.cli.connection import Connection, known_queues
 from headrace.keys import keys_of
+from headrace.store import Store
 
 Queues: TypeAlias = Annotated[str, Parameter(name="QUEUE", required=True, help="These queues.")]
 
@@ -36,10 +38,16 @@ def resume(*queues: Queues, connection: Connection = Connection()) -> int:
 def _turn(queues: tuple[str, ...], connection: Connection, *, paused: bool) -> int:
     word, other = ("paused", "headrace resume") if paused else ("not paused", "headrace pause")
     with connection.store() as store:
-        asked = [op.pause(keys_of(queue), paused=paused) for queue in queues]
-        changes = op.unfailed(store.run_all(asked))
+        asked = [known_queues(store, [queue]) for queue in queues]
+        changes = [_changed(store, names, paused=paused) for names in asked]
     for queue, changed in zip(queues, changes, strict=True):
         output.say(f"{queue} is {word}{'' if changed else ', as before'}")
         if changed and output.on_terminal():
             output.note(f"undo: {other} {queue}")
     return 0
+
+
+def _changed(store: Store, names: Sequence[str], *, paused: bool) -> bool:
+    """Pause a queue, or let it go on: all its partitions; return whether any was not so before."""
+    asked = [op.pause(keys_of(name), paused=paused) for name in names]
+    return any(op.unfailed(store.run_all(asked)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, cast
@@ -22,6 +22,7 @@ from headrace.doctor.humanize import counted
 from headrace.errors import InvalidJob, QueueFull, ReplyLost, StoreError
 from headrace.job import Job
 from headrace.options import JobOptions
+from headrace.partitions import requests
 from headrace.producer import Call
 
 _BATCH: Final = 1_000
@@ -132,9 +133,19 @@ def produce(
         for more in flags.arguments()
     )
     with closing(application):
+        if app is None:
+            _learn_partitions(application, job.queue or application.queue)
         jobs = _enqueue(application, made, flags.total, ids=not json and flags.wait is False)
         _say_jobs(jobs, flags.wait, json=json)
     return 0
+
+
+def _learn_partitions(application: Headrace, queue: str) -> None:
+    """Divide the queue as it is divided in Redis, for no application is there to say so."""
+    with suppress(StoreError):  # which the jobs meet, too
+        count = application.producer().store.run(requests.counts([queue]))[queue].filled
+        if count > 1:
+            application.partition_queue(queue, count)
 
 
 def _keeps_results(application: Headrace, task: str) -> bool:

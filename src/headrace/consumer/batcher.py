@@ -40,10 +40,12 @@ class Trip(NamedTuple):
     Attributes:
         short: all queues had less than was wanted.
         claims: what each queue said that was asked.
+        errors: what some queues met, while jobs came from others: on a cluster, their node is away.
     """
 
     short: bool
     claims: Sequence[tuple[Keys, ClaimReply]]
+    errors: Sequence[StoreError]
 
 
 class Batcher:
@@ -64,8 +66,8 @@ class Batcher:
         jobs: Dispatcher,
     ) -> None:
         self._store = store
-        self._weights = [queue.weight for queue in queues]
-        self._queues = [keys_of(queue.name) for queue in queues]
+        self._together = store.server.joins_queues  # queues: who fails in one fails in all
+        self.consume(queues)
         self._lease = lease
         self._jobs = jobs
         self._claims = jobs.claims
@@ -77,6 +79,12 @@ class Batcher:
         self._said: list[tuple[Keys, ClaimReply]] = []  # what the queues said in this trip
         self._lacking = 0  # how many jobs the claims of this trip came short by …
         self._short = True  # … and whether each of them did
+        self._errors: list[StoreError] = []  # what requests of this trip met
+
+    def consume(self, queues: Sequence[QueueWeight]) -> None:
+        """Claim from these queues from now on, in order or by weight."""
+        self._weights = [queue.weight for queue in queues]
+        self._queues = [keys_of(queue.name) for queue in queues]
 
     @property
     def in_doubt(self) -> bool:
@@ -94,28 +102,32 @@ class Batcher:
         wanted = min(wanted, MAX_ITEMS)
         if self._doubtful or not wanted:
             self.unpack()  # what has to go back goes together, the oldest to the front
+        self._said, self._lacking, self._short, self._errors = [], 0, True, []
         await self._release_the_unknown()
-        self._said, self._lacking, self._short = [], 0, True
         adoptions = list(self._claims.unowned)
         requests = [one for batch in self._claims.take() for one in self._settle(batch)]
         requests += self._adopt(adoptions)
         order = self._order() if wanted else []
+        if self._doubtful:
+            order = [k for k in order if k not in self._doubtful]
         shares = self._shares(order, wanted)
         requests += [self._claim(k, count) for k, count in shares]
-        if not requests:
-            return Trip(True, ())
 
         def meanwhile() -> None:
             self.unpack()
             self._jobs.begin(adoptions)
 
-        await self._exchange(requests, meanwhile)
-        for k in order[len(shares) :]:
-            if not self._short:
-                break
+        if requests:
+            await self._exchange(requests, meanwhile)
+        left = order[len(shares) :]
+        while left and self._short:
             lacking, self._lacking = self._lacking, 0
-            await self._exchange([self._claim(k, lacking)])
-        return Trip(self._short, self._said)
+            # Where a node is away the others are asked together: each may be on it, and take its time.
+            some, left = (left[:lacking], []) if self._errors else (left[:1], left[1:])
+            await self._exchange([self._claim(k, max(1, lacking // len(some))) for k in some])
+        if self._errors and not self._slots.coming:
+            raise self._errors[0]
+        return Trip(self._short and not self._errors, self._said, self._errors)
 
     async def _exchange(
         self, requests: list[Request], meanwhile: Callable[[], None] | None = None
@@ -129,7 +141,9 @@ class Batcher:
             answers = [error] * len(requests)
         for request, answer in zip(requests, answers, strict=True):
             request.take(answer, sent_at)
-        op.unfailed(answers)
+        self._errors += [answer for answer in answers if isinstance(answer, StoreError)]
+        if self._errors and self._together:
+            raise self._errors[0]
 
     def unpack(self) -> None:
         """Take into hand what has been claimed. While Redis works on the next trip, if there is one."""
@@ -140,12 +154,16 @@ class Batcher:
         self._slots.coming = 0
 
     async def _release_the_unknown(self) -> None:
-        while self._doubtful:
-            k = next(iter(self._doubtful))
+        for k in [*self._doubtful]:
             # By number as well: one whose outcome was lost may have been claimed again by that trip.
             known = {(job_id, c.number) for job_id, c in self._claims.of(k.queue).items()}
-            await self._store.follow(flows.release_unknown(k, self._policy.consumer, known))
-            self._doubtful.discard(k)
+            try:
+                await self._store.follow(flows.release_unknown(k, self._policy.consumer, known))
+                self._doubtful.discard(k)
+            except StoreError as error:
+                if self._together:
+                    raise
+                self._errors.append(error)
 
     # — settle —
 
@@ -213,7 +231,7 @@ class Batcher:
         The first one that had jobs the last time, and those before it, which had none: to ask each
         of them in a trip of its own would cost a trip for each. They are asked for one job.
         """
-        if not wanted:
+        if not order:
             return []
         empty = 0
         while empty < min(len(order), wanted) - 1 and order[empty] in self._empty:
@@ -232,7 +250,9 @@ class Batcher:
         if isinstance(claim, StoreError):
             if claim.may_have_happened:
                 self._doubtful.add(k)
-            self._short = False
+            if not self._together:
+                self._empty.add(k)
+            self._lacking += count
             return
         if claim.jobs:
             self._empty.discard(k)

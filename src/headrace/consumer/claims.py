@@ -42,15 +42,22 @@ class Claims:
     """
 
     def __init__(self, queues: Sequence[Keys]) -> None:
-        self.queues = queues
-        self._held: dict[str, dict[str, ClaimedJob]] = {k.queue: {} for k in queues}
-        self._outbox: dict[str, deque[tuple[ClaimedJob, Outcome]]] = {
-            q: deque() for q in self._held
-        }
+        self.queues: list[Keys] = []
+        self._held: dict[str, dict[str, ClaimedJob]] = {}
+        self._outbox: dict[str, deque[tuple[ClaimedJob, Outcome]]] = {}
+        self.add(queues)
         self.unowned: dict[ClaimedJob, None] = {}
         self._next = 1
 
     # — what is ours —
+
+    def add(self, queues: Sequence[Keys]) -> list[Keys]:
+        """Have claims of these queues, too; return those that are new."""
+        new = [k for k in queues if k.queue not in self._held]
+        for k in new:
+            self._held[k.queue], self._outbox[k.queue] = {}, deque()
+        self.queues += new
+        return new
 
     def numbers(self, count: int) -> int:
         """Reserve claim numbers; return the first."""

@@ -19,9 +19,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
-import secrets
-import socket
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -37,12 +34,13 @@ from headrace.consumer.cancellation import Cancellation
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.consumer.leases import LeaseKeeper
 from headrace.consumer.listener import Listener
-from headrace.consumer.options import DEFAULT_ASYNC, DEFAULT_THREADS, ConsumerOptions
+from headrace.consumer.options import ConsumerOptions, QueueWeight, default_concurrency, new_name
 from headrace.consumer.outcomes import Isolation, OutcomePolicy
 from headrace.consumer.slots import Slots
 from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.maintenance import DutyMaker, MaintenanceThread
+from headrace.partitions.names import split
 from headrace.policy import ReconnectBackoff
 from headrace.reports import Reporter
 from headrace.store import AsyncStore, Store
@@ -79,9 +77,9 @@ class Consumer:
         self._isolation = isolation
         self._duties = duties
         self.name: str = options.name or new_name()
-        self._queues = [keys_of(queue.name) for queue in options.queues]
-        self._admission = Admission(app, self._queues)
+        self._admission = Admission(app, [keys_of(queue.name) for queue in options.queues])
         self._claims = self._admission.claims
+        self._queues = self._claims.queues
         self._slots = Slots(
             options.concurrency or default_concurrency(app),
             options.max_jobs,
@@ -179,6 +177,14 @@ class Consumer:
                 self._listener.end()
         self._wake.set()
 
+    def consume(self, queues: Sequence[QueueWeight]) -> None:
+        """Consume these queues from now on, in order or by weight: all that it had, and perhaps more."""
+        new = self._claims.add([keys_of(queue.name) for queue in queues])
+        self._batcher.consume(queues)
+        for task in self._listener.add(new):
+            task.add_done_callback(self._part_ended)
+        self._listener.hint()
+
     def _open(self) -> None:
         options, lease = self._options, self._options.lease
         url, label = self._app.redis_url.url, f"{CONNECTION_PREFIX}{self.name}"
@@ -217,7 +223,7 @@ class Consumer:
             self._reconnect.over()
             served = {task.config.queue for task in self._app.tasks.values()}
             for k, added in zip(self._queues, new, strict=True):
-                if added == 1 and k.queue not in served:
+                if added == 1 and split(k.queue)[0] not in served:
                     report.new_queue(k)
             names = ", ".join(k.queue for k in self._queues)
             log.info("%s consumes %s; %d slots", self.name, names, self._slots.concurrency)
@@ -264,7 +270,6 @@ class Consumer:
                 short = await self._trip(0 if dry else wanted)
                 self._dry_at = hints if wanted and short else None
                 self._drained = alone and self._dry_at == self._listener.hints
-                self._reconnect.over()
             except StoreError as error:
                 self._dry_at = None
                 await self._reconnect.wait(error)
@@ -274,6 +279,10 @@ class Consumer:
         trip = await self._batcher.trip(wanted)
         for k, claim in trip.claims:
             self._listener.pause(k.queue, paused=claim.paused)
+        if trip.errors:
+            self._reconnect.note(trip.errors[0])
+        else:
+            self._reconnect.over()
         return trip.short
 
     async def _wait(self) -> None:
@@ -335,16 +344,3 @@ class Consumer:
                     log.error("what ended last is not told: its leases run out (%s)", error)
                     return
                 await self._reconnect.wait(error)
-
-
-def default_concurrency(app: Headrace) -> int:
-    """Return the number of slots when nobody says: async tasks cost little, threads more."""
-    tasks = app.tasks.values()
-    cheap = tasks and all(task.is_async and not task.config.limits.isolated for task in tasks)
-    return DEFAULT_ASYNC if cheap else DEFAULT_THREADS
-
-
-def new_name() -> str:
-    """Make up a name: the host and the process for people, the rest to be unique."""
-    host = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c in ".-"))
-    return f"{host[:40] or 'consumer'}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -18,7 +18,7 @@ from headrace.clock import monotonic
 from headrace.consumer.claimed import ClaimedJob, adoption
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.errors import StoreError
-from headrace.keys import Keys
+from headrace.operations import Extended, Operation
 from headrace.policy import LeasePolicy, ReconnectBackoff
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 from headrace.store import Store
@@ -86,36 +86,50 @@ class LeaseKeeper(threading.Thread):
             )
 
     def extend_all(self) -> bool:
-        """Extend every lease once; return whether Redis did so."""
-        for k in self._claims.queues:
-            held = self._claims.of(k.queue).values()
-            owned = [claimed for claimed in held if claimed.owned]
-            asked = (self._extend(k, some) for some in _portions(owned))
-            if not all(asked) or not all(self._adopt(claimed) for claimed in held if claimed.begun):
-                return False
-        return True
-
-    def _extend(self, k: Keys, some: Sequence[ClaimedJob]) -> bool:
-        # Before it is sent: the lease lasts at least as long.
-        until = monotonic() + self._policy.lease_s
-        pairs = [(claimed.head.id, claimed.number) for claimed in some]
-        request = op.extend(k, self._consumer, pairs, lease_ms=self._policy.lease_ms)
-        try:
-            answer = self._store.run(request)
-        except StoreError as error:
-            self._failed_to_extend(k.queue, error)
+        """Extend every lease once; return whether Redis did so, for all queues."""
+        held = [[*self._claims.of(k.queue).values()] for k in self._claims.queues]
+        owned = ([claimed for claimed in some if claimed.owned] for some in held)
+        away = self._extend([portion for some in owned for portion in _portions(some)])
+        if away and self._store.joins_queues:
             return False
+        begun = (one for some in held for one in some if one.begun and one.k.queue not in away)
+        return all(map(self._adopt, begun)) and not away
+
+    def _extend(self, portions: Sequence[Sequence[ClaimedJob]]) -> set[str]:
+        """Extend leases, in one trip; return the queues of which it failed: nodes may be away."""
+        # Before it is sent: the leases last at least as long.
+        until = monotonic() + self._policy.lease_s
+        answers = self._ask([self._extension(some) for some in portions]) if portions else []
+        pairs = [*zip(portions, answers, strict=True)]
+        for some, answer in pairs:
+            if not isinstance(answer, StoreError):
+                self._extended(some, answer, until)
+        failed = {p[0].k.queue: answer for p, answer in pairs if isinstance(answer, StoreError)}
+        for queue, error in failed.items():
+            self._failed_to_extend(queue, error)
+        return {*failed}
+
+    def _extension(self, some: Sequence[ClaimedJob]) -> Operation[Extended]:
+        pairs = [(claimed.head.id, claimed.number) for claimed in some]
+        return op.extend(some[0].k, self._consumer, pairs, lease_ms=self._policy.lease_ms)
+
+    def _ask(self, requests: Sequence[Operation[Extended]]) -> Sequence[Extended | StoreError]:
+        try:
+            return self._store.run_all(requests)
+        except StoreError as error:
+            return [error] * len(requests)
+
+    def _extended(self, some: Sequence[ClaimedJob], answer: Extended, until: float) -> None:
         lost, cancelled = set(answer.lost), set(answer.cancelled)
         for claimed in some:
             if claimed.head.id in lost:
                 # Settled while this was on its way, or truly lost: the loop knows which.
-                if self._claims.get(k.queue, claimed.head.id) is claimed:
+                if self._claims.get(claimed.k.queue, claimed.head.id) is claimed:
                     self._jobs.lose(claimed)
             else:
                 claimed.leased_until = until
                 if claimed.head.id in cancelled:
                     self._jobs.stop(claimed, "cancelled")
-        return True
 
     def _adopt(self, claimed: ClaimedJob) -> bool:
         """Adopt a job that keeps the loop from hearing that its first adoption has failed."""

@@ -52,24 +52,34 @@ class Listener:
         jobs: Dispatcher,
         wake: asyncio.Event,
     ) -> None:
+        self._new_channel = partial(Channel, store, label)
+        self._joins_queues = store.server.joins_queues
         self._lease = lease
         self._jobs = jobs
         self._wake = wake
         self.hints: int = 0
-        queues = jobs.claims.queues
         self._idle = asyncio.Event()
         self._closing = False
-        self._active = {k.queue: asyncio.Event() for k in queues}
-        for active in self._active.values():
-            active.set()
-        self._moves = {k.queue: Channel(store, label) for k in queues}
-        groups = [[*queues]] if store.server.joins_queues else [[k] for k in queues]
-        self._nudges = [Channel(store, label) for _ in groups]
-        nudged = map(self._await_nudges, self._nudges, groups)
-        parts = (*(self._await_jobs(k) for k in queues), *nudged)
-        self.tasks: list[asyncio.Task[None]] = [asyncio.create_task(part) for part in parts]
+        self._active: dict[str, asyncio.Event] = {}
+        self._moves: dict[str, Channel] = {}
+        self._nudges: list[Channel] = []
         self._ending: set[asyncio.Task[None]] = set()
         self._moving = 0
+        self.tasks: list[asyncio.Task[None]] = []
+        self.add(jobs.claims.queues)
+
+    def add(self, queues: Sequence[Keys]) -> list[asyncio.Task[None]]:
+        """Wait for jobs of these queues, too; return what does, which is among ``tasks``."""
+        for k in queues:
+            self._active[k.queue], self._moves[k.queue] = asyncio.Event(), self._new_channel()
+            self._active[k.queue].set()
+        groups = [[*queues]] if self._joins_queues and queues else [[k] for k in queues]
+        nudges = [self._new_channel() for _ in groups]
+        self._nudges += nudges
+        parts = (*map(self._await_jobs, queues), *map(self._await_nudges, nudges, groups))
+        tasks = [asyncio.create_task(part) for part in parts]
+        self.tasks += tasks
+        return tasks
 
     @property
     def moving(self) -> bool:
@@ -78,10 +88,8 @@ class Listener:
 
     def pause(self, queue: str, *, paused: bool) -> None:
         """Note whether a queue is paused: then no move is started; a nudge tells when it goes on."""
-        if paused:
-            self._active[queue].clear()
-        else:
-            self._active[queue].set()
+        active = self._active[queue]
+        (active.clear if paused else active.set)()
 
     def open(self) -> None:
         """Wait for jobs: there is a free slot and nothing to claim."""

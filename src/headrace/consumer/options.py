@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
+import socket
 from dataclasses import dataclass, field
 from typing import Final
 
+from headrace.app import Headrace
 from headrace.errors import InvalidSetting
-from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
 
 DEFAULT_THREADS: Final = 10
@@ -21,7 +24,7 @@ class QueueWeight:
     """One queue to consume; 0: in the order given, else its share of the turns."""
 
     name: str
-    weight: int = 0
+    weight: float = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,24 +67,14 @@ class ConsumerOptions:
             raise InvalidSetting("periods must be 0 seconds or more")
 
 
-def parse_queues(text: str) -> tuple[QueueWeight, ...]:
-    """Read ``a,b`` (a first, b when a is empty) or ``a:3,b:1`` (three turns in four begin with a).
+def default_concurrency(app: Headrace) -> int:
+    """Return the number of slots when nobody says: async tasks cost little, threads more."""
+    tasks = app.tasks.values()
+    cheap = tasks and all(task.is_async and not task.config.limits.isolated for task in tasks)
+    return DEFAULT_ASYNC if cheap else DEFAULT_THREADS
 
-    Raises:
-        InvalidSetting: a name or a weight has no meaning, a queue is named twice, or only some of
-            the queues have a weight.
-    """
-    queues: list[QueueWeight] = []
-    for part in text.split(","):
-        name, colon, weight = part.strip().partition(":")
-        keys_of(name)
-        if colon and not (weight.isascii() and weight.isdigit() and 0 < int(weight) <= 1_000_000):
-            raise InvalidSetting(
-                f"{part!r}: the weight must be a whole number from 1, as in a:3,b:1"
-            )
-        queues.append(QueueWeight(name, int(weight) if colon else 0))
-    if len({queue.name for queue in queues}) < len(queues):
-        raise InvalidSetting(f"{text!r} names a queue twice")
-    if any(queue.weight for queue in queues) and not all(queue.weight for queue in queues):
-        raise InvalidSetting(f"{text!r}: give every queue a weight, or none")
-    return tuple(queues)
+
+def new_name() -> str:
+    """Make up a name: the host and the process for people, the rest to be unique."""
+    host = "".join(c for c in socket.gethostname() if c.isascii() and (c.isalnum() or c in ".-"))
+    return f"{host[:40] or 'consumer'}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -19,6 +19,7 @@ from headrace.keys import Keys, is_name, keys_of
 from headrace.lanes import lane_keys
 from headrace.moving import moving_of
 from headrace.operations import Operation, text
+from headrace.partitions.requests import places_of
 from headrace.reports.keys import progress_of, stream_of
 from headrace.workflows.keys import unfinished_of
 
@@ -29,7 +30,7 @@ _SEEN: Final = 8  # jobs by which a queue is recognised
 
 OWN_TYPES: Final = {
     keys.QUEUES: "set", keys.CONSUMERS: "hash", keys.FORGOTTEN: "hash", keys.LEADER: "string",
-    keys.WORKFLOWS: "set",
+    keys.WORKFLOWS: "set", keys.PARTITIONS: "hash",
     keys.SCHEDULES: "hash", keys.SCHEDULE_DUE: "zset", keys.SCHEDULE_STATE: "hash",
 }  # fmt: skip
 """The type of each key that is no queue's."""
@@ -88,7 +89,8 @@ class Keyspace:
 def types_of(k: Keys) -> dict[str, str]:
     """Return the type that each of a queue's keys should have."""
     places, own = {key_of(k, place): type_of(place) for place in PLACES}, lane_keys(k)
-    zsets = (k.leases, k.cancelled, unfinished_of(k), own.lanes, own.slots, own.admitted)
+    lanes = (own.lanes, own.slots, own.admitted)
+    zsets = (k.leases, k.cancelled, unfinished_of(k), *lanes, *places_of(k.queue))
     hashes = (k.claims, k.stats, k.meta, own.limits, own.buckets)
     others = {k.nudge: "list", moving_of(k): "list"} | dict.fromkeys(zsets, "zset")
     return places | others | dict.fromkeys(hashes, "hash")

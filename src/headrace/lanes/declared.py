@@ -56,7 +56,7 @@ def task_limits(
         InvalidSetting: one of them has no meaning.
     """
     bound = limit(rate, concurrency, burst)
-    _check(by, "limit_by")
+    check_by(by, "limit_by")
     if by is not None and bound is None:
         raise InvalidSetting("limit_by needs a rate_limit or a concurrency_limit")
     return None if bound is None else TaskLimits(bound, by)
@@ -74,12 +74,17 @@ def queue_limits(
     Raises:
         InvalidSetting: one of them has no meaning.
     """
-    _check(by, "fair_by")
+    check_by(by, "fair_by")
     ageing_ms = None if ageing_s is None else max(1, min(round(ageing_s * 1000), 10**10))
     return QueueLimits(limit(rate, concurrency, burst), by, ageing_ms)
 
 
-def _check(by: By, what: str) -> None:
+def check_by(by: By, what: str) -> None:
+    """Check what gives a job's key.
+
+    Raises:
+        InvalidSetting: it cannot; ``what``: what it is called there.
+    """
     if by is not None and not callable(by) and not (isinstance(by, str) and by.isidentifier()):
         raise InvalidSetting(f"{what}={by!r} must be the name of an argument, or a function")
 

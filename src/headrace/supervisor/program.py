@@ -17,6 +17,7 @@ from headrace.isolation.runner import IsolatedRunner
 from headrace.lifespan import Lifetime
 from headrace.schedules import adefinitions_of, keep_declared
 from headrace.supervisor.forward import know_forwarding
+from headrace.supervisor.sharing import Sharing
 
 log: logging.Logger = logging.getLogger("headrace.consumer")
 
@@ -70,6 +71,8 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
 
 async def _main(app: Headrace, options: ConsumerOptions) -> bool:
     know_forwarding(app)
+    sharing = Sharing(app.producer().astore(), app.partitions.declared)
+    options = await sharing.options(options)
     consumer, lifetime = Consumer(app, options, IsolatedRunner, DUTIES), Lifetime(app)
     worn: list[str] = []
 
@@ -87,6 +90,7 @@ async def _main(app: Headrace, options: ConsumerOptions) -> bool:
 
     beside = [asyncio.create_task(watch(consumer)) for watch in watches]
     beside = beside or [asyncio.create_task(look())]
+    beside.append(asyncio.create_task(sharing.run(consumer)))
     if declared := await adefinitions_of(app.tasks):
         beside.append(asyncio.create_task(keep_declared(app.producer().astore(), declared)))
     loop = asyncio.get_running_loop()
@@ -103,6 +107,7 @@ async def _main(app: Headrace, options: ConsumerOptions) -> bool:
             raise
     for task in beside:
         task.cancel()
+    await asyncio.wait(beside, timeout=_REST_S)
     await app.aclose()
     await _end_the_rest()
     return bool(worn) and consumer.stops == 1

@@ -26,8 +26,7 @@ from typing import Any, Final
 from headrace import flows
 from headrace import operations as op
 from headrace.clock import monotonic
-from headrace.consumer.consumer import new_name
-from headrace.consumer.options import ConsumerOptions
+from headrace.consumer.options import ConsumerOptions, new_name
 from headrace.errors import LASTING_CODES, StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.maintenance import reclaiming

@@ -29,7 +29,6 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from headrace import clock
-from headrace import operations as op
 from headrace.app import Headrace
 from headrace.doctor.places import PLACES, Place, key_of
 from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge
@@ -189,7 +188,7 @@ class Api:
             raise HTTPException(400, f"{job_id!r} is no job's id: use one that was answered to you")
         job = self._headrace.job(job_id, queue=queue)
         state, told = await job.astatus(), progress_view(await job.aprogress())
-        return answer(JobState(id=job.id, queue=queue, state=state, progress=told))
+        return answer(JobState(id=job.id, queue=job.queue, state=state, progress=told))
 
     async def queues(self, request: Request) -> Response:
         """Show all queues, page by page where there are very many."""
@@ -207,7 +206,7 @@ class Api:
     async def queue(self, request: Request) -> Response:
         """Show one queue."""
         name = await self._known(request)
-        (snapshot,) = await self._reader.ask([op.snapshot(keys_of(name))])
+        (snapshot,) = await self._reader.read([name])
         return answer(_with_age(snapshot))
 
     async def jobs(self, request: Request) -> Response:
@@ -217,7 +216,7 @@ class Api:
         if place not in PLACES:
             raise HTTPException(400, f"place={place} is no place: use one of {', '.join(PLACES)}")
         limit = _limit_of(request.query_params.get("limit", "25"))
-        (jobs,) = await self._updates.lister.listed(k, [place], limit)
+        (jobs,) = await self._updates.listed(k.queue, [place], limit)
         return answer(JobList(queue=k.queue, place=place, key=key_of(k, place), jobs=jobs))
 
     async def events(self, request: Request) -> Response:

@@ -14,6 +14,8 @@ from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 from headrace.operations import Operation, Snapshot
+from headrace.partitions.requests import ONE, all_counts
+from headrace.partitions.view import Parts, expanded, folded, parts_of, total
 from headrace.store import AsyncStore
 
 SHOWN: Final = 100
@@ -39,6 +41,7 @@ class Reader:
         self._store = store
         self._headrace = headrace
         self._known: set[str] = set()
+        self._parts: Parts = {}  # as they were when the queues were listed last
 
     async def ask(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         """Run operations in one round trip.
@@ -49,14 +52,22 @@ class Reader:
         return op.unfailed(await self._store.run_all(operations))
 
     async def names(self) -> list[str]:
-        """List the queues: those that were used, and those of the application."""
+        """List the queues: those that were used, and those of the application. One that is divided is one."""
         own = {self._headrace.queue, *(t.config.queue for t in self._headrace.tasks.values())}
-        return sorted({*own, *await self._store.run(op.queues())})
+        used, counts = await self.ask([op.queues(), all_counts()])
+        divided = {queue: count for queue, count in counts.items() if count != ONE}
+        self._parts = {queue: parts_of(queue, count, used) for queue, count in divided.items()}
+        return folded(sorted({*own, *used, *self._parts}), self._parts)
+
+    def parts(self, queue: str) -> Sequence[str]:
+        """Return the partitions of a queue; itself if it is not divided."""
+        return self._parts.get(queue, (queue,))
 
     async def read(self, names: Sequence[str]) -> list[Snapshot]:
         """Count these queues."""
-        answers = await self.ask(op.snapshots([keys_of(name) for name in names]))
-        return [one for some in answers for one in some]
+        asked = [keys_of(name) for name in expanded(names, self._parts)]
+        found = {one.queue: one for some in await self.ask(op.snapshots(asked)) for one in some}
+        return [total(name, [found[part] for part in self.parts(name)]) for name in names]
 
     async def excess(self, wanted: set[str]) -> set[str]:
         """Return which of these queues would be new, if there would then be too many.

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from headrace.doctor.places import PLACES, key_of
+from headrace.doctor.places import PLACES, Place, key_of
 from headrace.errors import HeadraceError
 from headrace.keys import keys_of
 from headrace.web.answers import encode
 from headrace.web.listing import Lister
 from headrace.web.reader import Poller, Reader
+from headrace.web.shapes import JobView
 from headrace.web.views import queue_view
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -28,6 +30,7 @@ BEAT_S: Final = 5.0
 """A stream that has nothing to say shows this often that it lives; the page counts on it."""
 
 _JOBS: Final = 25  # of each list
+_LEAST_JOBS: Final = 5  # of each partition: all may be in one
 _BEAT: Final = b"event: beat\ndata: 1\n\n"
 
 
@@ -51,7 +54,7 @@ class Updates:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self.lister: Lister = Lister(reader.ask)
+        self._lister = Lister(reader.ask)
         self._poller = Poller(reader)
         self._topics: dict[str, _Topic] = {}
         self._news = asyncio.Event()  # set, and replaced, when a message is new
@@ -156,9 +159,21 @@ class Updates:
 
     async def _lists(self, queue: str) -> list[dict[str, Any]]:
         k = keys_of(queue)
-        found = await self.lister.listed(k, PLACES, _JOBS)
+        found = await self.listed(queue, PLACES, _JOBS)
         places = zip(PLACES, found, strict=True)
         return [{"place": p, "key": key_of(k, p), "jobs": jobs} for p, jobs in places]
+
+    async def listed(self, queue: str, places: Sequence[Place], limit: int) -> list[list[JobView]]:
+        """Read the first jobs of places of a queue; of one that is divided, the first of each partition first.
+
+        Raises:
+            StoreError: Redis did not answer, or answered with an error.
+        """
+        parts = self._reader.parts(queue)
+        each = max(_LEAST_JOBS, -(-limit // len(parts))) if len(parts) > 1 else limit
+        found = [await self._lister.listed(keys_of(part), places, each) for part in parts]
+        rows = (zip_longest(*of_place) for of_place in zip(*found, strict=True))
+        return [[job for row in some for job in row if job is not None][:limit] for some in rows]
 
     def _note(self, topic: _Topic, seen: bytes, message: bytes) -> None:
         """Keep a message, and wake the streams, if it says anything new."""

@@ -169,6 +169,7 @@ def test_a_lost_answer_says_that_the_job_may_be_in(tmp_path: Path) -> None:
             connection, _ = listener.accept()
             while (said := connection.recv(65_536)) and b"EVALSHA" not in said:
                 connection.sendall(b"+OK\r\n" * said.count(b"\r\nCLIENT\r\n"))
+                connection.sendall(b"*1\r\n$-1\r\n" * said.count(b"\r\nHMGET\r\n"))
             connection.close()
 
         thread = threading.Thread(target=listen_and_hang_up)

@@ -39,7 +39,7 @@ from headrace.workflows.duty import Workflows
 from tests.support.clusters import Cluster, running_cluster
 from tests.support.consuming import consuming
 from tests.support.processes import clean_environment
-from tests.support.wait import await_until
+from tests.support.wait import await_until, bound
 
 ALL = "emails,reports,images,billing"
 QUICK = LeasePolicy(lease_s=2.0, bare_lease_s=2.0)
@@ -405,6 +405,30 @@ async def test_while_a_node_is_away_the_leader_goes_on_with_the_queues_of_the_ot
             await note.options(queue="emails", delay=0.5).aenqueue("delayed")
             await await_until(lambda: {"held", "delayed"} <= {*ran}, "both have run")
         await store.close()
+        await app.aclose()
+
+
+async def test_while_a_node_is_away_a_consumer_takes_from_its_other_queues(
+    tmp_path: Path,
+) -> None:
+    with running_cluster(tmp_path, timeout_ms=600_000) as cluster:  # nobody replaces it
+        here = cluster.primary_of("emails")
+        cluster.move_slot("headrace", here)
+        away = next(queue for queue in ALL.split(",") if cluster.primary_of(queue) is not here)
+        app, ran = Headrace(cluster.url, queue="emails"), set[int]()
+
+        @app.task
+        async def note(n: int) -> None:
+            ran.add(n)
+
+        async with consuming(app, f"{away},emails", lease=QUICK):
+            await note.options(queue=away).aenqueue(0)
+            await await_until(lambda: ran == {0})
+            cluster.primary_of(away).kill()
+            await app.aenqueue_many(note.call(n) for n in range(1, 500))
+            await await_until(
+                lambda: len(ran) == 500, "those of the other node run", within_s=bound(10)
+            )
         await app.aclose()
 
 

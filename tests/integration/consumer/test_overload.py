@@ -12,7 +12,8 @@ import pytest
 
 from headrace import Backoff, Headrace, JobFailed, QueueFull, StoreFull
 from headrace import operations as op
-from headrace.consumer import Consumer, ConsumerOptions, parse_queues
+from headrace.cli.queues import parse_queues
+from headrace.consumer import Consumer, ConsumerOptions
 from headrace.isolation.runner import IsolatedRunner
 from headrace.web import create_app
 from tests.support.consuming import QUICK, Site, a_store, ids_of

@@ -141,13 +141,14 @@ class TestSlots:
     @pytest.mark.parametrize("name", ["", "a b", "a:b", "ä", "a\n", "a" * 101])
     def test_a_name_that_redis_or_a_claim_token_could_not_hold_is_refused(self, name: str) -> None:
         from headrace import InvalidSetting
-        from headrace.consumer import ConsumerOptions, parse_queues
+        from headrace.cli.queues import parse_queues
+        from headrace.consumer import ConsumerOptions
 
         with pytest.raises(InvalidSetting, match="name"):
             ConsumerOptions(parse_queues("queue"), name=name)
 
     async def test_the_number_of_slots_follows_the_tasks(self, site: Site) -> None:
-        from headrace.consumer import default_concurrency
+        from headrace.consumer.options import default_concurrency
 
         @site.app.task
         async def one() -> None: ...

@@ -1,0 +1,85 @@
+"""How the number of a queue's partitions changes while it is used: consumers first, then producers.
+
+More: consumers take from the new ones before any job goes there. Fewer: no job goes there any more, and
+consumers take from them until they are empty; then they can be forgotten. Each step can be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from headrace import operations as op
+from headrace.flows import Flow
+from headrace.keys import Keys, keys_of
+from headrace.operations import Operation, Snapshot
+from headrace.partitions import requests
+from headrace.partitions.names import names_of
+from headrace.partitions.requests import ONE, Count
+
+HEARD_S: Final = 4.0
+"""How long until all consumers and producers of a queue that is divided know that its partitions are others."""
+
+HEARD_FIRST_S: Final = 35.0
+"""How long until consumers know that a queue is divided that was not."""
+
+
+def begin(queue: str, wanted: int) -> Flow[float]:
+    """Take the first step; return how long to wait before the second, seconds; 0: there is none.
+
+    Raises:
+        StoreError: Redis has not answered; it can be repeated.
+    """
+    counts, paused = op.unfailed((yield [requests.counts([queue]), op.is_paused(keys_of(queue))]))
+    there: Count = counts[queue]
+    if there.filled >= wanted:
+        op.unfailed((yield [requests.change(queue, there._replace(filled=wanted))]))
+        return 0.0
+    new = names_of(queue, wanted)[there.filled :]
+    asked: list[Operation[Any]] = [op.register(name) for name in new]
+    asked += [op.pause(keys_of(name), paused=True) for name in new if paused]
+    taken = max(wanted, there.taken)
+    op.unfailed((yield [*asked, requests.change(queue, Count(there.filled, taken))]))
+    return HEARD_FIRST_S if there == ONE else HEARD_S
+
+
+def fill(queue: str, wanted: int) -> Flow[None]:
+    """Have producers divide jobs among so many, which consumers know: the second step.
+
+    Raises:
+        StoreError: Redis has not answered; it can be repeated.
+    """
+    counts = yield requests.counts([queue])
+    yield requests.change(queue, Count(wanted, max(wanted, counts[queue].taken)))
+
+
+class Retired(NamedTuple):
+    """The partitions where no job goes any more.
+
+    Attributes:
+        left: how many jobs they hold.
+        empty: when they hold none: all of them, which can be forgotten.
+    """
+
+    left: int = 0
+    empty: Sequence[Keys] = ()
+
+
+def retire(queue: str) -> Flow[Retired]:
+    """Have consumers take no more from the partitions where no job goes, if all are empty.
+
+    Raises:
+        StoreError: Redis has not answered; it can be repeated.
+    """
+    counts = yield requests.counts([queue])
+    there: Count = counts[queue]
+    old = [keys_of(name) for name in names_of(queue, there.taken)[there.filled :]]
+    if not old:
+        return Retired()
+    snapshots: list[Snapshot] = [
+        one for some in op.unfailed((yield op.snapshots(old))) for one in some
+    ]
+    if left := sum(one.size for one in snapshots):
+        return Retired(left)
+    yield requests.change(queue, Count(there.filled, there.filled))
+    return Retired(empty=old)

@@ -1,0 +1,112 @@
+"""What an application says of the partitions of queues, and to which one each of its jobs goes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from itertools import count
+from typing import Any, Final
+
+from headrace.errors import InvalidJob, InvalidSetting
+from headrace.keys import keys_of
+from headrace.lanes.declared import By, QueueLimits, check_by, key_of
+from headrace.lanes.limit import WHOLE_QUEUE
+from headrace.partitions.names import MOST, name_of, number_for, split
+from headrace.partitions.requests import Count
+
+_TOGETHER: Final = 100
+"""So many jobs in turn go to one partition: what travels together stays together, in one script."""
+
+
+class Partitions:
+    """The partitioned queues of an application. Safe from any thread.
+
+    Attributes:
+        declared: how many partitions each is to have, by the queue's name.
+    """
+
+    def __init__(self) -> None:
+        self.declared: dict[str, int] = {}
+        self._by: dict[str, By] = {}
+        self._filled: dict[str, int] = {}
+        # Not all processes begin with the same partition.
+        self._turn = count(random.randrange(MOST * _TOGETHER))
+
+    def declare(self, queue: str, partitions: int, by: By, limits: QueueLimits | None) -> None:
+        """Divide the jobs of a queue, which has these limits, among so many partitions.
+
+        Raises:
+            InvalidSetting: an argument has no meaning, or the limits hold for all its jobs together.
+        """
+        keys_of(queue)
+        whole = isinstance(partitions, int) and not isinstance(partitions, bool)
+        if not whole or not 1 <= partitions <= MOST:
+            raise InvalidSetting(
+                f"partitions={partitions!r} must be a whole number from 1 to {MOST:,}"
+            )
+        if split(queue)[1]:
+            raise InvalidSetting(
+                f"{queue!r} is what a partition is called: divide {split(queue)[0]!r}"
+            )
+        check_by(by, "by")
+        if partitions > 1:
+            _check_limits(queue, limits)
+        self.declared[queue], self._by[queue] = partitions, by
+        self._filled[queue] = partitions
+
+    def check(self, queue: str, limits: QueueLimits) -> None:
+        """Check that a queue may have these limits: if it is divided, none for all its jobs together.
+
+        Raises:
+            InvalidSetting: it may not.
+        """
+        if self.declared.get(queue, 1) > 1:
+            _check_limits(queue, limits)
+
+    def said(self, counts: Mapping[str, Count]) -> None:
+        """Take what Redis has said of the declared queues: it counts from now on."""
+        self._filled |= {queue: said.filled for queue, said in counts.items()}
+
+    def place(
+        self,
+        queue: str,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        names: Sequence[str] = (),
+        key: str | None = None,
+        lane: str = "",
+    ) -> str:
+        """Return the partition that a call goes to; the queue itself if it has none.
+
+        Jobs with one key go to one partition: the key that ``by`` gives, else their lane's, else the one
+        that they have alone. Others in turn.
+
+        Raises:
+            InvalidJob: the key is too long, or the function that gives it has failed; or its task has
+                limits, which do not hold over partitions.
+        """
+        filled = self._filled.get(queue)
+        if filled is None or filled == 1:
+            return queue
+        if lane and not lane.startswith(WHOLE_QUEUE):
+            raise InvalidJob(
+                f"the task of this job has limits, and queue {queue!r} has partitions, over which they do "
+                "not hold: have it in a queue of its own"
+            )
+        together = key_of(self._by[queue], args, kwargs, names) or lane or key
+        if together:
+            return name_of(queue, number_for(together, filled))
+        return name_of(queue, next(self._turn) // _TOGETHER % filled)
+
+
+def _check_limits(queue: str, limits: QueueLimits | None) -> None:
+    if limits is not None and limits.limit is not None:
+        raise InvalidSetting(
+            f"queue {queue!r} has partitions, over which no limit holds for all its jobs together: "
+            "give it turns alone (fair_by), or no partitions"
+        )
+
+
+UNDIVIDED: Final = Partitions()
+"""Of a task that no application has yet."""
