@@ -39,8 +39,8 @@ from headrace.task import Task
 
 Run = Callable[[Coroutine[Any, Any, End]], End]
 
-NEW_STACK: Final = b"\0"
-"""Stands before each stack that is written while the job runs, as no text does."""
+END_OF_STACK: Final = b"\0"
+"""Stands behind each stack that is written while the job runs, as no text does: who is killed may be in the midst."""
 
 _STACK_EVERY_S: Final = 0.5  # for a SIGKILL leaves no message: the last of these has to do
 
@@ -160,8 +160,8 @@ def _watch(stacks: Connection) -> None:
     assert parent is not None
     while not wait([parent.sentinel], _STACK_EVERY_S):
         # Written from here it holds the interpreter, so that no frame changes under it.
-        os.write(stacks.fileno(), NEW_STACK)
         faulthandler.dump_traceback(stacks.fileno())
+        os.write(stacks.fileno(), END_OF_STACK)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -15,7 +15,7 @@ from headrace.clock import monotonic
 from headrace.consumer.outcomes import IsolationUnavailable, ProcessDied
 from headrace.context import StopReason
 from headrace.isolation import fork_server
-from headrace.isolation.child import NEW_STACK, Begun, ChildRequest, Ended, NotBegun
+from headrace.isolation.child import END_OF_STACK, Begun, ChildRequest, Ended, NotBegun
 from headrace.isolation.fork_server import Exited, NotStarted, Started
 
 LOOK_S: Final = 0.05
@@ -29,6 +29,7 @@ LEAVE_S: Final = 1.0
 
 _MESSAGE_BYTES: Final = 1_000_000
 _STACK_BYTES: Final = 64_000  # kept of what it writes
+_FATAL: Final = "Fatal Python error"  # as faulthandler begins, when the process dies of itself
 _MAX_STACK: Final = 8_000  # characters of it in a letter: the innermost frames come first
 
 
@@ -205,8 +206,9 @@ class Child:
     def death(self) -> ProcessDied:
         """Return how the process died."""
         assert self._exit is not None
-        stack = self._stack.rpartition(NEW_STACK)[2].decode(errors="replace")
-        if (fatal := stack.find("Fatal Python error")) >= 0:
+        *whole, last = self._stack.decode(errors="replace").split(END_OF_STACK.decode())
+        stack = whole[-1] if whole and _FATAL not in last else last
+        if (fatal := stack.find(_FATAL)) >= 0:
             what, thread, frames = stack[fatal:].partition("Current thread")
             stack = what.splitlines()[0] + "\n\n" + thread + frames
         stack, peak_mib = stack[:_MAX_STACK], self._exit.peak_kib // 1024
