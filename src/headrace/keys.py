@@ -42,7 +42,7 @@ those of what jobs tell while they run in ``reports.keys``.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 from headrace.errors import InvalidSetting
@@ -65,9 +65,6 @@ PROGRAMS = frozenset(
     {"cli", "producer", "server", "supervisor"}
 )  # what follows it; else a consumer
 
-# Of the fields of Keys after the first two, in their order.
-_PLACES = ("processing", "dlq", "delayed", "priority", "limited", "leases", "claims")
-_BESIDE = ("nudge", "stats", "meta", "cancelled")
 _NAME = re.compile(r"[^\s:{}\x00-\x1f]{1,100}")
 
 
@@ -106,6 +103,10 @@ class Keys:
         return f"{self.queue}:unique:{key}"
 
 
+# What follows the queue's name, in the order of the fields after the first two.
+_PLACES = ["dlq" if one.name == "dead" else one.name for one in fields(Keys)[2:]]
+
+
 def is_name(queue: str) -> bool:
     """Whether a queue can have this name. In the registry anything may stand."""
     return _NAME.fullmatch(queue) is not None
@@ -128,4 +129,4 @@ def keys_of(queue: str) -> Keys:
             f"{queue!r} cannot be a queue's name: use 1 to 100 characters, no white space, "
             "and none of : { }"
         )
-    return Keys(queue, queue, *(f"{queue}:{place}" for place in _PLACES + _BESIDE))
+    return Keys(queue, queue, *(f"{queue}:{place}" for place in _PLACES))

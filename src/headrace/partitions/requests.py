@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 from headrace.keys import PARTITIONS, keys_of
 from headrace.operations import Operation, command, nothing, run, text, texts
 
-AWAY_MS: Final = 3_500
+AWAY_MS: Final = 3_400
 """Who has not attended for so long has gone: two calls can fail before, which come every second and a half."""
 
 

@@ -21,6 +21,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
+from headrace import credentials
 from headrace.errors import InvalidSetting
 from headrace.settings import Group, group_of, redacted
 from headrace.store import exchange
@@ -53,6 +54,7 @@ class AnyAddress(ABC, Generic[C]):
 
     def __init__(self, url: str, name: str | None, timeout_s: float) -> None:
         self.group: Group | None = group_of(url)
+        self._credentials = credentials.named_in(url)
         try:
             self._read(url, name, timeout_s)
             self.connection()
@@ -65,6 +67,8 @@ class AnyAddress(ABC, Generic[C]):
 
     def _read(self, url: str, name: str | None, timeout_s: float) -> None:
         given: dict[str, Any] = self._parse(self.group.server_url if self.group else url)
+        given.pop("credentials", None)
+        given |= self._credentials
         self._class = given.pop("connection_class", self._class)
         theirs = {word: given.pop(f"sentinel_{word}", None) for word in ("username", "password")}
         # RESP2: as fast as RESP3 here, and it saves the greeting. No driver name: two trips less.
@@ -76,13 +80,13 @@ class AnyAddress(ABC, Generic[C]):
         self._asking = {**always, **given, **_within(min(timeout_s, _ASKED_S))}
         self._sentinels: Sentinels | None = None
         if self.group and self.group.kind == "sentinel":
-            self._asking |= {**theirs, "db": 0}  # they have no databases, and users of their own
+            # They have no databases, and users of their own.
+            self._asking |= {**theirs, "credential_provider": None, "db": 0}
             self._sentinels = Sentinels(self.group, redacted(url))
 
     def connection(self, name: str | None = None) -> C:
         """Make a connection, not connected yet; it may have another name than the others."""
-        named = {"client_name": name} if name else {}
-        return self._class(**{**self._options, **named})
+        return self._class(**self._options | ({"client_name": name} if name else {}))
 
     def at(self, host: Host) -> Self:
         """Return the address of one node of the cluster."""
@@ -150,13 +154,8 @@ class Address(AnyAddress[sync.Connection]):
         connection.send_command(*question)
         return connection.read_response()
 
-    async def disconnect(
-        self,
-        connection: sync.Connection,
-        *,
-        nowait: bool = True,  # noqa: ARG002  a socket closes at once
-    ) -> None:
-        """Close a connection."""
+    async def disconnect(self, connection: sync.Connection, *, nowait: bool = True) -> None:  # noqa: ARG002
+        """Close a connection, at once."""
         connection.disconnect()
 
     async def is_stale(self, connection: sync.Connection) -> bool:

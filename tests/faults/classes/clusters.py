@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 
+from headrace.embedded.cluster import ClusterNode
 from tests.faults.bench import Bench
 from tests.faults.classes.registry import fault_class
 from tests.faults.evidence import Terms, Verdict
@@ -31,19 +33,34 @@ def _set_out(bench: Bench, *, confirmed: bool = False) -> Cluster:
 
 @fault_class("cluster, slots moved", cost_s=80, short=0.1)
 def slots_moved(bench: Bench) -> Verdict:
-    """Move the queue's slot to and fro under load, and kill consumers meanwhile: nothing is lost."""
+    """Move the queue's slot to and fro under load, kill consumers, and lose answers meanwhile: nothing is lost."""
     cluster = _set_out(bench)
     for turn in range(max(3, round(60 * bench.scale))):
         bench.pause(0.1, 0.6)
         home = cluster.primary_of(QUEUE)
         others = [node for node in cluster.primaries() if node is not home]
+        there = bench.rng.choice(others)
+        cut = partial(_cut, bench, home, there) if bench.rng.random() < 0.5 else _let_be
         bench.fault("slot moved")
-        cluster.move_slot(QUEUE, bench.rng.choice(others))
+        cluster.move_slot(QUEUE, there, midway=cut)
         if turn % 6 == 2:
             bench.kill(bench.any_consumer())
             bench.consumer()
     bench.end_producers()
     return bench.finish(Terms())
+
+
+def _cut(bench: Bench, *nodes: ClusterNode) -> None:
+    """Cut everybody's connections while the slot is on its way: what is under way may have happened, or not."""
+    for _ in range(3):
+        bench.fault("answers lost while the slot moves")
+        for node in nodes:
+            node.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        bench.pause(0.0, 0.03)
+
+
+def _let_be() -> None:
+    pass
 
 
 def _fail_over(bench: Bench, cluster: Cluster) -> None:
