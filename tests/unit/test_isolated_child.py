@@ -20,10 +20,7 @@ FATAL = "Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most rece
         ("first\0second\0thi", "second"),  # it was killed while it wrote the third
         ("fir", "fir"),
         ("", ""),
-        (
-            f"first\0{FATAL}",
-            "Fatal Python error: Segmentation fault\n\n 0x1 (most recent call first):\n  File x",
-        ),
+        (f"first\0{FATAL}", FATAL),
     ],
 )
 def test_the_last_whole_stack_is_told(written: str, told: str) -> None:

@@ -81,6 +81,9 @@ class Sharing:
                     order = self._order(await self._look(consumer.name))
                     if order != before and consumer.ready and not consumer.stopping:
                         consumer.consume(order)
+                        if len(order) > len(before):
+                            new = {queue.name for queue in order} - {queue.name for queue in before}
+                            log.info("%s consumes %s, too", consumer.name, ", ".join(sorted(new)))
                         before = order
                 await asyncio.sleep(EVERY_S if self._divided() else _EVERY_UNDIVIDED_S)
         finally:
