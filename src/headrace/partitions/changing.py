@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from headrace import operations as op
+from headrace.errors import InvalidSetting
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
 from headrace.operations import Operation, Snapshot
 from headrace.partitions import requests
-from headrace.partitions.names import names_of
+from headrace.partitions.names import beside, names_of
 from headrace.partitions.requests import ONE, Count
 
 HEARD_S: Final = 4.0
@@ -28,10 +29,16 @@ def begin(queue: str, wanted: int) -> Flow[float]:
     """Take the first step; return how long to wait before the second, seconds; 0: there is none.
 
     Raises:
+        InvalidSetting: there are queues that are called as its partitions would be.
         StoreError: Redis has not answered; it can be repeated.
     """
     counts, paused = op.unfailed((yield [requests.counts([queue]), op.is_paused(keys_of(queue))]))
     there: Count = counts[queue]
+    if there == ONE and (others := beside(queue, (yield op.queues()))):
+        raise InvalidSetting(
+            f"there is a queue {others[0]} already, which would be taken for a partition of {queue}: move "
+            f"its jobs, and headrace forget {others[0]}"
+        )
     if there.filled >= wanted:
         op.unfailed((yield [requests.change(queue, there._replace(filled=wanted))]))
         return 0.0
@@ -81,5 +88,6 @@ def retire(queue: str) -> Flow[Retired]:
     ]
     if left := sum(one.size for one in snapshots):
         return Retired(left)
-    yield requests.change(queue, Count(there.filled, there.filled))
+    # A queue that was divided stays known as one, for a job may come late.
+    yield requests.change(queue, Count(there.filled, max(2, there.filled)))
     return Retired(empty=old)

@@ -81,8 +81,6 @@ def declared(partitions: Mapping[str, int]) -> list[Operation[Any]]:
 
 def change(queue: str, count: Count) -> Operation[None]:
     """Say how many partitions a queue has from now on."""
-    if count == ONE:
-        return command("HDEL", PARTITIONS, queue, parse=nothing)
     return command("HSET", PARTITIONS, queue, f"{count.filled} {count.taken}", parse=nothing)
 
 

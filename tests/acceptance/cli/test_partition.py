@@ -101,6 +101,23 @@ def test_a_divided_queue_moves_whole(divided: Headrace, server: EmbeddedServer) 
     there.close()
 
 
+def test_a_queue_that_was_divided_is_looked_after_still(divided: Headrace, store: Store) -> None:
+    again = divided("partition", "emails", "1", "--json").json
+    assert [one["filled"] for one in again["each"]] == [True, False]
+    store.run_all([op.register("emails@3")])  # a producer that slept has brought a job
+    assert [one["queue"] for one in divided("info", "--json").json["queues"]] == ["emails", "queue"]
+    assert len(divided("partition", "emails", "--json").json["each"]) == 3
+
+
+def test_a_queue_that_is_called_as_a_partition_is_left_alone(
+    headrace: Headrace, store: Store
+) -> None:
+    headrace("produce", "echo", "-q", "emails@3")
+    refused = headrace("partition", "emails", "2", "--now")
+    assert refused.code == 2
+    assert "there is a queue emails@3 already" in refused.err
+
+
 def test_what_makes_no_sense_is_refused(divided: Headrace) -> None:
     assert "from 1 to 1,000" in divided("partition", "emails", "0").err
     assert "say emails" in divided("partition", "emails@1", "4").err
