@@ -40,9 +40,9 @@ def audit(
     not 0.
     """
     with connection.store() as store:
-        names = known_queues(store, queues)
-        found = store.run_all([op.snapshot(keys_of(name)) for name in names])
         parts = store.follow(view.look(queues))
+        names = known_queues(store, queues, parts)
+        found = store.run_all([op.snapshot(keys_of(name)) for name in names])
     snapshots = view.joined((one for one in found if not isinstance(one, StoreError)), parts)
     for answer in found:
         if isinstance(answer, StoreError):  # one queue's keys may be another program's

@@ -17,7 +17,7 @@ from headrace.doctor import command
 from headrace.errors import StoreRefused, StoreUnavailable
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.partitions import view
-from headrace.partitions.view import expanded
+from headrace.partitions.view import Parts
 from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
 from headrace.store import ServerInfo, Store, advice, probe
 
@@ -97,10 +97,12 @@ def server_json(server: ServerInfo) -> dict[str, Any]:
     return asdict(server) | {"version": ".".join(map(str, server.version))}
 
 
-def known_queues(store: Store, named: Iterable[str | None] = ()) -> list[str]:
+def known_queues(
+    store: Store, named: Iterable[str | None] = (), parts: Parts | None = None
+) -> list[str]:
     """Return the queues that are meant: those named, else all known ones and the default.
 
-    One that is divided stands as its partitions.
+    One that is divided stands as its partitions: ``parts``, if they have been asked for already.
 
     Raises:
         InvalidSetting: a name cannot be a queue's.
@@ -109,7 +111,7 @@ def known_queues(store: Store, named: Iterable[str | None] = ()) -> list[str]:
     names = [keys_of(name).queue for name in named if name is not None]
     if not names:
         return sorted({DEFAULT_QUEUE, *store.run(op.queues())})
-    return expanded(names, store.follow(view.look(names)))
+    return view.expanded(names, store.follow(view.look(names)) if parts is None else parts)
 
 
 @contextmanager

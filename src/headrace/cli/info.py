@@ -61,9 +61,10 @@ def _look(store: Store, queues: Sequence[str], before: Overview | None = None) -
     where = redis_url(store.url)
     named = [keys_of(queue).queue for queue in queues]  # an invalid name is refused at once
     server = server_at(where)
-    counts = op.snapshots([keys_of(name) for name in known_queues(store, named)])
-    parts = [one for some in op.unfailed(store.run_all(counts)) for one in some]
-    snapshots = view.joined(parts, store.follow(view.look(named)))
+    parts = store.follow(view.look(named))
+    counts = op.snapshots([keys_of(name) for name in known_queues(store, named, parts)])
+    each = (one for some in op.unfailed(store.run_all(counts)) for one in some)
+    snapshots = view.joined(each, parts)
     return Overview(str(where), server, snapshots, before.snapshots if before else ())
 
 

@@ -14,13 +14,18 @@ from headrace.doctor.humanize import counted, span
 from headrace.operations import Snapshot
 from headrace.store import ServerInfo
 
-_COLUMNS: Final = (
-    Column("Queue", "bold", least=16),
+COUNTS: Final = (
     Column("Waiting"),
     Column("Processing"),
     Column("Delayed"),
     Column("Dead", "red"),
     Column("Done"),
+)
+"""The columns of ``counts_of``."""
+
+_COLUMNS: Final = (
+    Column("Queue", "bold", least=16),
+    *COUNTS,
     Column("Oldest"),
     Column("", "yellow", least=6),
 )
@@ -135,6 +140,11 @@ def _figures(s: Snapshot) -> dict[str, Cell]:
     }
 
 
+def counts_of(s: Snapshot) -> Row:
+    """Return how many jobs of a queue are where, and how many are done."""
+    return [s.waiting, s.processing, s.delayed, s.dead, s.counters.get("done", 0)]
+
+
 def _row(s: Snapshot) -> list[Cell]:
     remarks = ["paused"] if s.paused else []
     if s.due_at_ms is not None:
@@ -143,5 +153,4 @@ def _row(s: Snapshot) -> list[Cell]:
     if s.limited:
         remarks.append(f"{s.limited:,} limited")
     oldest = "" if s.oldest_s is None else span(s.oldest_s)
-    places: Row = [s.queue, s.waiting, s.processing, s.delayed, s.dead, s.counters.get("done", 0)]
-    return [*places, oldest, ", ".join(remarks)]
+    return [s.queue, *counts_of(s), oldest, ", ".join(remarks)]

@@ -14,6 +14,7 @@ from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
 from headrace.cli.flags import Json
 from headrace.cli.output import Column, Line, Row, Table
+from headrace.cli.overview import COUNTS, counts_of
 from headrace.doctor.humanize import counted, subject
 from headrace.errors import InvalidSetting
 from headrace.forgetting import forget
@@ -26,11 +27,7 @@ from headrace.store import Store
 
 _COLUMNS: Final = (
     Column("Partition", "bold", least=16),
-    Column("Waiting"),
-    Column("Processing"),
-    Column("Delayed"),
-    Column("Dead", "red"),
-    Column("Done"),
+    *COUNTS,
     Column("At home", least=10),
 )
 
@@ -92,7 +89,7 @@ class _Partitions:
         """Return who is at home in each partition, by its number."""
         homes: dict[int, list[str]] = {}
         for rank, member in enumerate(self.members):
-            for number in own_of(max(self.count), Share(rank, len(self.members))):
+            for number in own_of(len(self.snapshots), Share(rank, len(self.members))):
                 homes.setdefault(number, []).append(member)
         return homes
 
@@ -118,8 +115,9 @@ class _Partitions:
         rows: list[Row] = []
         for number, s in enumerate(self.snapshots):
             home = _names(homes.get(number, []))
-            counts = (s.waiting, s.processing, s.delayed, s.dead, s.counters.get("done", 0))
-            rows.append([s.queue, *counts, home if number < self.count.filled else "no new jobs"])
+            rows.append(
+                [s.queue, *counts_of(s), home if number < self.count.filled else "no new jobs"]
+            )
         yield Table(_COLUMNS, rows)
         if output.on_terminal():
             yield ""

@@ -63,8 +63,7 @@ def all_counts() -> Operation[dict[str, Count]]:
     """Return how many partitions queues have, those that have several, or had."""
 
     def parse(raw: Any) -> dict[str, Count]:
-        pairs = raw.items() if isinstance(raw, Mapping) else zip(raw[::2], raw[1::2], strict=True)
-        return {text(queue): _count(one) for queue, one in pairs}
+        return {text(queue): _count(one) for queue, one in zip(raw[::2], raw[1::2], strict=True)}
 
     return command("HGETALL", PARTITIONS, parse=parse)
 

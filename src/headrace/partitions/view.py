@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
 
 from headrace import operations as op
 from headrace.flows import Flow
@@ -15,12 +17,28 @@ from headrace.partitions.requests import ONE, Count
 Parts: TypeAlias = Mapping[str, Sequence[str]]
 """The partitions of each queue that has several, or had; by the queue's name."""
 
+_SUMMED: Final = (
+    "pending",
+    "priority",
+    "delayed",
+    "limited",
+    "processing",
+    "dead",
+    "leases",
+    "claims",
+)
+
 
 def look(queues: Sequence[str] = ()) -> Flow[Parts]:
     """Return the partitions of these queues, or of all; queues that were never divided are not among them."""
     counts: dict[str, Count] = yield (requests.counts(queues) if queues else requests.all_counts())
+    divided = any(count != ONE for count in counts.values())
+    return parts_among(counts, (yield op.queues()) if divided else ())
+
+
+def parts_among(counts: Mapping[str, Count], registered: Collection[str]) -> Parts:
+    """Return the partitions of the queues that are divided, or were."""
     divided = {queue: count for queue, count in counts.items() if count != ONE}
-    registered: Collection[str] = (yield op.queues()) if divided else ()
     return {queue: parts_of(queue, count, registered) for queue, count in divided.items()}
 
 
@@ -54,25 +72,17 @@ def total(queue: str, parts: Sequence[Snapshot]) -> Snapshot:
     """Return the snapshot of a queue, of those of its partitions."""
     if len(parts) == 1 and parts[0].queue == queue:
         return parts[0]
-    counters: dict[str, int] = {}
-    for name, count in (pair for one in parts for pair in one.counters.items()):
-        counters[name] = counters.get(name, 0) + count
-    oldest = min(parts, key=lambda one: one.oldest_at_ms or one.now_ms)
-    dues = [one.due_at_ms for one in parts if one.due_at_ms is not None]
-    return Snapshot(
+    counters = Counter[str]()
+    for one in parts:
+        counters.update(one.counters)
+    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in parts) for name in _SUMMED}
+    # The heads of its lists are those of the partition where a job has waited longest.
+    return replace(
+        min(parts, key=lambda one: one.oldest_at_ms or one.now_ms),
         queue=queue,
         now_ms=max(one.now_ms for one in parts),
-        pending=sum(one.pending for one in parts),
-        priority=sum(one.priority for one in parts),
-        delayed=sum(one.delayed for one in parts),
-        processing=sum(one.processing for one in parts),
-        dead=sum(one.dead for one in parts),
-        leases=sum(one.leases for one in parts),
-        claims=sum(one.claims for one in parts),
         paused=any(one.paused for one in parts),
-        oldest=oldest.oldest,
-        first_priority=oldest.first_priority,
-        due_at_ms=min(dues, default=None),
-        counters=counters,
-        limited=sum(one.limited for one in parts),
+        due_at_ms=min((one.due_at_ms for one in parts if one.due_at_ms is not None), default=None),
+        counters=dict(counters),
+        **sums,
     )

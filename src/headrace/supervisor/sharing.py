@@ -60,16 +60,15 @@ class Sharing:
     async def options(self, options: ConsumerOptions) -> ConsumerOptions:
         """Return the options of a consumer with all partitions of its queues, as far as Redis says."""
         self._queues = options.queues
-        with contextlib.suppress(
-            StoreError
-        ):  # then it begins with the first ones, and hears of others
-            declared = {q.name: n for q in self._queues if (n := self._declared.get(q.name))}
-            if declared:
-                counts = op.unfailed(await self._store.run_all(requests.declared(declared)))[-1]
-                for queue, n in declared.items():
-                    if counts[queue].filled != n:
-                        _tell(queue, counts[queue].filled, n)
+        declared = {q.name: n for q in self._queues if (n := self._declared.get(q.name))}
+        # If Redis does not answer, it begins with the first ones, and hears of others.
+        with contextlib.suppress(StoreError):
+            asked = [requests.declare(queue, n) for queue, n in declared.items()]
+            op.unfailed(await self._store.run_all(asked) if asked else ())
             await self._look("")
+            for queue, n in declared.items():
+                if self._counts[queue].filled != n:
+                    _tell(queue, self._counts[queue].filled, n)
         return replace(options, queues=self._order({}))
 
     async def run(self, consumer: Consumer) -> None:

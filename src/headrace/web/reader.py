@@ -14,8 +14,8 @@ from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 from headrace.operations import Operation, Snapshot
-from headrace.partitions.requests import ONE, all_counts
-from headrace.partitions.view import Parts, expanded, folded, parts_of, total
+from headrace.partitions.requests import all_counts
+from headrace.partitions.view import Parts, expanded, folded, parts_among, total
 from headrace.store import AsyncStore
 
 SHOWN: Final = 100
@@ -55,8 +55,7 @@ class Reader:
         """List the queues: those that were used, and those of the application. One that is divided is one."""
         own = {self._headrace.queue, *(t.config.queue for t in self._headrace.tasks.values())}
         used, counts = await self.ask([op.queues(), all_counts()])
-        divided = {queue: count for queue, count in counts.items() if count != ONE}
-        self._parts = {queue: parts_of(queue, count, used) for queue, count in divided.items()}
+        self._parts = parts_among(counts, used)
         return folded(sorted({*own, *used, *self._parts}), self._parts)
 
     def parts(self, queue: str) -> Sequence[str]:
