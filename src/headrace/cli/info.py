@@ -63,8 +63,7 @@ def _look(store: Store, queues: Sequence[str], before: Overview | None = None) -
     server = server_at(where)
     parts = store.follow(view.look(named))
     counts = op.snapshots([keys_of(name) for name in known_queues(store, named, parts)])
-    each = (one for some in op.unfailed(store.run_all(counts)) for one in some)
-    snapshots = view.joined(each, parts)
+    snapshots = view.joined(op.snapshots_of(store.run_all(counts)), parts)
     return Overview(str(where), server, snapshots, before.snapshots if before else ())
 
 

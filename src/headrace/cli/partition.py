@@ -140,5 +140,4 @@ def _look(store: Store, queue: str) -> _Partitions:
     asked: list[op.Operation[Any]] = [requests.counts([queue]), requests.members(queue)]
     counts, members = op.unfailed(store.run_all(asked))
     found = store.run_all(op.snapshots([keys_of(name) for name in names]))
-    snapshots = [one for some in op.unfailed(found) for one in some]
-    return _Partitions(queue, counts[queue], snapshots, members)
+    return _Partitions(queue, counts[queue], op.snapshots_of(found), members)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from headrace import keys, wire
+from headrace.errors import StoreError
 from headrace.ids import time_ms_of
 from headrace.keys import Keys
-from headrace.operations.request import Operation, command, is_one, run, text
+from headrace.operations.request import Operation, command, is_one, run, text, unfailed
 
 _A_SCRIPT: Final = 200  # queues: 3 ms of Redis' time
 _FAR_MS: Final = 1 << 53  # a plain client's score may be infinite
@@ -117,6 +118,15 @@ def _snapshot(k: Keys, raw: Any) -> Snapshot:
 def snapshots(queues: Sequence[Keys]) -> list[Operation[list[Snapshot]]]:
     """Count every place of queues, however many: each at one instant, a few hundred in a script."""
     return [_counting(queues[i : i + _A_SCRIPT]) for i in range(0, len(queues), _A_SCRIPT)]
+
+
+def snapshots_of(answers: Iterable[list[Snapshot] | StoreError]) -> list[Snapshot]:
+    """Return what ``snapshots`` was answered, queue by queue.
+
+    Raises:
+        StoreError: one of the answers is an error.
+    """
+    return [one for some in unfailed(answers) for one in some]
 
 
 def _counting(queues: Sequence[Keys]) -> Operation[list[Snapshot]]:

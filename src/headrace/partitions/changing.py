@@ -13,7 +13,7 @@ from headrace import operations as op
 from headrace.errors import InvalidSetting
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
-from headrace.operations import Operation, Snapshot
+from headrace.operations import Operation
 from headrace.partitions import requests
 from headrace.partitions.names import beside, names_of
 from headrace.partitions.requests import ONE, Count
@@ -83,9 +83,7 @@ def retire(queue: str) -> Flow[Retired]:
     old = [keys_of(name) for name in names_of(queue, there.taken)[there.filled :]]
     if not old:
         return Retired()
-    snapshots: list[Snapshot] = [
-        one for some in op.unfailed((yield op.snapshots(old))) for one in some
-    ]
+    snapshots = op.snapshots_of((yield op.snapshots(old)))
     if left := sum(one.size for one in snapshots):
         return Retired(left)
     # A queue that was divided stays known as one, for a job may come late.

@@ -65,7 +65,8 @@ class Reader:
     async def read(self, names: Sequence[str]) -> list[Snapshot]:
         """Count these queues."""
         asked = [keys_of(name) for name in expanded(names, self._parts)]
-        found = {one.queue: one for some in await self.ask(op.snapshots(asked)) for one in some}
+        answers = await self._store.run_all(op.snapshots(asked))
+        found = {one.queue: one for one in op.snapshots_of(answers)}
         return [total(name, [found[part] for part in self.parts(name)]) for name in names]
 
     async def excess(self, wanted: set[str]) -> set[str]:
