@@ -40,8 +40,9 @@ def audit(
     not 0.
     """
     with connection.store() as store:
-        parts = store.follow(view.look(queues))
-        names = known_queues(store, queues, parts)
+        named = [keys_of(queue).queue for queue in queues]  # an invalid name is refused at once
+        parts = store.follow(view.look(named))
+        names = known_queues(store, named, parts)
         found = store.run_all([op.snapshot(keys_of(name)) for name in names])
     snapshots = view.joined((one for one in found if not isinstance(one, StoreError)), parts)
     for answer in found:
