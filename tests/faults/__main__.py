@@ -144,6 +144,13 @@ def main() -> int:
         classes = random.Random(seed).sample(classes, -(-len(classes) // 3))
     if not classes:
         parser.error("no class has such a name; there are: " + ", ".join(CLASSES))
+    reasons = {one.name: one.why_not() for one in classes}
+    for name, reason in reasons.items():
+        if reason:
+            print(f"left out: {name}: {reason}")
+    classes = [one for one in classes if not reasons[one.name]]
+    if not classes:
+        parser.error("nothing of that can run here")
     scale = args.minutes / FULL_MINUTES
     scales = {one.name: one.short if args.short else scale for one in classes}
     root = Path(tempfile.mkdtemp(prefix="headrace-faults-"))

@@ -312,6 +312,8 @@ def tell(control: Path, **order: Any) -> dict[str, int]:
         to_proxy.sendall(json.dumps(order).encode() + b"\n")
         answer = b""
         while not answer.endswith(b"\n"):
-            answer += to_proxy.recv(_CHUNK)
+            got = to_proxy.recv(_CHUNK)
+            assert got, "it has failed to do so: its log tells why"
+            answer += got
     left: dict[str, int] = json.loads(answer)
     return left

@@ -28,7 +28,7 @@ from headrace.policy import LeasePolicy
 from headrace.store import Store
 from headrace.supervisor import supervise
 from headrace.supervisor.program import run as run_consumer
-from tests.faults import failpoints, lab_app
+from tests.faults import failpoints, lab_app, namespaces
 from tests.faults.failpoints import Failpoint, Tap
 from tests.faults.history import Journal, canary
 
@@ -52,6 +52,7 @@ class Role:
         confirm_replicas: how many replicas have to have what it enqueues.
         limits: its tasks have some.
         partitions: how many it says that the queue has; 0 for nothing.
+        namespace: the host where it is, as ``Hosts`` says; "" where the laboratory is.
     """
 
     name: str
@@ -65,9 +66,12 @@ class Role:
     confirm_replicas: int = 0
     limits: bool = False
     partitions: int = 0
+    namespace: str = ""
 
     def begin(self) -> Journal:
         """Prepare this process; gives its journal."""
+        if self.namespace:
+            namespaces.enter(self.namespace)
         os.environ[lab_app.HISTORY] = str(self.history)
         os.environ[lab_app.NAME] = self.name
         os.environ["HEADRACE_URL"] = self.url

@@ -20,6 +20,7 @@ class FaultClass:
         lease: what consumers are told.
         cost_s: about how long it takes at full scale; the dearest go first.
         short: its scale in the short version; 0: not part of it.
+        why_not: says why it cannot run here; "" if it can.
     """
 
     name: str
@@ -27,18 +28,24 @@ class FaultClass:
     lease: LeasePolicy
     cost_s: float
     short: float
+    why_not: Callable[[], str]
 
 
 CLASSES: dict[str, FaultClass] = {}
 
 
 def fault_class(
-    name: str, *, cost_s: float, short: float = 0.0, lease: LeasePolicy = SHORT
+    name: str,
+    *,
+    cost_s: float,
+    short: float = 0.0,
+    lease: LeasePolicy = SHORT,
+    why_not: Callable[[], str] = str,
 ) -> Callable[[Callable[[Bench], Verdict]], Callable[[Bench], Verdict]]:
     """Add a class to the list."""
 
     def register(run: Callable[[Bench], Verdict]) -> Callable[[Bench], Verdict]:
-        CLASSES[name] = FaultClass(name, run, lease, cost_s, short)
+        CLASSES[name] = FaultClass(name, run, lease, cost_s, short, why_not)
         return run
 
     return register
