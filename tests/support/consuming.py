@@ -108,7 +108,7 @@ async def consuming(
 @asynccontextmanager
 async def sharing(app: Headrace, queues: str = "queue", **options: Any) -> AsyncIterator[Running]:
     """Run a consumer as ``consuming`` does, which shares partitioned queues with others."""
-    shares = Sharing(app.producer().astore(), app.partitions.declared)
+    shares = Sharing(app)
     wanted = await shares.options(ConsumerOptions(parse_queues(queues), **options))
     running = Running(Consumer(app, wanted, IsolatedRunner))
     share = asyncio.create_task(shares.run(running.consumer))

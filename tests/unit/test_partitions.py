@@ -146,16 +146,50 @@ def test_a_limit_on_all_of_a_divided_queue_is_refused() -> None:
         app.partition_queue("images", 4)
 
 
-def test_a_limited_task_has_no_place_in_a_divided_queue() -> None:
+def test_jobs_that_one_limit_bounds_are_in_one_partition() -> None:
     app = Headrace(queue="emails")
-    app.partition_queue("emails", 4)
+    app.partition_queue("emails", 16)
 
     @app.task(rate_limit="1/s")
-    def send() -> None: ...
+    def report() -> None: ...
 
-    with pytest.raises(InvalidJob, match="queue of its own"):
-        send.call()
-    assert send.options(queue="slow").call().queue == "slow"
+    @app.task(concurrency_limit=1, limit_by="user")
+    def send(user: str) -> None: ...
+
+    assert len({report.call().queue for _ in range(1_000)}) == 1
+    of_users = {user: {send.call(user).queue for _ in range(9)} for user in map(str, range(100))}
+    assert {len(places) for places in of_users.values()} == {1}
+    assert len(set().union(*of_users.values())) > 10
+    assert app.call("send", "7").queue == send.call(user="7").queue
+
+
+def test_a_limit_goes_by_the_key_that_its_queue_is_divided_by_or_is_refused() -> None:
+    app = Headrace(queue="emails")
+    app.partition_queue("emails", 16, by="user")
+
+    @app.task(rate_limit="1/s", limit_by="user")
+    def send(user: str | None, account: str) -> None: ...
+
+    @app.task(rate_limit="1/s", limit_by="account")
+    def bill(user: str | None, account: str) -> None: ...
+
+    @app.task(rate_limit="1/s")
+    def report(user: str | None) -> None: ...
+
+    @app.task
+    def note(user: str) -> None: ...
+
+    assert send.call("a/da", "x").queue == note.call("a/da").queue
+    for refused in (lambda: bill.call("ada", "x"), lambda: report.call("ada")):
+        with pytest.raises(InvalidJob, match="limit_by= name the same key"):
+            refused()
+    assert (
+        len({report.call(None).queue for _ in range(300)}) == 1
+    )  # it has no key: its limit says where
+    assert len({bill.call(None, "x").queue for _ in range(300)}) == 1
+    with pytest.raises(InvalidJob, match="limit_by= name the same key"):
+        send.options(lane="bob").call("ada", "x")
+    assert report.options(queue="slow").call("ada").queue == "slow"
 
 
 def snapshot(queue: str, **counts: Any) -> Snapshot:

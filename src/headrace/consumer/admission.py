@@ -55,7 +55,6 @@ class Admission:
 
     def __init__(self, app: Headrace, queues: Sequence[Keys]) -> None:
         self._app = app
-        self._queues = queues
         self._come: defaultdict[Keys, list[str]] = defaultdict(list)
         self._ended: defaultdict[Keys, list[str]] = defaultdict(list)
         self._alarms: dict[Keys, tuple[str, float]] = {}  # what Redis calls them; when (monotonic)
@@ -84,7 +83,7 @@ class Admission:
         Raises:
             StoreError: Redis has not taken them.
         """
-        for k in self._queues if self._needed else ():
+        for k in self.claims.queues if self._needed else ():
             if limits := self._declared(k):
                 op.unfailed(await self._store.run_all(lanes.declaration(k, limits)))
 

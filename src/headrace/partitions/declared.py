@@ -10,7 +10,7 @@ from typing import Any, Final
 from headrace.errors import InvalidJob, InvalidSetting
 from headrace.keys import keys_of
 from headrace.lanes.declared import By, QueueLimits, check_by, key_of
-from headrace.lanes.limit import WHOLE_QUEUE
+from headrace.lanes.limit import WHOLE_QUEUE, lane_of
 from headrace.partitions.names import MOST, name_of, number_for, split
 from headrace.partitions.requests import Count
 
@@ -80,21 +80,24 @@ class Partitions:
         """Return the partition that a call goes to; the queue itself if it has none.
 
         Jobs with one key go to one partition: the key that ``by`` gives, else their lane's, else the one
-        that they have alone. Others in turn.
+        that they have alone. Others in turn. So jobs that one limit bounds are together, and it holds.
 
         Raises:
-            InvalidJob: the key is too long, or the function that gives it has failed; or its task has
-                limits, which do not hold over partitions.
+            InvalidJob: the key is too long, or the function that gives it has failed; or a limit of its
+                task bounds jobs together that go to several partitions.
         """
         filled = self._filled.get(queue)
         if filled is None or filled == 1:
             return queue
-        if lane and not lane.startswith(WHOLE_QUEUE):
+        together = key_of(self._by[queue], args, kwargs, names)
+        name = lane.partition("/")[0]
+        if together and name not in {"", WHOLE_QUEUE} and lane != lane_of(name, together):
             raise InvalidJob(
-                f"the task of this job has limits, and queue {queue!r} has partitions, over which they do "
-                "not hold: have it in a queue of its own"
+                f"a limit holds in one partition, and queue {queue!r} is divided by another key than the "
+                "limit of this job's task: have limit_by= name the same key as partition_queue(by=), or "
+                "the task in a queue of its own"
             )
-        together = key_of(self._by[queue], args, kwargs, names) or lane or key
+        together = together or lane or key or ""
         if together:
             return name_of(queue, number_for(together, filled))
         return name_of(queue, next(self._turn) // _TOGETHER % filled)

@@ -71,7 +71,7 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
 
 async def _main(app: Headrace, options: ConsumerOptions) -> bool:
     know_forwarding(app)
-    sharing = Sharing(app.producer().astore(), app.partitions.declared)
+    sharing = Sharing(app)
     options = await sharing.options(options)
     consumer, lifetime = Consumer(app, options, IsolatedRunner, DUTIES), Lifetime(app)
     worn: list[str] = []

@@ -11,20 +11,25 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from headrace import operations as op
 from headrace.clock import monotonic
 from headrace.consumer import Consumer, ConsumerOptions
 from headrace.consumer.options import QueueWeight
 from headrace.errors import StoreError
+from headrace.keys import keys_of
+from headrace.lanes import operations as lanes
+from headrace.lanes.declared import declared
 from headrace.partitions import requests
 from headrace.partitions.names import split
 from headrace.partitions.requests import ONE, Count, Share, own_of
 from headrace.partitions.view import parts_of
-from headrace.store import AsyncStore
+
+if TYPE_CHECKING:
+    from headrace.app import Headrace
 
 log: logging.Logger = logging.getLogger("headrace.consumer")
 
@@ -45,13 +50,12 @@ class Sharing:
     """The partitioned queues of one consumer.
 
     Args:
-        store: their Redis.
-        declared: how many partitions the application says that they have.
+        app: its application.
     """
 
-    def __init__(self, store: AsyncStore, declared: Mapping[str, int]) -> None:
-        self._store = store
-        self._declared = declared
+    def __init__(self, app: Headrace) -> None:
+        self._app = app
+        self._store = app.producer().astore()
         self._queues: tuple[QueueWeight, ...] = ()
         self._counts: dict[str, Count] = {}
         self._registered: list[str] = []  # partitions that are
@@ -60,13 +64,13 @@ class Sharing:
     async def options(self, options: ConsumerOptions) -> ConsumerOptions:
         """Return the options of a consumer with all partitions of its queues, as far as Redis says."""
         self._queues = options.queues
-        declared = {q.name: n for q in self._queues if (n := self._declared.get(q.name))}
+        said = {q.name: n for q in self._queues if (n := self._app.partitions.declared.get(q.name))}
         # If Redis does not answer, it begins with the first ones, and hears of others.
         with contextlib.suppress(StoreError):
-            asked = [requests.declare(queue, n) for queue, n in declared.items()]
+            asked = [requests.declare(queue, n) for queue, n in said.items()]
             op.unfailed(await self._store.run_all(asked) if asked else ())
             await self._look("")
-            for queue, n in declared.items():
+            for queue, n in said.items():
                 if self._counts[queue].filled != n:
                     _tell(queue, self._counts[queue].filled, n)
         return replace(options, queues=self._order({}))
@@ -78,10 +82,11 @@ class Sharing:
             while True:
                 with contextlib.suppress(StoreError):  # it goes on with what it knows
                     order = self._order(await self._look(consumer.name))
+                    new = {queue.name for queue in order} - {queue.name for queue in before}
+                    await self._declare_limits(new)
                     if order != before and consumer.ready and not consumer.stopping:
                         consumer.consume(order)
-                        if len(order) > len(before):
-                            new = {queue.name for queue in order} - {queue.name for queue in before}
+                        if new:
                             log.info("%s consumes %s, too", consumer.name, ", ".join(sorted(new)))
                         before = order
                 await asyncio.sleep(EVERY_S if self._divided() else _EVERY_UNDIVIDED_S)
@@ -89,6 +94,17 @@ class Sharing:
             with contextlib.suppress(StoreError):  # else it is missed soon
                 asked = [one for q in self._divided() for one in requests.leave(q, consumer.name)]
                 await self._store.run_all(asked)
+
+    async def _declare_limits(self, queues: Iterable[str]) -> None:
+        """Declare the limits of partitions before a job is let out there.
+
+        Raises:
+            StoreError: Redis has not taken them.
+        """
+        for queue in queues:
+            if limits := declared(self._app.tasks, self._app.queue_limits, queue):
+                declaration = lanes.declaration(keys_of(queue), limits)
+                op.unfailed(await self._store.run_all(declaration))
 
     async def _look(self, consumer: str) -> dict[str, Share]:
         """Ask how many partitions there are, and say that this consumer is there, unless it is "".

@@ -310,3 +310,59 @@ async def test_a_consumer_by_weight_takes_from_its_own_partitions_most(url: str)
         assert weights()["images"] == 1
         assert weights()["emails"] + weights()["emails@1"] == pytest.approx(3)
     await app.aclose()
+
+
+async def test_a_limit_holds_over_all_partitions_and_consumers(url: str) -> None:
+    app, running, ran = divided(url), Counter[str](), Counter[str]()
+    most = Counter[str]()
+
+    async def work(key: str) -> None:
+        running[key] += 1
+        most[key] = max(most[key], running[key])
+        await asyncio.sleep(0)
+        running[key] -= 1
+        ran[key] += 1
+
+    @app.task(concurrency_limit=2)
+    async def report(n: int) -> None:
+        await work("report")
+
+    @app.task(concurrency_limit=1, limit_by="user")
+    async def send(user: str, n: int) -> None:
+        await work(user)
+
+    # Also what comes to a consumer without a permit: it was delayed.
+    await app.aenqueue_many(report.options(delay=n % 2 * 0.01).call(n) for n in range(60))
+    users = [f"user-{n}" for n in range(20)]
+    await app.aenqueue_many(send.call(user, n) for n in range(10) for user in users)
+    async with sharing(app, "emails"), sharing(app, "emails"):
+        await await_until(lambda: ran.total() == 260)
+    assert ran == {"report": 60} | dict.fromkeys(users, 10)
+    assert most["report"] <= 2
+    assert {most[user] for user in users} == {1}
+    await app.aclose()
+
+
+async def test_a_limit_holds_in_a_partition_that_is_new(url: str) -> None:
+    app, other, most, running, ran = divided(url, 1), Headrace(url), 0, 0, 0
+
+    async def work() -> None:
+        nonlocal most, running, ran
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running, ran = running - 1, ran + 1
+
+    report = app.task(concurrency_limit=1, name="report")(work)
+    async with sharing(app, "emails") as one:
+        store = app.producer().astore()
+        await store.follow(changing.begin("emails", 2))
+        await await_until(lambda: set(homes(one)) == {"emails", "emails@1"})
+        # By somebody who does not declare the limit: he has not heard of it.
+        await other.aenqueue_many(
+            report.options(queue="emails@1").call()._replace(lane="") for _ in range(30)
+        )
+        await await_until(lambda: ran == 30)
+    assert most == 1
+    await other.aclose()
+    await app.aclose()
