@@ -135,15 +135,26 @@ def test_a_partition_is_not_divided_again() -> None:
         Headrace().partition_queue("emails@3", 2)
 
 
-def test_a_limit_on_all_of_a_divided_queue_is_refused() -> None:
+def test_a_queue_has_a_slot_at_least_for_each_partition() -> None:
     app = Headrace()
     app.partition_queue("emails", 4)
-    with pytest.raises(InvalidSetting, match="fair_by"):
-        app.limit_queue("emails", rate_limit="10/s")
-    app.limit_queue("emails", fair_by="user")
-    app.limit_queue("images", rate_limit="10/s")
-    with pytest.raises(InvalidSetting, match="fair_by"):
+    with pytest.raises(InvalidSetting, match="concurrency_limit=3 is too few"):
+        app.limit_queue("emails", concurrency_limit=3)
+    app.limit_queue("emails", rate_limit="1/s", concurrency_limit=4)
+    app.limit_queue("images", concurrency_limit=3)
+    with pytest.raises(InvalidSetting, match="concurrency_limit=3 is too few"):
         app.partition_queue("images", 4)
+
+
+def test_a_limit_is_shared_among_as_many_partitions_as_jobs_may_be_in() -> None:
+    queues = Partitions()
+    queues.declare("emails", 4, None, None)
+    assert queues.part("emails@3") == (3, 4)
+    queues.said({"emails": Count(4, 8)})  # becomes more, or fewer
+    assert queues.part("emails") == (0, 8)
+    queues.said({"emails": Count(1, 2)})  # is divided no more
+    assert queues.part("emails") == (0, 1)
+    assert queues.part("images") == (0, 1)
 
 
 def test_jobs_that_one_limit_bounds_are_in_one_partition() -> None:
@@ -180,9 +191,10 @@ def test_a_limit_goes_by_the_key_that_its_queue_is_divided_by_or_is_refused() ->
     def note(user: str) -> None: ...
 
     assert send.call("a/da", "x").queue == note.call("a/da").queue
-    for refused in (lambda: bill.call("ada", "x"), lambda: report.call("ada")):
-        with pytest.raises(InvalidJob, match="limit_by= name the same key"):
-            refused()
+    with pytest.raises(InvalidJob, match="limit_by= name the same key"):
+        bill.call("ada", "x")
+    with pytest.raises(InvalidJob, match="limit_by= name the same key"):
+        report.call("ada")
     assert (
         len({report.call(None).queue for _ in range(300)}) == 1
     )  # it has no key: its limit says where

@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from cyclopts import Parameter
 
+from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection
 from headrace.errors import InvalidSetting
@@ -14,6 +15,7 @@ from headrace.keys import keys_of
 from headrace.lanes import Limit, name_of
 from headrace.lanes import limit as read_limit
 from headrace.lanes import operations as lanes
+from headrace.lanes.declared import AGEING, PART
 from headrace.lanes.limit import EACH_KEY, WHOLE_QUEUE, parse
 from headrace.partitions import view
 
@@ -38,22 +40,27 @@ def limit(
     $ headrace limit emails send --rate 50/s
     $ headrace limit emails send --clear
 
-    What is set holds at once, for what waits too, and until it is cleared.
+    What is set holds at once, for what waits too, and until it is cleared; in a queue with partitions,
+    for all of them together.
     """
-    k, name = keys_of(queue), name_of(task) + (EACH_KEY if each else "")
+    name = name_of(task) + (EACH_KEY if each else "")
     wanted = read_limit(rate, concurrency, burst)
     if clear and wanted is not None:
         raise InvalidSetting("give either a limit or --clear")
     with connection.store() as store:
-        if wanted is not None and store.follow(view.look([queue])):
+        parts = store.follow(view.look([queue])).get(queue, [queue])
+        if task is None and not each and wanted and 0 < wanted.concurrency < len(parts):
             raise InvalidSetting(
-                f"queue {queue} has partitions, over which no limit holds: headrace partition {queue}"
+                f"queue {queue} has {len(parts)} partitions, in each of which one job at least may run: "
+                f"{wanted.concurrency} at once are too few"
             )
         if clear or wanted is not None:
             change = {f"!{name}": "" if wanted is None else str(wanted)}
-            for operation in lanes.declaration(k, change):
-                store.run(operation)
-        found = store.run(lanes.limits(k))
+            for part in parts:
+                for operation in lanes.declaration(keys_of(part), change):
+                    store.run(operation)
+        read = op.unfailed(store.run_all([lanes.limits(keys_of(part)) for part in parts]))
+        found = {name: text for limits in read for name, text in limits.items()}
     for line in _lines(found):
         output.say(line)
     if not found:
@@ -65,7 +72,9 @@ def _lines(found: dict[str, str]) -> list[str]:
     lines = []
     for name in sorted({name.removeprefix("!") for name in found}):
         text = found.get(f"!{name}", found.get(name, ""))
-        if name.startswith("*age"):
+        if name == PART:
+            continue
+        if name == AGEING:
             lines.append(f"a point of priority is worth {int(text) / 1000:g} s of waiting")
             continue
         whose = name.removesuffix(EACH_KEY)

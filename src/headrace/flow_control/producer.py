@@ -29,7 +29,8 @@ class LaneProducer(Producer):
 
     Args:
         url: where Redis is.
-        limits_of: gives the limits that hold in a queue: they are declared before its first job in a lane.
+        limits_of: gives the limits that hold in a queue, and in which part of it: they are declared before
+            its first job in a lane.
         partitions: the queues that are divided.
         options: as ``Producer`` has them.
     """
@@ -37,7 +38,7 @@ class LaneProducer(Producer):
     def __init__(
         self,
         url: str,
-        limits_of: Callable[[str], Mapping[str, str]],
+        limits_of: Callable[[str, tuple[int, int]], Mapping[str, str]],
         partitions: Partitions,
         **options: Any,
     ) -> None:
@@ -83,7 +84,8 @@ class LaneProducer(Producer):
             new = {one.queue for one in calls if one.lane} - self._declared
             try:
                 for queue in sorted(new):
-                    declaration = lanes.declaration(keys_of(queue), self._limits_of(queue))
+                    limits = self._limits_of(queue, self._partitions.part(queue))
+                    declaration = lanes.declaration(keys_of(queue), limits)
                     op.unfailed((yield declaration))
                     self._declared.add(queue)
             except StoreError as error:

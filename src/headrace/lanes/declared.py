@@ -16,6 +16,9 @@ By = str | Callable[..., Any] | None
 AGEING: Final = "*age"
 """Stands among a queue's limits: how much waiting a point of a job's priority is worth, ms."""
 
+PART: Final = "*part"
+"""Stands among a partition's limits: its number, and how many there are."""
+
 _LONGEST: Final = 512  # characters of a key
 
 
@@ -211,14 +214,25 @@ def lane_of_name(
 
 
 def declared(
-    tasks: Mapping[str, Limited], queue_limits: Mapping[str, QueueLimits], queue: str
+    tasks: Mapping[str, Limited],
+    queue_limits: Mapping[str, QueueLimits],
+    queue: str,
+    part: tuple[int, int] = (0, 1),
 ) -> dict[str, str]:
-    """Return the limits that hold in a queue, as Redis has them; {} if nothing is limited there."""
+    """Return the limits that hold in a queue, as Redis has them; {} if nothing is limited there.
+
+    Args:
+        tasks: of the application.
+        queue_limits: of its queues.
+        queue: the queue, or a partition of it …
+        part: … its number, and how many there are: each has a share of what bounds the whole queue.
+    """
     of_tasks = [(name, task.config.flow_limits) for name, task in tasks.items()]
     of_queue = queue_limits.get(queue)
     if of_queue is None and not any(limits for _, limits in of_tasks):
         return {}
-    return values(of_tasks, of_queue)
+    number, count = part
+    return values(of_tasks, of_queue) | {PART: f"{number} {count}" if count > 1 else ""}
 
 
 def values(

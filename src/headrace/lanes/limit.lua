@@ -2,7 +2,8 @@
 -- Declares limits, or sets them over what is declared; what waits is under them at once.
 -- KEYS 1 limited (hash) 2 lanes (zset) 3 slots (zset) 4 admitted (zset) 5 limits (hash)
 --      6 buckets (hash) 7 pending (list) 8 priority (zset) 9 nudge (list) 10 stats (hash)
--- ARGV for each: its name, "!" in front if it is set; "rate burst most", '' to take it back
+-- ARGV for each: its name, "!" in front if it is set; "rate burst most", '' to take it back; and of "*age" a
+--      number (ms), of "*part" the number of this partition and how many there are
 -- Returns how many have changed
 -- include: sound
 -- include: head
@@ -12,7 +13,7 @@
 -- include: lanes/lib/turns
 local changed = 0
 for i = 1, #ARGV, 2 do
-  local valid = string.find(ARGV[i + 1], '^[%d.]+ [%d.]+ %d+$') or string.find(ARGV[i + 1], '^%d*$')
+  local valid = string.find(ARGV[i + 1], '^[%d.]+ [%d.]+ %d+$') or string.find(ARGV[i + 1], '^%d* ?%d*$')
   if not valid then error('no limit: ' .. ARGV[i + 1]) end
 end
 for i = 1, #ARGV, 2 do

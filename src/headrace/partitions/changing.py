@@ -13,6 +13,7 @@ from headrace import operations as op
 from headrace.errors import InvalidSetting
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
+from headrace.lanes import operations as lanes
 from headrace.operations import Operation
 from headrace.partitions import requests
 from headrace.partitions.names import beside, names_of
@@ -32,7 +33,9 @@ def begin(queue: str, wanted: int) -> Flow[float]:
         InvalidSetting: there are queues that are called as its partitions would be.
         StoreError: Redis has not answered; it can be repeated.
     """
-    counts, paused = op.unfailed((yield [requests.counts([queue]), op.is_paused(keys_of(queue))]))
+    k = keys_of(queue)
+    asked: list[Operation[Any]] = [requests.counts([queue]), op.is_paused(k), lanes.limits(k)]
+    counts, paused, limits = op.unfailed((yield asked))
     there: Count = counts[queue]
     if there == ONE and (others := beside(queue, (yield op.queues()))):
         raise InvalidSetting(
@@ -43,8 +46,11 @@ def begin(queue: str, wanted: int) -> Flow[float]:
         op.unfailed((yield [requests.change(queue, there._replace(filled=wanted))]))
         return 0.0
     new = names_of(queue, wanted)[there.filled :]
-    asked: list[Operation[Any]] = [op.register(name) for name in new]
+    asked = [op.register(name) for name in new]
     asked += [op.pause(keys_of(name), paused=True) for name in new if paused]
+    # What an application declares, consumers do.
+    if by_operator := {name: text for name, text in limits.items() if name.startswith("!")}:
+        asked += [one for name in new for one in lanes.declaration(keys_of(name), by_operator)]
     taken = max(wanted, there.taken)
     op.unfailed((yield [*asked, requests.change(queue, Count(there.filled, taken))]))
     return HEARD_FIRST_S if there == ONE else HEARD_S

@@ -12,7 +12,7 @@ from headrace.keys import keys_of
 from headrace.lanes.declared import By, QueueLimits, check_by, key_of
 from headrace.lanes.limit import WHOLE_QUEUE, lane_of
 from headrace.partitions.names import MOST, name_of, number_for, split
-from headrace.partitions.requests import Count
+from headrace.partitions.requests import ONE, Count
 
 _TOGETHER: Final = 100
 """So many jobs in turn go to one partition: what travels together stays together, in one script."""
@@ -28,7 +28,7 @@ class Partitions:
     def __init__(self) -> None:
         self.declared: dict[str, int] = {}
         self._by: dict[str, By] = {}
-        self._filled: dict[str, int] = {}
+        self._counts: dict[str, Count] = {}
         # Not all processes begin with the same partition.
         self._turn = count(random.randrange(MOST * _TOGETHER))
 
@@ -36,7 +36,7 @@ class Partitions:
         """Divide the jobs of a queue, which has these limits, among so many partitions.
 
         Raises:
-            InvalidSetting: an argument has no meaning, or the limits hold for all its jobs together.
+            InvalidSetting: an argument has no meaning, or there are fewer slots than partitions.
         """
         keys_of(queue)
         whole = isinstance(partitions, int) and not isinstance(partitions, bool)
@@ -49,23 +49,31 @@ class Partitions:
                 f"{queue!r} is what a partition is called: divide {split(queue)[0]!r}"
             )
         check_by(by, "by")
-        if partitions > 1:
-            _check_limits(queue, limits)
+        _check_limits(queue, limits, partitions)
         self.declared[queue], self._by[queue] = partitions, by
-        self._filled[queue] = partitions
+        self._counts[queue] = Count(partitions, partitions)
 
     def check(self, queue: str, limits: QueueLimits) -> None:
-        """Check that a queue may have these limits: if it is divided, none for all its jobs together.
+        """Check that a queue may have these limits: if it is divided, each partition needs a share.
 
         Raises:
             InvalidSetting: it may not.
         """
-        if self.declared.get(queue, 1) > 1:
-            _check_limits(queue, limits)
+        _check_limits(queue, limits, self.declared.get(queue, 1))
 
     def said(self, counts: Mapping[str, Count]) -> None:
-        """Take what Redis has said of the declared queues: it counts from now on."""
-        self._filled |= {queue: said.filled for queue, said in counts.items()}
+        """Take what Redis has said of queues: it counts from now on."""
+        self._counts |= counts
+
+    def part(self, queue: str) -> tuple[int, int]:
+        """Return the number of a partition, and among how many a limit of the queue is shared.
+
+        While their number changes, it is the greater one: a limit is rather not reached than exceeded.
+        """
+        whole, number = split(queue)
+        there = self._counts.get(whole, ONE)
+        # A queue that is divided no more looks like one that becomes two: see ``changing.retire``.
+        return number, 1 if there.filled == 1 and there.taken <= 2 else there.taken
 
     def place(
         self,
@@ -86,8 +94,8 @@ class Partitions:
             InvalidJob: the key is too long, or the function that gives it has failed; or a limit of its
                 task bounds jobs together that go to several partitions.
         """
-        filled = self._filled.get(queue)
-        if filled is None or filled == 1:
+        filled = self._counts[queue].filled if queue in self.declared else 1
+        if filled == 1:
             return queue
         together = key_of(self._by[queue], args, kwargs, names)
         name = lane.partition("/")[0]
@@ -103,11 +111,12 @@ class Partitions:
         return name_of(queue, next(self._turn) // _TOGETHER % filled)
 
 
-def _check_limits(queue: str, limits: QueueLimits | None) -> None:
-    if limits is not None and limits.limit is not None:
+def _check_limits(queue: str, limits: QueueLimits | None, partitions: int) -> None:
+    limit = limits.limit if limits is not None else None
+    if limit is not None and 0 < limit.concurrency < partitions:
         raise InvalidSetting(
-            f"queue {queue!r} has partitions, over which no limit holds for all its jobs together: "
-            "give it turns alone (fair_by), or no partitions"
+            f"queue {queue!r} has {partitions} partitions, in each of which one job at least may run: "
+            f"concurrency_limit={limit.concurrency} is too few, or they are too many"
         )
 
 

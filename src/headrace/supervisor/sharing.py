@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,6 +58,7 @@ class Sharing:
         self._store = app.producer().astore()
         self._queues: tuple[QueueWeight, ...] = ()
         self._counts: dict[str, Count] = {}
+        self._limits: dict[str, dict[str, str]] = {}  # as they are declared, of partitions
         self._registered: list[str] = []  # partitions that are
         self._list_at = 0.0
 
@@ -82,11 +83,12 @@ class Sharing:
             while True:
                 with contextlib.suppress(StoreError):  # it goes on with what it knows
                     order = self._order(await self._look(consumer.name))
-                    new = {queue.name for queue in order} - {queue.name for queue in before}
-                    await self._declare_limits(new)
+                    await self._declare_limits(order)
                     if order != before and consumer.ready and not consumer.stopping:
                         consumer.consume(order)
-                        if new:
+                        if new := {queue.name for queue in order} - {
+                            queue.name for queue in before
+                        }:
                             log.info("%s consumes %s, too", consumer.name, ", ".join(sorted(new)))
                         before = order
                 await asyncio.sleep(EVERY_S if self._divided() else _EVERY_UNDIVIDED_S)
@@ -95,16 +97,18 @@ class Sharing:
                 asked = [one for q in self._divided() for one in requests.leave(q, consumer.name)]
                 await self._store.run_all(asked)
 
-    async def _declare_limits(self, queues: Iterable[str]) -> None:
-        """Declare the limits of partitions before a job is let out there.
+    async def _declare_limits(self, queues: Sequence[QueueWeight]) -> None:
+        """Declare the limits of partitions that are new, or whose shares have changed.
 
         Raises:
             StoreError: Redis has not taken them.
         """
-        for queue in queues:
-            if limits := declared(self._app.tasks, self._app.queue_limits, queue):
-                declaration = lanes.declaration(keys_of(queue), limits)
-                op.unfailed(await self._store.run_all(declaration))
+        divided, app = self._divided(), self._app
+        for queue in [queue.name for queue in queues if split(queue.name)[0] in divided]:
+            limits = declared(app.tasks, app.queue_limits, queue, app.partitions.part(queue))
+            if limits and limits != self._limits.get(queue):
+                op.unfailed(await self._store.run_all(lanes.declaration(keys_of(queue), limits)))
+                self._limits[queue] = limits
 
     async def _look(self, consumer: str) -> dict[str, Share]:
         """Ask how many partitions there are, and say that this consumer is there, unless it is "".
@@ -124,6 +128,7 @@ class Sharing:
             self._list_at = monotonic() + _LIST_EVERY_S
             self._registered = [name for name in answers[-1] if split(name)[0] in divided]
         self._counts = answers[0]
+        self._app.partitions.said(self._counts)
         return dict(zip(divided, answers[1:], strict=False)) if consumer else {}
 
     def _divided(self) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from redis import Redis
 
 from headrace import Headrace as Application
 from headrace import operations as op
@@ -121,6 +122,24 @@ def test_a_queue_that_is_called_as_a_partition_is_left_alone(
 def test_what_makes_no_sense_is_refused(divided: Headrace) -> None:
     assert "from 1 to 1,000" in divided("partition", "emails", "0").err
     assert "say emails" in divided("partition", "emails@1", "4").err
-    refused = divided("limit", "emails", "--rate", "5/s")
+    refused = divided("limit", "emails", "--concurrency", "3")
     assert refused.code == 2
-    assert "no limit holds" in refused.err
+    assert "has 4 partitions" in refused.err
+
+
+def test_an_operators_limits_hold_in_all_partitions_and_in_new_ones(
+    divided: Headrace, redis: Redis
+) -> None:
+    divided("limit", "emails", "--rate", "100/s", "--concurrency", "6")
+    divided("limit", "emails", "send", "--rate", "5/s")
+    divided("partition", "emails", "6", "--now")
+    assert divided("limit", "emails").lines == [
+        "the queue: 100 jobs/s, 10 at once after a rest; 6 at once (set by an operator)",
+        "send: 5 jobs/s, 1 at once after a rest (set by an operator)",
+    ]
+    for name in names_of("emails", 6):
+        there = redis.hgetall(f"{name}:limits")
+        assert there == {b"!*": b"100 10 6", b"!send": b"5 1 0"}
+    divided("limit", "emails", "--clear")
+    divided("limit", "emails", "send", "--clear")
+    assert divided("limit", "emails").out == "emails has no limits\n"

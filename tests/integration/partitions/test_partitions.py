@@ -12,6 +12,7 @@ from headrace import Headrace
 from headrace import operations as op
 from headrace.forgetting import forget
 from headrace.keys import keys_of
+from headrace.lanes import operations as lanes
 from headrace.operations import Snapshot
 from headrace.partitions import changing, requests
 from headrace.partitions.names import name_of, names_of
@@ -196,7 +197,7 @@ async def await_until_held(app: Headrace, queue: str) -> None:
 
 
 def filled(app: Headrace) -> int:
-    return app.partitions._filled["emails"]
+    return app.partitions._counts["emails"].filled
 
 
 async def test_fewer_partitions_are_emptied_and_then_forgotten(url: str) -> None:
@@ -365,4 +366,41 @@ async def test_a_limit_holds_in_a_partition_that_is_new(url: str) -> None:
         await await_until(lambda: ran == 30)
     assert most == 1
     await other.aclose()
+    await app.aclose()
+
+
+async def test_the_limit_of_a_queue_is_shared_among_its_partitions(url: str) -> None:
+    app, most, running, ran = divided(url, 2), 0, 0, 0
+    app.limit_queue("emails", concurrency_limit=9)
+
+    @app.task
+    async def work() -> None:
+        nonlocal most, running, ran
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running, ran = running - 1, ran + 1
+
+    async def parts() -> list[str | None]:
+        store = app.producer().astore()
+        asked = [lanes.limits(keys_of(name)) for name in names_of("emails", 8)]
+        answers: list[dict[str, str]] = op.unfailed(await store.run_all(asked))
+        return [found.get("*part") for found in answers]
+
+    await app.aenqueue_many(work.call() for _ in range(200))
+    async with sharing(app, "emails", concurrency=20), sharing(app, "emails", concurrency=20):
+        await await_until(lambda: ran == 200)
+        assert most <= 9
+        store = app.producer().astore()
+        await store.follow(changing.begin("emails", 8))
+
+        async def shared() -> bool:
+            return await parts() == [f"{number} 8" for number in range(8)]
+
+        await await_until(shared, "each partition has its share")
+        await store.follow(changing.fill("emails", 8))
+        await await_until(lambda: filled(app) == 8)
+        await app.aenqueue_many(work.call() for _ in range(800))
+        await await_until(lambda: ran == 1_000)
+    assert most <= 9
     await app.aclose()

@@ -76,7 +76,7 @@ class Lanes(Driver):
         for name, value in found.items():
             if name == b"*alarm":
                 self.redis.hset(key, name, int(value) - int(seconds * 1e6))
-            elif not name.startswith(b"*"):
+            elif name == b"*" or not name.startswith(b"*"):
                 tokens, at = value.split()
                 self.redis.hset(key, name, b"%s %d" % (tokens, int(at) - int(seconds * 1e6)))
 
@@ -224,6 +224,32 @@ def test_jobs_of_a_lane_go_by_priority_but_none_waits_for_ever(lanes_: Lanes) ->
     lanes_.end(running)
     assert ids(lanes_.take()) == ["high"]
     lanes_.check()
+
+
+@pytest.mark.parametrize(("part", "at_once"), [("0 4", 3), ("1 4", 3), ("2 4", 2), ("9 4", 2)])
+def test_a_partition_has_its_share_of_what_bounds_the_queue(
+    lanes_: Lanes, part: str, at_once: int
+) -> None:
+    lanes_.limits(all=Limit(concurrency=10))
+    lanes_.store.run(LANES.declare(lanes_.k, {"*part": part}))
+    lanes_.into("send/", *some(20))
+    assert len(lanes_.take(20)) == at_once
+    lanes_.store.run(LANES.declare(lanes_.k, {"*part": ""}))
+    assert len(lanes_.take(20)) == 10 - at_once
+
+
+def test_a_partition_has_its_share_of_a_rate(lanes_: Lanes) -> None:
+    lanes_.limits(all=Limit(rate=0.1, burst=8))
+    lanes_.store.run(LANES.declare(lanes_.k, {"*part": "3 4"}))
+    lanes_.into("send/", *some(20))
+    assert len(lanes_.take(20)) == 2
+    lanes_.time_passes(40)
+    lanes_.admit(alarm="0")
+    assert len(lanes_.take(20)) == 1
+    lanes_.store.run(LANES.declare(lanes_.k, {"*part": "3 400"}))
+    lanes_.time_passes(4_000)
+    lanes_.admit(alarm="0")
+    assert len(lanes_.take(20)) == 1  # one at least
 
 
 def test_a_job_that_comes_without_a_permit_goes_into_its_lane(lanes_: Lanes) -> None:

@@ -22,6 +22,15 @@ local function configure()
     local set, name = string.match(read[i], '^(!?)(.*)$')
     if set == '!' or not config[name] then config[name] = read[i + 1] end
   end
+  -- A partition has its share of what bounds the whole queue: one at least at once, and after a rest.
+  local number, count = string.match(config['*part'] or '', '^(%d+) (%d+)$')
+  local rate, burst, most = string.match(config['*'] or '', '^(%S+) (%S+) (%S+)$')
+  if not count or not rate then return end
+  if tonumber(rate) > 0 then burst = math.max(1, math.floor(burst / count)) end
+  if tonumber(most) > 0 then
+    most = math.max(1, math.floor(most / count) + (tonumber(number) < most % count and 1 or 0))
+  end
+  config['*'] = string.format('%.12g %.0f %.0f', rate / count, burst, most)
 end
 configure()
 -- Each point of a priority is worth so much waiting, ms: so jobs age, and none waits for ever.
