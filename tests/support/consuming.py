@@ -106,11 +106,13 @@ async def consuming(
 
 
 @asynccontextmanager
-async def sharing(app: Headrace, queues: str = "queue", **options: Any) -> AsyncIterator[Running]:
+async def sharing(
+    app: Headrace, queues: str = "queue", *, duties: Sequence[DutyMaker] = (), **options: Any
+) -> AsyncIterator[Running]:
     """Run a consumer as ``consuming`` does, which shares partitioned queues with others."""
     shares = Sharing(app)
     wanted = await shares.options(ConsumerOptions(parse_queues(queues), **options))
-    running = Running(Consumer(app, wanted, IsolatedRunner))
+    running = Running(Consumer(app, wanted, IsolatedRunner, duties))
     share = asyncio.create_task(shares.run(running.consumer))
     try:
         await await_until(lambda: running.consumer.ready or running.task.done())

@@ -23,10 +23,10 @@ HELPFUL: Final = {
     "CLIENT LIST": "consumers whose process is gone are noticed only when their leases run out",
     "CLIENT KILL": "a supervisor cannot close the connections of a child that died",
     "CLIENT UNBLOCK": "a consumer that stops waits up to 5 s for its blocking move",
-    "CLIENT SETNAME": "nobody sees whose a connection is",
     "PUBLISH": _LATE,
     "SUBSCRIBE": _LATE,
     "CONFIG GET": "the doctor does not see all settings",
+    "WAIT": "no enqueue can be confirmed by replicas (confirm_replicas)",
 }
 """Commands that Headrace can do without, and what is worse then."""
 
@@ -50,7 +50,7 @@ def _commands(k: Keys) -> list[tuple[str, ...]]:
         ("SADD", QUEUES, k.queue), ("SMEMBERS", QUEUES),
         ("GET", LEADER), ("SET", LEADER, ""), ("DEL", LEADER),
         ("EXISTS", k.cancelled), ("TYPE", k.pending), ("PEXPIRE", k.cancelled, "1"),
-        ("TIME",), ("SCRIPT", "LOAD", ""),
+        ("TIME",), ("SCRIPT", "LOAD", ""), ("CLIENT", "SETNAME", "0"),
     ]  # fmt: skip
     for names, key in ((_LIST, k.pending), (_ZSET, k.delayed), (_HASH, k.claims)):
         found += [(name, key, "") for name in names.split()]
