@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format check bench bench-full faults simulate model fuzz coverage mutants types test-matrix compiled clean
+.PHONY: help setup demo test lint format check bench bench-full faults simulate model fuzz coverage mutants types test-matrix test-engines compiled clean
 
 # What a shell may hold for other programs' sake, and would lead ours to other code or another place.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
@@ -77,6 +77,9 @@ types: ## See that every public name has a type, by pyright
 
 test-matrix: ## Run every test on each Python >= 3.11 here, on Redis and on Valkey
 	@MAKE="$(MAKE)" sh scripts/test-matrix
+
+test-engines: $(READY) ## Run the transitions, on one server and on a cluster, on each release of Redis and Valkey that Debian has
+	@JOBS=$(JOBS) sh scripts/test-engines $(VENV)/bin/python $(ARGS)
 
 compiled: ## Build the wheel with compiled modules, and test it: .cache/compiled/
 	@JOBS=$(JOBS) sh scripts/compiled .cache/venv-compiled $(ARGS)

@@ -24,6 +24,7 @@ ELSEWHERE = {
     "make demo": "test_demo.py, which runs what this target runs",
     "make test": "you are in it",
     "make test-matrix": "by hand, before a release",
+    "make test-engines": "by hand, before a release",
     "make bench": "by hand",
     "make check": "by hand, before each commit",
     "make faults": "by hand; tests/faults/test_faults_short.py runs a third of its classes, small",

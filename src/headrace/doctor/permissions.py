@@ -13,6 +13,12 @@ from headrace.operations import Argument, Operation, run
 _LIST: Final = "LINDEX LLEN LPOS LPUSH LRANGE LREM LTRIM RPOP RPUSH"
 _ZSET: Final = "ZADD ZCARD ZMSCORE ZRANGE ZREM ZREMRANGEBYSCORE ZSCORE"
 _HASH: Final = "HDEL HEXISTS HGET HGETALL HINCRBY HLEN HMGET HSCAN HSET HSETNX"
+# Redis 8 refuses to judge a command that has too few or too many arguments.
+_BEHIND_THE_KEY: Final = {
+    **dict.fromkeys(("LLEN", "ZCARD", "HGETALL", "HLEN"), 0),
+    **dict.fromkeys(("LRANGE", "LREM", "LTRIM", "ZADD", "ZRANGE", "ZREMRANGEBYSCORE"), 2),
+    **dict.fromkeys(("HINCRBY", "HSET", "HSETNX"), 2),
+}
 
 _CHANNELS: Final = (DUE, f"{CHANNEL_PREFIX}-")
 _LATE: Final = (
@@ -53,13 +59,14 @@ def _commands(k: Keys) -> list[tuple[str, ...]]:
         ("TIME",), ("SCRIPT", "LOAD", ""), ("CLIENT", "SETNAME", "0"),
     ]  # fmt: skip
     for names, key in ((_LIST, k.pending), (_ZSET, k.delayed), (_HASH, k.claims)):
-        found += [(name, key, "") for name in names.split()]
-    channels: dict[str, list[tuple[str, ...]]] = {
+        found += [(name, key, *("0",) * _BEHIND_THE_KEY.get(name, 1)) for name in names.split()]
+    others: dict[str, list[tuple[str, ...]]] = {
         "PUBLISH": [("PUBLISH", name, "") for name in _CHANNELS],
         "SUBSCRIBE": [("SUBSCRIBE", name) for name in _CHANNELS],
+        "WAIT": [("WAIT", "0", "0")],
     }
     for name in HELPFUL:
-        found += channels.get(name) or [(*name.split(), "0")]
+        found += others.get(name) or [(*name.split(), "0")]
     return found
 
 
