@@ -92,7 +92,7 @@ class Headrace(Tasks):
             "dead_letter": dead_letter,
         }
         task_options(self._defaults)
-        self.schedules: Manager = Manager(self.producer)
+        self.schedules: Manager = Manager(self.producer, self.partitions)
         self._packages: list[str] = []
         self._producer: Producer | None = None
         self._held = False  # by a test, whose producer it keeps

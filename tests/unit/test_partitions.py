@@ -135,6 +135,20 @@ def test_a_partition_is_not_divided_again() -> None:
         Headrace().partition_queue("emails@3", 2)
 
 
+def test_a_schedule_is_the_same_whoever_declares_it_and_fires_into_the_first_partition() -> None:
+    app = Headrace(queue="emails")
+    app.partition_queue("emails", 16, by="user")
+
+    @app.task
+    def remind(user: str) -> None: ...
+
+    remind.every(60, args=("ada",))
+    app.task(name="sweep")(lambda: None).every(60)
+    assert remind.call("ada").queue != "emails"
+    assert {one.queue for one in app.declared_schedules().values()} == {"emails"}
+    assert app.partitions.whole("images@3") == "images@3"
+
+
 def test_a_queue_has_a_slot_at_least_for_each_partition() -> None:
     app = Headrace()
     app.partition_queue("emails", 4)

@@ -143,7 +143,7 @@ def add(
         options["priority"] = flags.priority
     values, kwargs = tuple(map(value_of, args)), keywords_of(flags.kwargs)
     call = passed(application.call_with(task, values, kwargs, options), name)
-    definition = define(call, timing, missed=flags.missed)
+    definition = define(call, timing, missed=flags.missed, partitions=application.partitions)
     with connection.store() as store, closing(application):
         before = _named(store, name)
         store.follow(changes.add(name, definition, replace=flags.replace))

@@ -65,6 +65,11 @@ class Partitions:
         """Take what Redis has said of queues: it counts from now on."""
         self._counts |= counts
 
+    def whole(self, queue: str) -> str:
+        """Return the queue whose partition this is; itself if it is none."""
+        whole = split(queue)[0]
+        return whole if whole in self.declared else queue
+
     def part(self, queue: str) -> tuple[int, int]:
         """Return the number of a partition, and among how many a limit of the queue is shared.
 

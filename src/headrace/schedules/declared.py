@@ -67,30 +67,30 @@ def definitions_of(tasks: Mapping[str, Any]) -> dict[str, Definition]:
         InvalidSetting: two have one name; or a hook around their enqueues is async.
     """
     return {
-        one.name: _definition(one, passed(call, one.name))
-        for one, call in _declared_by(tasks).values()
+        one.name: _definition(one, passed(call, one.name), task)
+        for one, call, task in _declared_by(tasks).values()
     }
 
 
 async def adefinitions_of(tasks: Mapping[str, Any]) -> dict[str, Definition]:
     """Return all schedules that the tasks of an application declare, as ``definitions_of`` does."""
     return {
-        one.name: _definition(one, await apassed(call, one.name))
-        for one, call in _declared_by(tasks).values()
+        one.name: _definition(one, await apassed(call, one.name), task)
+        for one, call, task in _declared_by(tasks).values()
     }
 
 
-def _definition(one: Declared, call: Call[Any]) -> Definition:
-    return define(call, one.when, missed=one.missed, declared=True)
+def _definition(one: Declared, call: Call[Any], task: Any) -> Definition:
+    return define(call, one.when, missed=one.missed, declared=True, partitions=task.partitions)
 
 
-def _declared_by(tasks: Mapping[str, Any]) -> dict[str, tuple[Declared, Call[Any]]]:
-    found: dict[str, tuple[Declared, Call[Any]]] = {}
+def _declared_by(tasks: Mapping[str, Any]) -> dict[str, tuple[Declared, Call[Any], Any]]:
+    found: dict[str, tuple[Declared, Call[Any], Any]] = {}
     for task in tasks.values():
         for one in task.schedules:
             if one.name in found:
                 raise InvalidSetting(f"two schedules are called {one.name!r}: give one name=")
-            found[one.name] = one, one.call(task)
+            found[one.name] = one, one.call(task), task
     return found
 
 

@@ -15,6 +15,7 @@ from headrace.errors import InvalidSetting
 from headrace.ids import LENGTH
 from headrace.keys import keys_of
 from headrace.options import Seconds
+from headrace.partitions.declared import UNDIVIDED, Partitions
 from headrace.producer import Call
 from headrace.schedules import timing
 from headrace.schedules.timing import Every, Timing
@@ -106,9 +107,17 @@ def read(raw: bytes) -> Definition:
 
 
 def define(
-    call: Call[Any], when: Timing, *, missed: Missed = "latest", declared: bool = False
+    call: Call[Any],
+    when: Timing,
+    *,
+    missed: Missed = "latest",
+    declared: bool = False,
+    partitions: Partitions = UNDIVIDED,
 ) -> Definition:
-    """Make a definition of a call.
+    """Make a definition of a call. Where its queue is divided, its jobs go to the first partition.
+
+    That one is always there, and the same for whoever declares the schedule: so a tick that is fired
+    anew, because a leader has died, goes where it is known that it has fired.
 
     Raises:
         InvalidSetting: the call has options that a schedule cannot have.
@@ -123,7 +132,7 @@ def define(
     assert parts is not None
     cron = when if isinstance(when, timing.Cron) else timing.Cron("")
     return Definition(
-        queue=call.queue,
+        queue=partitions.whole(call.queue),
         job=msgspec.Raw(b"{" + parts[1].lstrip(b",")),
         cron=cron.expression,
         timezone=cron.timezone,

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from headrace.hooks import apassed, passed
 from headrace.options import Seconds
+from headrace.partitions.declared import Partitions
 from headrace.producer import Call, Producer
 from headrace.schedules import changes
 from headrace.schedules.definition import Missed, define, timing_of
@@ -22,10 +23,12 @@ class Manager:
 
     Args:
         producer: gives that of the application.
+        partitions: which of its queues are divided.
     """
 
-    def __init__(self, producer: Callable[[], Producer]) -> None:
+    def __init__(self, producer: Callable[[], Producer], partitions: Partitions) -> None:
         self._producer = producer
+        self._partitions = partitions
 
     def list(self) -> Found:
         """Return all schedules, by name."""
@@ -64,7 +67,8 @@ class Manager:
             InvalidSetting: an argument has no meaning, or there is one of that name.
         """
         when = timing_of(cron, every, timezone)
-        definition = define(passed(call, name), when, missed=missed)
+        call = passed(call, name)
+        definition = define(call, when, missed=missed, partitions=self._partitions)
         return self._producer().store.follow(changes.add(name, definition, replace=replace))
 
     async def aadd(
@@ -80,7 +84,8 @@ class Manager:
     ) -> bool:
         """Add a schedule, or change one, as ``add`` does."""
         when = timing_of(cron, every, timezone)
-        definition = define(await apassed(call, name), when, missed=missed)
+        call = await apassed(call, name)
+        definition = define(call, when, missed=missed, partitions=self._partitions)
         flow = changes.add(name, definition, replace=replace)
         return await self._producer().astore().follow(flow)
 
