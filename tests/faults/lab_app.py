@@ -208,6 +208,12 @@ async def piece(number: int) -> int:
 
 
 @app.task
+async def relay(number: int, queue: str, ctx: Context) -> None:
+    """Hand a piece on to another queue."""
+    ctx.enqueue(app.call_with("piece", (number,), {}, {"queue": queue}))
+
+
+@app.task
 async def link(number: int) -> int:
     """Follow another one."""
     await asyncio.sleep(0.02)

@@ -102,11 +102,13 @@ class ConsumerRole(Role):
     """A consumer.
 
     Attributes:
+        queues: which it consumes.
         suspects: jobs whose consumers died twice run alone, as in the product. Where consumers are
             killed by the hundred from outside, each of them would cost the start of a Python.
         held: its event loop is held most of the time, until it gets SIGUSR2.
     """
 
+    queues: str = QUEUE
     suspects: bool = False
     held: bool = False
     lease: LeasePolicy = field(default_factory=LeasePolicy)
@@ -125,7 +127,7 @@ class ConsumerRole(Role):
 
     def options(self) -> ConsumerOptions:
         return ConsumerOptions(
-            parse_queues(QUEUE),
+            parse_queues(self.queues),
             concurrency=self.concurrency,
             lease=self.lease,
             grace_s=self.grace_s,

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from functools import partial
+from itertools import count
 
 from headrace.embedded.cluster import ClusterNode
+from tests.faults import lab_app
 from tests.faults.bench import Bench
 from tests.faults.classes.registry import fault_class
-from tests.faults.evidence import Terms, Verdict
+from tests.faults.evidence import Terms, Verdict, Violation
+from tests.faults.failpoints import Failpoint
 from tests.faults.roles import QUEUE
+from tests.support import invariants
 from tests.support.clusters import Cluster
+from tests.support.wait import wait_until
 
 _MIX = (("quick", 20), ("nap", 5), ("flaky", 2))
 _WINDOW_S = 5.0
@@ -105,3 +111,44 @@ def failover_confirmed(bench: Bench) -> Verdict:
     """Kill or stop a primary: with confirmed enqueue nothing that was acknowledged is lost."""
     _failovers(bench, confirmed=True)
     return bench.finish(Terms(rollback=True))
+
+
+@fault_class("cluster, jobs handed on", cost_s=40, short=0.1)
+def handed_on(bench: Bench) -> Verdict:
+    """Kill consumers around each step of a hand-off to a queue on another node: each job comes there once."""
+    cluster, jobs = bench.serve_cluster(), max(100, round(3_000 * bench.scale))
+    names = (f"there-{number}" for number in count())
+    there = next(one for one in names if cluster.primary_of(one) is not cluster.primary_of(QUEUE))
+    bench.queues = [QUEUE, there]
+    lab_app.app.use(bench.url)
+    calls = [lab_app.app.call_with("relay", (n, there), {}, {"queue": QUEUE}) for n in range(jobs)]
+    lab_app.app.enqueue_many(calls)
+    lab_app.app.close()
+    bench.maintainer()
+    deaths, steps = max(8, round(80 * bench.scale)), ("settle", "forwarding/arrive")
+    points = [Failpoint(f"{when}:{step}", "kill") for step in steps for when in ("before", "after")]
+    for number in range(deaths):
+        point = replace(points[number % len(points)], passes=bench.rng.randint(1, 5))
+        bench.consumer((point,), queues=",".join(bench.queues), concurrency=4)
+        if len(bench.consumers) >= 3:
+            wait_until(bench.forget_the_dead, "one dies at its point")
+    bench.consumer(queues=",".join(bench.queues))
+    drained = bench.drained()
+    bench._end_processes()
+    verdict = Verdict(_handed_on_wrongly(bench, there, jobs), 2 * jobs)
+    if not drained:
+        verdict.violations.append(Violation("I11", f"{bench.waiting()} jobs have not ended"))
+    bench.closing.close()
+    return verdict
+
+
+def _handed_on_wrongly(bench: Bench, there: str, jobs: int) -> list[Violation]:
+    """Compare the counters: each hand-off is a job and its envelope here, and one job there."""
+    found: list[Violation] = []
+    for queue, expected in ((QUEUE, 2 * jobs), (there, jobs)):
+        with bench.redis(queue) as redis:
+            counters = invariants.check(redis, queue).counters
+        seen = {name: counters.get(name, 0) for name in ("enqueued", "done")}
+        if seen != {"enqueued": expected, "done": expected}:
+            found.append(Violation("I3", f"{expected} jobs of {queue}, but {seen}"))
+    return found
