@@ -350,6 +350,11 @@ def test_a_server_on_the_path_that_will_not_do_is_passed_over(
     assert f"{path} is passed over" in caplog.text
 
 
+def test_valkey_7_2_is_known_though_it_does_not_say_its_name(commands: Path) -> None:
+    path = install(commands / "valkey-server", "Server v=7.2.14 sha=00000000:0 malloc=jemalloc")
+    assert str(engine_at(path)) == "Valkey 7.2.14"
+
+
 def test_a_server_on_the_path_that_does_not_run_is_passed_over(commands: Path) -> None:
     path = commands / "redis-server"
     path.write_bytes(b"\x7fELF and then nothing")

@@ -21,7 +21,8 @@ from headrace.errors import EmbeddedServerError
 from headrace.store.probe import OLDEST, OLDEST_SHOWN, EngineName, Version, dotted
 
 COMMANDS = ("redis-server", "valkey-server")
-_VERSION_LINE = re.compile(r"(Redis|Valkey) server v=(\d+)\.(\d+)\.(\d+)")
+# Valkey 7.2 does not say its name, and Redis always has.
+_VERSION_LINE = re.compile(r"(?:(Redis|Valkey) s|S)erver v=(\d+)\.(\d+)\.(\d+)")
 
 logger: logging.Logger = logging.getLogger("headrace.embedded")
 
