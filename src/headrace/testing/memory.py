@@ -134,8 +134,8 @@ class Memory:
         holder, until_ms = self._keys.get(unique, (None, 0))
         if holder is None or (until_ms and self.now_ms >= until_ms):
             return None
-        if mode in REPLACING and holder.state == "processing":
-            return None
+        if mode in REPLACING and holder.state not in ("pending", "delayed"):
+            return None  # it runs; or it is over, and its key is held for a time
         if mode == "replace":
             self.cancel(holder)
             return None

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from headrace import Headrace, Reject, Retry, wire
@@ -180,6 +180,14 @@ STEPS = st.lists(
 )
 
 
+FOUND: list[tuple[Any, ...]] = [
+    ("send", work, {"key": "a", "key_ttl": 7200}),
+    ("run", done),
+    ("send", work, {"key": "a", "if_exists": "debounce", "delay": 3600}),
+]
+"""What this test has found: a job that is over, and has its key for a time, keeps no other from being put off."""
+
+
 @pytest.mark.timeout(300)
 def test_the_memory_answers_as_a_real_server_does(url: str) -> None:
     store = Store(url)
@@ -188,6 +196,7 @@ def test_the_memory_answers_as_a_real_server_does(url: str) -> None:
         deadline=None, max_examples=40, suppress_health_check=list(HealthCheck), print_blob=True
     )
     @given(STEPS)
+    @example(FOUND)
     def agree(steps: list[tuple[Any, ...]]) -> None:
         store.run(plain("FLUSHALL"))
         both = Both(store)
