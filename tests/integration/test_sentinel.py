@@ -31,6 +31,7 @@ from headrace.settings import redis_url
 from headrace.store import AsyncStore, Channel, Store, probe
 from tests.support.consuming import consuming
 from tests.support.processes import clean_environment, processes
+from tests.support.producing import Stream
 from tests.support.sentinels import SERVICE, Sentinel, SentinelGroup, sentinel_group
 from tests.support.servers import engine_under_test
 from tests.support.wait import WAIT_S, await_until, bound, wait_until
@@ -352,53 +353,19 @@ async def test_a_demoted_primary_is_left_by_stores_and_channels(
     await channel.close()
 
 
-class Stream:
-    """A producer that enqueues until it is told to end, and repeats what was not acknowledged."""
-
-    def __init__(self, url: str) -> None:
-        self.app = Headrace(url, confirm_replicas=1, confirm_timeout=0.5)
-        self.acknowledged = 0
-        self.errors: list[StoreError] = []
-        self._ending = False
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        while not self._ending:
-            call = self.app.call_with(
-                "note", (self.acknowledged,), {}, {"key": f"{id(self)}-{self.acknowledged}"}
-            )
-            try:
-                await self.app.aenqueue_many([call])
-            except StoreError as error:
-                self.errors.append(error)
-                await asyncio.sleep(0.05)
-            else:
-                self.acknowledged += 1
-
-    async def more(self, count: int = 20) -> None:
-        """Wait until so many more have been acknowledged."""
-        until = self.acknowledged + count
-        await await_until(lambda: self.acknowledged >= until, f"goes on: {self.errors[-3:]}")
-
-    async def end(self) -> None:
-        self._ending = True
-        await self._task
-        await self.app.aclose()
-
-
 @pytest.mark.parametrize("how", ["asked", "killed"])
 async def test_consumers_and_producers_go_on_after_a_failover(
     group: SentinelGroup, how: str
 ) -> None:
-    app, ran = Headrace(group.url), set[int]()
+    app, ran = Headrace(group.url), set[tuple[str, int]]()
 
     @app.task
-    async def note(number: int) -> None:
-        ran.add(number)
+    async def note(queue: str, n: int) -> None:
+        ran.add((queue, n))
 
     lease = LeasePolicy(lease_s=2.0, bare_lease_s=2.0)
     async with consuming(app, lease=lease), AsyncExitStack() as patience:
-        stream = Stream(group.url)
+        stream = Stream(group.url, confirm_replicas=1, confirm_timeout=0.5)
         await stream.more()
         old = group.primary
         if how == "asked":
@@ -410,6 +377,5 @@ async def test_consumers_and_producers_go_on_after_a_failover(
             await asyncio.to_thread(group.restart, old)  # without it there is no replica to confirm
         await stream.more()
         await stream.end()
-        wanted = set(range(stream.acknowledged))
-        await await_until(lambda: ran >= wanted, "all ran that was acknowledged")
+        await await_until(lambda: ran >= stream.acknowledged, "all ran that was acknowledged")
         assert group.primary is not old

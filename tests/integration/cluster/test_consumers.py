@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,6 @@ from headrace import (
     Headrace,
     InvalidJob,
     JobFailed,
-    StoreError,
     chain,
     chord,
     flows,
@@ -39,6 +37,7 @@ from headrace.workflows.duty import Workflows
 from tests.support.clusters import Cluster, running_cluster
 from tests.support.consuming import consuming
 from tests.support.processes import clean_environment
+from tests.support.producing import Stream
 from tests.support.wait import await_until, bound
 
 ALL = "emails,reports,images,billing"
@@ -432,46 +431,6 @@ async def test_while_a_node_is_away_a_consumer_takes_from_its_other_queues(
         await app.aclose()
 
 
-class Stream:
-    """A producer that enqueues into several queues, and repeats what was not acknowledged."""
-
-    def __init__(self, url: str, queues: str, **options: Any) -> None:
-        self.app = Headrace(url, **options)
-        self.acknowledged = set[tuple[str, int]]()
-        self.errors: list[StoreError] = []
-        self._ending = False
-        self._tasks = [asyncio.create_task(self._run(queue)) for queue in queues.split(",")]
-
-    async def _run(self, queue: str) -> None:
-        n = 0
-        while not self._ending:
-            options: Any = {"queue": queue, "key": f"{queue}-{n}"}
-            call = self.app.call_with("note", (queue, n), {}, options)
-            try:
-                await self.app.aenqueue_many([call])
-            except StoreError as error:
-                self.errors.append(error)
-                await asyncio.sleep(0.05)
-            else:
-                self.acknowledged.add((queue, n))
-                n += 1
-
-    async def more(self, count: int = 50) -> None:
-        """Wait until so many more have been acknowledged of each queue."""
-        so_far = Counter(queue for queue, _ in self.acknowledged)
-
-        def enough() -> bool:
-            now = Counter(queue for queue, _ in self.acknowledged)
-            return all(now[queue] >= so_far[queue] + count for queue in ALL.split(","))
-
-        await await_until(enough, f"goes on: {self.errors[-3:]}")
-
-    async def end(self) -> None:
-        self._ending = True
-        await asyncio.gather(*self._tasks)
-        await self.app.aclose()
-
-
 async def test_slots_move_to_and_fro_under_load_and_nothing_is_lost(cluster: Cluster) -> None:
     app, ran = Headrace(cluster.url), Counter[tuple[str, int]]()
 
@@ -487,7 +446,7 @@ async def test_slots_move_to_and_fro_under_load_and_nothing_is_lost(cluster: Clu
             home = cluster.primary_of(queue)
             others = [node for node in cluster.primaries() if node is not home]
             await asyncio.to_thread(cluster.move_slot, queue, others[n % 2])
-        await stream.more()
+        await stream.more(50)
         await stream.end()
         await await_until(lambda: ran.keys() >= stream.acknowledged, "all ran")
     assert not stream.errors
@@ -512,7 +471,7 @@ async def test_a_failover_loses_nothing_that_a_replica_has_confirmed(
 
     async with consuming(app, ALL, lease=QUICK):
         stream = Stream(mortal.url, ALL, confirm_replicas=1, confirm_timeout=1.0)
-        await stream.more()
+        await stream.more(50)
         old = mortal.primary_of("emails")
         if how == "asked":
             await asyncio.to_thread(mortal.fail_over, "emails")
@@ -520,7 +479,7 @@ async def test_a_failover_loses_nothing_that_a_replica_has_confirmed(
             old.kill()
             await asyncio.to_thread(mortal.await_primary, "emails", other_than=old)
             await asyncio.to_thread(old.restart)
-        await stream.more()
+        await stream.more(50)
         await stream.end()
         await await_until(lambda: ran.keys() >= stream.acknowledged, "all ran")
     assert mortal.primary_of("emails") is not old
