@@ -20,6 +20,7 @@ known here. A 503 says whether the jobs ``may_have_been_accepted``, and which on
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Final, cast
 
 import msgspec
@@ -149,10 +150,9 @@ class Api:
         except _UNREADABLE as error:
             raise _no_job(error) from None
         many = isinstance(wanted, list)
-        calls = [
-            self._call(one, i if many else None)
-            for i, one in enumerate(wanted if many else [wanted])
-        ]
+        calls = self._calls(wanted)
+        if await self._reader.learn_partitions({call.queue for call in calls}):
+            calls = self._calls(wanted)
         if new := await self._reader.excess({call.queue for call in calls}):
             raise HTTPException(
                 429,
@@ -161,6 +161,11 @@ class Api:
             )
         jobs = [Accepted(id=j.id, queue=j.queue) for j in await self._headrace.aenqueue_many(calls)]
         return answer(AcceptedMany(jobs=jobs) if many else jobs[0], 202)
+
+    def _calls(self, wanted: NewJob | Sequence[NewJob]) -> list[Call[Any]]:
+        if isinstance(wanted, NewJob):
+            return [self._call(wanted, None)]
+        return [self._call(one, index) for index, one in enumerate(wanted)]
 
     def _call(self, one: NewJob, index: int | None) -> Call[Any]:
         given = {name: getattr(one, name) for name in JobOptions.__annotations__}

@@ -10,11 +10,12 @@ from typing import Any, Final
 
 from headrace import operations as op
 from headrace.app import Headrace
+from headrace.clock import monotonic
 from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 from headrace.operations import Operation, Snapshot
-from headrace.partitions.requests import all_counts
+from headrace.partitions.requests import all_counts, counts
 from headrace.partitions.view import Parts, expanded, folded, parts_among, total
 from headrace.store import AsyncStore
 
@@ -27,6 +28,7 @@ MOST_QUEUES: Final = 10_000
 _UNASKED: Final = 100  # queues that a server takes jobs for without asking how many there are
 _A_LOOK: Final = 500  # queues: 10 ms of Redis' time, and as much of ours
 _UP_WITHIN_S: Final = 1.0
+_LEARN_EVERY_S: Final = 1.5  # as long as a producer may not know of more partitions
 
 
 class Reader:
@@ -41,6 +43,7 @@ class Reader:
         self._store = store
         self._headrace = headrace
         self._known: set[str] = set()
+        self._learn_at: dict[str, float] = {}  # by queue: when to ask again whether it is divided
         self._parts: Parts = {}  # as they were when the queues were listed last
 
     async def ask(self, operations: Sequence[Operation[Any]]) -> list[Any]:
@@ -54,8 +57,8 @@ class Reader:
     async def names(self) -> list[str]:
         """List the queues: those that were used, and those of the application. One that is divided is one."""
         own = {self._headrace.queue, *(t.config.queue for t in self._headrace.tasks.values())}
-        used, counts = await self.ask([op.queues(), all_counts()])
-        self._parts = parts_among(counts, used)
+        used, there = await self.ask([op.queues(), all_counts()])
+        self._parts = parts_among(there, used)
         return folded(sorted({*own, *used, *self._parts}), self._parts)
 
     def parts(self, queue: str) -> Sequence[str]:
@@ -84,6 +87,32 @@ class Reader:
             return new
         self._known |= new
         return set()
+
+    async def learn_partitions(self, queues: set[str]) -> bool:
+        """Have the jobs of these queues divided as Redis says, where the application does not say so.
+
+        Return whether there was anything to learn.
+
+        Raises:
+            StoreError: Redis did not answer.
+        """
+        now, app = monotonic(), self._headrace
+        due = [
+            queue
+            for queue in queues - app.partitions.declared.keys()
+            if self._learn_at.get(queue, 0) <= now
+        ]
+        if not due:
+            return False
+        self._learn_at |= dict.fromkeys(due, now + _LEARN_EVERY_S)
+        divided = {
+            q: one.filled
+            for q, one in (await self._store.run(counts(due))).items()
+            if one.filled > 1
+        }
+        for queue, count in divided.items():
+            app.partition_queue(queue, count)
+        return bool(divided)
 
     async def why_down(self) -> str:
         """Say why Redis does not answer at all; "" if it does: what is slow is not down."""

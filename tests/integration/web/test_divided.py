@@ -37,3 +37,16 @@ async def test_a_job_is_found_by_its_id_alone(api: httpx.AsyncClient, app: Headr
         assert (await api.get(f"/api/jobs/{one['id']}")).json() == {
             "id": one["id"], "queue": one["queue"], "state": "pending", "progress": None,
         }  # fmt: skip
+
+
+async def test_who_enqueues_need_not_know_that_a_queue_is_divided(
+    api: httpx.AsyncClient, app: Headrace, url: str
+) -> None:
+    other = Headrace(url, queue="queue")
+    other.partition_queue("queue", 4)
+    await other.aenqueue("add", 1, 2)
+    assert "queue" not in app.partitions.declared
+    bodies = [{"task": "add", "args": [1, n]} for n in range(400)]
+    accepted = (await api.post("/api/jobs", json=bodies)).json()["jobs"]
+    assert {one["queue"] for one in accepted} == set(names_of("queue", 4))
+    await other.aclose()
