@@ -44,10 +44,14 @@ class Cluster(EmbeddedCluster):
         return [node for node in self.nodes if node.port in ports]
 
     def replica_of(self, primary: ClusterNode) -> ClusterNode:
-        """A replica of a primary, that runs."""
-        listed = primary.ask("CLUSTER", "REPLICAS", primary.id)
-        ports = {int(line.split()[1].split(b"@")[0].rpartition(b":")[2]) for line in listed}
-        return next(node for node in self.nodes if node.port in ports and node.running)
+        """A replica of a primary, that runs; the primary may hear of it a moment after it follows."""
+
+        def found() -> list[ClusterNode]:
+            listed = primary.ask("CLUSTER", "REPLICAS", primary.id)
+            ports = {int(line.split()[1].split(b"@")[0].rpartition(b":")[2]) for line in listed}
+            return [node for node in self.nodes if node.port in ports and node.running]
+
+        return wait_until(found, "the primary knows of its replica")[0]
 
     def client_of(self, queue: str) -> Redis:
         """Give a plain client of the primary of a queue; the caller closes it."""
