@@ -18,6 +18,7 @@ from headrace.lanes import operations as lanes
 from headrace.lanes.declared import AGEING, PART
 from headrace.lanes.limit import EACH_KEY, WHOLE_QUEUE, parse
 from headrace.partitions import view
+from headrace.partitions.requests import shares
 
 
 def limit(
@@ -49,22 +50,20 @@ def limit(
         raise InvalidSetting("give either a limit or --clear")
     with connection.store() as store:
         parts = store.follow(view.look([queue])).get(queue, [queue])
-        if task is None and not each and wanted and 0 < wanted.concurrency < len(parts):
+        if name == WHOLE_QUEUE and wanted and 0 < wanted.concurrency < len(parts):
             raise InvalidSetting(
                 f"queue {queue} has {len(parts)} partitions, in each of which one job at least may run: "
                 f"{wanted.concurrency} at once are too few"
             )
         if clear or wanted is not None:
             change = {f"!{name}": "" if wanted is None else str(wanted)}
-            for part in parts:
-                for operation in lanes.declaration(keys_of(part), change):
-                    store.run(operation)
+            shared = shares(parts) if wanted is not None and name == WHOLE_QUEUE else []
+            changed = [one for part in parts for one in lanes.declaration(keys_of(part), change)]
+            op.unfailed(store.run_all([*shared, *changed]))
         read = op.unfailed(store.run_all([lanes.limits(keys_of(part)) for part in parts]))
         found = {name: text for limits in read for name, text in limits.items()}
-    for line in _lines(found):
+    for line in _lines(found) or [f"{queue} has no limits"]:
         output.say(line)
-    if not found:
-        output.say(f"{queue} has no limits")
     return 0
 
 

@@ -14,6 +14,7 @@ from headrace.errors import InvalidSetting
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
 from headrace.lanes import operations as lanes
+from headrace.lanes.limit import WHOLE_QUEUE
 from headrace.operations import Operation
 from headrace.partitions import requests
 from headrace.partitions.names import beside, names_of
@@ -52,6 +53,8 @@ def begin(queue: str, wanted: int) -> Flow[float]:
     if by_operator := {name: text for name, text in limits.items() if name.startswith("!")}:
         asked += [one for name in new for one in lanes.declaration(keys_of(name), by_operator)]
     taken = max(wanted, there.taken)
+    if f"!{WHOLE_QUEUE}" in by_operator:
+        asked += requests.shares(names_of(queue, taken))
     op.unfailed((yield [*asked, requests.change(queue, Count(there.filled, taken))]))
     return HEARD_FIRST_S if there == ONE else HEARD_S
 
@@ -94,4 +97,7 @@ def retire(queue: str) -> Flow[Retired]:
         return Retired(left)
     # A queue that was divided stays known as one, for a job may come late.
     yield requests.change(queue, Count(there.filled, max(2, there.filled)))
+    limits: dict[str, str] = yield lanes.limits(keys_of(queue))
+    if f"!{WHOLE_QUEUE}" in limits:
+        op.unfailed((yield requests.shares(names_of(queue, there.filled))))
     return Retired(empty=old)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from headrace.keys import PARTITIONS, keys_of
+from headrace.lanes import operations as lanes
+from headrace.lanes.declared import PART
 from headrace.operations import Operation, command, nothing, run, text, texts
 
 AWAY_MS: Final = 3_400
@@ -81,6 +83,18 @@ def declared(partitions: Mapping[str, int]) -> list[Operation[Any]]:
 def change(queue: str, count: Count) -> Operation[None]:
     """Say how many partitions a queue has from now on."""
     return command("HSET", PARTITIONS, queue, f"{count.filled} {count.taken}", parse=nothing)
+
+
+def shares(parts: Sequence[str]) -> list[Operation[Any]]:
+    """Share the limit of a whole queue among its partitions."""
+    count = len(parts)
+    return [
+        one
+        for number, name in enumerate(parts)
+        for one in lanes.declaration(
+            keys_of(name), {PART: f"{number} {count}" if count > 1 else ""}
+        )
+    ]
 
 
 def places_of(queue: str) -> tuple[str, str]:

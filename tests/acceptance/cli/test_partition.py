@@ -137,9 +137,11 @@ def test_an_operators_limits_hold_in_all_partitions_and_in_new_ones(
         "the queue: 100 jobs/s, 10 at once after a rest; 6 at once (set by an operator)",
         "send: 5 jobs/s, 1 at once after a rest (set by an operator)",
     ]
-    for name in names_of("emails", 6):
+    for number, name in enumerate(names_of("emails", 6)):
         there = redis.hgetall(f"{name}:limits")
-        assert there == {b"!*": b"100 10 6", b"!send": b"5 1 0"}
+        assert there == {b"!*": b"100 10 6", b"!send": b"5 1 0", b"*part": b"%d 6" % number}
+    divided("partition", "emails", "2")
+    assert redis.hget("emails@1:limits", "*part") == b"1 2"
     divided("limit", "emails", "--clear")
     divided("limit", "emails", "send", "--clear")
     assert divided("limit", "emails").out == "emails has no limits\n"
