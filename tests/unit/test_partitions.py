@@ -9,7 +9,7 @@ import pytest
 
 from headrace import Headrace, InvalidJob, InvalidSetting
 from headrace.ids import new_id, time_ms_of
-from headrace.lanes.declared import By
+from headrace.lanes.declared import By, declared
 from headrace.operations import Snapshot
 from headrace.partitions.declared import Partitions
 from headrace.partitions.names import (
@@ -168,7 +168,19 @@ def test_a_limit_is_shared_among_as_many_partitions_as_jobs_may_be_in() -> None:
     assert queues.part("emails") == (0, 8)
     queues.said({"emails": Count(1, 2)})  # is divided no more
     assert queues.part("emails") == (0, 1)
-    assert queues.part("images") == (0, 1)
+    assert queues.part("images") is None
+
+
+def test_who_knows_of_no_partitions_says_nothing_of_shares() -> None:
+    app = Headrace()
+    app.limit_queue("emails", rate_limit="8/s")
+    assert "*part" not in declared(
+        app.tasks, app.queue_limits, "emails", app.partitions.part("emails")
+    )
+    app.partition_queue("emails", 4)
+    for queue, part in (("emails", "0 4"), ("emails@3", "3 4")):
+        found = declared(app.tasks, app.queue_limits, queue, app.partitions.part(queue))
+        assert found["*part"] == part
 
 
 def test_jobs_that_one_limit_bounds_are_in_one_partition() -> None:

@@ -38,7 +38,7 @@ class LaneProducer(Producer):
     def __init__(
         self,
         url: str,
-        limits_of: Callable[[str, tuple[int, int]], Mapping[str, str]],
+        limits_of: Callable[[str, tuple[int, int] | None], Mapping[str, str]],
         partitions: Partitions,
         **options: Any,
     ) -> None:

@@ -217,7 +217,7 @@ def declared(
     tasks: Mapping[str, Limited],
     queue_limits: Mapping[str, QueueLimits],
     queue: str,
-    part: tuple[int, int] = (0, 1),
+    part: tuple[int, int] | None = None,
 ) -> dict[str, str]:
     """Return the limits that hold in a queue, as Redis has them; {} if nothing is limited there.
 
@@ -225,14 +225,17 @@ def declared(
         tasks: of the application.
         queue_limits: of its queues.
         queue: the queue, or a partition of it …
-        part: … its number, and how many there are: each has a share of what bounds the whole queue.
+        part: … its number, and how many there are: each has a share of what bounds the whole queue. None:
+            that is for others to say.
     """
     of_tasks = [(name, task.config.flow_limits) for name, task in tasks.items()]
     of_queue = queue_limits.get(queue)
     if of_queue is None and not any(limits for _, limits in of_tasks):
         return {}
-    number, count = part
-    return values(of_tasks, of_queue) | {PART: f"{number} {count}" if count > 1 else ""}
+    found = values(of_tasks, of_queue)
+    if part is not None:
+        found[PART] = f"{part[0]} {part[1]}" if part[1] > 1 else ""
+    return found
 
 
 def values(

@@ -14,6 +14,7 @@ from headrace.errors import InvalidSetting
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
 from headrace.lanes import operations as lanes
+from headrace.lanes.declared import PART
 from headrace.lanes.limit import WHOLE_QUEUE
 from headrace.operations import Operation
 from headrace.partitions import requests
@@ -98,6 +99,6 @@ def retire(queue: str) -> Flow[Retired]:
     # A queue that was divided stays known as one, for a job may come late.
     yield requests.change(queue, Count(there.filled, max(2, there.filled)))
     limits: dict[str, str] = yield lanes.limits(keys_of(queue))
-    if f"!{WHOLE_QUEUE}" in limits:
+    if PART in limits:
         op.unfailed((yield requests.shares(names_of(queue, there.filled))))
     return Retired(empty=old)

@@ -70,13 +70,16 @@ class Partitions:
         whole = split(queue)[0]
         return whole if whole in self.declared else queue
 
-    def part(self, queue: str) -> tuple[int, int]:
+    def part(self, queue: str) -> tuple[int, int] | None:
         """Return the number of a partition, and among how many a limit of the queue is shared.
 
         While their number changes, it is the greater one: a limit is rather not reached than exceeded.
+        None where nothing is known of partitions: then others may know.
         """
         whole, number = split(queue)
         there = self._counts.get(whole, ONE)
+        if there == ONE:
+            return None
         # A queue that is divided no more looks like one that becomes two: see ``changing.retire``.
         return number, 1 if there.filled == 1 and there.taken <= 2 else there.taken
 
