@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.namespaces import MTU, OWN, bring_up, enter, leave, tun
-from tests.faults.network import tell
+from tests.faults.network import take_orders, tell
 from tests.faults.roles import Role
 
 _NUMBERS: Final = range(
@@ -77,7 +77,7 @@ class Wire:
         loop.add_reader(self._servers, self._from_servers)
         for host, fd in enumerate(self._hosts):
             loop.add_reader(fd, self._from_host, host)
-        orders = await asyncio.start_unix_server(self._obey, control)
+        orders = await take_orders(control, self._obey)
         try:
             await asyncio.Event().wait()
         finally:

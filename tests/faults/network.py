@@ -25,6 +25,7 @@ import signal
 import socket
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -108,7 +109,7 @@ class Proxy:
             self._accept, "127.0.0.1", self.role.port, limit=_CHUNK
         )
         # The second one: who sees it knows that both are there.
-        orders = await asyncio.start_unix_server(self._obey, self.role.control)
+        orders = await take_orders(self.role.control, self._obey)
         try:
             await asyncio.Event().wait()
         finally:
@@ -302,6 +303,15 @@ def _reset(writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     writer.transport.abort()
+
+
+async def take_orders(
+    control: Path, obey: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Any]
+) -> asyncio.Server:
+    """Listen for orders. The socket gets its name when it listens: before, whoever sees it is refused."""
+    orders = await asyncio.start_unix_server(obey, f"{control}.new")
+    Path(f"{control}.new").rename(control)
+    return orders
 
 
 def tell(control: Path, **order: Any) -> dict[str, int]:
