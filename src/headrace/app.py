@@ -110,7 +110,7 @@ class Headrace(Tasks):
     def producer(self) -> Producer:
         """Return the producer that all tasks share."""
         if self._producer is None:
-            url, limits_of = self.redis_url.url, partial(declared, self.tasks, self.queue_limits)
+            url, limits_of = self.redis_url.url, partial(declared, self)
             limited = self.queue_limits or any(t.config.flow_limits for t in self.tasks.values())
             self._producer = (
                 LaneProducer(url, limits_of, self.partitions, **self._sending)

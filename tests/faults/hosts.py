@@ -16,13 +16,13 @@ import errno
 import json
 import os
 import random
-import signal
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.namespaces import MTU, OWN, bring_up, enter, leave, tun
-from tests.faults.network import take_orders, tell
+from tests.faults.network import take_orders, tell, until_told
 from tests.faults.roles import Role
 
 _NUMBERS: Final = range(
@@ -168,15 +168,8 @@ class WireRole(Role):
     seed: int = 0
 
     def run(self) -> int:
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(self._main(Wire(self.hosts, random.Random(self.seed))))
-        return 0
-
-    async def _main(self, wire: Wire) -> None:
-        loop, me = asyncio.get_running_loop(), asyncio.current_task()
-        assert me is not None
-        loop.add_signal_handler(signal.SIGTERM, me.cancel)
-        await wire.run(self.control)
+        wire = Wire(self.hosts, random.Random(self.seed))
+        return until_told(partial(wire.run, self.control))
 
 
 @dataclass(frozen=True)

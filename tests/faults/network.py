@@ -25,7 +25,7 @@ import signal
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -75,15 +75,7 @@ class ProxyRole(Role):
 
     def run(self) -> int:
         journal = Journal(self.history, self.name)
-        with contextlib.suppress(asyncio.CancelledError):
-            asyncio.run(self._main(Proxy(self, journal)))
-        return 0
-
-    async def _main(self, proxy: Proxy) -> None:
-        loop, me = asyncio.get_running_loop(), asyncio.current_task()
-        assert me is not None
-        loop.add_signal_handler(signal.SIGTERM, me.cancel)
-        await proxy.run()
+        return until_told(Proxy(self, journal).run)
 
 
 @dataclass
@@ -303,6 +295,20 @@ def _reset(writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     writer.transport.abort()
+
+
+def until_told(run: Callable[[], Coroutine[Any, Any, None]]) -> int:
+    """Run this on a loop until SIGTERM; gives the exit code."""
+
+    async def main() -> None:
+        me = asyncio.current_task()
+        assert me is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
+        await run()
+
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(main())
+    return 0
 
 
 async def take_orders(

@@ -174,13 +174,10 @@ def test_a_limit_is_shared_among_as_many_partitions_as_jobs_may_be_in() -> None:
 def test_who_knows_of_no_partitions_says_nothing_of_shares() -> None:
     app = Headrace()
     app.limit_queue("emails", rate_limit="8/s")
-    assert "*part" not in declared(
-        app.tasks, app.queue_limits, "emails", app.partitions.part("emails")
-    )
+    assert "*part" not in declared(app, "emails")
     app.partition_queue("emails", 4)
     for queue, part in (("emails", "0 4"), ("emails@3", "3 4")):
-        found = declared(app.tasks, app.queue_limits, queue, app.partitions.part(queue))
-        assert found["*part"] == part
+        assert declared(app, queue)["*part"] == part
 
 
 def test_jobs_that_one_limit_bounds_are_in_one_partition() -> None:

@@ -143,9 +143,9 @@ def produce(
 def _learn_partitions(application: Headrace, queue: str) -> None:
     """Divide the queue as it is divided in Redis, for no application is there to say so."""
     with suppress(StoreError):  # which the jobs meet, too
-        count = application.producer().store.run(requests.counts([queue]))[queue].filled
-        if count > 1:
-            application.partition_queue(queue, count)
+        found = application.producer().store.run(requests.counts([queue]))
+        for name, count in requests.divided(found).items():
+            application.partition_queue(name, count)
 
 
 def _keeps_results(application: Headrace, task: str) -> bool:

@@ -65,8 +65,7 @@ class Admission:
         self.claims: Claims = LimitedClaims(queues, self) if self._needed else Claims(queues)
 
     def _declared(self, k: Keys) -> dict[str, str]:
-        app = self._app
-        return declared(app.tasks, app.queue_limits, k.queue, app.partitions.part(k.queue))
+        return declared(self._app, k.queue)
 
     def open(self, store: AsyncStore, hint: Callable[[], None], *, always: bool) -> None:
         """Take what it needs before anything is claimed.

@@ -29,8 +29,7 @@ class LaneProducer(Producer):
 
     Args:
         url: where Redis is.
-        limits_of: gives the limits that hold in a queue, and in which part of it: they are declared before
-            its first job in a lane.
+        limits_of: gives the limits that hold in a queue: they are declared before its first job in a lane.
         partitions: the queues that are divided.
         options: as ``Producer`` has them.
     """
@@ -38,7 +37,7 @@ class LaneProducer(Producer):
     def __init__(
         self,
         url: str,
-        limits_of: Callable[[str, tuple[int, int] | None], Mapping[str, str]],
+        limits_of: Callable[[str], Mapping[str, str]],
         partitions: Partitions,
         **options: Any,
     ) -> None:
@@ -84,8 +83,7 @@ class LaneProducer(Producer):
             new = {one.queue for one in calls if one.lane} - self._declared
             try:
                 for queue in sorted(new):
-                    limits = self._limits_of(queue, self._partitions.part(queue))
-                    declaration = lanes.declaration(keys_of(queue), limits)
+                    declaration = lanes.declaration(keys_of(queue), self._limits_of(queue))
                     op.unfailed((yield declaration))
                     self._declared.add(queue)
             except StoreError as error:

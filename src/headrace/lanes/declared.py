@@ -213,29 +213,42 @@ def lane_of_name(
     return lane_of(WHOLE_QUEUE, place.lane or ""), place.lane or ""
 
 
-def declared(
-    tasks: Mapping[str, Limited],
-    queue_limits: Mapping[str, QueueLimits],
-    queue: str,
-    part: tuple[int, int] | None = None,
-) -> dict[str, str]:
-    """Return the limits that hold in a queue, as Redis has them; {} if nothing is limited there.
+class Application(Protocol):
+    """What of an application says which limits hold."""
 
-    Args:
-        tasks: of the application.
-        queue_limits: of its queues.
-        queue: the queue, or a partition of it …
-        part: … its number, and how many there are: each has a share of what bounds the whole queue. None:
-            that is for others to say.
-    """
-    of_tasks = [(name, task.config.flow_limits) for name, task in tasks.items()]
-    of_queue = queue_limits.get(queue)
+    @property
+    def tasks(self) -> Mapping[str, Limited]:
+        """Its tasks, by name."""
+
+    @property
+    def queue_limits(self) -> Mapping[str, QueueLimits]:
+        """The limits of its queues."""
+
+    @property
+    def partitions(self) -> Parts:
+        """Which of its queues are divided."""
+
+
+class Parts(Protocol):
+    """What is known of partitions."""
+
+    def part(self, queue: str) -> tuple[int, int] | None:
+        """Return the number of a partition, and how many there are; None: that is for others to say."""
+
+
+def declared(app: Application, queue: str) -> dict[str, str]:
+    """Return the limits that hold in a queue, as Redis has them; {} if nothing is limited there."""
+    of_tasks = [(name, task.config.flow_limits) for name, task in app.tasks.items()]
+    of_queue = app.queue_limits.get(queue)
     if of_queue is None and not any(limits for _, limits in of_tasks):
         return {}
-    found = values(of_tasks, of_queue)
-    if part is not None:
-        found[PART] = f"{part[0]} {part[1]}" if part[1] > 1 else ""
-    return found
+    part = app.partitions.part(queue)
+    return values(of_tasks, of_queue) | ({} if part is None else shared(*part))
+
+
+def shared(number: int, count: int) -> dict[str, str]:
+    """Return what says that a partition has its share of what bounds the whole queue."""
+    return {PART: f"{number} {count}" if count > 1 else ""}
 
 
 def values(

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from headrace.keys import PARTITIONS, keys_of
 from headrace.lanes import operations as lanes
-from headrace.lanes.declared import PART
+from headrace.lanes.declared import shared
 from headrace.operations import Operation, command, nothing, run, text, texts
 
 AWAY_MS: Final = 3_400
@@ -61,6 +61,11 @@ def counts(queues: Sequence[str]) -> Operation[dict[str, Count]]:
     return command("HMGET", PARTITIONS, *queues, parse=parse)
 
 
+def divided(found: dict[str, Count]) -> dict[str, int]:
+    """Return among how many partitions the jobs of queues go, of those that have several."""
+    return {queue: count.filled for queue, count in found.items() if count.filled > 1}
+
+
 def all_counts() -> Operation[dict[str, Count]]:
     """Return how many partitions queues have, those that have several, or had."""
 
@@ -87,13 +92,10 @@ def change(queue: str, count: Count) -> Operation[None]:
 
 def shares(parts: Sequence[str]) -> list[Operation[Any]]:
     """Share the limit of a whole queue among its partitions."""
-    count = len(parts)
     return [
         one
         for number, name in enumerate(parts)
-        for one in lanes.declaration(
-            keys_of(name), {PART: f"{number} {count}" if count > 1 else ""}
-        )
+        for one in lanes.declaration(keys_of(name), shared(number, len(parts)))
     ]
 
 

@@ -103,9 +103,9 @@ class Sharing:
         Raises:
             StoreError: Redis has not taken them.
         """
-        divided, app = self._divided(), self._app
+        divided = self._divided()
         for queue in [queue.name for queue in queues if split(queue.name)[0] in divided]:
-            limits = declared(app.tasks, app.queue_limits, queue, app.partitions.part(queue))
+            limits = declared(self._app, queue)
             if limits and limits != self._limits.get(queue):
                 op.unfailed(await self._store.run_all(lanes.declaration(keys_of(queue), limits)))
                 self._limits[queue] = limits

@@ -151,14 +151,15 @@ class Api:
             raise _no_job(error) from None
         many = isinstance(wanted, list)
         calls = self._calls(wanted)
-        if await self._reader.learn_partitions({call.queue for call in calls}):
-            calls = self._calls(wanted)
         if new := await self._reader.excess({call.queue for call in calls}):
             raise HTTPException(
                 429,
                 f"there would be more than {MOST_QUEUES:,} queues: {min(new)!r} would be a new one. "
                 "Use one that there is, or see: headrace forget --help",
             )
+        # Of those that there may be: else the names that are asked for would be remembered without bound.
+        if await self._reader.learn_partitions({call.queue for call in calls}):
+            calls = self._calls(wanted)
         jobs = [Accepted(id=j.id, queue=j.queue) for j in await self._headrace.aenqueue_many(calls)]
         return answer(AcceptedMany(jobs=jobs) if many else jobs[0], 202)
 

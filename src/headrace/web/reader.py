@@ -15,7 +15,7 @@ from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
 from headrace.keys import keys_of
 from headrace.operations import Operation, Snapshot
-from headrace.partitions.requests import all_counts, counts
+from headrace.partitions.requests import all_counts, counts, divided
 from headrace.partitions.view import Parts, expanded, folded, parts_among, total
 from headrace.store import AsyncStore
 
@@ -105,14 +105,10 @@ class Reader:
         if not due:
             return False
         self._learn_at |= dict.fromkeys(due, now + _LEARN_EVERY_S)
-        divided = {
-            q: one.filled
-            for q, one in (await self._store.run(counts(due))).items()
-            if one.filled > 1
-        }
-        for queue, count in divided.items():
+        found = divided(await self._store.run(counts(due)))
+        for queue, count in found.items():
             app.partition_queue(queue, count)
-        return bool(divided)
+        return bool(found)
 
     async def why_down(self) -> str:
         """Say why Redis does not answer at all; "" if it does: what is slow is not down."""

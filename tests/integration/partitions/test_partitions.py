@@ -67,6 +67,19 @@ async def shares_are(app: Headrace, members: int) -> None:
     await await_until(seen, f"{members} consumers share it")
 
 
+class Gauge:
+    """Counts the jobs that run: how many do at once, at most, and how many have run."""
+
+    def __init__(self) -> None:
+        self.now = self.most = self.ran = 0
+
+    async def work(self, seconds: float = 0.0) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(seconds)
+        self.now, self.ran = self.now - 1, self.ran + 1
+
+
 def homes(running: Running) -> list[str]:
     """Return the queues of a consumer in the order in which it takes from them."""
     return [k.queue for k in running.consumer._batcher._queues]
@@ -314,47 +327,36 @@ async def test_a_consumer_by_weight_takes_from_its_own_partitions_most(url: str)
 
 
 async def test_a_limit_holds_over_all_partitions_and_consumers(url: str) -> None:
-    app, running, ran = divided(url), Counter[str](), Counter[str]()
-    most = Counter[str]()
-
-    async def work(key: str) -> None:
-        running[key] += 1
-        most[key] = max(most[key], running[key])
-        await asyncio.sleep(0)
-        running[key] -= 1
-        ran[key] += 1
+    app, gauges = divided(url), defaultdict[str, Gauge](Gauge)
 
     @app.task(concurrency_limit=2)
     async def report(n: int) -> None:
-        await work("report")
+        await gauges["report"].work()
 
     @app.task(concurrency_limit=1, limit_by="user")
     async def send(user: str, n: int) -> None:
-        await work(user)
+        await gauges[user].work()
 
     # Also what comes to a consumer without a permit: it was delayed.
     await app.aenqueue_many(report.options(delay=n % 2 * 0.01).call(n) for n in range(60))
     users = [f"user-{n}" for n in range(20)]
     await app.aenqueue_many(send.call(user, n) for n in range(10) for user in users)
     async with sharing(app, "emails"), sharing(app, "emails"):
-        await await_until(lambda: ran.total() == 260)
+        await await_until(lambda: sum(gauge.ran for gauge in gauges.values()) == 260)
+    ran = {key: gauge.ran for key, gauge in gauges.items()}
     assert ran == {"report": 60} | dict.fromkeys(users, 10)
-    assert most["report"] <= 2
-    assert {most[user] for user in users} == {1}
+    assert gauges["report"].most <= 2
+    assert {gauges[user].most for user in users} == {1}
     await app.aclose()
 
 
 async def test_a_limit_holds_in_a_partition_that_is_new(url: str) -> None:
-    app, other, most, running, ran = divided(url, 1), Headrace(url), 0, 0, 0
+    app, other, gauge = divided(url, 1), Headrace(url), Gauge()
 
-    async def work() -> None:
-        nonlocal most, running, ran
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0)
-        running, ran = running - 1, ran + 1
+    @app.task(concurrency_limit=1)
+    async def report() -> None:
+        await gauge.work()
 
-    report = app.task(concurrency_limit=1, name="report")(work)
     async with sharing(app, "emails") as one:
         store = app.producer().astore()
         await store.follow(changing.begin("emails", 2))
@@ -363,23 +365,19 @@ async def test_a_limit_holds_in_a_partition_that_is_new(url: str) -> None:
         await other.aenqueue_many(
             report.options(queue="emails@1").call()._replace(lane="") for _ in range(30)
         )
-        await await_until(lambda: ran == 30)
-    assert most == 1
+        await await_until(lambda: gauge.ran == 30)
+    assert gauge.most == 1
     await other.aclose()
     await app.aclose()
 
 
 async def test_the_limit_of_a_queue_is_shared_among_its_partitions(url: str) -> None:
-    app, most, running, ran = divided(url, 2), 0, 0, 0
+    app, gauge = divided(url, 2), Gauge()
     app.limit_queue("emails", concurrency_limit=9)
 
     @app.task
     async def work() -> None:
-        nonlocal most, running, ran
-        running += 1
-        most = max(most, running)
-        await asyncio.sleep(0.001)
-        running, ran = running - 1, ran + 1
+        await gauge.work(0.001)
 
     async def parts() -> list[str | None]:
         store = app.producer().astore()
@@ -389,8 +387,8 @@ async def test_the_limit_of_a_queue_is_shared_among_its_partitions(url: str) -> 
 
     await app.aenqueue_many(work.call() for _ in range(200))
     async with sharing(app, "emails", concurrency=20), sharing(app, "emails", concurrency=20):
-        await await_until(lambda: ran == 200)
-        assert most <= 9
+        await await_until(lambda: gauge.ran == 200)
+        assert gauge.most <= 9
         store = app.producer().astore()
         await store.follow(changing.begin("emails", 8))
 
@@ -401,6 +399,6 @@ async def test_the_limit_of_a_queue_is_shared_among_its_partitions(url: str) -> 
         await store.follow(changing.fill("emails", 8))
         await await_until(lambda: filled(app) == 8)
         await app.aenqueue_many(work.call() for _ in range(800))
-        await await_until(lambda: ran == 1_000)
-    assert most <= 9
+        await await_until(lambda: gauge.ran == 1_000)
+    assert gauge.most <= 9
     await app.aclose()
