@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable
 from functools import partial
 from typing import Any
@@ -95,6 +96,7 @@ class Headrace(Tasks):
         self.schedules: Manager = Manager(self.producer, self.partitions)
         self._packages: list[str] = []
         self._producer: Producer | None = None
+        self._making = threading.Lock()
         self._held = False  # by a test, whose producer it keeps
 
     def use(self, url: str) -> None:
@@ -110,14 +112,17 @@ class Headrace(Tasks):
     def producer(self) -> Producer:
         """Return the producer that all tasks share."""
         if self._producer is None:
-            url, limits_of = self.redis_url.url, partial(declared, self)
-            limited = self.queue_limits or any(t.config.flow_limits for t in self.tasks.values())
-            self._producer = (
-                LaneProducer(url, limits_of, self.partitions, **self._sending)
-                if limited or self.partitions.declared
-                else Producer(url, **self._sending)
-            )
+            # Of two threads that send first, one would else have a producer that nobody closes.
+            with self._making:
+                self._producer = self._producer or self._new_producer()
         return self._producer
+
+    def _new_producer(self) -> Producer:
+        limited = self.queue_limits or any(t.config.flow_limits for t in self.tasks.values())
+        url, limits_of = self.redis_url.url, partial(declared, self)
+        if limited or self.partitions.declared:
+            return LaneProducer(url, limits_of, self.partitions, **self._sending)
+        return Producer(url, **self._sending)
 
     def _add(self, task: Task[Any, Any], options: dict[str, Any], chain: Chain) -> None:
         super()._add(task, options, chain)
@@ -143,13 +148,11 @@ class Headrace(Tasks):
 
         Raises what ``Task.enqueue`` raises.
         """
-        call = self.call(name, *args, **kwargs)
-        return self.enqueue_many((call,))[0]
+        return self.enqueue_many((self.call(name, *args, **kwargs),))[0]
 
     async def aenqueue(self, name: str, /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Enqueue a job by its task's name, as ``enqueue`` does."""
-        call = self.call(name, *args, **kwargs)
-        return (await self.aenqueue_many((call,)))[0]
+        return (await self.aenqueue_many((self.call(name, *args, **kwargs),)))[0]
 
     def call(self, name: str, /, *args: Any, **kwargs: Any) -> Call[Any]:
         """Make a job by its task's name without enqueuing it: for ``enqueue_many``.
@@ -167,8 +170,7 @@ class Headrace(Tasks):
 
         Raises what ``call`` raises.
         """
-        task = self.tasks.get(_name(name))
-        if task is not None:
+        if (task := self.tasks.get(_name(name))) is not None:
             return task.call_with(args, kwargs, options)
         place = placement(options) if options else Placement()
         lane, queue = lane_of_name(self.queue_limits, place, self.queue), place.queue or self.queue

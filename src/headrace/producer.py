@@ -213,10 +213,11 @@ class Producer:
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
         if here is None:
-            for other, theirs in list(self._loops.items()):
-                if other.is_closed():  # without a word to its generators, as asyncio.run has
-                    theirs.abandon()
-                    self._loops.pop(other, None)
+            for known in self._loops.keyrefs():  # a list: other threads' loops come and go
+                if (other := known()) and other.is_closed():
+                    # Without a word to its generators, as asyncio.run has; seen by many threads.
+                    with contextlib.suppress(KeyError):
+                        self._loops.pop(other).abandon()
             here = self._loops[loop] = _Here(self, loop)
         return here
 
