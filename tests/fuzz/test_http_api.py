@@ -36,7 +36,7 @@ from tests.integration.transitions.strategies import ids as wire_ids
 from tests.support.invariants import read
 from tests.support.processes import ROOT, clean_environment, processes
 from tests.support.servers import private_server
-from tests.support.wait import wait_until
+from tests.support.wait import WAIT_S, wait_until
 
 NOBODY = "redis://127.0.0.1:1/0"  # where nothing listens
 PROGRAM = """
@@ -45,7 +45,6 @@ from headrace import Headrace
 from headrace.web import serve
 asyncio.run(serve(Headrace(sys.argv[1]), port=int(sys.argv[2])))
 """
-ANSWERS_WITHIN_S = 10
 DOCUMENT = document(Api(Headrace(NOBODY), None, None).endpoints())  # type: ignore[arg-type]
 STREAM = "/api/events"  # its answer has no end: tests/integration/test_web_server.py reads it
 
@@ -103,7 +102,7 @@ api = schemathesis.openapi.from_dict(DOCUMENT).exclude(path=STREAM)
 @api.parametrize()
 @bounded(15)
 def test_the_api_does_what_its_document_says(case: Any, served: str) -> None:
-    case.call_and_validate(base_url=served, timeout=ANSWERS_WITHIN_S, checks=every_check)
+    case.call_and_validate(base_url=served, timeout=WAIT_S, checks=every_check)
 
 
 class TestTheDocument:
@@ -169,7 +168,7 @@ class TestStrangers:
 
 class TestTheStream:
     def test_is_one_as_documented(self, served: str) -> None:
-        with httpx.stream("GET", served + STREAM, timeout=ANSWERS_WITHIN_S) as answer:
+        with httpx.stream("GET", served + STREAM, timeout=WAIT_S) as answer:
             assert answer.status_code == 200
             kind = answer.headers["content-type"].partition(";")[0]
             assert [kind] == [*DOCUMENT["paths"][STREAM]["get"]["responses"]["200"]["content"]]
@@ -184,6 +183,6 @@ class TestTheStream:
     @bounded(20)
     @given(st.text().filter(lambda name: not is_name(name)))
     def test_of_no_queue_is_400(self, served: str, name: str) -> None:
-        answer = httpx.get(served + STREAM, params={"queue": name}, timeout=ANSWERS_WITHIN_S)
+        answer = httpx.get(served + STREAM, params={"queue": name}, timeout=WAIT_S)
         assert answer.status_code == 400
         assert answer.json().keys() == {"error"}

@@ -15,7 +15,7 @@ from headrace import Headrace, results
 from headrace.job import Job
 from headrace.store import exchange
 from tests.support.consuming import heard
-from tests.support.wait import await_until, wait_until
+from tests.support.wait import WAIT_S, await_until, wait_until
 
 LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
 
@@ -115,7 +115,7 @@ def test_300_threads_have_a_bounded_number_of_connections(app: Headrace, redis: 
 
     def ask(job: Job[None]) -> None:
         job.status()
-        ended.append(job.result(600))
+        ended.append(job.result(WAIT_S))
 
     threads = [threading.Thread(target=ask, args=(job,)) for job in jobs]
     for thread in threads:
@@ -143,5 +143,5 @@ async def test_who_is_cancelled_while_many_wait_frees_his_place(
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
     answer(redis, job)
-    assert await job.aresult(600) is None
+    assert await job.aresult(WAIT_S) is None
     await app.aclose()

@@ -22,7 +22,7 @@ from headrace.supervisor.forward import know_forwarding
 from tests.support.clusters import Cluster, also_on_a_cluster
 from tests.support.consuming import heard, sharing
 from tests.support.processes import ROOT
-from tests.support.wait import await_until
+from tests.support.wait import WAIT_S, await_until
 
 pytestmark = also_on_a_cluster
 
@@ -112,7 +112,7 @@ async def test_everything_works_with_the_rights_that_are_documented(user_url: st
         assert [item async for item in (await stream.aenqueue(3)).stream()] == [0, 1, 2]
         await hand_on.aenqueue()
         flow = await chain(group([work.call(n) for n in range(10)]), total.call(RESULT)).aenqueue()
-        assert await flow.aresult(60) == 45
+        assert await flow.aresult(WAIT_S) == 45
         running = await held.aenqueue()
         await await_until(lambda: ran["held"] == 1)
         assert await running.acancel()

@@ -22,6 +22,7 @@ from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore, Store, probe
 from tests.support.processes import ROOT
 from tests.support.servers import private_server
+from tests.support.wait import WAIT_S
 
 PING = command("PING", parse=bytes)
 BURST = ConsumerOptions(parse_queues("emails"), burst=True)
@@ -55,7 +56,7 @@ def use_everything(url: str) -> None:
     assert gone.cancel()
     asyncio.run(Consumer(app, BURST, IsolatedRunner).run())
     assert ran[:2] == [2, 1]
-    assert jobs[1].result(60) is None
+    assert jobs[1].result(WAIT_S) is None
     assert jobs[0].cancel() in (True, False)
     app.close()
 

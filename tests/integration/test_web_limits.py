@@ -174,7 +174,9 @@ class Slow:
 
 def client_of(app: Slow) -> httpx.AsyncClient:
     return httpx.AsyncClient(
-        transport=httpx.ASGITransport(limits.Limits(app)), base_url="http://localhost", timeout=30
+        transport=httpx.ASGITransport(limits.Limits(app)),
+        base_url="http://localhost",
+        timeout=WAIT_S,
     )
 
 

@@ -9,13 +9,23 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[1]
-FILES = sorted(path for path in TESTS.rglob("*.py") if path != TESTS / "support/wait.py")
+# What is never run, and where time is virtual.
+OTHERS = (TESTS / "support/wait.py", TESTS / "typing", TESTS / "unit/testing")
+FILES = sorted(path for path in TESTS.rglob("*.py") if not {path, *path.parents} & {*OTHERS})
 
 # Calls that wait, and where their bound stands: its position, or its keyword.
 WAITING = {
+    "AsyncClient": (None, "timeout"),
+    "Client": (None, "timeout"),
+    "aresult": (0, "timeout"),
+    "call_and_validate": (None, "timeout"),
     "communicate": (1, "timeout"),
+    "get": (None, "timeout"),
     "join": (0, "timeout"),
+    "post": (None, "timeout"),
+    "result": (0, "timeout"),
     "run": (None, "timeout"),
+    "stream": (None, "timeout"),
     "timeout": (0, "delay"),
     "wait": (0, "timeout"),
     "wait_for": (1, "timeout"),
@@ -26,8 +36,14 @@ WAITING = {
 _A_MOMENT_S = 1.0  # so long a test may look whether something does not happen
 
 
-def bounds_in(tree: ast.AST) -> Iterator[tuple[int, float]]:
+def bounds_in(tree: ast.Module) -> Iterator[tuple[int, float]]:
     """Give the line and the seconds of each wait for something that is bounded by a number."""
+    constants = {
+        ast.unparse(target): node.value
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+    }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
@@ -37,7 +53,8 @@ def bounds_in(tree: ast.AST) -> Iterator[tuple[int, float]]:
         if place is not None and not (name == "timeout" and _is_a_marker(node)):
             given += node.args[place : place + 1]
         for value in given:
-            seconds = value.value if isinstance(value, ast.Constant) else None
+            meant = constants.get(ast.unparse(value), value)
+            seconds = meant.value if isinstance(meant, ast.Constant) else None
             if isinstance(seconds, int | float) and seconds > _A_MOMENT_S:
                 yield node.lineno, seconds
 
@@ -58,6 +75,8 @@ def test_no_wait_has_a_number_for_a_bound(path: Path) -> None:
         "asyncio.timeout(2.0)",
         "wait_until(ready, within_s=3)",
         "p.wait(timeout=2)",
+        "await job.aresult(timeout=30)",
+        "SOON_S = 10\nhttpx.get(url, timeout=SOON_S)",
     ],
 )
 def test_a_number_is_seen(line: str) -> None:

@@ -38,7 +38,7 @@ from tests.support.clusters import Cluster, running_cluster
 from tests.support.consuming import consuming
 from tests.support.processes import clean_environment
 from tests.support.producing import Stream
-from tests.support.wait import await_until, bound
+from tests.support.wait import WAIT_S, await_until, bound
 
 ALL = "emails,reports,images,billing"
 QUICK = LeasePolicy(lease_s=2.0, bare_lease_s=2.0)
@@ -66,7 +66,7 @@ async def test_jobs_of_queues_on_all_nodes_run(cluster: Cluster) -> None:
             for queue in ALL.split(",")
             for n in range(20)
         ]
-        assert [await job.aresult(timeout=30) for job in jobs] == [2 * n for n in range(20)] * 4
+        assert [await job.aresult(timeout=WAIT_S) for job in jobs] == [2 * n for n in range(20)] * 4
     assert ran == dict.fromkeys(ALL.split(","), 20)
     assert settled(cluster, "billing") == {"enqueued": 20, "done": 20}
     await app.aclose()
@@ -241,9 +241,9 @@ async def test_workflows_run_whatever_nodes_their_members_are_on(cluster: Cluste
                 total.options(queue="billing").call(RESULT),
                 add.options(queue="reports").call(RESULT, 1000),
             ).aenqueue()
-            assert await flow.aresult(timeout=30) == sum(range(20)) + 20 + 1000
+            assert await flow.aresult(timeout=WAIT_S) == sum(range(20)) + 20 + 1000
         only_here = await chord([add.call(n, 1) for n in range(10)], total.call(RESULT)).aenqueue()
-        assert await only_here.aresult(timeout=30) == 55
+        assert await only_here.aresult(timeout=WAIT_S) == 55
     await app.aclose()
 
 
@@ -266,7 +266,7 @@ async def test_a_member_that_dies_on_another_node_is_seen_and_a_redrive_of_it_go
     async with consuming(app, ALL, duties=(Workflows,)):
         flow = await chain(plus.call(1), weak.call(RESULT), plus.call(RESULT)).aenqueue()
         with pytest.raises(JobFailed, match="a member of workflow"):
-            await flow.aresult(timeout=30)
+            await flow.aresult(timeout=WAIT_S)
         status = await flow.astatus()
         assert [(one.queue, one.reason) for one in status.failed] == [("images", "max_attempts")]
         works.append(1)
@@ -278,7 +278,7 @@ async def test_a_member_that_dies_on_another_node_is_seen_and_a_redrive_of_it_go
             return (await flow.astatus()).state == "done"
 
         await await_until(is_done, "it has gone on")
-        assert await flow.aresult(timeout=30) == 3
+        assert await flow.aresult(timeout=WAIT_S) == 3
         await store.close()
     await app.aclose()
 

@@ -15,7 +15,7 @@ from headrace.errors import InvalidJob, ReplyLost
 from headrace.lanes import lane_keys
 from headrace.store import AsyncStore
 from tests.support.consuming import QUICK, Site, hold_as
-from tests.support.wait import await_until
+from tests.support.wait import WAIT_S, await_until
 
 LEADS: dict[str, Any] = {"lease": QUICK, "duties": DUTIES}
 
@@ -258,7 +258,7 @@ async def test_members_of_a_workflow_are_limited(site: Site) -> None:
     flow = chord([chain(send.call(name), send.call(RESULT)) for name in "aab"], total.call(RESULT))
     started = await flow.aenqueue()
     async with site.consumer(**LEADS):
-        assert await started.aresult(60) == "aab"
+        assert await started.aresult(WAIT_S) == "aab"
         await await_until(lambda: slots(site) == 0, what="all slots are free")
     assert (watch.most["a"], watch.most["b"]) == (1, 1)
     assert set(watch.most) == {"a", "b", "all"}
@@ -278,7 +278,7 @@ async def test_a_member_that_is_cancelled_in_its_lane_is_over_for_its_workflow(s
         ((member, _),) = site.redis.hgetall(site.k.limited).items()
         assert await site.app.job(member.decode()).acancel()
         with pytest.raises(JobFailed, match="cancelled"):
-            await started.aresult(60)
+            await started.aresult(WAIT_S)
         watch.gate.set()
         await done(site, 1)
 
@@ -414,7 +414,7 @@ async def test_the_handle_of_a_job_in_a_lane_works(site: Site) -> None:
     assert not await third.acancel()
     assert await third.astatus() == "cancelled"
     async with site.consumer(**LEADS):
-        assert await second.aresult(60) == 1
+        assert await second.aresult(WAIT_S) == 1
     assert site.ends() == {"enqueued": 3, "admitted": 2, "cancel": 1, "done": 2}
 
 

@@ -20,7 +20,7 @@ from headrace import (
 )
 from headrace.store import AsyncStore
 from tests.support.consuming import QUICK, Site
-from tests.support.wait import await_until
+from tests.support.wait import WAIT_S, await_until
 
 
 def noted(site: Site, **options: Any) -> list[object]:
@@ -66,7 +66,7 @@ async def test_replace_runs_the_latest_alone(site: Site) -> None:
     jobs = [await keyed(site, if_exists="replace").aenqueue(n) for n in range(5)]
     assert await jobs[0].astatus() == "cancelled"
     with pytest.raises(JobCancelled):
-        await jobs[3].aresult(timeout=30)
+        await jobs[3].aresult(timeout=WAIT_S)
     async with site.consumer():
         await site.drained()
     assert ran == [4]

@@ -38,7 +38,7 @@ from headrace.workflows.starting import MAX_RESULTS
 from tests.integration.transitions.driver import Driver
 from tests.support.consuming import QUICK, Site
 from tests.support.proxy import Fault, Proxy
-from tests.support.wait import await_until
+from tests.support.wait import WAIT_S, await_until
 
 
 class Tasks:
@@ -107,7 +107,7 @@ async def test_each_step_of_a_chain_gets_the_result_of_the_one_before(
         tasks.add.call(1, 2), tasks.add.call(RESULT, 10), tasks.add.call(5, b=RESULT)
     ).aenqueue()
     async with site.consumer():
-        assert await flow.aresult(30) == 18
+        assert await flow.aresult(WAIT_S) == 18
         await over(site, flow)
     assert tasks.of("add") == [(1, 2), (3, 10), (5, 13)]
 
@@ -115,7 +115,7 @@ async def test_each_step_of_a_chain_gets_the_result_of_the_one_before(
 async def test_a_step_need_not_take_what_the_one_before_gives(site: Site, tasks: Tasks) -> None:
     flow = await chain(tasks.add.call(1), tasks.after.call("x")).aenqueue()
     async with site.consumer():
-        assert await flow.aresult(30) is None
+        assert await flow.aresult(WAIT_S) is None
     assert tasks.of("after") == [("x",)]
 
 
@@ -126,7 +126,7 @@ async def test_a_chord_calls_back_once_with_all_results_in_order(site: Site, tas
         .aenqueue()
     )
     async with site.consumer(concurrency=8):
-        assert await flow.aresult(30) == sum(2 * n for n in range(50))
+        assert await flow.aresult(WAIT_S) == sum(2 * n for n in range(50))
         await over(site, flow)
     assert tasks.of("total") == [[2 * n for n in range(50)]]
     assert site.counters() == {"enqueued": 51, "done": 51}
@@ -137,7 +137,7 @@ async def test_a_group_returns_the_results_of_all(site: Site, tasks: Tasks) -> N
         tasks.add.call(1, 1), chain(tasks.add.call(2), tasks.add.call(RESULT))
     ).aenqueue()
     async with site.consumer():
-        assert await flow.aresult(30) == [2, 4]
+        assert await flow.aresult(WAIT_S) == [2, 4]
 
 
 async def test_groups_may_follow_groups(site: Site, tasks: Tasks) -> None:
@@ -145,7 +145,7 @@ async def test_groups_may_follow_groups(site: Site, tasks: Tasks) -> None:
     second = group(tasks.total.call(RESULT), tasks.after.call("beside"))
     flow = await chain(first, second, tasks.after.call(RESULT, "last")).aenqueue()
     async with site.consumer():
-        await flow.aresult(30)
+        await flow.aresult(WAIT_S)
     assert tasks.of("total") == [[1, 2, 3]]
     assert tasks.of("after") == [("beside",), ([6, None], "last")]
 
@@ -157,7 +157,7 @@ async def test_in_a_graph_each_step_says_for_whom_it_waits(site: Site, tasks: Ta
     dag.add(tasks.after.call(both.result, RESULT), after=[one, both])
     flow = await dag.aenqueue()
     async with site.consumer():
-        await flow.aresult(30)
+        await flow.aresult(WAIT_S)
     assert tasks.of("after") == [(13, [2, 13])]
 
 
@@ -168,7 +168,7 @@ async def test_members_go_to_the_queues_of_their_tasks(site: Site, tasks: Tasks)
     )
     flow = await steps.aenqueue()
     async with site.consumer(queues=f"{site.k.queue},other,third"):
-        assert await flow.aresult(30) == 5
+        assert await flow.aresult(WAIT_S) == 5
     assert flow.queue == site.k.queue
     assert site.redis.smembers(WORKFLOWS) == {b"queue", b"other", b"third"}
 
@@ -187,7 +187,7 @@ async def test_what_is_filled_in_is_converted(site: Site) -> None:
 
     flow = await chain(day.call(7), note.call(RESULT)).aenqueue()
     async with site.consumer():
-        assert await flow.aresult(30) == date(2026, 1, 7)
+        assert await flow.aresult(WAIT_S) == date(2026, 1, 7)
     assert seen == [date(2026, 1, 7)]
 
 
@@ -200,7 +200,7 @@ async def test_a_large_group_has_few_keys_and_a_window(site: Site, tasks: Tasks)
     assert site.redis.llen(site.k.pending) == 7
     assert site.redis.dbsize() < 15
     async with site.consumer(concurrency=50):
-        await flow.aresult(30)
+        await flow.aresult(WAIT_S)
     assert sorted(a for a, _ in tasks.of("add")) == list(range(2_500))
     assert tasks.of("after") == [()]
     await over(site, flow)
@@ -216,7 +216,7 @@ async def test_a_dead_member_stops_what_waits_for_it_until_it_is_redriven(
     )
     async with site.consumer():
         with pytest.raises(JobFailed, match="max_attempts"):
-            await flow.aresult(30)
+            await flow.aresult(WAIT_S)
         await site.drained()
         status = await flow.astatus()
         assert (status.state, status.total, status.ended) == ("failed", 3, 1)
@@ -226,7 +226,7 @@ async def test_a_dead_member_stops_what_waits_for_it_until_it_is_redriven(
         tasks.mended = True
         assert await redrive(store, site) == 1
         await over(site, flow)
-        assert await flow.aresult(30) == 4
+        assert await flow.aresult(WAIT_S) == 4
     assert (await flow.astatus()).failed == ()
     assert tasks.of("total") == [[2, 2]]
 
@@ -243,7 +243,7 @@ async def test_dead_members_leave_their_room_in_the_window_to_others(
         tasks.mended = True
         await redrive(store, site)
         await over(site, flow)
-        assert await flow.aresult(30) == [1, 2, 4, 5]
+        assert await flow.aresult(WAIT_S) == [1, 2, 4, 5]
     assert (await flow.astatus()).running == 0
 
 
@@ -253,7 +253,7 @@ async def test_if_wished_it_goes_on_with_errors_in_place_of_results(
     steps = chord([tasks.add.call(1), tasks.broken.call(2)], tasks.total.call(RESULT))
     flow = await steps.aenqueue(on_failure="continue")
     async with site.consumer():
-        assert await flow.aresult(30) == 2
+        assert await flow.aresult(WAIT_S) == 2
         ((good, bad),) = tasks.of("total")
         assert (
             good == 2
@@ -310,7 +310,7 @@ async def test_when_all_are_over_nobody_looks_any_more(
     seen: list[str] = await store.run(duty.look())
     assert sorted(seen) == ["other", site.k.queue]
     async with site.consumer(queues=f"{site.k.queue},other"):
-        await flow.aresult(30)
+        await flow.aresult(WAIT_S)
     await duty.turn(await store.run(duty.look()))
     assert await store.run(duty.look()) == []
 
@@ -338,7 +338,7 @@ async def test_a_member_that_is_cancelled_while_it_waits_is_seen(
     duty = Workflows(store)
     await duty.turn(await store.run(duty.look()))
     async with site.consumer():
-        await flow.aresult(30)
+        await flow.aresult(WAIT_S)
     (((error,),),) = tasks.of("after")
     assert error["error"]["reason"] == "cancelled"
 
@@ -360,7 +360,7 @@ async def test_cancelled_it_ends_as_a_whole(site: Site, tasks: Tasks) -> None:
         assert await flow.acancel()
         await await_until(lambda: site.counters().get("cancel") == 3)
         with pytest.raises(JobCancelled):
-            await flow.aresult(30)
+            await flow.aresult(WAIT_S)
     assert (await flow.astatus()).state == "cancelled"
     assert await flow.acancel()
     assert tasks.runs == []
@@ -370,7 +370,7 @@ async def test_cancelled_it_ends_as_a_whole(site: Site, tasks: Tasks) -> None:
 async def test_what_is_over_expires(site: Site, tasks: Tasks) -> None:
     flow = await group(tasks.add.call(n) for n in range(3)).aenqueue(ttl=60)
     async with site.consumer():
-        await flow.aresult(30)
+        await flow.aresult(WAIT_S)
     found = site.redis.keys(f"*{flow.id}*")
     assert found and all(0 < site.redis.pttl(key) <= 60_000 for key in found)
     site.redis.delete(*found)
@@ -394,7 +394,7 @@ async def test_an_answer_that_is_lost_lets_nothing_happen_twice(
         assert which != "workflows/commit"
         flow = await steps.aenqueue()
     async with site.consumer(app):
-        assert await flow.aresult(30) == 15
+        assert await flow.aresult(WAIT_S) == 15
         await site.drained()
     assert proxy.failures == 1
     started = 2 if (which, fault) == ("workflows/start", "swallow") else 1
@@ -414,7 +414,7 @@ async def test_a_chain_loses_and_doubles_no_link_when_consumers_are_lost(site: S
 
     flow = await chain(link.call(0), *(link.call(RESULT) for _ in range(4))).aenqueue()
     async with site.consumer(lease=QUICK, concurrency=20):
-        assert await flow.aresult(30) == 5
+        assert await flow.aresult(WAIT_S) == 5
         await site.drained()
     assert ran == [(n, delivery) for n in range(5) for delivery in range(2)]
     assert site.counters()["lost"] >= 5
@@ -437,7 +437,7 @@ async def test_a_chord_fires_once_although_members_are_lost_and_fail_at_random(
     async with site.consumer(lease=QUICK, concurrency=5), site.consumer(lease=QUICK):
         for _ in range(3):
             steps = group(shaky.call(n) for n in range(30)).then(tasks.total.call(RESULT))
-            assert await (await steps.aenqueue()).aresult(60) == sum(range(30))
+            assert await (await steps.aenqueue()).aresult(WAIT_S) == sum(range(30))
         await site.drained()
     assert tasks.of("total") == [list(range(30))] * 3
     assert site.counters()["lost"] > 0

@@ -9,6 +9,7 @@ import pytest
 
 from headrace import CURRENT, Context, Headrace, InvalidSetting, LifespanFailed
 from headrace.testing import consume, consumer, live, run_inline, server
+from tests.support.wait import WAIT_S
 
 
 def shop(url: str = "redis://127.0.0.1:1/0") -> Headrace:
@@ -38,15 +39,15 @@ def test_a_server_ends_with_the_block_and_its_data_are_gone() -> None:
 def test_a_consumer_runs_the_jobs_of_all_queues_while_the_block_runs(url: str) -> None:
     app = shop(url)
     with consumer(app):
-        assert app.enqueue("add", 1, 2).result(timeout=30) == 3
-        assert app.enqueue_many([app.tasks["where"].call()])[0].result(timeout=30) == "other"
+        assert app.enqueue("add", 1, 2).result(timeout=WAIT_S) == 3
+        assert app.enqueue_many([app.tasks["where"].call()])[0].result(timeout=WAIT_S) == "other"
     app.close()
 
 
 async def test_a_consumer_runs_beside_an_async_test(url: str) -> None:
     app = shop(url)
     with consumer(app):
-        assert await (await app.aenqueue("add", 1, 2)).aresult(timeout=30) == 3
+        assert await (await app.aenqueue("add", 1, 2)).aresult(timeout=WAIT_S) == 3
     await app.aclose()
 
 
@@ -62,7 +63,7 @@ def test_an_application_is_lent_a_server_and_is_back_where_it_was(url: str) -> N
     app = shop()
     before = app.redis_url
     with live(app, url):
-        assert app.enqueue("add", 1, 2).result(timeout=30) == 3
+        assert app.enqueue("add", 1, 2).result(timeout=WAIT_S) == 3
     assert app.redis_url is before
 
 
