@@ -61,9 +61,8 @@ CHANNEL_PREFIX = "headrace:consumer:"
 DUE = "headrace.due"
 """The channel on which scripts say that a job is due before all others of its queue: the queue's name, and in how many ms."""
 CONNECTION_PREFIX = "headrace:"  # of CLIENT SETNAME, so that an operator sees whose a connection is
-PROGRAMS = frozenset(
-    {"cli", "producer", "server", "supervisor"}
-)  # what follows it; else a consumer
+# What follows it; else it is a consumer's.
+PROGRAMS = frozenset({"cli", "producer", "server", "supervisor"})
 
 _NAME = re.compile(r"[^\s:{}\x00-\x1f]{1,100}")
 
@@ -104,7 +103,7 @@ class Keys:
 
 
 # What follows the queue's name, in the order of the fields after the first two.
-_PLACES = ["dlq" if one.name == "dead" else one.name for one in fields(Keys)[2:]]
+_ENDINGS = [f":{'dlq' if one.name == 'dead' else one.name}" for one in fields(Keys)[2:]]
 
 
 def is_name(queue: str) -> bool:
@@ -129,4 +128,4 @@ def keys_of(queue: str) -> Keys:
             f"{queue!r} cannot be a queue's name: use 1 to 100 characters, no white space, "
             "and none of : { }"
         )
-    return Keys(queue, queue, *(f"{queue}:{place}" for place in _PLACES))
+    return Keys(queue, queue, *[queue + ending for ending in _ENDINGS])

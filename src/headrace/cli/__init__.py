@@ -5,16 +5,16 @@ Exit codes: 0 it is done; 1 it failed (Redis is away, a job failed, a dead lette
 Ctrl-C. What went wrong is one line on the standard error; ``-l debug`` adds the traceback. A server
 or consumer that is stopped ends with 0.
 
-Each command has a file of its own, which imports what is large only when it is called.
+Each command has a file of its own, which is imported when it is called, or its help is asked for.
 """
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from typing import Any, Final
 
 from cyclopts import (
@@ -29,25 +29,7 @@ from cyclopts.config import Env
 
 from headrace import __version__
 from headrace.cli import output
-from headrace.cli.audit import audit
-from headrace.cli.cancel import cancel
-from headrace.cli.consume import consume
-from headrace.cli.consumers import consumers
-from headrace.cli.demo import demo
-from headrace.cli.dlq import dlq
-from headrace.cli.doctor import doctor
-from headrace.cli.explain import explain
-from headrace.cli.flags import ARGUMENTS, OPTIONS, help_page, shown_default
-from headrace.cli.forget import forget
-from headrace.cli.info import info
-from headrace.cli.limit import limit
-from headrace.cli.move import move
-from headrace.cli.partition import partition
-from headrace.cli.pause import pause, resume
-from headrace.cli.produce import produce
-from headrace.cli.schedule import schedule
-from headrace.cli.serve import serve
-from headrace.cli.workflow import workflow
+from headrace.cli.flags import ARGUMENTS, OPTIONS, shown_default
 from headrace.errors import HeadraceError, InvalidSetting
 
 DONE: Final = 0
@@ -97,42 +79,48 @@ app: App = App(
     result_action="return_value",
 )
 # In the order of the help page: a command, and what its usage line says after its name.
-_COMMANDS: Final[tuple[tuple[Callable[..., int], str], ...]] = (
-    (serve, "[OPTIONS]"),
-    (consume, "[APP] [OPTIONS]"),
-    (produce, "[TASK] [ARGS...] [OPTIONS]"),
-    (info, "[QUEUE...] [OPTIONS]"),
-    (cancel, "ID... [OPTIONS]"),
-    (pause, "QUEUE... [OPTIONS]"),
-    (resume, "QUEUE... [OPTIONS]"),
-    (limit, "QUEUE [TASK] [OPTIONS]"),
-    (partition, "QUEUE [N] [OPTIONS]"),
-    (forget, "[QUEUE...] [OPTIONS]"),
-    (move, "QUEUE --to URL [OPTIONS]"),
-    (doctor, "[QUEUE...] [OPTIONS]"),
-    (explain, "ID [QUEUE] [OPTIONS]"),
-    (workflow, "ID [OPTIONS]"),
-    (audit, "[QUEUE...] [OPTIONS]"),
-    (consumers, "[OPTIONS]"),
-    (demo, "[OPTIONS]"),
+_COMMANDS: Final = (
+    ("serve", "[OPTIONS]"),
+    ("consume", "[APP] [OPTIONS]"),
+    ("produce", "[TASK] [ARGS...] [OPTIONS]"),
+    ("info", "[QUEUE...] [OPTIONS]"),
+    ("cancel", "ID... [OPTIONS]"),
+    ("pause", "QUEUE... [OPTIONS]"),
+    ("resume", "QUEUE... [OPTIONS]"),
+    ("limit", "QUEUE [TASK] [OPTIONS]"),
+    ("partition", "QUEUE [N] [OPTIONS]"),
+    ("forget", "[QUEUE...] [OPTIONS]"),
+    ("move", "QUEUE --to URL [OPTIONS]"),
+    ("doctor", "[QUEUE...] [OPTIONS]"),
+    ("explain", "ID [QUEUE] [OPTIONS]"),
+    ("workflow", "ID [OPTIONS]"),
+    ("audit", "[QUEUE...] [OPTIONS]"),
+    ("consumers", "[OPTIONS]"),
+    ("demo", "[OPTIONS]"),
 )
-for _place, (_command, _usage) in enumerate(_COMMANDS):
+_FILES: Final = {"resume": "pause"}  # where a command is, if not in a file of its name
+for _place, (_name, _usage) in enumerate(_COMMANDS):
     app.command(
-        help_page(_command),
-        alias="worker" if _command is consume else (),  # what others call it
-        usage=f"Usage: headrace {_command.__name__} {_usage}",
+        # By name, and so imported when it is called: each starts sooner without the others.
+        f"headrace.cli.{_FILES.get(_name, _name)}:{_name}",
+        alias="worker" if _name == "consume" else (),  # what others call it
+        usage=f"Usage: headrace {_name} {_usage}",
         sort_key=float(_place),
     )
-app.command(dlq)  # its place is its own
-app.command(schedule)  # so is this one's
+for _name in ("dlq", "schedule"):  # their places are their own
+    app.command(f"headrace.cli.{_name}:{_name}")
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command line, by default the one of this process; return the exit code."""
     output.accept_any_text()
+    if argv is None:
+        gc.freeze()  # what was imported stays: to look through it for garbage costs a tenth of a command
     words = sys.argv[1:] if argv is None else argv
     if words[:1] == ["worker"]:  # replaced, so that its variables in the environment are the same
         words = ["consume", *words[1:]]
+    if not words or words[0] in app.help_flags:
+        app.resolved_commands()  # imports all, for the page says what each does
     try:
         code: Any = app(words, exit_on_error=False, print_error=False)
         sys.stdout.flush()

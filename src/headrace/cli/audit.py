@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
-from headrace.cli.flags import Json, Queues
+from headrace.cli.flags import Json, Queues, help_page
 from headrace.cli.output import Line, paragraph
 from headrace.doctor import Balance, balance_of, equation, total
 from headrace.errors import StoreError
@@ -21,6 +21,7 @@ from headrace.partitions import view
 _TOTAL: Final = "total"
 
 
+@help_page
 def audit(
     *queues: Queues,
     foreign_ok: Annotated[

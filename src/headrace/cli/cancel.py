@@ -10,7 +10,7 @@ from headrace import flows, results
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues, passing_over
-from headrace.cli.flags import Json, Queue
+from headrace.cli.flags import Json, Queue, help_page
 from headrace.keys import keys_of
 from headrace.store import Store
 
@@ -19,6 +19,7 @@ Answer: TypeAlias = Literal["cancelled", "requested", "missing"]
 _SAID: Final = {"cancelled": "is cancelled", "requested": "is running, and is asked to stop"}
 
 
+@help_page
 def cancel(
     *ids: Annotated[
         str, Parameter(name="ID", required=True, help="Their ids, as produce printed them.")

@@ -16,7 +16,7 @@ from headrace import __version__
 from headrace.app import Headrace
 from headrace.cli.application import DEMO, is_demo, load
 from headrace.cli.connection import Service
-from headrace.cli.flags import LeasesAndCrashes, Port, Positive, Seconds
+from headrace.cli.flags import LeasesAndCrashes, Port, Positive, Seconds, help_page
 from headrace.errors import HeadraceError, InvalidSetting
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class ConsumeFlags:
     """The address for probes; 0.0.0.0 for all of this machine."""
 
 
+@help_page
 def consume(
     app: Annotated[
         str | None,

@@ -11,7 +11,7 @@ from typing import Final
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues, passing_over
-from headrace.cli.flags import Json
+from headrace.cli.flags import Json, help_page
 from headrace.cli.output import Column, Line, Row, Table
 from headrace.doctor.connections import read
 from headrace.doctor.humanize import span
@@ -64,6 +64,7 @@ class _Consumer:
         return (self.name, since, self.jobs, ", ".join(self.queues) or None, f"{state}{leads}")
 
 
+@help_page
 def consumers(*, json: Json = False, connection: Connection = Connection()) -> int:
     """List the consumers: who is connected, and who holds jobs.
 

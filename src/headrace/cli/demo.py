@@ -7,7 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from headrace.cli.flags import help_page
 
+
+@help_page
 def demo(
     *,
     consumers: Annotated[

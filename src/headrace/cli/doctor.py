@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues, server_at, server_json
-from headrace.cli.flags import ALL, Json, LeasesAndCrashes, Most, Queues
+from headrace.cli.flags import ALL, Json, LeasesAndCrashes, Most, Queues, help_page
 from headrace.cli.output import Line, paragraph, say
 from headrace.doctor import SEVERITIES, Checkup, Finding, Repaired, Severity, check_up, make_repairs
 from headrace.doctor.humanize import counted
@@ -29,6 +29,7 @@ _STYLES: Final[dict[Severity, str]] = {
 }
 
 
+@help_page
 def doctor(
     *queues: Queues,
     repair: Annotated[

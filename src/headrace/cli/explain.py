@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from headrace import doctor
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues, passing_over
-from headrace.cli.flags import ALL, Json, Leases, Most, Queue
+from headrace.cli.flags import ALL, Json, Leases, Most, Queue, help_page
 from headrace.cli.output import Line, paragraph
 from headrace.doctor import Explanation
 
@@ -26,6 +26,7 @@ _STYLES: Final = {
 }
 
 
+@help_page
 def explain(
     job_id: Annotated[str, Parameter(name="ID", help="Its id, as produce printed it.")],
     /,

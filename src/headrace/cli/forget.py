@@ -10,6 +10,7 @@ from headrace import forgetting
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
+from headrace.cli.flags import help_page
 from headrace.doctor.humanize import counted
 from headrace.errors import InvalidSetting
 from headrace.keys import keys_of
@@ -22,6 +23,7 @@ _SAID: Final = {
 }
 
 
+@help_page
 def forget(
     *queues: Annotated[str, Parameter(name="QUEUE", help="These queues.")],
     empty: Annotated[bool, Parameter(help="All queues that are empty and not paused.")] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Final
 
 from cyclopts import Parameter
@@ -11,7 +12,7 @@ from cyclopts import Parameter
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues, server_at
-from headrace.cli.flags import Json, Seconds
+from headrace.cli.flags import Json, Seconds, help_page
 from headrace.cli.overview import Overview
 from headrace.errors import StoreError
 from headrace.keys import keys_of
@@ -22,6 +23,7 @@ from headrace.store import Store
 _LEAST_S: Final = 0.1
 
 
+@help_page
 def info(
     *queues: Annotated[str, Parameter(name="QUEUE", help="Only these.")],
     watch: Annotated[
@@ -63,8 +65,10 @@ def _look(store: Store, queues: Sequence[str], before: Overview | None = None) -
     server = server_at(where)
     parts = store.follow(view.look(named))
     counts = op.snapshots([keys_of(name) for name in known_queues(store, named, parts)])
-    snapshots = view.joined(op.snapshots_of(store.run_all(counts)), parts)
-    return Overview(str(where), server, snapshots, before.snapshots if before else ())
+    with ThreadPoolExecutor(2) as pool:  # Redis counts for one while the other reads
+        found = op.snapshots_of(pool.map(store.run, counts))
+    seen = view.joined(found, parts)
+    return Overview(str(where), server, seen, before.snapshots if before else ())
 
 
 def _print_looks(store: Store, queues: Sequence[str], interval_s: float, *, json: bool) -> None:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection
+from headrace.cli.flags import help_page
 from headrace.errors import InvalidSetting
 from headrace.keys import keys_of
 from headrace.lanes import Limit, name_of
@@ -21,6 +22,7 @@ from headrace.partitions import view
 from headrace.partitions.requests import shares
 
 
+@help_page
 def limit(
     queue: Annotated[str, Parameter(name="QUEUE", help="This queue.")],
     task: Annotated[

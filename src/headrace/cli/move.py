@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues, server_at
-from headrace.cli.flags import Json
+from headrace.cli.flags import Json, help_page
 from headrace.doctor.humanize import counted, subject
 from headrace.errors import InvalidSetting, StoreError
 from headrace.moving import Move
@@ -25,6 +25,7 @@ from headrace.store import Store
 _LOOK_S: Final = 0.2  # between looks at what consumers still have
 
 
+@help_page
 def move(
     queue: Annotated[str, Parameter(name="QUEUE", help="This queue.")],
     /,

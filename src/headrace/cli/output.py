@@ -33,13 +33,13 @@ _WIDEST: Final = 100  # beyond that, eyes lose the line
 
 def cell_text(cell: Cell) -> str:
     """Write a cell for a program: ``-`` for what is not there, numbers as they are."""
-    if isinstance(cell, bool):
+    if cell is True or cell is False:
         return "yes" if cell else "no"
     if isinstance(cell, int):
         return str(cell)
     if isinstance(cell, float):
         return f"{cell:.1f}"
-    return "-" if cell in (None, "") else one_line(str(cell))
+    return one_line(cell) if cell else "-"
 
 
 @dataclass(frozen=True, slots=True)

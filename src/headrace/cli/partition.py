@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
-from headrace.cli.flags import Json
+from headrace.cli.flags import Json, help_page
 from headrace.cli.output import Column, Line, Row, Table
 from headrace.cli.overview import COUNTS, counts_of
 from headrace.doctor.humanize import counted, subject
@@ -32,6 +32,7 @@ _COLUMNS: Final = (
 )
 
 
+@help_page
 def partition(
     queue: Annotated[str, Parameter(name="QUEUE", help="This queue.")],
     number: Annotated[

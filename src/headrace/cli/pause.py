@@ -10,12 +10,14 @@ from cyclopts import Parameter
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
+from headrace.cli.flags import help_page
 from headrace.keys import keys_of
 from headrace.store import Store
 
 Queues: TypeAlias = Annotated[str, Parameter(name="QUEUE", required=True, help="These queues.")]
 
 
+@help_page
 def pause(*queues: Queues, connection: Connection = Connection()) -> int:
     """Stop handing out a queue's jobs.
 
@@ -27,6 +29,7 @@ def pause(*queues: Queues, connection: Connection = Connection()) -> int:
     return _turn(queues, connection, paused=True)
 
 
+@help_page
 def resume(*queues: Queues, connection: Connection = Connection()) -> int:
     """Hand out a paused queue's jobs again.
 

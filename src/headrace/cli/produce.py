@@ -17,7 +17,7 @@ from headrace.app import Headrace
 from headrace.cli import output
 from headrace.cli.application import is_demo, load
 from headrace.cli.connection import Connection
-from headrace.cli.flags import Json, Positive, Seconds, TaskArgument
+from headrace.cli.flags import Json, Positive, Seconds, TaskArgument, help_page
 from headrace.doctor.humanize import counted
 from headrace.errors import InvalidJob, QueueFull, ReplyLost, StoreError
 from headrace.job import Job
@@ -94,6 +94,7 @@ class ProduceFlags:
         return itertools.repeat((), self.count)
 
 
+@help_page
 def produce(
     task: Annotated[str | None, Parameter(help="The task's name.")] = None,
     /,

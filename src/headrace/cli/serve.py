@@ -12,11 +12,12 @@ from cyclopts.validators import Number
 
 from headrace.app import Headrace
 from headrace.cli.connection import Service
-from headrace.cli.flags import LeasesAndCrashes
+from headrace.cli.flags import LeasesAndCrashes, help_page
 
 log: logging.Logger = logging.getLogger(__name__)
 
 
+@help_page
 def serve(
     *,
     host: Annotated[

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues, passing_over
-from headrace.cli.flags import Json, Queue
+from headrace.cli.flags import Json, Queue, help_page
 from headrace.cli.output import Line, paragraph
 from headrace.keys import keys_of
 from headrace.workflows import WorkflowStatus
@@ -18,6 +18,7 @@ from headrace.workflows.workflow import cancelled, status_of
 _MOST = 20  # dead members that are shown to people
 
 
+@help_page
 def workflow(
     workflow_id: Annotated[str, Parameter(name="ID", help="Its id, as its program knows it.")],
     /,

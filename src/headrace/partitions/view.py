@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import Any, Final, TypeAlias
 
 from headrace import operations as op
@@ -72,10 +73,6 @@ def total(queue: str, parts: Sequence[Snapshot]) -> Snapshot:
     """Return the snapshot of a queue, of those of its partitions."""
     if len(parts) == 1 and parts[0].queue == queue:
         return parts[0]
-    counters = Counter[str]()
-    for one in parts:
-        counters.update(one.counters)
-    sums: dict[str, Any] = {name: sum(getattr(one, name) for one in parts) for name in _SUMMED}
     # The heads of its lists are those of the partition where a job has waited longest.
     return replace(
         min(parts, key=lambda one: one.oldest_at_ms or one.now_ms),
@@ -83,6 +80,15 @@ def total(queue: str, parts: Sequence[Snapshot]) -> Snapshot:
         now_ms=max(one.now_ms for one in parts),
         paused=any(one.paused for one in parts),
         due_at_ms=min((one.due_at_ms for one in parts if one.due_at_ms is not None), default=None),
-        counters=dict(counters),
-        **sums,
+        **sums(parts),
     )
+
+
+def sums(snapshots: Sequence[Snapshot]) -> dict[str, Any]:
+    """Return how many jobs of queues are where, and what their counters say, in sum, by field."""
+    counters = Counter[str]()
+    for one in snapshots:
+        for name, value in one.counters.items():
+            counters[name] += value
+    counts = {name: sum(map(attrgetter(name), snapshots)) for name in _SUMMED}
+    return {**counts, "counters": dict(counters)}

@@ -10,6 +10,7 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Final
 
@@ -24,6 +25,7 @@ from headrace import operations as op
 from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
 from headrace.operations import Snapshot
+from headrace.partitions.view import sums
 from headrace.web.reader import SHOWN, Reader
 
 _WITHIN_S: Final = 3.0  # a scraper waits 10 s by default, and wants to hear that Redis is away
@@ -108,22 +110,22 @@ class QueueCollector(Collector):
             family = CounterMetricFamily(f"headrace_{name}", says, labels=["queue"])
             for snapshot in shown:
                 family.add_metric([snapshot.queue], snapshot.counters.get(counter, 0))
-            others = sum(snapshot.counters.get(counter, 0) for snapshot in rest)
             if rest or self._forgotten:
+                others = rest.counters.get(counter, 0) if rest else 0
                 family.add_metric([REST], others + self._forgotten.get(counter, 0))
             yield family
 
 
 def _parted(
     snapshots: Sequence[Snapshot], named: Collection[str] | None
-) -> tuple[list[Snapshot], list[Snapshot]]:
-    if named is None:
-        return list(snapshots), []
-    shown = [snapshot for snapshot in snapshots if snapshot.queue in named]
-    return shown, [snapshot for snapshot in snapshots if snapshot.queue not in named]
+) -> tuple[list[Snapshot], Snapshot | None]:
+    """Return the queues that are shown one by one, and the sum of the others, if there are any."""
+    shown = [one for one in snapshots if named is None or one.queue in named]
+    rest = [one for one in snapshots if named is not None and one.queue not in named]
+    return shown, replace(rest[0], queue=REST, **sums(rest)) if rest else None
 
 
-def _gauges(snapshots: Sequence[Snapshot], rest: Sequence[Snapshot]) -> Iterator[Metric]:
+def _gauges(snapshots: Sequence[Snapshot], rest: Snapshot | None) -> Iterator[Metric]:
     jobs = GaugeMetricFamily(
         "headrace_jobs", "Jobs by the place where they are now.", labels=["queue", "place"]
     )
@@ -151,8 +153,8 @@ def _gauges(snapshots: Sequence[Snapshot], rest: Sequence[Snapshot]) -> Iterator
         paused.add_metric(queue, snapshot.paused)
     if rest:
         for place in PLACES:
-            jobs.add_metric([REST, place], sum(getattr(one, place) for one in rest))
-        foreign.add_metric([REST], sum(one.foreign for one in rest))
+            jobs.add_metric([REST, place], getattr(rest, place))
+        foreign.add_metric([REST], rest.foreign)
     yield from (jobs, age, foreign, paused)
 
 
