@@ -7,11 +7,10 @@ case one script; a flow only decides which.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Container, Generator, Iterable, Sequence
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from headrace import operations as op
-from headrace import wire
 from headrace.keys import Keys
 from headrace.lanes import operations as lanes
 from headrace.operations import Found, Operation
@@ -110,38 +109,6 @@ def cancel(k: Keys, job_id: str, job: bytes, *, result_ttl_ms: int, result: byte
             return False
         job = elsewhere.raw
     return False
-
-
-def dead_letters(k: Keys) -> Flow[Iterator[bytes]]:
-    """Read all dead letters, newest first, in steps."""
-    letters: list[bytes] = []
-    while page := (yield op.peek(k.dead, len(letters), len(letters) + PAGE - 1)):
-        letters += page
-    return iter(letters)
-
-
-Choice: TypeAlias = Callable[[bytes], bool]
-Progress: TypeAlias = Callable[[int], None]
-
-
-def redrive(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
-    """Put dead letters back to where jobs wait, oldest first; return how many."""
-    letters: list[bytes] = [letter for letter in (yield from dead_letters(k)) if chosen(letter)]
-    letters.reverse()
-    moved = 0
-    for some in chunks(letters, MAX_BYTES // 2):  # each travels twice: as it is and as it becomes
-        moved += yield op.redrive(k, [(letter, wire.redriven(letter)) for letter in some])
-        progress(moved)
-    return moved
-
-
-def purge(k: Keys, chosen: Choice, progress: Progress) -> Flow[int]:
-    """Delete dead letters for good; return how many."""
-    purged = 0
-    for some in chunks([letter for letter in (yield from dead_letters(k)) if chosen(letter)]):
-        purged += yield op.purge(k, some)
-        progress(purged)
-    return purged
 
 
 def release_unknown(k: Keys, consumer: str, known: Container[tuple[str, int]]) -> Flow[int]:

@@ -33,6 +33,13 @@ ELSEWHERE = {
     "make fuzz": "by hand; tests/fuzz runs some examples",
     "make coverage": "by hand",
     "make mutants": "by hand",
+    "headrace serve --tokens tokens.toml --host 0.0.0.0 --tls-certificate shop.pem --tls-key shop.key": (
+        "tests/integration/web/test_https.py, on loopback"
+    ),
+    'curl -H "Authorization: Bearer hr_…" https://shop.example:8390/api/v1/queues': (
+        "tests/integration/web/test_https.py, with httpx"
+    ),
+    'export HEADRACE_REDACT="password, card_*, pay()"': "tests/unit/test_redaction.py",
     "pip install headrace": "test_wheel.py builds and looks into the wheel",
     "pip install .": "test_wheel.py",
     "redis-server": "test_seed.py",

@@ -75,7 +75,7 @@ async def test_the_page_has_the_places_of_a_queue_under_their_own_names(
 async def test_the_page_may_load_and_ask_nothing_but_its_own_server(
     site: httpx.AsyncClient,
 ) -> None:
-    for path in ("/", "/api/queues", "/metrics", "/static/app.js", "/nothing", "/?queue=a:b"):
+    for path in ("/", "/api/v1/queues", "/metrics", "/static/app.js", "/nothing", "/?queue=a:b"):
         headers = (await site.get(path)).headers
         policy = dict(
             part.strip().partition(" ")[::2]
@@ -119,7 +119,7 @@ async def test_all_that_the_page_refers_to_is_served_by_ourselves(site: httpx.As
         "static/app.js": "text/javascript",
         "static/app.css": "text/css",
         "static/icon.svg": "image/svg+xml",
-        "api/queues": "application/json",
+        "api/v1/queues": "application/json",
         "metrics": "text/plain",
         "readyz": "application/json",
     }
@@ -159,9 +159,9 @@ async def test_markup_in_a_job_comes_as_the_text_that_it_is(
     site: httpx.AsyncClient, redis: Redis
 ) -> None:
     sent = {"task": ATTACK, "args": [ATTACK], "kwargs": {ATTACK: 1}}
-    assert (await site.post("/api/jobs", json=sent)).status_code == 202
+    assert (await site.post("/api/v1/jobs", json=sent)).status_code == 202
     redis.lpush("queue", ATTACK)
-    answer = await site.get("/api/queues/queue/jobs")
+    answer = await site.get("/api/v1/queues/queue/jobs")
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-content-type-options"] == "nosniff"
     job, malformed = answer.json()["jobs"]
@@ -174,7 +174,7 @@ async def test_the_password_of_redis_is_not_on_the_page(url: str) -> None:
     secret = url.replace("//", "//user:opensesame@")
     transport = httpx.ASGITransport(create_app(Headrace(secret), AsyncStore(secret)))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as site:
-        for path in ("/", "/api/queues", "/readyz"):
+        for path in ("/", "/api/v1/queues", "/readyz"):
             assert "opensesame" not in (await site.get(path)).text
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from redis import Redis
 
 from headrace import wire
-from headrace.cli import dead_letters
+from headrace.cli.dead_letters import as_json, lines
+from headrace.doctor import dead_letters
 from headrace.scripts import script
 from headrace.wire import Head
 from tests.fuzz.__main__ import CORPUS
@@ -158,5 +159,5 @@ class TestShown:
 
     def show(self, raw: bytes) -> None:
         letter = dead_letters.read("queue", raw)
-        assert "".join(letter.lines())
-        assert letter.as_json()["queue"] == "queue"
+        assert "".join(lines(letter))
+        assert as_json(letter)["queue"] == "queue"

@@ -24,12 +24,17 @@ from starlette.routing import Route
 from headrace import Headrace
 from headrace.embedded.server import free_port
 from headrace.keys import QUEUES, is_name, keys_of
+from headrace.leasing import Leases, Lines
 from headrace.options import JobOptions
+from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
-from headrace.web.api import Api
+from headrace.web.api import api
 from headrace.web.application import create_site
-from headrace.web.openapi import PREFIX, document
+from headrace.web.openapi import document
+from headrace.web.problems import PREFIX
+from headrace.web.reader import Reader
 from headrace.web.shapes import JOB_ID, QUEUE_NAME
+from headrace.web.updates import Updates
 from tests.fuzz.extent import TIMES, bounded
 from tests.fuzz.seeds import JOBS, VALUES
 from tests.integration.transitions.strategies import ids as wire_ids
@@ -45,11 +50,16 @@ from headrace import Headrace
 from headrace.web import serve
 asyncio.run(serve(Headrace(sys.argv[1]), port=int(sys.argv[2])))
 """
-DOCUMENT = document(Api(Headrace(NOBODY), None, None).endpoints())  # type: ignore[arg-type]
-STREAM = "/api/events"  # its answer has no end: tests/integration/test_web_server.py reads it
+STORE = AsyncStore(NOBODY)
+LINES = Lines(STORE, Leases(STORE, Headrace(NOBODY)), "", LeasePolicy())
+READER = Reader(STORE, Headrace(NOBODY))
+DOCUMENT = document(api(Headrace(NOBODY), STORE, READER, Updates(READER), LINES).endpoints())
+STREAM = "/api/v1/events"  # its answer has no end: tests/integration/test_web_server.py reads it
 
 load_all_checks()
 every_check = [CHECKS.get_one(name) for name in CHECKS.get_all_names()]
+# A cron expression and a time zone have grammars of their own, which the document does not spell.
+SPELLED_ELSEWHERE = {("put", "/api/v1/schedules/{name}"): "positive_data_acceptance"}
 
 
 def fill(redis: Redis) -> int:
@@ -89,30 +99,35 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             assert program.alive(), program.output
             assert httpx.get(f"{base}/healthz").is_success
             assert program.end() == 0
-            # The seeds put a name into the registry that no queue can have, and of that it tells.
-            told = "which cannot be a queue's name"
-            assert [line for line in program.output.splitlines() if told not in line] == []
+            # The seeds put a name into the registry that no queue can have, and of that it tells; and of
+            # ticks that schedules missed, which requests made.
+            told = ("which cannot be a queue's name", "ms since 1970), and 1 fired: its policy is")
+            odd = [line for line in program.output.splitlines() if not any(t in line for t in told)]
+            assert odd == []
             assert read(redis).foreign == foreign
 
 
-api = schemathesis.openapi.from_dict(DOCUMENT).exclude(path=STREAM)
+schema = schemathesis.openapi.from_dict(DOCUMENT).exclude(path=STREAM)
 
 
 @pytest.mark.timeout(60 * TIMES)
-@api.parametrize()
+@schema.parametrize()
 @bounded(15)
 def test_the_api_does_what_its_document_says(case: Any, served: str) -> None:
-    case.call_and_validate(base_url=served, timeout=WAIT_S, checks=every_check)
+    but = SPELLED_ELSEWHERE.get((case.operation.method, case.operation.path))
+    checks = [check for check in every_check if check.__name__ != but]
+    assert len(checks) == len(every_check) - (but is not None)
+    case.call_and_validate(base_url=served, timeout=WAIT_S, checks=checks)
 
 
 class TestTheDocument:
     def test_is_served_as_it_is(self, served: str) -> None:
-        answer = httpx.get(f"{served}/api/openapi.json")
+        answer = httpx.get(f"{served}/api/v1/openapi.json")
         assert answer.headers["content-type"] == "application/json"
         assert answer.json() == DOCUMENT
 
     def test_has_every_route_and_no_other(self) -> None:
-        app = create_site(Headrace(NOBODY), AsyncStore(NOBODY), updates=None, leads=bool)
+        app = create_site(Headrace(NOBODY), STORE)
         routes = {
             (route.path.replace(":rest", ""), method)
             for route in app.routes
@@ -155,7 +170,7 @@ class TestStrangers:
         answer = httpx.request(method, served + path, headers={"host": "evil.example"})
         assert answer.status_code == 403
         assert "403" in operation["responses"]
-        assert answer.json().keys() == {"error"}
+        assert answer.json().keys() == {"type", "title", "status", "detail"}
 
     def test_a_method_that_is_none_is_405_and_says_which_is_right(
         self, served: str, path: str, method: str, operation: dict[str, Any]
@@ -163,7 +178,7 @@ class TestStrangers:
         answer = httpx.request("PATCH", served + path)
         assert answer.status_code == 405
         assert method.upper() in answer.headers["allow"]
-        assert answer.json().keys() == {"error"}
+        assert answer.json().keys() == {"type", "title", "status", "detail"}
 
 
 class TestTheStream:
@@ -185,4 +200,4 @@ class TestTheStream:
     def test_of_no_queue_is_400(self, served: str, name: str) -> None:
         answer = httpx.get(served + STREAM, params={"queue": name}, timeout=WAIT_S)
         assert answer.status_code == 400
-        assert answer.json().keys() == {"error"}
+        assert answer.json().keys() == {"type", "title", "status", "detail"}

@@ -28,12 +28,12 @@ from tests.support.serving import served
 from tests.support.wait import WAIT_S, await_until, wait_until
 
 DESCRIPTORS = 256
-HALF_HEAD = b"GET /api/queues HTTP/1.1\r\nHost: localhost\r\nX-Half: "
+HALF_HEAD = b"GET /api/v1/queues HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 HALF_BODY = (
-    b"POST /api/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b'Content-Length: 100000\r\n\r\n{"task": "a", "args": ["'
 )
-UNREAD = b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+UNREAD = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SENT = [HALF_HEAD] * 4 + [HALF_BODY, UNREAD]
 
 
@@ -91,9 +91,11 @@ def test_it_is_ready_while_three_hundred_half_open_connections_keep_it_waiting(
                 assert httpx.get(f"{base}/readyz", timeout=WAIT_S).json() == {"ready": True}
                 assert httpx.get(f"{base}/healthz", timeout=WAIT_S).is_success
             assert descriptors_of(running.pid) < DESCRIPTORS
-            assert httpx.get(f"{base}/api/queues", timeout=WAIT_S).is_success
+            assert httpx.get(f"{base}/api/v1/queues", timeout=WAIT_S).is_success
         wait_until(lambda: descriptors_of(running.pid) <= before + 8, what="they have left")
-        assert httpx.post(f"{base}/api/jobs", json={"task": "a"}, timeout=WAIT_S).status_code == 202
+        assert (
+            httpx.post(f"{base}/api/v1/jobs", json={"task": "a"}, timeout=WAIT_S).status_code == 202
+        )
         assert log.stat().st_size < 10_000, log.read_text()
         running.terminate()
         assert running.wait(WAIT_S) == 0
@@ -119,7 +121,7 @@ async def test_who_is_served_is_not_left(url: str, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(connections, "HEAD_S", 0.01)
     monkeypatch.setattr(connections, "READ_S", 0.01)
     monkeypatch.setattr(updates, "BEAT_S", 0.6)
-    async with served(url) as (client, _), client.stream("GET", "/api/events") as stream:
+    async with served(url) as (client, _), client.stream("GET", "/api/v1/events") as stream:
         lines = stream.aiter_lines()
         beats = 0
         while beats < 4:  # two looks at who is late lie between the first and the last
@@ -134,7 +136,7 @@ async def test_what_is_no_http_is_refused_like_everything_else(url: str) -> None
         writer.close()
     assert answer.startswith("HTTP/1.1 400")
     assert "nosniff" in answer
-    assert answer.endswith('{"error":"Invalid HTTP request received."}')
+    assert "Invalid HTTP request received." in answer
 
 
 async def test_streams_are_bounded_and_the_answer_says_so(
@@ -142,14 +144,14 @@ async def test_streams_are_bounded_and_the_answer_says_so(
 ) -> None:
     monkeypatch.setattr(limits, "MAX_STREAMS", 2)
     async with served(url) as (client, _):
-        async with client.stream("GET", "/api/events"), client.stream("GET", "/api/events"):
-            refused = await client.get("/api/events")
+        async with client.stream("GET", "/api/v1/events"), client.stream("GET", "/api/v1/events"):
+            refused = await client.get("/api/v1/events")
             assert refused.status_code == 503
-            assert "2 streams already" in refused.json()["error"]
+            assert "2 streams already" in refused.json()["detail"]
             assert (await client.get("/readyz")).is_success
 
         async def admitted() -> bool:
-            async with client.stream("GET", "/api/events") as stream:
+            async with client.stream("GET", "/api/v1/events") as stream:
                 return stream.is_success
 
         await await_until(admitted, what="there is room again")

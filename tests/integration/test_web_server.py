@@ -94,7 +94,7 @@ class Events:
 
 @contextlib.asynccontextmanager
 async def streamed(client: httpx.AsyncClient, queue: str = "queue") -> AsyncIterator[Events]:
-    async with client.stream("GET", f"/api/events?queue={queue}", timeout=WAIT_S) as answer:
+    async with client.stream("GET", f"/api/v1/events?queue={queue}", timeout=WAIT_S) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield Events(answer.aiter_lines())
 
@@ -129,7 +129,7 @@ class TestEnding:
                 await events.next()
                 os.kill(redis.pid, signal.SIGSTOP)
                 try:
-                    asking = asyncio.create_task(client.get("/api/queues", timeout=WAIT_S))
+                    asking = asyncio.create_task(client.get("/api/v1/queues", timeout=WAIT_S))
                     await events.until(lambda name, _: name == "away")
                     running.send_signal(signal.SIGTERM)
                     status = await asyncio.to_thread(running.wait, WAIT_S)
@@ -163,7 +163,7 @@ class TestEnding:
 class TestAddress:
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.com", ""])
     async def test_only_this_machine_is_served_and_the_error_says_why(self, host: str) -> None:
-        with pytest.raises(InvalidSetting, match="no password yet"):
+        with pytest.raises(InvalidSetting, match="without tokens"):
             await serve(Headrace(), host=host, port=0)
 
     async def test_a_taken_port_is_said(self, url: str) -> None:
@@ -195,7 +195,7 @@ class TestRedisComesAndGoes:
                 assert (await client.get("/healthz")).json() == {"alive": True}
                 assert (await client.get("/")).status_code == 200
                 assert "headrace_redis_up 0.0" in (await client.get("/metrics")).text
-                refused = await client.post("/api/jobs", json={"task": "a"})
+                refused = await client.post("/api/v1/jobs", json={"task": "a"})
                 assert refused.status_code == 503
 
                 redis.restart()
@@ -205,7 +205,7 @@ class TestRedisComesAndGoes:
                     return (await client.get("/readyz")).is_success
 
                 await await_until(ready, what="it is ready again")
-                assert (await client.post("/api/jobs", json={"task": "a"})).status_code == 202
+                assert (await client.post("/api/v1/jobs", json={"task": "a"})).status_code == 202
                 await events.until(
                     lambda name, data: name == "message" and count(data, "pending") == 1
                 )
@@ -227,7 +227,7 @@ class TestMaintenance:
         self, url: str, redis: Redis
     ) -> None:
         async with served(url, policy=LeasePolicy(lease_s=0.3)) as (client, _):
-            await client.post("/api/jobs", json={"task": "a", "delay": 0.2})
+            await client.post("/api/v1/jobs", json={"task": "a", "delay": 0.2})
             assert redis.zcard("queue:delayed") == 1
             await await_until(lambda: redis.llen("queue") == 1, what="the job is promoted")
             assert "headrace_maintenance_leader 1.0" in (await client.get("/metrics")).text

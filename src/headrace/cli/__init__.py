@@ -84,6 +84,7 @@ _COMMANDS: Final = (
     ("consume", "[APP] [OPTIONS]"),
     ("produce", "[TASK] [ARGS...] [OPTIONS]"),
     ("info", "[QUEUE...] [OPTIONS]"),
+    ("top", "[OPTIONS]"),
     ("cancel", "ID... [OPTIONS]"),
     ("pause", "QUEUE... [OPTIONS]"),
     ("resume", "QUEUE... [OPTIONS]"),
@@ -96,6 +97,8 @@ _COMMANDS: Final = (
     ("workflow", "ID [OPTIONS]"),
     ("audit", "[QUEUE...] [OPTIONS]"),
     ("consumers", "[OPTIONS]"),
+    ("token", "NAME [OPTIONS]"),
+    ("completion", "SHELL"),
     ("demo", "[OPTIONS]"),
 )
 _FILES: Final = {"resume": "pause"}  # where a command is, if not in a file of its name

@@ -120,5 +120,9 @@ def passing_over(queue: str) -> Iterator[None]:
     try:
         yield
     except StoreRefused as error:
-        see = command("doctor", of=queue)
-        output.complain(f"queue {queue} cannot be read: {error}; see {see}")
+        tell_of_broken(queue, error)
+
+
+def tell_of_broken(queue: str, error: StoreRefused) -> None:
+    """Tell of a queue that cannot be read."""
+    output.complain(f"queue {queue} cannot be read: {error}; see {command('doctor', of=queue)}")

@@ -1,17 +1,17 @@
-"""Dead letters as the command line reads and shows them."""
+"""Dead letters as the command line shows them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from headrace import operations as op
-from headrace import wire
+from headrace import redaction
 from headrace.cli.output import Row
 from headrace.clock import now_ms
+from headrace.doctor.dead_letters import DeadLetter, read
 from headrace.doctor.humanize import failure, instant, span
 from headrace.flows import PAGE
 from headrace.keys import keys_of
@@ -22,94 +22,39 @@ _LATEST_MS: Final = 253_402_000_000_000  # in the year 9999, the last that datet
 _OWN_LINES: Final = ("id", "task", "args", "kwargs", "error")
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One dead letter.
-
-    Attributes:
-        queue: whose it is.
-        raw: its bytes.
-        fields: the bytes as an object; empty when they are not one.
-        error: why it is dead; one that says nothing when plain clients put it there.
-    """
-
-    queue: str
-    raw: bytes
-    fields: dict[str, Any]
-    error: wire.Error
-
-    @property
-    def id(self) -> str:
-        """Its job's id, or "" when it has none."""
-        return self._text("id")
-
-    @property
-    def task(self) -> str:
-        """Its task's name, or "" when it has none."""
-        return self._text("task")
-
-    def _text(self, name: str) -> str:
-        value = self.fields.get(name)
-        return value if isinstance(value, str) else ""
-
-    @property
-    def _age(self) -> str:
-        """How long ago it died; "" if unknown."""
-        failed_at = self.error.failed_at
-        return span((now_ms() - failed_at) / 1000) if failed_at else ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return what a list says of it, for programs."""
-        error = self.error
-        return {
-            "queue": self.queue, "id": self.id, "task": self.task, "reason": error.reason,
-            "type": error.type, "message": error.message, "failed_at": error.failed_at,
-            "consumer": error.consumer,
-        }  # fmt: skip
-
-    def row(self) -> Row:
-        """Return what a list says of it, for people."""
-        message = failure(self.error).partition("\n")[0]
-        return [self.id, self.queue, self.task, self.error.reason, self._age, message]
-
-    def lines(self) -> Iterator[str]:
-        """Write all of it, for people."""
-        error, fields = self.error, self.fields
-        shown = [("job", self.id), ("queue", self.queue), ("call", self._call())]
-        shown += [(name, _json(fields[name])) for name in fields if name not in _OWN_LINES]
-        shown.append(("reason", error.reason))
-        if 0 < error.failed_at < _LATEST_MS:
-            shown.append(("failed", f"{instant(error.failed_at)} ({self._age} ago)"))
-        shown += [("consumer", error.consumer), ("error", failure(error))]
-        shown.append(("payload", error.payload or ""))
-        shown.append(("payload (base64)", error.payload_base64 or ""))
-        shown.append(("bytes", "" if fields else repr(self.raw)))
-        shown = [(one_line(name), value) for name, value in shown if value]
-        width = max(len(name) for name, _ in shown) + 2
-        yield from (f"{name:<{width}}{value}" for name, value in shown)
-        if error.traceback:
-            yield from ("", *error.traceback.rstrip().splitlines())
-
-    def _call(self) -> str:
-        args, kwargs = self.fields.get("args", []), self.fields.get("kwargs", {})
-        if not self.task or not isinstance(args, list) or not isinstance(kwargs, dict):
-            return self.task
-        parts = [_json(arg) for arg in args]
-        parts += [f"{name}={_json(value)}" for name, value in kwargs.items()]
-        return f"{self.task}({', '.join(parts)})"
+def as_json(letter: DeadLetter) -> dict[str, Any]:
+    """Return what a list says of a letter, for programs."""
+    error = letter.error
+    return {
+        "queue": letter.queue, "id": letter.id, "task": letter.task, "reason": error.reason,
+        "type": error.type, "message": error.message, "failed_at": error.failed_at,
+        "consumer": error.consumer,
+    }  # fmt: skip
 
 
-def _json(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def row(letter: DeadLetter) -> Row:
+    """Return what a list says of a letter, for people."""
+    message = failure(letter.error).partition("\n")[0]
+    return [letter.id, letter.queue, letter.task, letter.error.reason, _age(letter), message]
 
 
-def read(queue: str, raw: bytes) -> DeadLetter:
-    """Read a dead letter, whoever wrote it."""
-    try:
-        fields = msgspec.json.decode(raw, type=dict[str, Any])
-    except Exception:  # whatever decoding raises: the list holds what plain clients pushed, too
-        fields = {}
-    return DeadLetter(queue, raw, fields, wire.read_error(raw) or wire.Error(reason=""))
+def lines(letter: DeadLetter) -> Iterator[str]:
+    """Write all of a letter, for people."""
+    error, fields = letter.error, letter.fields
+    shown = [("job", letter.id), ("queue", letter.queue), ("call", _call(letter))]
+    shown += [(name, _json(fields[name])) for name in fields if name not in _OWN_LINES]
+    shown.append(("reason", error.reason))
+    if 0 < error.failed_at < _LATEST_MS:
+        shown.append(("failed", f"{instant(error.failed_at)} ({_age(letter)} ago)"))
+    shown += [("consumer", error.consumer), ("error", failure(error))]
+    shown.append(("payload", error.payload or ""))
+    shown.append(("payload (base64)", error.payload_base64 or ""))
+    shown.append(("bytes", "" if fields else repr(redaction.shown(letter.raw))))
+    shown = [(one_line(name), value) for name, value in shown if value]
+    width = max(len(name) for name, _ in shown) + 2
+    yield from (f"{name:<{width}}{value}" for name, value in shown)
+    if error.traceback:
+        yield from ("", *error.traceback.rstrip().splitlines())
 
 
 def dead_letters(store: Store, queue: str) -> Iterator[DeadLetter]:
@@ -122,3 +67,22 @@ def dead_letters(store: Store, queue: str) -> Iterator[DeadLetter]:
     while page := store.run(op.peek(dead, start, start + PAGE - 1)):
         yield from (read(queue, raw) for raw in page)
         start += PAGE
+
+
+def _age(letter: DeadLetter) -> str:
+    """How long ago it died; "" if unknown."""
+    failed_at = letter.error.failed_at
+    return span((now_ms() - failed_at) / 1000) if failed_at else ""
+
+
+def _call(letter: DeadLetter) -> str:
+    args, kwargs = letter.fields.get("args", []), letter.fields.get("kwargs", {})
+    if not letter.task or not isinstance(args, list) or not isinstance(kwargs, dict):
+        return letter.task
+    parts = [_json(arg) for arg in args]
+    parts += [f"{name}={_json(value)}" for name, value in kwargs.items()]
+    return f"{letter.task}({', '.join(parts)})"
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -10,14 +10,16 @@ from typing import Annotated, Final, TypeAlias
 
 from cyclopts import App, Parameter
 
-from headrace import flows
+from headrace import flows, redaction
 from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues
-from headrace.cli.dead_letters import DeadLetter, dead_letters, read
+from headrace.cli.dead_letters import as_json, dead_letters, lines, row
 from headrace.cli.flags import ARGUMENTS, OPTIONS, Count, Json, Queue, help_page
 from headrace.cli.output import Column, Line, Table
 from headrace.doctor import command
+from headrace.doctor import dead_letters as letters_
+from headrace.doctor.dead_letters import DeadLetter, read
 from headrace.doctor.humanize import counted
 from headrace.errors import InvalidJob, InvalidSetting
 from headrace.keys import keys_of
@@ -40,7 +42,7 @@ _COLUMNS: Final = (
     Column("Error", "red", least=12),
 )
 
-_ACTIONS: Final = {"redriven": flows.redrive, "purged": flows.purge}
+_ACTIONS: Final = {"redriven": letters_.redrive, "purged": letters_.purge}
 
 Ids: TypeAlias = Annotated[str, Parameter(name="ID", help="Their ids, as list shows them.")]
 Reason: TypeAlias = Annotated[
@@ -120,13 +122,13 @@ def list_(
             found += islice(meant, limit or None)
     found.sort(key=lambda letter: -letter.error.failed_at)
     found = found[: limit or None]
-    output.show([one.as_json() for one in found], _list_lines(found, total, reason), json=json)
+    output.show([as_json(one) for one in found], _list_lines(found, total, reason), json=json)
     return 0
 
 
 def _list_lines(found: Sequence[DeadLetter], total: int, reason: str | None) -> Iterator[Line]:
     if found or not output.on_terminal():
-        yield Table(_COLUMNS, [letter.row() for letter in found])
+        yield Table(_COLUMNS, [row(letter) for letter in found])
     else:
         yield f"No dead letters{f' with the reason {reason}' if reason else ''}."
     if found and output.on_terminal():
@@ -155,14 +157,16 @@ def show(
             for letter in dead_letters(store, name):
                 if letter.id == job_id:
                     # As it is in Redis, where that is JSON: the fields that nobody here knows, too.
-                    whole = letter.fields or {"payload_base64": b64encode(letter.raw).decode()}
+                    whole = letter.fields or {
+                        "payload_base64": b64encode(redaction.shown(letter.raw)).decode()
+                    }
                     output.show(whole, _letter_lines(letter), json=json)
                     return 0
     return _not_there([job_id], queue)
 
 
 def _letter_lines(letter: DeadLetter) -> Iterator[Line]:
-    yield from letter.lines()
+    yield from lines(letter)
     if output.on_terminal():
         yield from ("", f"Put it back: {command('dlq', 'redrive', of=letter.id)}")
 
@@ -219,7 +223,7 @@ def _count(store: Store, queues: Sequence[str]) -> int:
     return sum(snapshot.dead for snapshot in op.unfailed(counts))
 
 
-def _confirmed(store: Store, choice: Choice) -> flows.Choice | None:
+def _confirmed(store: Store, choice: Choice) -> letters_.Chosen | None:
     """Ask before letters are deleted; return the test that they pass, or None if they shall stay.
 
     Those that die after the question are not meant.
@@ -227,7 +231,7 @@ def _confirmed(store: Store, choice: Choice) -> flows.Choice | None:
     seen: set[bytes] = set()
     where: list[str] = []
     for name in known_queues(store, [choice.selection.queue]):
-        found = [raw for raw in store.follow(flows.dead_letters(keys_of(name))) if choice(raw)]
+        found = [one.raw for one in dead_letters(store, name) if choice(one.raw)]
         seen.update(found)
         where += [f"{len(found):,} in {name}"] if found else []
     if where and not output.confirmed(f"Delete dead letters for good: {', '.join(where)}?"):
@@ -235,7 +239,9 @@ def _confirmed(store: Store, choice: Choice) -> flows.Choice | None:
     return seen.__contains__
 
 
-def _carry_out(store: Store, word: str, choice: Choice, meant: flows.Choice, *, json: bool) -> int:
+def _carry_out(
+    store: Store, word: str, choice: Choice, meant: letters_.Chosen, *, json: bool
+) -> int:
     """Redrive or purge the dead letters that are meant, say how many it was; return the exit code."""
     queues, action = known_queues(store, [choice.selection.queue]), _ACTIONS[word]
     there, done = _count(store, queues), 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -14,13 +14,14 @@ from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues, server_at
 from headrace.cli.flags import Json, Seconds, help_page
 from headrace.cli.overview import Overview
-from headrace.errors import StoreError
+from headrace.cli.watching import LEAST_S, redraw
 from headrace.keys import keys_of
 from headrace.partitions import view
 from headrace.settings import redis_url
 from headrace.store import Store
 
-_LEAST_S: Final = 0.1
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @help_page
@@ -48,9 +49,9 @@ def info(
             # Only what is shown is made: there may be 10,000 queues.
             output.show(json and seen.as_json(), seen.lines(counters=bool(queues)), json=json)
         elif json or not output.on_terminal():
-            _print_looks(store, queues, max(_LEAST_S, interval), json=json)
+            _print_looks(store, queues, max(LEAST_S, interval), json=json)
         else:
-            _redraw(store, queues, max(_LEAST_S, interval))
+            redraw(Looks(store, queues).drawn, interval)
     return 0
 
 
@@ -80,21 +81,26 @@ def _print_looks(store: Store, queues: Sequence[str], interval_s: float, *, json
         pause.wait(interval_s)
 
 
-def _redraw(store: Store, queues: Sequence[str], interval_s: float) -> None:
-    from rich.console import Group
-    from rich.live import Live
-    from rich.text import Text
+class Looks:
+    """Looks at queues, one after the other, each of which knows the one before.
 
-    pause = threading.Event()
-    seen: Overview | None = None
-    last: Any = ""
-    # What is drawn ends with an empty line: there Ctrl-C leaves its ^C, and is drawn over.
-    with Live(auto_refresh=False) as live:
-        while output.on_terminal():  # it may be closed without a signal to us
-            try:
-                seen = _look(store, queues, seen)
-                last = shown = Group(seen.server_line(), "", seen.table().drawn(), "")
-            except StoreError as error:
-                shown = Group(Text(str(error), style="red"), "", last)
-            live.update(shown, refresh=True)
-            pause.wait(interval_s)
+    Args:
+        store: the Redis.
+        queues: these; none for all.
+    """
+
+    def __init__(self, store: Store, queues: Sequence[str] = ()) -> None:
+        self._store = store
+        self._queues = queues
+        self._seen: Overview | None = None
+
+    def drawn(self) -> RenderableType:
+        """Look once; return what is drawn of it.
+
+        Raises:
+            StoreError: Redis cannot be reached, or will not do.
+        """
+        from rich.console import Group
+
+        self._seen = seen = _look(self._store, self._queues, self._seen)
+        return Group(seen.server_line(), "", seen.table().drawn())

@@ -4,35 +4,93 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from cyclopts import Parameter
-from cyclopts.validators import Number
+from cyclopts import Group, Parameter
 
+from headrace.access import Tokens
 from headrace.app import Headrace
+from headrace.cli.application import load
 from headrace.cli.connection import Service
-from headrace.cli.flags import LeasesAndCrashes, help_page
+from headrace.cli.flags import LeasesAndCrashes, Port, help_page
+from headrace.errors import InvalidSetting
+
+if TYPE_CHECKING:
+    from headrace.web import Access
 
 log: logging.Logger = logging.getLogger(__name__)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Address:
+    """Where the server listens."""
+
+    host: Annotated[str, Parameter(metavar="HOST")] = "127.0.0.1"
+    """Where it listens: a loopback address; with --tokens, any."""
+    port: Port = 8390
+    """Its port; 0 for a free one."""
+
+
+@Parameter(name="*", group=Group("Access", sort_key=2))
+@dataclass(frozen=True, kw_only=True)
+class Reached:
+    """Who may reach the server, and how."""
+
+    tokens: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    """Ask for one of these: see headrace token."""
+    name: Annotated[list[str] | None, Parameter(metavar="HOST")] = None
+    """It is reached under this name; may be repeated. Without: under any, if there are tokens."""
+    tls_certificate: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    """Its certificate, for https."""
+    tls_key: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    """The key to that."""
+
+    def access(self) -> Access:
+        """Return what they say.
+
+        Raises:
+            InvalidSetting: a file is not there, or is no such file; or one option needs another one.
+        """
+        from headrace import web
+
+        tokens = None if self.tokens is None else Tokens(self.tokens)
+        hosts: tuple[str, ...] | None = web.LOOPBACK if tokens is None else None
+        if self.name:
+            hosts = (*self.name, *web.LOOPBACK)
+        return web.Access(tokens, hosts, self._certificate())
+
+    def _certificate(self) -> tuple[Path, Path] | None:
+        chain, key = self.tls_certificate, self.tls_key
+        if chain is None and key is None:
+            return None
+        if chain is None or key is None:
+            raise InvalidSetting("give both --tls-certificate and --tls-key, or neither")
+        for path in (chain, key):
+            if not path.is_file():
+                raise InvalidSetting(f"there is no file {path}")
+        return chain, key
 
 
 @help_page
 def serve(
     *,
-    host: Annotated[
-        str, Parameter(metavar="HOST", help="Where the page listens: a loopback address.")
-    ] = "127.0.0.1",
-    port: Annotated[
-        int,
-        Parameter(
-            validator=Number(gte=0, lte=65_535), metavar="PORT", help="Its port; 0 for a free one."
-        ),
-    ] = 8390,
+    address: Address = Address(),
     data_dir: Annotated[
         Path,
         Parameter(metavar="DIR", help="Where the Redis keeps its data, if it has to start one."),
     ] = Path(".headrace"),
+    app: Annotated[
+        str | None,
+        Parameter(
+            metavar="MODULE:OBJECT",
+            help="Your application: what its tasks say of retries, results and limits then holds for "
+            "consumers that claim over HTTP.",
+        ),
+    ] = None,
+    reached: Reached = Reached(),
     leases: LeasesAndCrashes = LeasesAndCrashes(),
     service: Service = Service(),
 ) -> int:
@@ -40,13 +98,15 @@ def serve(
 
     $ headrace serve                          # with a Redis, if there is none
     $ headrace serve --url redis://db/0       # beside your own Redis
+    $ headrace serve --app shop.jobs:app      # knowing your tasks
 
     With no URL given and nothing at 127.0.0.1:6379, it starts a Redis (or Valkey) there, and stops
     it when it is stopped itself; jobs stay in .headrace and are there at the next start.
     """
     service.write_logs()
-    application = Headrace(service.url)
+    application = load(app, service.url) if app else Headrace(service.url)
     policy = leases.policy()
+    access = reached.access()
     from headrace import embedded, web
     from headrace.store import probe
 
@@ -55,7 +115,8 @@ def serve(
         try:
             where = application.redis_url
             log.info("The queues are in %s at %s", probe(where.url), where)
-            asyncio.run(web.serve(application, host=host, port=port, policy=policy))
+            at = asdict(address)
+            asyncio.run(web.serve(application, **at, policy=policy, access=access))
         finally:
             if server is not None:
                 server.stop()

@@ -89,35 +89,12 @@ class Admission:
 
     def hold_of(self, claimed: ClaimedJob) -> lanes.Hold | None:
         """Return what puts a job into its lane; None if it may run."""
-        k, head, task, body = claimed.k, claimed.head, claimed.task, claimed.decoded
-        if task is None or body is None or not is_limited(task, k.queue):
-            return None
-        permit = lanes.permit_of(claimed.job, head.id)
-        if permit is not None and permit.delivery == head.delivery:
-            name, _, _ = permit.member.partition("/")
-            if name == name_for(task):
-                self._come[k].append(permit.member)
-                self._wake.set()
-                return None
-        place, args = Placement(queue=k.queue, lane=lanes.key_of(claimed.job)), body.args
-        lane = self._lane_of(task, place, args, body.kwargs, head.id)
-        return lanes.Hold(lane, time_ms_of(head.id) or 0)
-
-    def _lane_of(
-        self,
-        task: Task[Any, Any],
-        place: Placement,
-        args: Sequence[Any],
-        kwargs: dict[str, Any],
-        job_id: str,
-    ) -> str:
-        try:
-            if place.lane is None and task.conversion is not None:
-                args, kwargs = task.conversion.decode(args, kwargs)
-            return lane_of_call(task, place, args, kwargs)[0]
-        except InvalidJob as error:  # its task says so, too, or sees to it
-            log.debug("job %s has no key: %s", job_id, error)
-            return lane_of_call(task, Placement(queue=place.queue, lane=""), (), {})[0]
+        permit = permission(claimed)
+        if permit is None or isinstance(permit, lanes.Hold):
+            return permit
+        self._come[claimed.k].append(permit.member)
+        self._wake.set()
+        return None
 
     @property
     def telling(self) -> bool:
@@ -190,3 +167,33 @@ class Admission:
                 self._alarms[k] = (alarm.at, monotonic() + alarm.left_s)
             else:
                 self._alarms.pop(k, None)
+
+
+def permission(claimed: ClaimedJob) -> lanes.Permit | lanes.Hold | None:
+    """Return with which permit a job may run, or what puts it into its lane; None if it is not limited."""
+    k, head, task, body = claimed.k, claimed.head, claimed.task, claimed.decoded
+    if task is None or body is None or not is_limited(task, k.queue):
+        return None
+    permit = lanes.permit_of(claimed.job, head.id)
+    if permit is not None and permit.delivery == head.delivery:
+        name, _, _ = permit.member.partition("/")
+        if name == name_for(task):
+            return permit
+    place, args = Placement(queue=k.queue, lane=lanes.key_of(claimed.job)), body.args
+    return lanes.Hold(_lane_of(task, place, args, body.kwargs, head.id), time_ms_of(head.id) or 0)
+
+
+def _lane_of(
+    task: Task[Any, Any],
+    place: Placement,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    job_id: str,
+) -> str:
+    try:
+        if place.lane is None and task.conversion is not None:
+            args, kwargs = task.conversion.decode(args, kwargs)
+        return lane_of_call(task, place, args, kwargs)[0]
+    except InvalidJob as error:  # its task says so, too, or sees to it
+        log.debug("job %s has no key: %s", job_id, error)
+        return lane_of_call(task, Placement(queue=place.queue, lane=""), (), {})[0]

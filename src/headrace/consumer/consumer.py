@@ -200,7 +200,8 @@ class Consumer:
             wake=self._wake,
         )
         self._batcher = Batcher(self._store, options.queues, lease, self._jobs)
-        self._listener = Listener(self._store, label, lease, self._jobs, self._wake)
+        self._listener = Listener(self._store, label, lease, self._jobs.take_moved, self._wake)
+        self._listener.add(self._queues)
         self._admission.open(self._store, self._listener.hint, always=options.burst)
         # When an answer does not come, there is time for another try before the lease runs out.
         own = Store(url, name=label, timeout_s=min(5.0, 0.75 * lease.extend_every_s))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
 
 from headrace import operations as op
 from headrace.clock import monotonic
-from headrace.consumer.dispatcher import Dispatcher
 from headrace.errors import StoreError, StoreRefused
 from headrace.keys import Keys
 from headrace.policy import LeasePolicy, ReconnectBackoff
@@ -36,7 +35,7 @@ class Listener:
         store: the consumer's store.
         label: what its connections are called.
         lease: how long a job may stand bare in processing.
-        jobs: gets the jobs that were moved; knows the queues.
+        take: gets each job that was moved, and until when nobody else gets it (monotonic).
         wake: set when there may be something to claim.
 
     Attributes:
@@ -49,13 +48,13 @@ class Listener:
         store: AsyncStore,
         label: str,
         lease: LeasePolicy,
-        jobs: Dispatcher,
+        take: Callable[[Keys, bytes, float], None],
         wake: asyncio.Event,
     ) -> None:
         self._new_channel = partial(Channel, store, label)
         self._joins_queues = store.server.joins_queues
         self._lease = lease
-        self._jobs = jobs
+        self._take = take
         self._wake = wake
         self.hints: int = 0
         self._idle = asyncio.Event()
@@ -66,7 +65,6 @@ class Listener:
         self._ending: set[asyncio.Task[None]] = set()
         self._moving = 0
         self.tasks: list[asyncio.Task[None]] = []
-        self.add(jobs.claims.queues)
 
     def add(self, queues: Sequence[Keys]) -> list[asyncio.Task[None]]:
         """Wait for jobs of these queues, too; return what does, which is among ``tasks``."""
@@ -156,7 +154,7 @@ class Listener:
         if job is not None:
             # No sweep gives it to others before this, unless its queue may have been paused then.
             until = since + self._lease.bare_lease_s if paused is False else 0.0
-            self._jobs.take_moved(k, job, until)
+            self._take(k, job, until)
             self.hint()
 
     async def _await_nudges(self, channel: Channel, queues: Sequence[Keys]) -> None:

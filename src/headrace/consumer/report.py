@@ -12,6 +12,7 @@ from collections.abc import Container, Iterable, MutableMapping
 from contextlib import suppress
 from typing import Any
 
+from headrace import redaction
 from headrace.clock import monotonic
 from headrace.consumer.claimed import ClaimedJob
 from headrace.context import StopReason
@@ -59,7 +60,7 @@ def ended(
             "attempt failed, again in %.1f s: %s: %s",
             outcome.delay_ms / 1000,
             type(error).__name__,
-            error,
+            redaction.masked(str(error), claimed.job),
             extra=_fields(claimed),
         )
     elif verb in ("dead", "drop"):
@@ -172,11 +173,12 @@ def _failed(claimed: ClaimedJob, outcome: Outcome, error: BaseException | None) 
     log.error(
         "failed for good: %s: %s%s",
         type(error).__name__,
-        error,
+        redaction.masked(str(error), claimed.job),
         # Nothing else keeps a dropped job: the log has it.
-        f"; dropped: {claimed.job!r}" if outcome.verb == "drop" else "",
+        f"; dropped: {redaction.shown(claimed.job)!r}" if outcome.verb == "drop" else "",
         extra=_fields(claimed),
-        exc_info=error if raised else None,
+        # The lines of a traceback may show anything.
+        exc_info=error if raised and redaction.rule() is None else None,
     )
 
 

@@ -52,6 +52,7 @@ class EnqueueRequest:
         options: the job options, as ``task.options(…)`` takes them.
         job_id: "" until the job is accepted; with a ``key`` it may be an earlier job's.
         schedule: "", or the name of the schedule that enqueues such a job at each of its ticks, from now on.
+        queue: where it goes, unless a hook sets another one in ``options``; of a divided queue its partition.
     """
 
     task: str
@@ -60,6 +61,7 @@ class EnqueueRequest:
     options: JobOptions
     job_id: str = ""
     schedule: str = ""
+    queue: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
@@ -228,7 +230,8 @@ def _request(call: Call[Any], schedule: str) -> EnqueueRequest | None:
         return None
     asked = call.request
     options = _copied(asked.options)
-    return EnqueueRequest(asked.task, asked.args, {**asked.kwargs}, options, schedule=schedule)
+    more = {"schedule": schedule, "queue": call.queue}
+    return EnqueueRequest(asked.task, asked.args, {**asked.kwargs}, options, **more)
 
 
 async def _entered(

@@ -111,7 +111,7 @@ class Channel:
                         await self._connection.disconnect(nowait=True)
             await asyncio.wait([running], timeout=_UNBLOCK_EVERY_S)
         self._running = None
-        if running is None or running.exception() is not None:
+        if running is None or running.cancelled() or running.exception() is not None:
             return None
         return running.result()
 

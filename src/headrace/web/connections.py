@@ -21,6 +21,7 @@ from uvicorn.server import ServerState
 from headrace.clock import monotonic
 from headrace.web.answers import encode
 from headrace.web.guard import SECURITY_HEADERS
+from headrace.web.problems import MEDIA_TYPE, content_of
 
 HEAD_S: Final = 10.0  # until a connection has sent the head of a request
 BODY_S: Final = 30.0  # and then its body: 8 MiB at 280 kB/s
@@ -30,7 +31,7 @@ ACCEPTED_AT_ONCE: Final = 8
 """Connections that are accepted before any of them is looked at. asyncio takes as many as the backlog
 is long, and they all have descriptors by then."""
 
-_MOST: Final = 512
+_MOST: Final = 768
 _LEAST: Final = 16
 # Redis (16 requests and a few of our own), files, and four turns of the loop full of new connections:
 # one that leaves keeps its descriptor for so long.
@@ -100,11 +101,11 @@ class Connection(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP as everything else is answered."""
-        headers = {**SECURITY_HEADERS, "Content-Type": "application/json", "Connection": "close"}
+        headers = {**SECURITY_HEADERS, "Content-Type": MEDIA_TYPE, "Connection": "close"}
         with suppress(h11.LocalProtocolError):  # another answer is on its way: that one has to do
             for event in (
                 h11.Response(status_code=400, headers=[*headers.items()]),
-                h11.Data(data=encode({"error": msg})),
+                h11.Data(data=encode(content_of("invalid", msg))),
                 h11.EndOfMessage(),
             ):
                 self.transport.write(self.conn.send(event) or b"")

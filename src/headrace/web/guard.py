@@ -1,25 +1,28 @@
 """What keeps other people's pages out, for the server has no password yet.
 
 A page on the web can make a browser send requests to 127.0.0.1. It cannot read the answers, unless
-it makes its own name point here (DNS rebinding), so the ``Host`` must be ours. It can send jobs,
-unless they must be ``application/json`` (see ``api``), for which the browser asks first and nobody
-says yes; a browser that says where a request comes from is believed as well.
+it makes its own name point here (DNS rebinding), so the ``Host`` must be ours. It can change things,
+unless whoever does so says where it comes from (``Origin``, ``Sec-Fetch-Site``: browsers do) and is
+believed. What has a body must be ``application/json``, too, for which a browser asks first.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Final
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace.web.answers import answer
+from headrace.web.problems import problem
+from headrace.web.routing import path_of
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
-_HOST: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+_ELSEWHERE: Final = "this server has other names: headrace serve --name"
+_LOOPBACK: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -33,10 +36,16 @@ SECURITY_HEADERS: Final = {
 
 
 class Guard:
-    """Refuses requests that come from other sites, and puts the security headers on every answer."""
+    """Refuses requests that come from other sites, and puts the security headers on every answer.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: what is behind.
+        hosts: under which names it is reached; None: under any.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str] | None = LOOPBACK) -> None:
         self._app = app
+        self._host = None if hosts is None else _pattern(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
@@ -49,18 +58,28 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 headers.update(SECURITY_HEADERS)
                 # A static file may be kept, but is asked for; what is in a queue may not.
-                fresh = "no-cache" if scope["path"].startswith("/static/") else "no-store"
+                fresh = "no-cache" if path_of(scope).startswith("/static/") else "no-store"
                 headers["Cache-Control"] = fresh
             await send(message)
 
-        await (_refusal(scope) or self._app)(scope, receive, sealed)
+        await (self._refusal(scope) or self._app)(scope, receive, sealed)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if self._host is not None and not self._host.fullmatch(host):
+            says = "this server is for this machine: ask http://127.0.0.1"
+            return problem("forbidden", says if self._host is _LOOPBACK else _ELSEWHERE)
+        reading = scope["method"] in {"GET", "HEAD", "OPTIONS"}
+        ours = headers.get("origin") in {None, f"http://{host}", f"https://{host}"}
+        near = headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
+        if not reading and not (ours and near):
+            return problem("forbidden", "another site's page may not change anything here")
+        return None
 
 
-def _refusal(scope: Scope) -> Response | None:
-    headers = Headers(scope=scope)
-    if not _HOST.fullmatch(headers.get("host", "")):
-        return answer({"error": "this server is for this machine: ask http://127.0.0.1"}, 403)
-    reading = scope["method"] in {"GET", "HEAD", "OPTIONS"}
-    if not reading and headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
-        return answer({"error": "another site's page may not change anything here"}, 403)
-    return None
+def _pattern(hosts: Sequence[str]) -> re.Pattern[str]:
+    if hosts is LOOPBACK:
+        return _LOOPBACK
+    names = "|".join(re.escape(f"[{host}]" if ":" in host else host) for host in hosts)
+    return re.compile(rf"({names})(:\d{{1,5}})?", re.IGNORECASE)

@@ -13,18 +13,23 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from headrace.web.answers import answer
+from headrace.web.problems import problem
+from headrace.web.routing import path_of
 
 MAX_BODY: Final = 8 << 20  # bytes: several jobs of the largest size, or very many small ones
 MAX_BODIES: Final = 4 * MAX_BODY  # of all requests together
 MAX_STREAMS: Final = 64
 MAX_REQUESTS: Final = 16
 MAX_PROBES: Final = 4
+MAX_POLLS: Final = 512
+"""They may wait long, and ask Redis for hardly anything meanwhile."""
+
 WAIT_S: Final = 5.0
 """How long a request waits for its turn."""
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
-STREAMS: Final = frozenset({"/api/events"})
+POLLS: Final = frozenset({"/api/v1/claims"})
+STREAMS: Final = frozenset({"/api/v1/events"})
 
 
 class Limits:
@@ -34,6 +39,7 @@ class Limits:
         self._app = app
         self._turns = asyncio.Semaphore(MAX_REQUESTS)
         self._probes = asyncio.Semaphore(MAX_PROBES)
+        self._polls = asyncio.Semaphore(MAX_POLLS)
         self._streams = 0
         self._bytes = 0
 
@@ -41,7 +47,7 @@ class Limits:
         """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif scope["path"] in STREAMS:
+        elif path_of(scope) in STREAMS:
             await self._stream(scope, receive, send)
         elif scope["method"] in {"GET", "HEAD"}:
             await self._in_turn(scope, receive, send)
@@ -50,7 +56,9 @@ class Limits:
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._streams >= MAX_STREAMS:
-            says = f"there are {MAX_STREAMS} streams already: close one, or ask /api/queues instead"
+            says = (
+                f"there are {MAX_STREAMS} streams already: close one, or ask /api/v1/queues instead"
+            )
             await _busy(scope, says)(scope, receive, send)
             return
         self._streams += 1
@@ -60,7 +68,8 @@ class Limits:
             self._streams -= 1
 
     async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
-        turns = self._probes if scope["path"] in PROBES else self._turns
+        path = path_of(scope)
+        turns = self._probes if path in PROBES else self._polls if path in POLLS else self._turns
         try:
             async with asyncio.timeout(WAIT_S):
                 await turns.acquire()
@@ -104,7 +113,7 @@ class Limits:
             part = message.get("body", b"")
             if len(body) + len(part) > MAX_BODY:
                 says = f"the body is over {MAX_BODY:,} bytes: send fewer jobs at a time"
-                return answer({"error": says}, 413)
+                return problem("too-large", says)
             if self._bytes + len(part) > MAX_BODIES:
                 return _busy(
                     scope, "there are too many requests with large bodies. Try again later"
@@ -116,9 +125,9 @@ class Limits:
 
 
 def _busy(scope: Scope, says: str) -> Response:
-    content: dict[str, Any] = {"error": says}
-    if scope["method"] == "POST":  # as every 503 to jobs that were sent
-        content |= {"accepted": [], "may_have_been_accepted": False}
-    response = answer(content, 503)
+    more: dict[str, Any] = {}
+    if scope["method"] != "GET":  # as every 503 to jobs that were sent
+        more = {"accepted": [], "may_have_been_accepted": False}
+    response = problem("busy", says, **more)
     response.headers["Retry-After"] = "1"
     return response

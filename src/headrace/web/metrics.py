@@ -26,6 +26,7 @@ from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
 from headrace.operations import Snapshot
 from headrace.partitions.view import sums
+from headrace.web.access import may_use_all
 from headrace.web.reader import SHOWN, Reader
 
 _WITHIN_S: Final = 3.0  # a scraper waits 10 s by default, and wants to hear that Redis is away
@@ -177,6 +178,7 @@ class Metrics:
 
     async def scrape(self, request: Request) -> Response:
         """Answer a scrape, also when Redis does not."""
+        may_use_all(request)
         snapshots: list[Snapshot] | None = None
         forgotten: dict[str, int] = {}
         try:

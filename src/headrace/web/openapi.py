@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from headrace import __version__
-from headrace.web.shapes import MORE, NotAllAccepted, Refused
+from headrace.access import Right
+from headrace.web.access import Handle, allowed
+from headrace.web.answers import JSON
+from headrace.web.problems import MEDIA_TYPE, PREFIX
+from headrace.web.shapes import MORE, NotAllAccepted, Problem
 
 
 class _Rest(PathConvertor):
@@ -25,12 +31,11 @@ class _Rest(PathConvertor):
 
 register_url_convertor("rest", _Rest())
 
-PREFIX: Final = "/api"
 STREAM: Final = "text/event-stream"
-JSON: Final = "application/json"
 
 _ERRORS: Final = {
     400: "What was asked has no meaning; nothing happened.",
+    401: "There is no token with it, or none that is known.",
     403: "The Host header names another machine, or another site's page wants to change something.",
     404: "There is no such queue.",
     409: "An earlier job has the key, and if_exists is reject; of a list, the others were enqueued.",
@@ -40,9 +45,9 @@ _ERRORS: Final = {
     503: "Redis did not do what was asked.",
 }
 _ABOUT: Final = (
-    "Jobs in, and a look at the queues. There is no authentication: the server listens on loopback "
-    "alone, refuses a Host header that is not 127.0.0.1, localhost or [::1], and takes jobs as "
-    "application/json only. A method that a path does not take is answered with 405 and Allow."
+    "Jobs in, claims for consumers in any language, and an operator's view. A server that has tokens "
+    "asks for one, as a bearer; one without listens on loopback alone. A body is application/json. A "
+    "method that a path does not take is answered with 405 and Allow."
 )
 
 
@@ -61,10 +66,11 @@ class Endpoint:
         body: the type of what it takes.
         parameters: in the path and behind the ?, by name; each with its type, and its default
             where it may be absent.
+        rights: whoever asks needs one of these.
     """
 
     path: str
-    handle: Callable[[Request], Awaitable[Response]]
+    handle: Handle
     says: str
     answers: Sequence[Any]
     errors: Sequence[int] = ()
@@ -72,15 +78,36 @@ class Endpoint:
     status: int = 200
     body: Any = None
     parameters: Sequence[tuple[str, Any, Any]] = ()
+    rights: tuple[Right, ...] = ("look",)
 
     @property
     def shown_path(self) -> str:
         """The path as OpenAPI spells it."""
         return PREFIX + re.sub(r"\{(\w+):rest\}", r"{\1}", self.path)
 
-    def route(self) -> Route:
-        """Return the route."""
-        return Route(PREFIX + self.path, self.handle, methods=[self.method])
+
+class _Path(Route):
+    """A path with all its methods: whichever fits first has it, or ``a/cancel`` could be an id, too."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """Return whether the path fits; to another method ``Route`` answers with 405 and Allow."""
+        match, child = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL else match), child
+
+
+def routes(endpoints: Sequence[Endpoint]) -> list[Route]:
+    """Return a route for each path."""
+    handlers: dict[str, dict[str, Handle]] = {}
+    for one in endpoints:
+        handlers.setdefault(one.path, {})[one.method] = allowed(one.handle, *one.rights)
+    return [
+        _Path(PREFIX + path, partial(_by_method, there), methods=[*there])
+        for path, there in handlers.items()
+    ]
+
+
+async def _by_method(handlers: Mapping[str, Handle], request: Request) -> Response:
+    return await handlers["GET" if request.method == "HEAD" else request.method](request)
 
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
@@ -95,9 +122,12 @@ def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": __version__, "description": _ABOUT},
         "servers": [{"url": "/", "description": "where this document was read"}],
-        "security": [],
+        "security": [{}, {"token": []}],
         "paths": paths,
-        "components": {"schemas": types.components},
+        "components": {
+            "schemas": types.components,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     }
 
 
@@ -105,7 +135,7 @@ class _Types:
     """The schemas of all types that endpoints name."""
 
     def __init__(self, endpoints: Sequence[Endpoint]) -> None:
-        named: list[Any] = [Refused, NotAllAccepted]
+        named: list[Any] = [Problem, NotAllAccepted]
         for endpoint in endpoints:
             named += [*endpoint.answers, endpoint.body]
             named += [kind for _, kind, _ in endpoint.parameters]
@@ -123,13 +153,13 @@ class _Types:
 
     def operation(self, endpoint: Endpoint) -> dict[str, Any]:
         """Describe one endpoint."""
-        content = self._json(*endpoint.answers) if endpoint.answers else {STREAM: {}}
+        content = self._content(JSON, *endpoint.answers) if endpoint.answers else {STREAM: {}}
         answers = {str(endpoint.status): {"description": "Done as asked.", "content": content}}
-        for status in sorted({403, *endpoint.errors}):
-            partly = status in {429, 503} and endpoint.method == "POST"
+        for status in sorted({401, 403, *endpoint.errors}):
+            partly = status in {429, 503} and endpoint.method != "GET"
             answers[str(status)] = {
                 "description": _ERRORS[status],
-                "content": self._json(NotAllAccepted if partly else Refused),
+                "content": self._content(MEDIA_TYPE, NotAllAccepted if partly else Problem),
             }
         described: dict[str, Any] = {
             "operationId": getattr(endpoint.handle, "__name__", endpoint.path),
@@ -138,12 +168,15 @@ class _Types:
             "responses": answers,
         }
         if endpoint.body is not None:
-            described["requestBody"] = {"required": True, "content": self._json(endpoint.body)}
+            described["requestBody"] = {
+                "required": True,
+                "content": self._content(JSON, endpoint.body),
+            }
         return described
 
-    def _json(self, *kinds: Any) -> dict[str, Any]:
+    def _content(self, media_type: str, *kinds: Any) -> dict[str, Any]:
         schemas = [self.of(kind) for kind in kinds]
-        return {JSON: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
+        return {media_type: {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}}
 
     def _parameter(self, endpoint: Endpoint, name: str, kind: Any, default: Any) -> dict[str, Any]:
         in_path = f"{{{name}" in endpoint.path

@@ -17,12 +17,12 @@ from headrace.app import Headrace
 from headrace.duties import DUTIES
 from headrace.errors import InvalidSetting, StoreError
 from headrace.ids import new_id
-from headrace.keys import CONNECTION_PREFIX
+from headrace.leasing import Leases, Lines
 from headrace.listening import listen
 from headrace.maintenance import MaintenanceThread
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
-from headrace.web.application import create_app
+from headrace.web.application import LABEL, LOCAL, Access, create_app
 from headrace.web.connections import (
     ACCEPTED_AT_ONCE,
     Connection,
@@ -52,28 +52,31 @@ async def serve(
     port: int = PORT,
     policy: LeasePolicy | None = None,
     stop: asyncio.Event | None = None,
+    access: Access = LOCAL,
 ) -> None:
     """Serve until asked to stop, then end within two seconds, whoever is still connected.
 
     Args:
         headrace: the application whose Redis is served.
-        host: a loopback address.
+        host: a loopback address; where there are tokens, any.
         port: a TCP port; 0 for a free one.
         policy: how long claims last.
         stop: ends the server when set; None to end on SIGTERM and SIGINT.
+        access: who may reach it, and how.
 
     Raises:
         InvalidSetting: the server may not, or cannot, listen there.
     """
     name = f"server-{socket.gethostname()}-{os.getpid()}-{new_id()[-8:]}"
-    label = f"{CONNECTION_PREFIX}server"
-    url = headrace.redis_url.url
-    store = AsyncStore(url, name=label)
+    url, policy = headrace.redis_url.url, policy or LeasePolicy()
+    store = AsyncStore(url, name=LABEL)
     updates = Updates(Reader(store, headrace))
-    maintenance = MaintenanceThread(url, label, name, policy or LeasePolicy(), DUTIES)
-    app = create_app(headrace, store, updates=updates, leads=lambda: maintenance.leads)
-    server = _Server(_config(app))
-    listener = _listen(host, port)
+    lines = Lines(store, Leases(store, headrace), LABEL, policy)
+    maintenance = MaintenanceThread(url, LABEL, name, policy, DUTIES)
+    parts: dict[str, Any] = {"updates": updates, "lines": lines, "access": access}
+    app = create_app(headrace, store, **parts, leads=lambda: maintenance.leads)
+    server = _Server(_config(app, access))
+    listener = _listen(host, port, access)
     with ExitStack() as stack:
         stack.callback(listener.close)
         stack.enter_context(_sparing_logs())
@@ -81,20 +84,15 @@ async def serve(
         stopping = asyncio.create_task(stop.wait())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         maintaining = asyncio.create_task(_maintain(maintenance))
-        log.info("Serving at http://%s:%d", *_address(listener))
+        log.info("Serving at http%s://%s:%d", "s" * access.secure, *_address(listener))
         try:
             await asyncio.wait(
                 {stopping, serving, maintaining}, return_when=asyncio.FIRST_COMPLETED
             )
         finally:
             server.should_exit = True
-            ending = (
-                _ended(stopping),
-                _ended(maintaining),
-                updates.close(),
-                asyncio.wait({serving}),
-            )
-            await asyncio.gather(*ending)
+            ours = (_ended(stopping), _ended(maintaining), updates.close(), lines.close())
+            await asyncio.gather(*ours, asyncio.wait({serving}))
             await store.close()
             await headrace.aclose()
         if not maintaining.cancelled():
@@ -123,9 +121,12 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _config(app: Any) -> uvicorn.Config:
+def _config(app: Any, access: Access) -> uvicorn.Config:
+    chain, key = access.certificate or (None, None)
     return uvicorn.Config(
         app,
+        ssl_certfile=chain,
+        ssl_keyfile=key,
         lifespan="off",
         log_config=None,
         log_level=logging.WARNING,
@@ -139,11 +140,18 @@ def _config(app: Any) -> uvicorn.Config:
     )
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    if host not in LOOPBACK:
+def _listen(host: str, port: int, access: Access) -> socket.socket:
+    if host not in LOOPBACK and access.tokens is None:
         raise InvalidSetting(
-            f"host={host!r}: the server has no password yet, so whoever reaches it can read and add "
-            f"jobs. It listens on {', '.join(LOOPBACK)} alone; from elsewhere, use an SSH tunnel"
+            f"host={host!r}: without tokens, whoever reaches the server can read and add jobs, so it "
+            f"listens on {', '.join(LOOPBACK)} alone. Make some: headrace token me --role admin >> "
+            "tokens.toml; then headrace serve --tokens tokens.toml"
+        )
+    if host not in LOOPBACK and not access.secure:
+        log.warning(
+            "tokens and jobs travel to %s in plain text: --tls-certificate and --tls-key, or a proxy "
+            "that has https",
+            host,
         )
     if not 0 <= port < 1 << 16:
         raise InvalidSetting(f"port {port} is not valid: use 1 to 65535, or 0 for a free one")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, Final, TypeAlias, TypedDict
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
 
 import msgspec
 from msgspec import Meta
@@ -38,7 +38,20 @@ QueueName: TypeAlias = Annotated[
 
 
 JOB_ID: Final = r"^[!-~]{1,128}$"
-JobId: TypeAlias = Annotated[str, _shown("The id that the job was accepted under.", pattern=JOB_ID)]
+JobId: TypeAlias = Annotated[
+    str, Meta(pattern=JOB_ID, description="The id that the job was accepted under.")
+]
+
+
+def in_one_line(*names: str) -> None:
+    """Refuse what ends with a newline: to Python alone, ``$`` of a pattern is also before that.
+
+    Raises:
+        ValueError: one does.
+    """
+    for name in names:
+        if name.endswith("\n"):
+            raise ValueError(f"{name!r} ends with a newline")
 
 
 def _whole(description: str, low: int, high: int) -> Meta:
@@ -121,10 +134,12 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
     ) = None
 
 
-Jobs: TypeAlias = NewJob | Annotated[list[NewJob], Meta(extra_json_schema={"maxItems": MAX_JOBS})]
+NewJobs: TypeAlias = (
+    NewJob | Annotated[list[NewJob], Meta(extra_json_schema={"maxItems": MAX_JOBS})]
+)
 
 
-def _has(name: str, *values: str) -> dict[str, Any]:
+def has(name: str, *values: str) -> dict[str, Any]:
     """Return the schema of an object that has this, one of these or whatever, but not null."""
     return {
         "properties": {name: {"enum": [*values]} if values else {"not": {"type": "null"}}},
@@ -133,19 +148,19 @@ def _has(name: str, *values: str) -> dict[str, Any]:
 
 
 def _lacks(*names: str) -> dict[str, Any]:
-    return {"not": {"anyOf": [_has(name) for name in names]}}
+    return {"not": {"anyOf": [has(name) for name in names]}}
 
 
 # What ``key_options`` refuses, and both a delay and an instant.
 _SENSELESS: Final[list[dict[str, Any]]] = [
-    {"allOf": [_has("delay"), _has("at")]},
-    {"allOf": [{"anyOf": [_has("if_exists"), _has("key_until")]}, _lacks("key")]},
-    {"allOf": [_has("if_exists", "throttle"), _lacks("key_ttl")]},
-    {"allOf": [_has("if_exists", "debounce"), _lacks("delay", "at")]},
+    {"allOf": [has("delay"), has("at")]},
+    {"allOf": [{"anyOf": [has("if_exists"), has("key_until")]}, _lacks("key")]},
+    {"allOf": [has("if_exists", "throttle"), _lacks("key_ttl")]},
+    {"allOf": [has("if_exists", "debounce"), _lacks("delay", "at")]},
     {
         "allOf": [
-            _has("key_ttl"),
-            {"anyOf": [_has("if_exists", "replace", "debounce"), _has("key_until")]},
+            has("key_ttl"),
+            {"anyOf": [has("if_exists", "replace", "debounce"), has("key_until")]},
         ]
     },
 ]
@@ -185,6 +200,30 @@ class JobState(TypedDict):
     progress: Annotated[ProgressView | None, Meta(description="Null: it has told nothing.")]
 
 
+class ExplanationView(TypedDict):
+    """Where a job is, in words."""
+
+    queue: str
+    id: str
+    state: str
+    task: Annotated[str, Meta(description='"": unknown.')]
+    headline: Annotated[str, Meta(description="Where it is.")]
+    reasons: Annotated[list[str], Meta(description="Why, and what comes next.")]
+    todo: Annotated[str, Meta(description='What to do; "": nothing.')]
+    facts: Annotated[dict[str, Any], Meta(description="Numbers: position, due_at_ms, delivery, …")]
+
+
+Became: TypeAlias = Literal["cancelled", "requested"]
+
+
+class Cancelled(TypedDict):
+    """What became of a job that was to be cancelled."""
+
+    id: str
+    queue: str
+    became: Annotated[Became, Meta(description="Requested: it runs, and is asked to stop.")]
+
+
 class QueueView(TypedDict):
     """A queue: how many jobs are in each place; nothing in it changes while the queue does not."""
 
@@ -208,12 +247,29 @@ class AgedQueueView(QueueView):
     oldest_age_s: float | None
 
 
-class Queues(TypedDict):
+class QueueList(TypedDict):
     """Queues at one instant, ms since 1970 by Redis' clock; and after which name the next page begins."""
 
     now_ms: int
     queues: list[AgedQueueView]
     next: str | None
+
+
+class Scale(TypedDict):
+    """How much there is to do in a queue."""
+
+    queue: str
+    jobs: Annotated[int, Meta(description="Those that wait now, and those that run.")]
+    waiting: Annotated[int, Meta(description="Those that wait: not for an instant.")]
+    oldest_age_s: Annotated[float, Meta(description="How long one has waited; 0: none does.")]
+
+
+class Paused(TypedDict):
+    """Whether a queue is paused, and whether it was not so before."""
+
+    queue: str
+    paused: bool
+    changed: bool
 
 
 class ErrorView(TypedDict):
@@ -258,13 +314,29 @@ class JobList(TypedDict):
     jobs: list[JobView]
 
 
-class Refused(TypedDict):
-    """A sentence that says what is wrong, and what to do."""
+class Problem(TypedDict):
+    """Why something was refused (RFC 9457)."""
 
-    error: str
+    type: Annotated[
+        str, Meta(description="Which kind of problem it is; to be read under this server.")
+    ]
+    title: Annotated[str, Meta(description="What that kind is.")]
+    status: int
+    detail: Annotated[str, Meta(description="What is wrong here, and what to do.")]
 
 
-class NotAllAccepted(Refused):
+ProblemName: TypeAlias = Annotated[str, _shown("The end of a problem's type.", pattern="^[a-z-]+$")]
+
+
+class ProblemKind(TypedDict):
+    """What a type of problem means."""
+
+    type: str
+    title: str
+    status: int
+
+
+class NotAllAccepted(Problem):
     """Why jobs were not accepted, and what is known of those that were."""
 
     accepted: Annotated[list[str], Meta(description="Ids of jobs that were accepted for certain.")]

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from headrace import ids, wire
+from headrace import ids, redaction, wire
 from headrace.operations import Snapshot
 from headrace.reports import Progress
 from headrace.web.shapes import JOB_ID, ErrorView, JobView, ProgressView, QueueView
@@ -48,6 +48,7 @@ def queue_view(snapshot: Snapshot) -> QueueView:
 
 def job_view(job: bytes, due_ms: int | None = None) -> JobView:
     """Show a job, or whatever else lies in a queue; ``due_ms``: when it is due, if it is delayed."""
+    size, job = len(job), redaction.shown(job)
     parts = wire.split(job)
     head = parts[0] if parts else wire.Head("")
     error = wire.read_error(job) if b'"error"' in job else None
@@ -64,7 +65,7 @@ def job_view(job: bytes, due_ms: int | None = None) -> JobView:
         "id": head.id or None,
         "task": None if task is None else _short(task),
         "arguments": arguments,
-        "bytes": len(job),
+        "bytes": size,
         "made_at_ms": ids.time_ms_of(head.id),
         "due_at_ms": due_ms,
         "consumer": None,

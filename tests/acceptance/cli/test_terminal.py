@@ -140,6 +140,17 @@ def test_info_watches_in_place_until_ctrl_c(on_terminal: OnTerminal, redis: Redi
     assert "Traceback" not in terminal.shown
 
 
+def test_top_shows_queues_and_consumers_until_ctrl_c(on_terminal: OnTerminal, redis: Redis) -> None:
+    redis.lpush("queue", *[b'{"task":"echo"}'] * 7)
+    redis.client_setname("headrace:shop-12-abcdef")
+    terminal = on_terminal("top", "--interval", "0.1")
+    wait_until(lambda: re.search(r"^queue +7 ", terminal.text, re.MULTILINE), "the queue")
+    wait_until(lambda: "shop-12-abcdef" in terminal.text, "the consumer")
+    terminal.type("\x03")
+    assert terminal.end() == 130
+    assert "Traceback" not in terminal.shown
+
+
 def test_an_empty_dead_letter_list_says_so(on_terminal: OnTerminal, redis: Redis) -> None:
     terminal = on_terminal("dlq", "list")
     assert terminal.end() == 0

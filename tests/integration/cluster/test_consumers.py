@@ -20,10 +20,10 @@ from headrace import (
     JobFailed,
     chain,
     chord,
-    flows,
     group,
 )
 from headrace import operations as op
+from headrace.doctor import dead_letters
 from headrace.handoff import envelope_around
 from headrace.keys import keys_of
 from headrace.policy import LeasePolicy
@@ -271,7 +271,7 @@ async def test_a_member_that_dies_on_another_node_is_seen_and_a_redrive_of_it_go
         assert [(one.queue, one.reason) for one in status.failed] == [("images", "max_attempts")]
         works.append(1)
         store = AsyncStore(cluster.url)
-        redriven = flows.redrive(keys_of("images"), lambda _: True, lambda _: None)
+        redriven = dead_letters.redrive(keys_of("images"), lambda _: True, lambda _: None)
         assert await store.follow(redriven) == 1
 
         async def is_done() -> bool:

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from headrace import InvalidArguments, JobFailed, NoResult, flows, wire
+from headrace import InvalidArguments, JobFailed, NoResult, wire
+from headrace.doctor import dead_letters
 from headrace.wire import Head
 from tests.integration.consumer import typed_tasks
 from tests.integration.consumer.typed_tasks import Order, Parcel, aship, count, forget, ship
@@ -126,7 +127,7 @@ async def test_a_misfit_is_done_when_the_program_is_mended_and_it_is_redriven(
         )
     if way == "redrive":
         async with a_store(site.url) as store:
-            assert await store.follow(flows.redrive(site.k, lambda _: True, print)) == 1
+            assert await store.follow(dead_letters.redrive(site.k, lambda _: True, print)) == 1
     else:
         site.redis.lmove(site.k.dead, site.k.pending, "LEFT", "RIGHT")
     async with typed.consumer(new):

@@ -11,8 +11,8 @@ import pytest
 from redis import Redis
 
 from headrace import Headrace, JobFailed, expiry, wire
+from headrace.doctor.dead_letters import redrive
 from headrace.errors import StoreError
-from headrace.flows import redrive
 from headrace.store import Store
 from tests.support.consuming import QUICK, Site
 from tests.support.wait import WAIT_S, await_until

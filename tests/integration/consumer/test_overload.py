@@ -276,9 +276,9 @@ class TestFullRedis:
         async with a_store(own_site.url) as store:
             transport = httpx.ASGITransport(create_app(own_site.app, store))
             async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as api:
-                answer = await api.post("/api/jobs", json={"task": "note"})
+                answer = await api.post("/api/v1/jobs", json={"task": "note"})
         assert answer.status_code == 503
-        assert "maxmemory" in answer.json()["error"]
+        assert "maxmemory" in answer.json()["detail"]
         assert answer.json()["accepted"] == []
         assert answer.json()["may_have_been_accepted"] is False
         assert not own_site.redis.exists(own_site.k.pending)

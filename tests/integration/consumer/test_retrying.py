@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from headrace import Backoff, Context, InvalidArguments, Reject, Retry, flows, wire
+from headrace import Backoff, Context, InvalidArguments, Reject, Retry, wire
+from headrace.doctor import dead_letters
 from tests.support.consuming import Site, a_store
 from tests.support.wait import WAIT_S, await_until, wait_until
 
@@ -20,7 +21,7 @@ async def bring_back(site: Site, way: str) -> None:
     """Move all dead letters back: as Headrace does, or as anybody may."""
     if way == "redrive":
         async with a_store(site.url) as store:
-            flow = flows.redrive(site.k, lambda _letter: True, lambda _moved: None)
+            flow = dead_letters.redrive(site.k, lambda _letter: True, lambda _moved: None)
             assert await store.follow(flow)
     else:
         while site.redis.lmove(site.k.dead, site.k.pending, "LEFT", "RIGHT") is not None:

@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from headrace import Backoff, Context, flows
+from headrace import Backoff, Context
+from headrace.doctor import dead_letters
 from tests.support.consuming import Running, Site, a_store, ids_of
 from tests.support.wait import await_until
 
@@ -157,7 +158,7 @@ class TestMalformed:
             assert bytes_of(again) == job
             assert (again["id"], again["delivery"]) == (letter["id"], letter["delivery"] + 1)
             async with a_store(site.url) as store:
-                assert await store.follow(flows.redrive(site.k, lambda _: True, print)) == 1
+                assert await store.follow(dead_letters.redrive(site.k, lambda _: True, print)) == 1
             await await_until(lambda: site.counters()["dead"] == 3)
             [last] = site.letters()
             assert bytes_of(last) == job

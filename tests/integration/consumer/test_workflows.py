@@ -26,9 +26,9 @@ from headrace import (
     Workflow,
     chain,
     chord,
-    flows,
     group,
 )
+from headrace.doctor import dead_letters
 from headrace.keys import WORKFLOWS, keys_of
 from headrace.scripts import script
 from headrace.store import AsyncStore, Store
@@ -97,7 +97,7 @@ def lose(site: Site, job_id: str) -> None:
 
 
 async def redrive(store: AsyncStore, site: Site) -> int:
-    return await store.follow(flows.redrive(site.k, lambda _: True, lambda _: None))
+    return await store.follow(dead_letters.redrive(site.k, lambda _: True, lambda _: None))
 
 
 async def test_each_step_of_a_chain_gets_the_result_of_the_one_before(
@@ -238,6 +238,7 @@ async def test_dead_members_leave_their_room_in_the_window_to_others(
     flow = await group(members).aenqueue(window=1)
     async with site.consumer():
         await await_until(lambda: len(tasks.of("add")) == 2)
+        await site.drained()  # the second has begun, and is to be settled
         status = await flow.astatus()
         assert (status.state, status.running, len(status.failed)) == ("failed", 0, 2)
         tasks.mended = True

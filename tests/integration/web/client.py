@@ -23,10 +23,13 @@ def client_of(app: Headrace, store: AsyncStore) -> httpx.AsyncClient:
 
 def error_of(response: httpx.Response) -> str:
     """Give the error that a refusal must have, and check that it is a sentence."""
-    assert response.headers["content-type"] == "application/json"
-    error = response.json()["error"]
-    assert " " in error, error
-    return str(error)
+    assert response.headers["content-type"] == "application/problem+json"
+    problem = response.json()
+    assert problem["status"] == response.status_code
+    assert problem["type"].startswith("/api/v1/problems/")
+    detail = problem["detail"]
+    assert " " in detail, detail
+    return str(detail)
 
 
 async def kill_one(store: AsyncStore, k: Keys, reason: wire.Reason, failure: Exception) -> None:

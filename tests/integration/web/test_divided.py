@@ -12,10 +12,10 @@ from tests.integration.web.test_metrics import scrape
 async def test_a_divided_queue_is_one_queue(api: httpx.AsyncClient, app: Headrace) -> None:
     app.partition_queue("queue", 4)
     jobs = await app.aenqueue_many([app.call_with("add", (1, n), {}, {}) for n in range(400)])
-    (queue,) = (await api.get("/api/queues")).json()["queues"]
+    (queue,) = (await api.get("/api/v1/queues")).json()["queues"]
     assert (queue["queue"], queue["pending"]) == ("queue", 400)
-    assert (await api.get("/api/queues/queue")).json()["counters"] == {"enqueued": 400}
-    listed = (await api.get("/api/queues/queue/jobs?place=pending&limit=8")).json()["jobs"]
+    assert (await api.get("/api/v1/queues/queue")).json()["counters"] == {"enqueued": 400}
+    listed = (await api.get("/api/v1/queues/queue/jobs?place=pending&limit=8")).json()["jobs"]
     # The first two of each partition.
     mine = {name: [job.id for job in jobs if job.queue == name] for name in names_of("queue", 4)}
     first = [job_id for ids in mine.values() for job_id in ids[:2]]
@@ -31,10 +31,10 @@ async def test_a_divided_queue_is_one_queue(api: httpx.AsyncClient, app: Headrac
 async def test_a_job_is_found_by_its_id_alone(api: httpx.AsyncClient, app: Headrace) -> None:
     app.partition_queue("queue", 4)
     bodies = [{"task": "add", "args": [1, n]} for n in range(400)]
-    accepted = (await api.post("/api/jobs", json=bodies)).json()["jobs"]
+    accepted = (await api.post("/api/v1/jobs", json=bodies)).json()["jobs"]
     assert {one["queue"] for one in accepted} == set(names_of("queue", 4))
     for one in accepted[::100]:
-        assert (await api.get(f"/api/jobs/{one['id']}")).json() == {
+        assert (await api.get(f"/api/v1/jobs/{one['id']}")).json() == {
             "id": one["id"], "queue": one["queue"], "state": "pending", "progress": None,
         }  # fmt: skip
 
@@ -47,6 +47,6 @@ async def test_who_enqueues_need_not_know_that_a_queue_is_divided(
     await other.aenqueue("add", 1, 2)
     assert "queue" not in app.partitions.declared
     bodies = [{"task": "add", "args": [1, n]} for n in range(400)]
-    accepted = (await api.post("/api/jobs", json=bodies)).json()["jobs"]
+    accepted = (await api.post("/api/v1/jobs", json=bodies)).json()["jobs"]
     assert {one["queue"] for one in accepted} == set(names_of("queue", 4))
     await other.aclose()

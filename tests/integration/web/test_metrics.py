@@ -106,7 +106,7 @@ async def test_of_many_queues_the_largest_have_series_and_the_others_a_sum(
     assert jobs["all others"] == 350 - 50 * 2 - 50
     done = {k[1]: v for k, v in found.items() if k[0] == "headrace_jobs_done_total"}
     assert (len(done), sum(done.values())) == (101, 300)
-    assert len((await api.get("/api/queues")).json()["queues"]) == 301
+    assert len((await api.get("/api/v1/queues")).json()["queues"]) == 301
 
 
 async def test_what_a_forgotten_queue_had_counted_stays_in_the_sum(

@@ -24,7 +24,7 @@ function connect() {
   clearTimeout(again);
   source?.close();
   if (document.hidden) return say("paused");
-  source = new EventSource(`api/events?queue=${encodeURIComponent(queue)}`);
+  source = new EventSource(`api/v1/events?queue=${encodeURIComponent(queue)}`);
   source.addEventListener("message", (event) => {
     heardAt = Date.now();
     show(JSON.parse(event.data));

@@ -1,0 +1,113 @@
+"""The HTTP API, under ``/api/v1``. Answers are JSON; errors are problems (see ``problems``).
+
+Each module has the endpoints of one subject, and describes them; the routes and the OpenAPI document
+are made of what they say, so neither can drift.
+
+    jobs            enqueue, where a job is, why it does not run, cancel
+    queues          counts, the first jobs of a place, pause and resume, events
+    claims          for consumers in any language: claim, extend, settle
+    dead_letters    look, group, put back, delete
+    consumers       who is connected, who holds jobs
+    schedules       see, add, change, pause, remove
+    workflows       how far one is; cancel
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from headrace.access import ALL
+from headrace.app import Headrace
+from headrace.leasing import Lines
+from headrace.store import AsyncStore
+from headrace.web.answers import answer
+from headrace.web.api.claims import Claims
+from headrace.web.api.consumers import Consumers
+from headrace.web.api.dead_letters import DeadLetters
+from headrace.web.api.jobs import Jobs
+from headrace.web.api.queues import Queues
+from headrace.web.api.schedules import Schedules
+from headrace.web.api.workflows import Workflows
+from headrace.web.openapi import Endpoint, document, routes
+from headrace.web.problems import KINDS, PREFIX, Refusal
+from headrace.web.reader import Reader
+from headrace.web.shapes import ProblemKind, ProblemName
+from headrace.web.updates import Updates
+
+__all__ = ["Api", "api"]
+
+
+def api(
+    headrace: Headrace, store: AsyncStore, reader: Reader, updates: Updates, lines: Lines
+) -> Api:
+    """Make the API.
+
+    Args:
+        headrace: through which jobs are enqueued.
+        store: the Redis.
+        reader: reads queues.
+        updates: the live updates.
+        lines: claim for consumers, and let them wait.
+    """
+    return Api(
+        Jobs(headrace, reader, store, lines.policy),
+        Queues(headrace, reader, updates),
+        Claims(reader, lines),
+        DeadLetters(store, reader),
+        Consumers(store, reader),
+        Schedules(headrace, store),
+        Workflows(headrace),
+    )
+
+
+class Subject(Protocol):
+    """The endpoints of one subject."""
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what there is, in the order in which it is looked for."""
+
+
+class Api:
+    """All endpoints.
+
+    Args:
+        subjects: they have the endpoints.
+    """
+
+    def __init__(self, *subjects: Subject) -> None:
+        self._subjects = subjects
+
+    def routes(self) -> list[Route]:
+        """Return the routes; names and ids may hold a slash."""
+        return routes(self.endpoints())
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what there is, in the order in which it is looked for."""
+        return [
+            *(endpoint for subject in self._subjects for endpoint in subject.endpoints()),
+            Endpoint(
+                path="/problems/{name}", handle=self.problem, rights=ALL,
+                parameters=(("name", ProblemName, None),),
+                says="Tell what a type of problem means.", answers=(ProblemKind,), errors=(404,),
+            ),
+            Endpoint(
+                path="/openapi.json", handle=self.describe, rights=ALL,
+                says="Give this document.", answers=(dict[str, Any],), errors=(503,),
+            ),
+        ]  # fmt: skip
+
+    async def problem(self, request: Request) -> Response:
+        """Tell what a type of problem means."""
+        name = request.path_params["name"]
+        if name not in KINDS:
+            raise Refusal("unknown", f"there is no problem {name!r}: there are {', '.join(KINDS)}")
+        status, title = KINDS[name]
+        return answer(ProblemKind(type=f"{PREFIX}/problems/{name}", title=title, status=status))
+
+    async def describe(self, _: Request) -> Response:
+        """Describe the API."""
+        return answer(document(self.endpoints()))

@@ -1,0 +1,204 @@
+"""Jobs: enqueue them, see where one is and why it does not run, cancel it.
+
+A job may have every option of ``JobOptions``; ``at`` is in seconds since 1970. Its task need not be
+known here. A 503 says whether the jobs ``may_have_been_accepted``, and which ones were for certain.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, cast
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace import doctor
+from headrace.app import Headrace
+from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge
+from headrace.job import Job
+from headrace.keys import keys_of
+from headrace.options import JobOptions
+from headrace.policy import LeasePolicy
+from headrace.producer import Call
+from headrace.store import AsyncStore
+from headrace.web.access import may_use
+from headrace.web.answers import answer
+from headrace.web.api.asked import UNREADABLE, body_of, queue_of
+from headrace.web.limits import MAX_BODY
+from headrace.web.openapi import Endpoint
+from headrace.web.problems import Refusal
+from headrace.web.reader import MOST_QUEUES, Reader
+from headrace.web.shapes import (
+    JOB_ID,
+    MAX_JOBS,
+    Accepted,
+    AcceptedMany,
+    Became,
+    Cancelled,
+    ExplanationView,
+    JobId,
+    JobState,
+    NewJob,
+    NewJobs,
+    QueueName,
+)
+from headrace.web.views import progress_view
+from headrace.wire import DEFAULT_MAX_BYTES
+
+MOST_SEARCHED: Final = 10_000  # jobs of a place: some hundredths of a second of Redis' time
+
+
+class _Counted(NewJob):
+    """A job as it is asked for, counted while the body is read: what is too much is not made first."""
+
+    seen: ClassVar[int] = 0  # of the body that is being read: one at a time is
+
+    def __post_init__(self) -> None:
+        _Counted.seen += 1
+        if _Counted.seen > MAX_JOBS:
+            raise Refusal("too-large", f"these are too many jobs: send {MAX_JOBS:,} at a time")
+
+
+_decode_jobs = msgspec.json.Decoder(_Counted | list[_Counted]).decode
+_decode_args = msgspec.json.Decoder(list[Any]).decode
+_decode_kwargs = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+class Jobs:
+    """The endpoints of jobs.
+
+    Args:
+        headrace: through which jobs are enqueued.
+        reader: knows which queues there are.
+        store: the Redis.
+        policy: how long claims last.
+    """
+
+    def __init__(
+        self, headrace: Headrace, reader: Reader, store: AsyncStore, policy: LeasePolicy
+    ) -> None:
+        self._headrace = headrace
+        self._reader = reader
+        self._store = store
+        self._policy = policy
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what there is, in the order in which it is looked for."""
+        one = (("job_id", JobId, None), ("queue", QueueName, self._headrace.queue))
+        return [
+            Endpoint(
+                path="/jobs", handle=self.enqueue, method="POST", rights=("produce",), body=NewJobs, status=202,
+                says=f"Enqueue a job, or up to {MAX_JOBS:,}; a body of at most {MAX_BODY:,} bytes, "
+                f"a job of at most {DEFAULT_MAX_BYTES:,}.",
+                answers=(Accepted, AcceptedMany), errors=(400, 409, 413, 415, 429, 503),
+            ),
+            Endpoint(
+                path="/jobs/{job_id:rest}/cancel", handle=self.cancel, method="POST", rights=("operate",), parameters=one,
+                says="Cancel a job: one that waits is taken out, one that runs is asked to stop.",
+                answers=(Cancelled,), errors=(400, 404, 503),
+            ),
+            Endpoint(
+                path="/jobs/{job_id:rest}/explanation", handle=self.explain, parameters=one,
+                says=f"Say where a job is and why it does not run; {MOST_SEARCHED:,} of each place are "
+                "looked at.",
+                answers=(ExplanationView,), errors=(400, 503),
+            ),
+            Endpoint(
+                path="/jobs/{job_id:rest}", handle=self.job, rights=("look", "produce"), parameters=one,
+                says="Tell where a job is.", answers=(JobState,), errors=(400, 503),
+            ),
+        ]  # fmt: skip
+
+    async def enqueue(self, request: Request) -> Response:
+        """Accept one job, or many."""
+        try:
+            body = await body_of(request)
+            _Counted.seen = 0
+            wanted = _decode_jobs(body)
+        except UNREADABLE as error:
+            raise _no_job(error) from None
+        many = isinstance(wanted, list)
+        calls = self._calls(wanted)
+        may_use(request, *(call.queue for call in calls))
+        if new := await self._reader.excess({call.queue for call in calls}):
+            raise Refusal(
+                "too-many-queues",
+                f"there would be more than {MOST_QUEUES:,} queues: {min(new)!r} would be a new one. "
+                "Use one that there is, or see: headrace forget --help",
+            )
+        # Of those that there may be: else the names that are asked for would be remembered without bound.
+        if await self._reader.learn_partitions({call.queue for call in calls}):
+            calls = self._calls(wanted)
+        jobs = [Accepted(id=j.id, queue=j.queue) for j in await self._headrace.aenqueue_many(calls)]
+        return answer(AcceptedMany(jobs=jobs) if many else jobs[0], 202)
+
+    def _calls(self, wanted: NewJob | Sequence[NewJob]) -> list[Call[Any]]:
+        if isinstance(wanted, NewJob):
+            return [self._call(wanted, None)]
+        return [self._call(one, index) for index, one in enumerate(wanted)]
+
+    def _call(self, one: NewJob, index: int | None) -> Call[Any]:
+        given = {name: getattr(one, name) for name in JobOptions.__annotations__}
+        for name in ("priority", "max_attempts"):
+            if isinstance(number := given[name], float) and number.is_integer():
+                given[name] = int(number)
+        options = cast("JobOptions", {k: v for k, v in given.items() if v is not None})
+        try:
+            if len(bytes(one.args)) + len(bytes(one.kwargs)) > DEFAULT_MAX_BYTES:
+                raise PayloadTooLarge(f"its arguments are over the limit of {DEFAULT_MAX_BYTES:,}")
+            args, kwargs = _arguments(one)
+            call = self._headrace.call_with(one.task, args, kwargs, options)
+            keys_of(call.queue)
+        except HTTPException as error:
+            raise _no_job(error.detail, "" if index is None else f"job {index}: ") from None
+        except (InvalidJob, InvalidSetting) as error:
+            raise type(error)(str(error) if index is None else f"job {index}: {error}") from None
+        return call
+
+    async def job(self, request: Request) -> Response:
+        """Return where a job is."""
+        job = self._asked(request)
+        state, told = await job.astatus(), progress_view(await job.aprogress())
+        return answer(JobState(id=job.id, queue=job.queue, state=state, progress=told))
+
+    async def explain(self, request: Request) -> Response:
+        """Say where a job is, and why it does not run."""
+        job = self._asked(request)
+        seen = await self._store.follow(doctor.locate(job.queue, job.id, most=MOST_SEARCHED))
+        return answer(doctor.explain(seen, self._policy))
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel a job."""
+        job = self._asked(request)
+        running = await job.astatus() == "processing"
+        if not await job.acancel():
+            says = f"no job {job.id} waits or runs in queue {job.queue!r}: it is over, or elsewhere"
+            raise Refusal("unknown", says)
+        became: Became = "requested" if running else "cancelled"
+        return answer(Cancelled(id=job.id, queue=job.queue, became=became))
+
+    def _asked(self, request: Request) -> Job[Any]:
+        queue = queue_of(request, self._headrace.queue)
+        job_id = request.path_params["job_id"]
+        if not re.fullmatch(JOB_ID, job_id):
+            says = f"{job_id!r} is no job's id: use one that was answered to you"
+            raise Refusal("invalid", says)
+        return self._headrace.job(job_id, queue=queue)
+
+
+def _arguments(one: NewJob) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    name = "args"
+    try:
+        args = tuple(_decode_args(one.args))
+        name = "kwargs"
+        return args, _decode_kwargs(one.kwargs)
+    except UNREADABLE as error:
+        raise Refusal("invalid", f"{error} - at `$.{name}`") from None
+
+
+def _no_job(error: object, which: str = "") -> Refusal:
+    says = f"{which}the body is no job: {error}"
+    return Refusal("invalid", f'{says}. Send {{"task": "name", "args": [...]}}')

@@ -1,0 +1,100 @@
+"""Workflows: how far one is, which members are dead, cancel it."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypedDict
+
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from headrace.app import Headrace
+from headrace.web.answers import answer
+from headrace.web.api.asked import queue_of
+from headrace.web.openapi import Endpoint
+from headrace.web.problems import Refusal
+from headrace.web.shapes import JobId, QueueName
+from headrace.workflows.workflow import Workflow, WorkflowState
+
+
+class MemberView(TypedDict):
+    """A member that is dead."""
+
+    n: Annotated[int, Meta(description="Its number in the order of the steps, from 0.")]
+    job_id: str
+    queue: Annotated[str, Meta(description='Where its dead letter is; "": it has none.')]
+    reason: str
+    message: str
+
+
+class WorkflowView(TypedDict):
+    """How far a workflow is."""
+
+    id: str
+    queue: str
+    state: WorkflowState
+    total: int
+    ended: int
+    running: Annotated[int, Meta(description="Members that wait in their queues, or run.")]
+    failed: list[MemberView]
+
+
+class Workflows:
+    """The endpoints of workflows.
+
+    Args:
+        headrace: the application.
+    """
+
+    def __init__(self, headrace: Headrace) -> None:
+        self._headrace = headrace
+
+    def endpoints(self) -> list[Endpoint]:
+        """Return what there is, in the order in which it is looked for."""
+        one = (("workflow_id", JobId, None), ("queue", QueueName, self._headrace.queue))
+        return [
+            Endpoint(
+                path="/workflows/{workflow_id:rest}/cancel", handle=self.cancel, method="POST", rights=("operate",),
+                parameters=one, answers=(WorkflowView,), errors=(400, 404, 409, 503),
+                says="Cancel a workflow as a whole: what waits is taken out, what runs is asked to stop.",
+            ),
+            Endpoint(
+                path="/workflows/{workflow_id:rest}", handle=self.workflow, rights=("look", "produce"), parameters=one,
+                says="Tell how far a workflow is; `queue` is that of its first job.",
+                answers=(WorkflowView,), errors=(400, 404, 503),
+            ),
+        ]  # fmt: skip
+
+    async def workflow(self, request: Request) -> Response:
+        """Tell how far a workflow is."""
+        return answer(await self._view(_asked(request, self._headrace)))
+
+    async def cancel(self, request: Request) -> Response:
+        """Cancel a workflow."""
+        flow = _asked(request, self._headrace)
+        before = await self._view(flow)
+        if not await flow.acancel():
+            raise Refusal("conflict", f"workflow {flow.id} is over: it is {before['state']}")
+        return answer(await self._view(flow))
+
+    async def _view(self, flow: Workflow) -> WorkflowView:
+        status = await flow.astatus()
+        if status.state == "unknown":
+            says = f"nothing is known of workflow {flow.id} in queue {flow.queue!r}: it never was there, or"
+            raise Refusal("unknown", f"{says} has been over for longer than its ttl")
+        failed: list[MemberView] = [
+            MemberView(
+                n=one.n, job_id=one.job_id, queue=one.queue, reason=one.reason, message=one.message
+            )
+            for one in status.failed
+        ]
+        state, total, ended, running, _ = status
+        return WorkflowView(
+            id=flow.id, queue=flow.queue, state=state, total=total, ended=ended, running=running,
+            failed=failed,
+        )  # fmt: skip
+
+
+def _asked(request: Request, headrace: Headrace) -> Workflow:
+    queue = queue_of(request, headrace.queue)
+    return headrace.workflow(request.path_params["workflow_id"], queue=queue)
