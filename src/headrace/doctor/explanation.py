@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import to_builtins
 
-from headrace import results, wire
+from headrace import redaction, results, wire
 from headrace.context import tick_of
 from headrace.doctor.humanize import (
     command,
@@ -225,7 +225,7 @@ def _holder(at: Location, claim: Claim, left_s: float, policy: LeasePolicy) -> I
 
 
 def _dead(at: Location, _policy: LeasePolicy) -> Iterator[str]:
-    error = wire.read_error(at.job)
+    error = wire.read_error(redaction.shown(at.job))
     if error is None:
         yield "dead, and its letter does not say why"
         return

@@ -14,7 +14,8 @@ are made of what they say, so neither can drift.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import dataclass, fields
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -54,32 +55,27 @@ def api(
         lines: claim for consumers, and let them wait.
     """
     return Api(
-        Jobs(headrace, reader, store, lines.policy),
-        Queues(headrace, reader, updates),
-        Claims(reader, lines),
-        DeadLetters(store, reader),
-        Consumers(store, reader),
-        Schedules(headrace, store),
-        Workflows(headrace),
+        jobs=Jobs(headrace, reader, store, lines.policy),
+        queues=Queues(headrace, reader, updates),
+        claims=Claims(reader, lines),
+        letters=DeadLetters(store, reader),
+        consumers=Consumers(store, reader),
+        schedules=Schedules(headrace, store),
+        workflows=Workflows(headrace),
     )
 
 
-class Subject(Protocol):
-    """The endpoints of one subject."""
-
-    def endpoints(self) -> list[Endpoint]:
-        """Return what there is, in the order in which it is looked for."""
-
-
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Api:
-    """All endpoints.
+    """All endpoints, by subject; what they do the pages do, too."""
 
-    Args:
-        subjects: they have the endpoints.
-    """
-
-    def __init__(self, *subjects: Subject) -> None:
-        self._subjects = subjects
+    jobs: Jobs
+    queues: Queues
+    claims: Claims
+    letters: DeadLetters
+    consumers: Consumers
+    schedules: Schedules
+    workflows: Workflows
 
     def routes(self) -> list[Route]:
         """Return the routes; names and ids may hold a slash."""
@@ -88,7 +84,7 @@ class Api:
     def endpoints(self) -> list[Endpoint]:
         """Return what there is, in the order in which it is looked for."""
         return [
-            *(endpoint for subject in self._subjects for endpoint in subject.endpoints()),
+            *(one for field in fields(self) for one in getattr(self, field.name).endpoints()),
             Endpoint(
                 path="/problems/{name}", handle=self.problem, rights=ALL,
                 parameters=(("name", ProblemName, None),),

@@ -64,10 +64,19 @@ class Consumers:
 
     async def consumers(self, request: Request) -> Response:
         """Show all consumers."""
+        return answer(await self.look(request))
+
+    async def look(self, request: Request) -> ConsumerList:
+        """Read all consumers.
+
+        Raises:
+            Refusal: whoever asks has some queues alone.
+            StoreError: Redis did not answer.
+        """
         may_use_all(request)
         names = await self._reader.names()
         parts = [part for name in names for part in self._reader.parts(name)]
         found, broken = await self._store.follow(consumers.look(parts))
         shown: list[ConsumerView] = [{**asdict(one), "state": one.state} for one in found]  # type: ignore[typeddict-item]
         why = {queue: str(error) for queue, error in broken.items()}
-        return answer(ConsumerList(consumers=shown, broken=why))
+        return ConsumerList(consumers=shown, broken=why)

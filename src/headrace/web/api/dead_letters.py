@@ -118,6 +118,10 @@ class DeadLetters:
 
     async def letters(self, request: Request) -> Response:
         """Show letters that fit."""
+        return answer(await self.search(request))
+
+    async def search(self, request: Request) -> LetterList:
+        """Read the letters that fit what stands behind the ?."""
         parts, asked = await self._parts(request), request.query_params
         part, offset = _place(asked.get("after", "0.0"))
         try:
@@ -136,10 +140,14 @@ class DeadLetters:
             part, offset = (part + 1, 0) if page.offset is None else (part, page.offset)
         following = f"{part}.{offset}" if part < len(parts) else None
         shown = [_view(letter) for letter in found]
-        return answer(LetterList(letters=shown, searched=searched, next=following))
+        return LetterList(letters=shown, searched=searched, next=following)
 
     async def groups(self, request: Request) -> Response:
         """Group a queue's letters."""
+        return answer(await self.group(request))
+
+    async def group(self, request: Request) -> Groups:
+        """Read the groups of a queue's letters."""
         parts = await self._parts(request)
         found: dict[str, Group] = {}
         searched, complete = 0, True
@@ -150,11 +158,11 @@ class DeadLetters:
         ordered = sorted(found.values(), key=lambda one: -one.count)
         shown = [_group_view(one) for one in ordered]
         queue = queue_of(request, DEFAULT_QUEUE)
-        return answer(Groups(queue=queue, groups=shown, searched=searched, complete=complete))
+        return Groups(queue=queue, groups=shown, searched=searched, complete=complete)
 
     async def letter(self, request: Request) -> Response:
         """Show a letter whole."""
-        letter, _ = await self._named(request)
+        letter, _ = await self.named(request)
         raw = redaction.shown(letter.raw)
         whole: WholeLetter = {
             **_view(letter),
@@ -166,16 +174,25 @@ class DeadLetters:
 
     async def redrive(self, request: Request) -> Response:
         """Put letters back."""
-        return await self._move(request, dead_letters.redrive)
+        return answer(await self.move(request, await _selected(request), dead_letters.redrive))
 
     async def purge(self, request: Request) -> Response:
         """Delete letters for good."""
-        return await self._move(request, dead_letters.purge)
+        return answer(await self.move(request, await _selected(request), dead_letters.purge))
 
     async def redrive_one(self, request: Request) -> Response:
         """Put one letter back, edited."""
         edited = await read(request, _EDITED, 'edit. Send {}, or {"args": [...]}')
-        letter, k = await self._named(request)
+        return answer(await self.put_back(request, edited))
+
+    async def put_back(self, request: Request, edited: Edited) -> Moved:
+        """Put the letter in the path back, with other arguments if there are some.
+
+        Raises:
+            Refusal: there is none, or it cannot be edited so.
+            StoreError: Redis did not do it.
+        """
+        letter, k = await self.named(request)
         changes = {
             name: value
             for name in ("args", "kwargs")
@@ -188,24 +205,30 @@ class DeadLetters:
         if len(job) > DEFAULT_MAX_BYTES:
             raise Refusal("too-large", f"it would be over the limit of {DEFAULT_MAX_BYTES:,} bytes")
         count = await self._store.run(op.redrive(k, [(letter.raw, job)]))
-        return answer(Moved(queue=queue_of(request, DEFAULT_QUEUE), count=count, more=False))
+        return Moved(queue=queue_of(request, DEFAULT_QUEUE), count=count, more=False)
 
-    async def _move(self, request: Request, action: Callable[..., Any]) -> Response:
-        selected = await read(request, _SELECTED, 'selection. Send {"queue": "…", "ids": ["…"]}')
+    async def move(self, request: Request, selected: Selected, action: Callable[..., Any]) -> Moved:
+        """Redrive or purge the letters that are selected, up to ``MOST_MOVED``.
+
+        Raises:
+            Refusal: nothing is said of which are meant, or whoever asks may not use the queue.
+            StoreError: Redis did not do it.
+        """
         if not selected.says_something:
-            say = 'say which letters: "ids", "reason", "task" or "kind"; or "all": true'
+            say = 'say which letters: "ids", "reason", "task", "kind" or "text"; or "all": true'
             raise Refusal("invalid", say)
         may_use(request, selected.queue)
         wanted = {
             name: value
-            for name in ("reason", "task", "kind")
+            for name in ("reason", "task", "kind", "text")
             if (value := getattr(selected, name)) is not None
         }
-        fits, ids = _fitting(wanted), selected.ids
+        fits, ids, until_ms = _fitting(wanted), selected.ids, selected.died_until_ms
 
         def chosen(raw: bytes) -> bool:
             letter = dead_letters.read("", raw)
-            return (ids is None or letter.id in ids) and fits(letter)
+            known = (ids is None or letter.id in ids) and fits(letter)
+            return known and (until_ms is None or letter.error.failed_at <= until_ms)
 
         await self._reader.names()
         count = 0
@@ -213,13 +236,13 @@ class DeadLetters:
             if count < MOST_MOVED:
                 flow = action(keys_of(name), chosen, lambda _: None, MOST_MOVED - count)
                 count += await self._store.follow(flow)
-        return answer(Moved(queue=selected.queue, count=count, more=count >= MOST_MOVED))
+        return Moved(queue=selected.queue, count=count, more=count >= MOST_MOVED)
 
     async def _parts(self, request: Request) -> list[Keys]:
         await self._reader.names()
         return [keys_of(name) for name in self._reader.parts(queue_of(request, DEFAULT_QUEUE))]
 
-    async def _named(self, request: Request) -> tuple[DeadLetter, Keys]:
+    async def named(self, request: Request) -> tuple[DeadLetter, Keys]:
         """Return the letter in the path, and the keys of its queue; all letters are looked at."""
         job_id = request.path_params["job_id"]
         for k in await self._parts(request):
@@ -229,6 +252,10 @@ class DeadLetters:
                 return page.letters[0], k
         says = f"no dead letter of queue {queue_of(request, DEFAULT_QUEUE)!r} has the id {job_id!r}"
         raise Refusal("unknown", says)
+
+
+async def _selected(request: Request) -> Selected:
+    return await read(request, _SELECTED, 'selection. Send {"queue": "…", "ids": ["…"]}')
 
 
 def _place(after: str) -> tuple[int, int]:

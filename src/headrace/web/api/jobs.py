@@ -17,6 +17,7 @@ from starlette.responses import Response
 
 from headrace import doctor
 from headrace.app import Headrace
+from headrace.doctor import Location
 from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge
 from headrace.job import Job
 from headrace.keys import keys_of
@@ -160,27 +161,51 @@ class Jobs:
 
     async def job(self, request: Request) -> Response:
         """Return where a job is."""
-        job = self._asked(request)
+        job = self.asked(request)
         state, told = await job.astatus(), progress_view(await job.aprogress())
         return answer(JobState(id=job.id, queue=job.queue, state=state, progress=told))
 
     async def explain(self, request: Request) -> Response:
         """Say where a job is, and why it does not run."""
-        job = self._asked(request)
-        seen = await self._store.follow(doctor.locate(job.queue, job.id, most=MOST_SEARCHED))
-        return answer(doctor.explain(seen, self._policy))
+        return answer(doctor.explain(await self.locate(request), self._policy))
+
+    async def locate(self, request: Request) -> Location:
+        """Look for the job that is asked for, in each partition of its queue.
+
+        Raises:
+            Refusal: it can be no job's id, or whoever asks may not use the queue.
+            StoreError: Redis did not answer.
+        """
+        job = self.asked(request)
+        await self._reader.names()
+        parts = self._reader.parts(job.queue)
+        for part in parts:
+            seen = await self._store.follow(doctor.locate(part, job.id, most=MOST_SEARCHED))
+            if seen.state != "unknown":
+                break
+        return seen
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a job."""
-        job = self._asked(request)
+        return answer(await self.cancel_asked(request))
+
+    async def cancel_asked(self, request: Request) -> Cancelled:
+        """Cancel the job that is asked for.
+
+        Raises:
+            Refusal: it neither waits nor runs, or whoever asks may not use the queue.
+            StoreError: Redis did not answer.
+        """
+        job = self.asked(request)
         running = await job.astatus() == "processing"
         if not await job.acancel():
             says = f"no job {job.id} waits or runs in queue {job.queue!r}: it is over, or elsewhere"
             raise Refusal("unknown", says)
         became: Became = "requested" if running else "cancelled"
-        return answer(Cancelled(id=job.id, queue=job.queue, became=became))
+        return Cancelled(id=job.id, queue=job.queue, became=became)
 
-    def _asked(self, request: Request) -> Job[Any]:
+    def asked(self, request: Request) -> Job[Any]:
+        """Return the job in the path, of the queue behind the ?."""
         queue = queue_of(request, self._headrace.queue)
         job_id = request.path_params["job_id"]
         if not re.fullmatch(JOB_ID, job_id):

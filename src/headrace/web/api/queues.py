@@ -120,17 +120,23 @@ class Queues:
 
     async def pause(self, request: Request) -> Response:
         """Stop handing out a queue's jobs."""
-        return await self._turn(request, paused=True)
+        return answer(await self.turn(request, paused=True))
 
     async def resume(self, request: Request) -> Response:
         """Hand out a paused queue's jobs again."""
-        return await self._turn(request, paused=False)
+        return answer(await self.turn(request, paused=False))
 
-    async def _turn(self, request: Request, *, paused: bool) -> Response:
+    async def turn(self, request: Request, *, paused: bool) -> Paused:
+        """Pause or resume the queue in the path.
+
+        Raises:
+            Refusal: there is none, or whoever asks may not use it.
+            StoreError: Redis did not do it.
+        """
         name = await known(request, self._reader)
         parts = [keys_of(part) for part in self._reader.parts(name)]
         changed = any(await self._reader.ask([op.pause(k, paused=paused) for k in parts]))
-        return answer(Paused(queue=name, paused=paused, changed=changed))
+        return Paused(queue=name, paused=paused, changed=changed)
 
     async def scale(self, request: Request) -> Response:
         """Tell what a scaler goes by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Any, Final, TypedDict, cast
@@ -12,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.app import Headrace
+from headrace.flows import Flow
 from headrace.hooks import apassed
 from headrace.options import JobOptions
 from headrace.schedules import Missed, Schedule, changes, define, timing_of
@@ -141,15 +143,11 @@ class Schedules:
 
     async def schedules(self, request: Request) -> Response:
         """Show all schedules."""
-        return answer(
-            ScheduleList(
-                schedules=[_view(one) for one in await self._all() if _is_mine(request, one)]
-            )
-        )
+        return answer(ScheduleList(schedules=[_view(one) for one in await self.mine(request)]))
 
     async def schedule(self, request: Request) -> Response:
         """Show one schedule."""
-        return answer(_view(await self._named(request)))
+        return answer(_view(await self.named(request)))
 
     async def add(self, request: Request) -> Response:
         """Add a schedule, or change one."""
@@ -174,26 +172,41 @@ class Schedules:
 
     async def pause(self, request: Request) -> Response:
         """Let a schedule have no ticks."""
-        name = (await self._named(request)).name
-        return answer(Changed(name=name, changed=await self._store.follow(changes.pause(name))))
+        return answer(await self.change(request, changes.pause))
 
     async def resume(self, request: Request) -> Response:
         """Let a schedule go on."""
-        name = (await self._named(request)).name
-        return answer(Changed(name=name, changed=await self._store.follow(changes.resume(name))))
+        return answer(await self.change(request, changes.resume))
 
     async def remove(self, request: Request) -> Response:
         """Remove a schedule."""
-        name = (await self._named(request)).name
-        return answer(Changed(name=name, changed=await self._store.follow(changes.remove(name))))
+        return answer(await self.change(request, changes.remove))
+
+    async def change(self, request: Request, how: Callable[[str], Flow[bool]]) -> Changed:
+        """Pause, resume or remove the schedule in the path.
+
+        Raises:
+            Refusal: there is none that whoever asks may use.
+            StoreError: Redis did not do it.
+        """
+        name = (await self.named(request)).name
+        return Changed(name=name, changed=await self._store.follow(how(name)))
+
+    async def mine(self, request: Request) -> list[Schedule]:
+        """Read the schedules of the queues that whoever asks may use, by name."""
+        return [one for one in await self._all() if _is_mine(request, one)]
 
     async def _all(self) -> list[Schedule]:
         return await self._store.follow(changes.all_schedules())
 
-    async def _named(self, request: Request) -> Schedule:
+    async def named(self, request: Request) -> Schedule:
+        """Return the schedule in the path.
+
+        Raises:
+            Refusal: there is none that whoever asks may use.
+        """
         name = request.path_params["name"]
-        mine = (one for one in await self._all() if one.name == name and _is_mine(request, one))
-        found = next(mine, None)
+        found = next((one for one in await self.mine(request) if one.name == name), None)
         if found is None:
             raise Refusal(
                 "unknown", f"there is no schedule {name!r}: GET /api/v1/schedules has all"

@@ -67,15 +67,28 @@ class Workflows:
 
     async def workflow(self, request: Request) -> Response:
         """Tell how far a workflow is."""
-        return answer(await self._view(_asked(request, self._headrace)))
+        return answer(await self.look(request))
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a workflow."""
-        flow = _asked(request, self._headrace)
+        return answer(await self.cancel_asked(request))
+
+    async def cancel_asked(self, request: Request) -> WorkflowView:
+        """Cancel the workflow that is asked for.
+
+        Raises:
+            Refusal: nothing is known of it, it is over, or whoever asks may not use its queue.
+            StoreError: Redis did not answer.
+        """
+        flow = self.asked(request)
         before = await self._view(flow)
         if not await flow.acancel():
             raise Refusal("conflict", f"workflow {flow.id} is over: it is {before['state']}")
-        return answer(await self._view(flow))
+        return await self._view(flow)
+
+    async def look(self, request: Request) -> WorkflowView:
+        """Read how far the workflow is that is asked for."""
+        return await self._view(self.asked(request))
 
     async def _view(self, flow: Workflow) -> WorkflowView:
         status = await flow.astatus()
@@ -94,7 +107,7 @@ class Workflows:
             failed=failed,
         )  # fmt: skip
 
-
-def _asked(request: Request, headrace: Headrace) -> Workflow:
-    queue = queue_of(request, headrace.queue)
-    return headrace.workflow(request.path_params["workflow_id"], queue=queue)
+    def asked(self, request: Request) -> Workflow:
+        """Return the workflow in the path, at home in the queue behind the ?."""
+        queue = queue_of(request, self._headrace.queue)
+        return self._headrace.workflow(request.path_params["workflow_id"], queue=queue)
