@@ -89,7 +89,7 @@ async def test_the_page_may_load_and_ask_nothing_but_its_own_server(
             "connect-src": "'self'",
             "img-src": "'self' data:",
             "base-uri": "'none'",
-            "form-action": "'none'",
+            "form-action": "'self'",
             "frame-ancestors": "'none'",
         }, path
         assert headers["x-content-type-options"] == "nosniff"
@@ -116,6 +116,13 @@ async def test_all_that_the_page_refers_to_is_served_by_ourselves(site: httpx.As
         served[address.partition("?")[0]] = answer.headers["content-type"].partition(";")[0]
     assert served == {
         "": "text/html",  # the queue itself
+        "#content": "text/html",
+        "queues/queue": "text/html",
+        "dead-letters": "text/html",
+        "consumers": "text/html",
+        "schedules": "text/html",
+        "doctor": "text/html",
+        "under-the-hood/queue": "text/html",
         "static/app.js": "text/javascript",
         "static/app.css": "text/css",
         "static/icon.svg": "image/svg+xml",
@@ -269,7 +276,7 @@ def contrast(one: str, other: str) -> float:
 
 LIGHT = tokens(CSS.partition("@media (prefers-color-scheme: dark)")[0])
 DARK = LIGHT | tokens(CSS.partition("@media (prefers-color-scheme: dark)")[2])
-TEXT = ("ink", "muted", "accent")
+TEXT = ("ink", "muted", "accent", "danger", "warn")
 BACKGROUND = ("paper", "wash")
 
 
@@ -285,9 +292,10 @@ def test_every_text_can_be_read_on_every_background(
 def test_no_text_and_no_background_has_another_colour() -> None:
     colours = re.findall(r"[;{\s]color:\s*([^;}]+)", CSS)
     used = {value.removesuffix("!important").strip() for value in colours}
-    assert used <= {f"var(--{name})" for name in TEXT} | {"inherit"}
+    # Paper: on the buttons alone, whose backgrounds are colours of text.
+    assert used <= {f"var(--{name})" for name in (*TEXT, "paper")} | {"inherit"}
     backgrounds = {value.strip() for value in re.findall(r"background(?:-color)?:\s*([^;}]+)", CSS)}
-    assert backgrounds <= {"var(--paper)", "var(--wash)", "var(--accent)"}  # accent: the dot alone
+    assert backgrounds <= {f"var(--{name})" for name in ("paper", "wash", "accent", "danger")}
     assert not re.search(r"opacity|filter|mix-blend", CSS)  # what is old is paled by nothing
 
 

@@ -1,6 +1,6 @@
 """Who may do what at the server: tokens, each with a role and perhaps with queues of its own."""
 
 from headrace.access.rights import ALL, ANYBODY, ROLES, Right, Role, Who
-from headrace.access.tokens import Tokens, new_token
+from headrace.access.tokens import Tokens, digest_of, new_token
 
-__all__ = ["ALL", "ANYBODY", "ROLES", "Right", "Role", "Tokens", "Who", "new_token"]
+__all__ = ["ALL", "ANYBODY", "ROLES", "Right", "Role", "Tokens", "Who", "digest_of", "new_token"]

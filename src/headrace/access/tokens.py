@@ -141,7 +141,19 @@ class Tokens:
         """Return whose a token is; None if it is nobody's, or over."""
         if monotonic() >= self._look_at:
             self._look_again()
-        who, until_ms = self._found.get(digest_of(token), (None, None))
+        return self._valid(digest_of(token))
+
+    def named(self, name: str) -> tuple[str, Who] | None:
+        """Return the token of a name, its digest and whose it is; None if there is none, or it is over."""
+        if monotonic() >= self._look_at:
+            self._look_again()
+        for digest, (who, _) in self._found.items():
+            if who.name == name:
+                return None if self._valid(digest) is None else (digest, who)
+        return None
+
+    def _valid(self, digest: str) -> Who | None:
+        who, until_ms = self._found.get(digest, (None, None))
         return None if until_ms is not None and now_ms() >= until_ms else who
 
     def _look_again(self) -> None:

@@ -1,4 +1,4 @@
-"""Asks each request for a token, where the server has some: ``Authorization: Bearer …``."""
+"""Asks each request for a token, where the server has some: ``Authorization: Bearer …``, or a session."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeAlias
+from urllib.parse import quote
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.access import ANYBODY, Right, Tokens, Who
@@ -17,15 +18,18 @@ from headrace.clock import monotonic
 from headrace.logs import one_line
 from headrace.partitions.names import split
 from headrace.web.problems import Refusal, problem
-from headrace.web.routing import path_of
+from headrace.web.routing import path_of, root_of, wants_page
+from headrace.web.sessions import who_has
 
 actions: logging.Logger = logging.getLogger("headrace.actions")
 """What operators have changed: a line each, with whose token."""
 
 _CHANGES: Final[frozenset[Right]] = frozenset({"operate", "administer"})
 
-OPEN: Final = frozenset({"/healthz", "/readyz"})
-"""What is answered to everybody: it says nothing of what is in Redis."""
+OPEN: Final = frozenset({"/healthz", "/readyz", "/login", "/logout"})
+"""What is answered to everybody, as static files are: it says nothing of what is in Redis."""
+
+_STATIC: Final = "/static/"
 
 Handle: TypeAlias = Callable[[Request], Awaitable[Response]]
 
@@ -34,43 +38,35 @@ _WITHIN_S: Final = 60.0  # … in so long; then it waits
 _ADDRESSES: Final = 10_000
 
 
-class Check:
-    """Lets in who has a token.
+class Door:
+    """Knows who somebody is: by a token, or by the session of a browser that has shown one.
 
     Args:
-        app: what is behind.
-        tokens: the tokens; None: everybody may do everything.
+        tokens: the tokens; None: whoever comes may do everything.
     """
 
-    def __init__(self, app: ASGIApp, tokens: Tokens | None) -> None:
-        self._app = app
-        self._tokens = tokens
+    def __init__(self, tokens: Tokens | None) -> None:
+        self.tokens: Tokens | None = tokens
         self._wrong: OrderedDict[str, tuple[int, float]] = OrderedDict()  # tries, and since when
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        who = ANYBODY
-        if self._tokens is not None and path_of(scope) not in OPEN:
-            found = self._find(scope, self._tokens)
-            if isinstance(found, Response):
-                await found(scope, receive, send)
-                return
-            who = found
-        state = {**scope.get("state", {}), "who": who}  # of this request alone
-        await self._app({**scope, "state": state}, receive, send)
+    def find(self, scope: Scope) -> Who | Response:
+        """Return who asks, or the answer to whom nobody knows."""
+        if self.tokens is None:
+            return ANYBODY
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        if not token:
+            asks = "this server asks for a token: Authorization: Bearer hr_…"
+            return who_has(scope, self.tokens) or _unknown(asks)
+        return self.try_token(scope, token if scheme.lower() == "bearer" else "")
 
-    def _find(self, scope: Scope, tokens: Tokens) -> Who | Response:
+    def try_token(self, scope: Scope, token: str) -> Who | Response:
+        """Return whose a token is, or the answer to whoever guesses: after some tries that has to wait."""
+        assert self.tokens is not None
         address = str((scope.get("client") or ("",))[0])
         tries, since = self._wrong.get(address, (0, 0.0))
         if tries >= _TRIES and monotonic() - since < _WITHIN_S:
             return _unknown("too many wrong tokens came from there: wait a minute", retry_s=60)
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        if not token:
-            return _unknown("this server asks for a token: Authorization: Bearer hr_…")
-        who = tokens.find(token.strip()) if scheme.lower() == "bearer" else None
+        who = self.tokens.find(token.strip())
         if who is not None:
             return who
         fresh = monotonic() - since >= _WITHIN_S
@@ -78,6 +74,42 @@ class Check:
         if len(self._wrong) > _ADDRESSES:
             self._wrong.popitem(last=False)
         return _unknown("nobody has this token (any more): headrace token makes one")
+
+
+class Check:
+    """Lets in who is known; sends a browser that is not to where it can say who it is.
+
+    Args:
+        app: what is behind.
+        door: knows who somebody is.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door) -> None:
+        self._app = app
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        path = path_of(scope)
+        found = ANYBODY if path in OPEN or path.startswith(_STATIC) else self._door.find(scope)
+        if isinstance(found, Response):
+            reads = scope["method"] in {"GET", "HEAD"} and wants_page(scope)
+            refusal = RedirectResponse(_login_from(scope), 303) if reads else found
+            await refusal(scope, receive, send)
+            return
+        state = {**scope.get("state", {}), "who": found}  # of this request alone
+        await self._app({**scope, "state": state}, receive, send)
+
+
+def _login_from(scope: Scope) -> str:
+    """Return the way to the login page, which then leads back."""
+    back = path_of(scope).lstrip("/")
+    if asked := scope.get("query_string", b"").decode("latin-1"):
+        back += f"?{asked}"
+    return f"{root_of(scope)}login?next={quote(back, safe='')}"
 
 
 def _unknown(says: str, retry_s: int = 0) -> Response:
@@ -97,7 +129,7 @@ def allowed(handle: Handle, *rights: Right) -> Handle:
             says = f"token {who.name!r} is a {who.role}'s, who may not {rights[0]}"
             raise Refusal("forbidden", says)
         response = await handle(request)
-        if _CHANGES.issuperset(rights):
+        if _CHANGES.issuperset(rights) and request.method not in {"GET", "HEAD"}:
             path = one_line(request.url.path)
             name = who.name or "anybody"
             actions.info("%s: %s %s: %d", name, request.method, path, response.status_code)

@@ -1,36 +1,32 @@
-"""The web application: the page, the API, the metrics, the probes."""
+"""The web application: the pages, the API, the metrics, the probes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.templating import Jinja2Templates
 from starlette.types import ASGIApp
 
-from headrace import __version__
 from headrace.access import Tokens
 from headrace.app import Headrace
-from headrace.doctor.places import PLACES, key_of
-from headrace.errors import StoreError
-from headrace.keys import CONNECTION_PREFIX, keys_of
+from headrace.keys import CONNECTION_PREFIX
 from headrace.leasing import Leases, Lines
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
-from headrace.web.access import Check, allowed, may_use_all
+from headrace.web.access import Check, Door, allowed
 from headrace.web.answers import answer
 from headrace.web.api import api
-from headrace.web.filters import FILTERS
 from headrace.web.guard import LOOPBACK, Guard
 from headrace.web.limits import Limits
 from headrace.web.metrics import Metrics
+from headrace.web.pages import Shell, routes
 from headrace.web.problems import HANDLERS
 from headrace.web.reader import Reader
 from headrace.web.updates import Updates
@@ -84,9 +80,11 @@ def create_app(
         leads: tells whether this server does the maintenance.
         access: who may reach it, and how.
     """
-    site = create_site(headrace, store, updates=updates, lines=lines, leads=leads)
+    parts: dict[str, Any] = {"updates": updates, "lines": lines, "leads": leads}
+    door = Door(access.tokens)
+    site = create_site(headrace, store, **parts, door=door, secure=access.secure)
     # Around Starlette's own outermost part, which answers what nobody foresaw.
-    return Guard(Check(Limits(site), access.tokens), access.hosts)
+    return Guard(Check(Limits(site), door), access.hosts)
 
 
 def create_site(
@@ -96,55 +94,33 @@ def create_site(
     updates: Updates | None = None,
     lines: Lines | None = None,
     leads: Callable[[], bool] = lambda: False,
+    door: Door | None = None,
+    secure: bool = False,
 ) -> Starlette:
-    """Make what stands behind the guard: see ``create_app``."""
+    """Make what stands behind the guard: see ``create_app``; there, who may reach it makes a door."""
     reader = Reader(store, headrace)
     updates = updates or Updates(reader)
     lines = lines or Lines(store, Leases(store, headrace), LABEL, LeasePolicy())
-    pages = Pages(headrace, reader, updates)
+    shell, probes = Shell(headrace, reader, door or Door(None)), Probes(reader)
+    endpoints = api(headrace, store, reader, updates, lines)
     return Starlette(
         routes=[
-            Route("/", allowed(pages.home, "look")),
-            Route("/healthz", pages.alive),
-            Route("/readyz", pages.ready),
+            Route("/healthz", probes.alive),
+            Route("/readyz", probes.ready),
             Route("/metrics", allowed(Metrics(reader, leads).scrape, "look")),
-            *api(headrace, store, reader, updates, lines).routes(),
+            *endpoints.routes(),
+            *routes(shell, endpoints, store, updates, lines.policy, secure=secure),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],
-        exception_handlers=HANDLERS,
+        exception_handlers={kind: shell.for_people(one) for kind, one in HANDLERS.items()},
     )
 
 
-class Pages:
-    """The page, and the probes."""
+class Probes:
+    """What others ask to learn whether the server is there, and of use."""
 
-    def __init__(self, headrace: Headrace, reader: Reader, updates: Updates) -> None:
-        self._headrace = headrace
+    def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._updates = updates
-        self._templates = Jinja2Templates(_HERE / "templates")
-        self._templates.env.filters |= FILTERS
-
-    async def home(self, request: Request) -> Response:
-        """Show the queues as they are; the page's script then shows them live."""
-        may_use_all(request)
-        k = keys_of(request.query_params.get("queue") or self._headrace.queue)
-        view, trouble = None, ""
-        try:
-            view = await self._updates.current(k.queue)
-        except StoreError:
-            trouble = "Redis does not answer"
-        except TimeoutError:
-            trouble = await self._updates.why_late()
-        shown = {
-            "queue": k.queue,
-            "keys": {place: key_of(k, place) for place in PLACES},
-            "view": view,
-            "trouble": trouble,
-            "redis": str(self._headrace.redis_url),
-            "version": __version__,
-        }
-        return self._templates.TemplateResponse(request, "home.html", shown)
 
     async def alive(self, _: Request) -> Response:
         """Answer that the process is there."""

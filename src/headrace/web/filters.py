@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
+from headrace.doctor import humanize
 from headrace.logs import one_line
 
 _SHORT: Final = (("B", 10**9), ("M", 10**6))
@@ -35,11 +37,25 @@ def instant(ms: int) -> str:
         return ""
 
 
+def lines_visible(text: str) -> str:
+    """Write a text of several lines: what would turn the direction of writing is seen, line ends stay."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
+def segment(text: str) -> str:
+    """Write a text as one part of an address, a slash in it too."""
+    return quote(text, safe="")
+
+
 FILTERS: Final[dict[str, Any]] = {
     "count": count,
     "span": span,
     "instant": instant,
     # Marks that turn the direction of writing make one name look like another.
     "visible": one_line,
+    "lines_visible": lines_visible,
+    "segment": segment,
+    "long_span": humanize.span,
+    "size": humanize.size,
 }
 """For Jinja."""

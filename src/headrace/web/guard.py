@@ -1,9 +1,9 @@
-"""What keeps other people's pages out, for the server has no password yet.
+"""What keeps other people's pages out: a browser that is let in must not be used by them.
 
 A page on the web can make a browser send requests to 127.0.0.1. It cannot read the answers, unless
 it makes its own name point here (DNS rebinding), so the ``Host`` must be ours. It can change things,
 unless whoever does so says where it comes from (``Origin``, ``Sec-Fetch-Site``: browsers do) and is
-believed. What has a body must be ``application/json``, too, for which a browser asks first.
+believed. What the API takes must be ``application/json``, too, for which a browser asks first.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ _LOOPBACK: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re
 SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+        "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
         "require-trusted-types-for 'script'"
     ),
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
+    # With no referrer at all, browsers do not say either where our own forms come from (``Origin: null``).
+    "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from headrace import operations as op
 from headrace.doctor.places import Place, PlacedJob, holder_of, page
+from headrace.flows import Flow
 from headrace.keys import Keys
 from headrace.operations import Operation
 from headrace.reports import progress
@@ -21,6 +22,9 @@ from headrace.web.views import job_view, progress_view
 MAX_BYTES: Final = 1 << 18  # of one place
 
 _STEP: Final = 5  # jobs
+_MOST_STEP: Final = 500  # jobs, when they are small …
+_STEP_BYTES: Final = 1 << 20  # … and so many bytes else
+_MOST_READ: Final = 16 << 20  # bytes that one search reads
 _REMEMBERED: Final = 10_000  # claims
 
 Ask: TypeAlias = Callable[[Sequence[Operation[Any]]], Awaitable[list[Any]]]
@@ -81,11 +85,15 @@ class Lister:
         shown = [[job_view(job, due_ms) for job, due_ms in one.jobs] for one in listings]
         for place, jobs in zip(places, shown, strict=True):
             if place == "processing":
-                await self._name_owners(k, jobs)
+                await self.name_owners(k, jobs)
         return shown
 
-    async def _name_owners(self, k: Keys, jobs: list[JobView]) -> None:
-        """Note whose claimed jobs are, since when they were seen so, and how far they are."""
+    async def name_owners(self, k: Keys, jobs: list[JobView]) -> None:
+        """Note whose claimed jobs are, since when they were seen so, and how far they are.
+
+        Raises:
+            StoreError: Redis did not answer, or answered with an error.
+        """
         ids = [job["id"] for job in jobs if job["id"] is not None]
         if not ids:
             return
@@ -108,3 +116,43 @@ class Lister:
         if len(self._seen) > _REMEMBERED:
             del self._seen[next(iter(self._seen))]
         return since
+
+
+class Search(NamedTuple):
+    """Jobs of a place that fit.
+
+    Attributes:
+        jobs: those that do.
+        searched: how many were read.
+        offset: where to go on, in the place's order; None: there are no more.
+    """
+
+    jobs: list[PlacedJob]
+    searched: int
+    offset: int | None
+
+
+def search(
+    k: Keys, place: Place, fits: Callable[[bytes], bool], *, offset: int, count: int, most: int
+) -> Flow[Search]:
+    """Read so many jobs of a place that fit, in its order, looking at so many at most.
+
+    Jobs move meanwhile: between two pages one may be seen twice, or passed over.
+    """
+    found: list[PlacedJob] = []
+    start, step, read = offset, _STEP, 0
+    while len(found) < count and offset - start < most and read < _MOST_READ:
+        asked = min(step, most - (offset - start))
+        jobs: list[PlacedJob] = yield page(k, place, offset, asked)
+        for one in jobs:
+            offset += 1
+            read += len(one.job)
+            if fits(one.job):
+                found.append(one)
+            if len(found) == count:
+                return Search(found, offset - start, offset)
+        if len(jobs) < asked:
+            return Search(found, offset - start, None)
+        mean = 1 + sum(len(one.job) for one in jobs) // len(jobs)
+        step = max(1, min(_MOST_STEP, 4 * step, _STEP_BYTES // mean))
+    return Search(found, offset - start, offset)

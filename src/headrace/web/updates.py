@@ -13,6 +13,7 @@ from typing import Any, Final
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from headrace.doctor import balance_of, equation
 from headrace.doctor.places import PLACES, Place, key_of
 from headrace.errors import HeadraceError
 from headrace.keys import keys_of
@@ -155,7 +156,13 @@ class Updates:
             "queues": [queue_view(one) for one in overview.shown],
             "others": overview.others,
         }
-        return [shown | {"queue": queue, "lists": await self._lists(queue)} for queue in queues]
+        sums = {
+            one.queue: equation(balance_of(one)) for one in overview.shown if one.queue in queues
+        }
+        return [
+            shown | {"queue": queue, "sum": sums[queue], "lists": await self._lists(queue)}
+            for queue in queues
+        ]
 
     async def _lists(self, queue: str) -> list[dict[str, Any]]:
         k = keys_of(queue)

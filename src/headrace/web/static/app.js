@@ -105,10 +105,20 @@ function show(data) {
   redisIsAheadMs = data.now_ms - Date.now();
   draw(find("queues"), "queue-row", data.queues, (row) => row.queue, showQueue);
   const here = data.queues.find((row) => row.queue === data.queue);
+  showLife(here, data.sum);
   const others = data.others?.queues ?? 0;
   find("others").hidden = !others;
   put(find("others"), `and ${count(others)} more queues`);
   for (const list of data.lists) showList(document.querySelector(`[data-place=${list.place}]`), list, here[list.place]);
+}
+
+function showLife(row, sum) {
+  const path = `queues/${encodeURIComponent(row.queue)}`;
+  for (const node of document.querySelectorAll("[data-life]")) put(node, count(row[node.dataset.life] ?? row.counters[node.dataset.life] ?? 0));
+  for (const node of document.querySelectorAll("[data-place-link]")) node.setAttribute("href", `${path}?place=${node.dataset.placeLink}`);
+  document.querySelector("[data-field=queue-link]").setAttribute("href", path);
+  put(document.querySelector("[data-field=queue]"), row.queue);
+  put(document.querySelector("[data-field=sum]"), sum);
 }
 
 function showQueue({ link, at, ...fields }, row) {
@@ -139,6 +149,8 @@ function showList(section, list, total) {
 
 function showJob(fields, job, place) {
   put(fields.task, job.task ?? "not a job");
+  if (job.id) fields.job.setAttribute("href", `jobs/${encodeURIComponent(job.id)}?queue=${encodeURIComponent(queue)}`);
+  else fields.job.removeAttribute("href");
   if (place === "dead") when(fields.at, job.error?.failed_at_ms, { after: " ago" });
   else if (place === "delayed") when(fields.at, job.due_at_ms, { before: "in " });
   else if (place === "processing") when(fields.at, job.seen_at_ms, { before: "for over " });
