@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from headrace import operations as op
-from headrace import wire
+from headrace import redaction, wire
 from headrace.doctor import fit, keyspace, scan
 from headrace.doctor.fit import Fit
 from headrace.doctor.keyspace import Keyspace, WrongType
@@ -131,7 +131,7 @@ def _facts(
         expired_s=0.0 if first is None else max(0.0, (now - first) / 1000),
         overdue=overdue,
         owners=frozenset(filter(None, map(holder_of, claims))),
-        newest=wire.read_error(letters[0]) if letters else None,
+        newest=wire.read_error(redaction.shown(letters[0])) if letters else None,
         endless=(*never, *endless),
         scan=(yield from scan.scan(k, sample)),
         moving=moving,

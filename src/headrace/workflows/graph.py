@@ -10,7 +10,7 @@ import msgspec
 from headrace import operations as op
 from headrace.flows import Flow
 from headrace.keys import Keys, keys_of
-from headrace.workflows.keys import workflow_keys
+from headrace.workflows.keys import unfinished_of, workflow_keys
 from headrace.workflows.member import job_id_of, read_failure
 
 MemberPhase: TypeAlias = Literal["waits", "to come", "open", "runs", "ended", "dead"]
@@ -56,6 +56,12 @@ class Graph(NamedTuple):
 
     members: list[MemberState]
     edges: list[tuple[int, int, list[int]]]
+
+
+def unfinished(k: Keys, most: int) -> op.Operation[list[str]]:
+    """Read the ids of workflows that are at home in a queue and not over, the oldest first."""
+    key = unfinished_of(k)
+    return op.command("ZRANGE", key, 0, most - 1, parse=lambda raw: [*map(op.text, raw)])
 
 
 def graph_of(k: Keys, workflow_id: str, total: int, most: int) -> Flow[Graph]:

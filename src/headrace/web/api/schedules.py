@@ -12,6 +12,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace import redaction
 from headrace.app import Headrace
 from headrace.flows import Flow
 from headrace.hooks import apassed
@@ -229,5 +230,6 @@ def _view(one: Schedule) -> ScheduleView:
     shown.pop("definition", None)
     shown["next_ticks"] = [tick.timestamp() for tick in one.ticks(_TICKS)]
     shown["drift_s"] = one.drift_s
-    shown["job"] = None if one.definition is None else msgspec.json.decode(one.definition.job)
+    job = None if one.definition is None else redaction.shown(bytes(one.definition.job))
+    shown["job"] = None if job is None else msgspec.json.decode(job)
     return cast("ScheduleView", shown)

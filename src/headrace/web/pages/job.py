@@ -21,6 +21,7 @@ from headrace.workflows.member import of_job_id
 
 _ENDED: Final = frozenset({"dead", "ended", "cancelled", "unknown", "moving"})
 MOST_SHOWN: Final = 20_000  # characters of an argument list: some screens; the rest is told of
+_SHORT: Final = 80  # letters, that stay on a line
 LONG: Final = 1_500
 """From so many characters on a text is folded."""
 
@@ -49,7 +50,8 @@ def block(title: str, value: bytes) -> Block:
     if len(value) > MOST_SHOWN:
         cut = value[:MOST_SHOWN].decode(errors="ignore")
         return Block(title, cut, f"{size(len(value))}: the first {MOST_SHOWN:,} bytes are shown")
-    return Block(title, msgspec.json.format(value, indent=2).decode(errors="replace"))
+    text = value if len(value) < _SHORT else msgspec.json.format(value, indent=2)
+    return Block(title, text.decode(errors="replace"))
 
 
 def blocks_of(job: bytes) -> list[Block]:

@@ -18,7 +18,20 @@ from headrace.web.pages.shell import Shell, form_of, lead
 from headrace.web.problems import Refusal
 from headrace.web.views import job_view
 
-_SHOWN_ELSEWHERE: Final = frozenset({"id", "task", "args", "kwargs", "headers", "error"})
+_SHOWN_ELSEWHERE: Final = frozenset(
+    (
+        "id",
+        "task",
+        "args",
+        "kwargs",
+        "headers",
+        "error",
+        "attempt",
+        "delivery",
+        "crashes",
+        "priority",
+    )
+)
 _EDITABLE: Final[dict[str, Any]] = {"args": list[Any], "kwargs": dict[str, Any]}
 
 

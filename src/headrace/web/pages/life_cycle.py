@@ -32,6 +32,7 @@ class Arrow(NamedTuple):
         x: where its name stands …
         y: … and how low.
         anchor: which part of the name stands there.
+        ends: it ends at a box, and not in another arrow.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Arrow(NamedTuple):
     x: int
     y: int
     anchor: str = "middle"
+    ends: bool = True
 
 
 class Picture(NamedTuple):
@@ -47,7 +49,8 @@ class Picture(NamedTuple):
     Attributes:
         shape: which screens it is for.
         width: of the whole …
-        height: … and how high that is.
+        height: … and how high that is, below 0 …
+        above: … and above.
         box_width: of each box …
         box_height: … and how high that is.
         boxes: the places.
@@ -57,6 +60,7 @@ class Picture(NamedTuple):
     shape: str
     width: int
     height: int
+    above: int
     box_width: int
     box_height: int
     boxes: tuple[Box, ...]
@@ -64,7 +68,7 @@ class Picture(NamedTuple):
 
 
 WIDE: Final = Picture(
-    "wide", 1140, 252, 150, 56,
+    "wide", 1140, 246, 34, 150, 56,
     (
         Box("enqueued", "accepted", 1, 98, is_place=False),
         Box("delayed", "delayed", 248, 6), Box("pending", "pending", 495, 98),
@@ -75,20 +79,20 @@ WIDE: Final = Picture(
     (
         Arrow("enqueue", "M151 126 H487", 320, 118),
         Arrow("", "M200 126 V34 H240", 0, 0),
-        Arrow("promote", "M398 34 H487", 442, 26),
-        Arrow("", "M446 34 V110 H487", 0, 0),
+        Arrow("promote", "M398 34 H487", 440, 26),
+        Arrow("", "M446 34 V126", 0, 0, ends=False),
         Arrow("", "M446 126 V218 H487", 0, 0),
-        Arrow("claim", "M645 126 H734", 689, 118),
-        Arrow("", "M645 34 H689 V110 H734", 0, 0),
-        Arrow("", "M645 218 H689 V142 H734", 0, 0),
+        Arrow("claim", "M645 126 H734", 714, 118),
+        Arrow("", "M645 34 H689 V126", 0, 0, ends=False),
+        Arrow("", "M645 218 H689 V126", 0, 0, ends=False),
         Arrow("ack", "M892 126 H981", 936, 118),
         Arrow("dead-letter", "M936 126 V218 H981", 930, 194, "end"),
-        Arrow("retry", "M817 98 V-2 H323 V-1", 0, 0),
+        Arrow("retry", "M817 98 V-14 H323 V-1", 570, -20),
     ),
 )  # fmt: skip
 
 TALL: Final = Picture(
-    "tall", 358, 452, 106, 52,
+    "tall", 358, 452, 0, 106, 52,
     (
         Box("enqueued", "accepted", 126, 1, is_place=False),
         Box("delayed", "delayed", 1, 98), Box("priority", "priority", 126, 98), Box("limited", "limited", 251, 98),
@@ -104,7 +108,7 @@ TALL: Final = Picture(
         Arrow("", "M304 150 V222 H239", 0, 0),
         Arrow("claim", "M179 248 V287", 187, 272, "start"),
         Arrow("ack", "M179 346 V385", 187, 370, "start"),
-        Arrow("dead-letter", "M232 320 H304 V385", 298, 312, "end"),
+        Arrow("dead-letter", "M232 320 H304 V385", 239, 312, "start"),
         Arrow("retry", "M126 320 H22 V157", 70, 312),
     ),
 )  # fmt: skip

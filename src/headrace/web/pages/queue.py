@@ -21,10 +21,12 @@ from headrace.web.pages.shell import Shell, lead
 from headrace.web.problems import Refusal
 from headrace.web.shapes import JobView
 from headrace.web.views import job_view
+from headrace.workflows.graph import unfinished
 
 SHOWN: Final = 25  # jobs on a page
 MOST_SEARCHED: Final = 5_000  # jobs that one request reads: some hundredths of a second
 
+_WORKFLOWS: Final = 10  # of those that are at home here, the oldest
 _AFTER: Final = r"[0-9]{1,4}\.[0-9]{1,12}"
 
 
@@ -55,6 +57,7 @@ class QueuePage:
         jobs, searched, following = await self._found(
             name, place, _fitting(text, task), asked.get("after") or "0.0"
         )
+        (flows,) = await reader.ask([unfinished(keys_of(name), _WORKFLOWS)])
         counts = {one: getattr(snapshot, one) for one in PLACES}
         if following == f"0.{counts[place]}":  # that was all of an only part
             following = None
@@ -63,7 +66,7 @@ class QueuePage:
             counts=counts, jobs=jobs, searched=searched, following=following, text=text, task=task,
             paused=snapshot.paused, oldest_s=snapshot.oldest_s, now_ms=snapshot.now_ms,
             first="after" not in asked, sum=equation(balance_of(snapshot)),
-            parts=len(reader.parts(name)),
+            parts=len(reader.parts(name)), workflows=flows,
         )  # fmt: skip
 
     async def _found(

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace import operations as op
+from headrace import redaction
 from headrace.schedules import changes
 from headrace.web.api.schedules import Schedules
 from headrace.web.pages.job import block
@@ -36,7 +37,7 @@ class SchedulesPage:
             one.name: [round(at.timestamp() * 1000) for at in one.ticks(_TICKS)] for one in found
         }
         calls = {
-            one.name: block("what each tick enqueues", one.definition.job)
+            one.name: block("what each tick enqueues", redaction.shown(bytes(one.definition.job)))
             for one in found
             if one.definition is not None
         }

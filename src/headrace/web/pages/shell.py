@@ -138,7 +138,8 @@ class Shell:
             if not wants_page(request.scope):
                 return response
             told = msgspec.json.decode(bytes(response.body))
-            page = self.page(request, "problem", status=response.status_code, **told)
+            says = {"title": told["title"], "detail": told["detail"], "number": told["status"]}
+            page = self.page(request, "problem", status=response.status_code, **says)
             for name in ("allow", "retry-after"):
                 if name in response.headers:
                     page.headers[name] = response.headers[name]
