@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from headrace import redaction
 from headrace.cli import output
 from headrace.cli.connection import Connection, known_queues, passing_over
 from headrace.cli.flags import Json, Queue, help_page
@@ -53,7 +54,11 @@ def workflow(
 
 
 def _plain(status: WorkflowStatus) -> dict[str, Any]:
-    return status._asdict() | {"failed": [one._asdict() for one in status.failed]}
+    return status._asdict() | {
+        "failed": [
+            one._asdict() | {"message": redaction.masked(one.message, b"")} for one in status.failed
+        ]
+    }
 
 
 def _lines(workflow_id: str, queue: str, status: WorkflowStatus) -> Iterator[Line]:
@@ -61,7 +66,7 @@ def _lines(workflow_id: str, queue: str, status: WorkflowStatus) -> Iterator[Lin
     far = f"{status.ended:,} of {status.total:,} members have ended, {status.running:,} wait or run"
     yield from paragraph(f"{status.state}: {far}", indent=2)
     for one in status.failed[:_MOST]:
-        said = f"member {one.n:,}, {one.job_id}, is dead: {one.reason} {one.message}"
+        said = f"member {one.n:,}, {one.job_id}, is dead: {one.reason} {redaction.masked(one.message, b'')}"
         yield from paragraph(said.partition("\n")[0].rstrip(), indent=2, style="bold red")
     if len(status.failed) > _MOST:
         yield from paragraph(f"… {len(status.failed):,} in all", indent=2)

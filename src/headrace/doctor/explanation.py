@@ -248,7 +248,7 @@ def _ended(at: Location, _policy: LeasePolicy) -> Iterator[str]:
         results.value_of(at.job_id, at.end)
     except JobFailed as error:
         yield f"dead: {error.reason}; that is kept {kept}"
-        yield f"{error}."
+        yield f"{redaction.masked(str(error), at.job)}."
     yield "Its dead letter is gone: purged, or its task keeps none."
     yield from _searched(at)
 

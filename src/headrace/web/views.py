@@ -79,6 +79,17 @@ def job_view(job: bytes, due_ms: int | None = None) -> JobView:
     }
 
 
+def has_text(job: bytes, text: str) -> bool:
+    """Whether a text stands in a job, as far as that may be shown; escaped, as "ü" may be, or not."""
+    needle, shown = text.encode(), redaction.shown(job)
+    if needle in shown:
+        return True
+    try:
+        return b"\\u" in shown and needle in msgspec.json.encode(msgspec.json.decode(shown))
+    except Exception:  # whatever decoding raises: it is no JSON
+        return False
+
+
 def progress_view(progress: Progress | None) -> ProgressView | None:
     """Show how far a job is."""
     if progress is None:

@@ -39,7 +39,7 @@ from headrace.web.openapi import Endpoint
 from headrace.web.problems import Refusal
 from headrace.web.reader import Reader
 from headrace.web.shapes import JobId, QueueName
-from headrace.web.views import job_view
+from headrace.web.views import has_text, job_view
 from headrace.wire import DEFAULT_MAX_BYTES
 
 MOST_SEARCHED: Final = (
@@ -61,7 +61,6 @@ class _Wanted(msgspec.Struct):
     text: Text | None = None
 
 
-_encode = msgspec.json.Encoder().encode
 _SELECTED: Final = msgspec.json.Decoder(Selected)
 _EDITED: Final = msgspec.json.Decoder(Edited)
 
@@ -268,13 +267,10 @@ def _place(after: str) -> tuple[int, int]:
 def _fitting(wanted: dict[str, str | None]) -> Callable[[DeadLetter], bool]:
     """Return whether a letter is as it is wanted: its reason, its task, its kind, and a text in it."""
     reason, task, kind, text = (wanted.get(name) for name in ("reason", "task", "kind", "text"))
-    needle = text.encode() if text is not None else b""
 
     def fits(letter: DeadLetter) -> bool:
         return (
-            (
-                needle in redaction.shown(letter.raw) or needle in _encode(letter.fields)
-            )  # "ü" may be escaped
+            (text is None or has_text(letter.raw, text))
             and reason in {None, letter.error.reason}
             and task in {None, letter.task}
             and (kind is None or kind == letter.kind)

@@ -8,6 +8,7 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from headrace import redaction
 from headrace.app import Headrace
 from headrace.web.answers import answer
 from headrace.web.api.asked import queue_of
@@ -97,7 +98,12 @@ class Workflows:
             raise Refusal("unknown", f"{says} has been over for longer than its ttl")
         failed: list[MemberView] = [
             MemberView(
-                n=one.n, job_id=one.job_id, queue=one.queue, reason=one.reason, message=one.message
+                n=one.n,
+                job_id=one.job_id,
+                queue=one.queue,
+                reason=one.reason,
+                # Of which job is not known here, so all of it may be what is to be hidden.
+                message=redaction.masked(one.message, b""),
             )
             for one in status.failed
         ]

@@ -9,7 +9,6 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from headrace import redaction
 from headrace.doctor import balance_of, equation
 from headrace.doctor.places import PLACES, Place, key_of
 from headrace.keys import keys_of
@@ -20,7 +19,7 @@ from headrace.web.listing import Lister, search
 from headrace.web.pages.shell import Shell, lead
 from headrace.web.problems import Refusal
 from headrace.web.shapes import JobView
-from headrace.web.views import job_view
+from headrace.web.views import has_text, job_view
 from headrace.workflows.graph import unfinished
 
 SHOWN: Final = 25  # jobs on a page
@@ -102,11 +101,8 @@ class QueuePage:
 
 def _fitting(text: str, task: str) -> Callable[[bytes], bool]:
     """Return whether a job is of a task and has a text in it, as far as that may be shown."""
-    needle, name = text.encode(), task.encode()
 
     def fits(job: bytes) -> bool:
-        if needle and needle not in redaction.shown(job):
-            return False
-        return not task or (name in job and job_view(job)["task"] == task)
+        return (not text or has_text(job, text)) and (not task or job_view(job)["task"] == task)
 
     return fits
