@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 import httpx
 
@@ -50,10 +50,9 @@ class Page(HTMLParser):
 
     @property
     def forms(self) -> dict[str, Form]:
-        """Give the forms that change something, by where they lead below the site's root."""
-        return {
-            httpx.URL(form.action).path: form for form in self._forms if form.method == "post"
-        }
+        """Give the forms that change something, by the path to which they lead; of several, the first."""
+        posted = (form for form in reversed(self._forms) if form.method == "post")
+        return {httpx.URL(form.action).path: form for form in posted}
 
     def links(self) -> list[str]:
         """Give where its links and its parts come from, whole."""
@@ -115,9 +114,13 @@ async def send(
     for name, value in form.fields:
         fields.setdefault(name, []).append(value)
     fields |= {name: [one] if isinstance(one, str) else one for name, one in changed.items()}
-    answer = await site.post(form.action, data=fields, headers=FORM)
+    kind = {"content-type": "application/x-www-form-urlencoded"}  # also with nothing in it
+    content = urlencode(fields, doseq=True)
+    answer = await site.post(form.action, content=content, headers=FORM | kind)
     if status < 300:
         assert answer.status_code == 303, answer.text
-        return await open_page(site, urljoin(form.action, answer.headers["location"]), status=status)
+        return await open_page(
+            site, urljoin(form.action, answer.headers["location"]), status=status
+        )
     assert answer.status_code == status, answer.text
     return Page(answer)

@@ -106,6 +106,10 @@ class Keyring:
         with self.path.open("a") as file:
             file.write(f"{entry}\n\n")
 
+    def token(self, name: str) -> str:
+        """Return the token of a name."""
+        return self._tokens[name]
+
     def client(self, name: str = "") -> httpx.AsyncClient:
         """Return a client of a server that has read the file; without a name, one without a token."""
         access = Access(Tokens(self.path))
