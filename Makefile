@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test lint format check bench bench-full faults simulate model fuzz coverage mutants types test-matrix test-engines compiled clean
+.PHONY: help setup demo test lint format check bench bench-full faults simulate model fuzz coverage mutants types test-browser test-matrix test-engines compiled clean
 
 # What a shell may hold for other programs' sake, and would lead ours to other code or another place.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONSTARTUP PIP_USER PIP_TARGET PIP_PREFIX
@@ -74,6 +74,10 @@ mutants: $(READY) ## Put small mistakes into the core, and see that tests find t
 
 types: ## See that every public name has a type, by pyright
 	@sh scripts/types $(ARGS)
+
+test-browser: $(READY) ## See the dashboard in a real Chromium, if there is one on the PATH
+	@$(RUN) pip install --quiet --disable-pip-version-check "playwright>=1.50"
+	@$(RUN) pytest -n 0 tests/browser $(ARGS)
 
 test-matrix: ## Run every test on each Python >= 3.11 here, on Redis and on Valkey
 	@MAKE="$(MAKE)" sh scripts/test-matrix
