@@ -9,7 +9,7 @@ import httpx
 import pytest
 from redis import Redis
 
-from headrace import Headrace
+from headrace import Headrace, chain, group
 from headrace import operations as op
 from headrace.keys import keys_of
 from headrace.store import AsyncStore
@@ -250,6 +250,21 @@ class TestWorkflows:
         queue = await open_page(api, "/queues/flows")
         assert [link for link in queue.links() if f"/workflows/{filled.workflow}" in link]
 
+    async def test_show_who_runs_and_who_waits(
+        self, app: Headrace, api: httpx.AsyncClient, store: AsyncStore
+    ) -> None:
+        @app.task(queue="flows")
+        def step(n: int) -> None: ...
+
+        flow = await chain(group(step.call(n) for n in (1, 2)), step.call(3)).aenqueue()
+        k = keys_of("flows")
+        claimed = await store.run(op.claim(k, 1, lease_ms=60_000, consumer="c", first=1))
+        page = await open_page(api, f"/workflows/{flow.id}?queue=flows")
+        assert "step 0 · runs" in page.text
+        assert "open" in page.text
+        assert "step 2 · waits for 2" in page.text
+        assert len(claimed.jobs) == 1
+
     async def test_are_cancelled_after_a_question(
         self, api: httpx.AsyncClient, filled: Filled
     ) -> None:
@@ -261,8 +276,6 @@ class TestWorkflows:
     async def test_with_very_many_members_are_cut(
         self, app: Headrace, api: httpx.AsyncClient
     ) -> None:
-        from headrace import group
-
         @app.task(queue="flows")
         def step(n: int) -> None: ...
 
