@@ -258,6 +258,7 @@ class TestQueuesOfOnesOwn:
     ) -> None:
         page = await open_page(mine, path, status=403)
         assert "about all of them" in page.text
+        assert "http://127.0.0.1/queues/mine" in page.links()
 
 
 async def test_what_is_done_by_a_page_is_a_line_in_the_log(

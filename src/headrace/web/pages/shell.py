@@ -104,6 +104,8 @@ class Shell:
             "here": shown.pop("here", name),
             "navigation": [one for one in _PLACES if who.queues is None or not one.of_all],
             "about": queue,
+            # The overview is about all queues: whoever has some alone is at home in the first of them.
+            "home": f"queues/{quote(min(who.queues), safe='')}" if who.queues else "",
             "who": who,
             "signed_in": self.door.tokens is not None and bool(who.name),
             "may": {right: who.has((right,)) for right in rights},
