@@ -29,6 +29,7 @@ from headrace.options import JobOptions
 from headrace.policy import LeasePolicy
 from headrace.store import AsyncStore
 from headrace.web.api import api
+from headrace.web.api.claims import MAX_WAIT_S
 from headrace.web.application import create_site
 from headrace.web.openapi import document
 from headrace.web.problems import PREFIX
@@ -117,6 +118,10 @@ def test_the_api_does_what_its_document_says(case: Any, served: str) -> None:
     but = SPELLED_ELSEWHERE.get((case.operation.method, case.operation.path))
     checks = [check for check in every_check if check.__name__ != but]
     assert len(checks) == len(every_check) - (but is not None)
+    # A claim may wait for a minute, and nobody brings a job: longer than the request here may take.
+    wait = case.body.get("wait") if isinstance(case.body, dict) else None
+    if isinstance(wait, int | float) and 0 < wait <= MAX_WAIT_S:
+        case.body["wait"] = min(wait, 0.05)
     case.call_and_validate(base_url=served, timeout=WAIT_S, checks=checks)
 
 

@@ -24,7 +24,12 @@ class Selected(msgspec.Struct, forbid_unknown_fields=True):
     kind: Annotated[Text, Meta(description="As `kind` of a letter, or of a group.")] | None = None
     text: Annotated[Text | None, Meta(description="It stands in the letter.")] = None
     died_until_ms: (
-        Annotated[int, Meta(ge=0, description="Those that died later stay, whatever else fits.")]
+        Annotated[
+            float,  # JSON may write 5 as 5.0
+            Meta(
+                multiple_of=1, ge=0, description="Those that died later stay, whatever else fits."
+            ),
+        ]
         | None
     ) = None
     all: Annotated[bool, Meta(description="All of the queue, which has to be said.")] = False
