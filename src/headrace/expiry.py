@@ -26,6 +26,13 @@ def expiring(job: bytes, expires_at_ms: int) -> bytes:
     return b'%b,"expires_at":%d%b' % (front, at, rest)
 
 
+def noted_due(due: str, fields: dict[str, Any]) -> str:
+    """Note in a job's fields when it is to run, for those who ask how long it waited; return that."""
+    if due:
+        fields["due"] = due
+    return due
+
+
 def check_instant(expires_ms: int, who: str) -> None:
     """Check that a job which no producer sends does not need one to ask Redis for the time.
 

@@ -9,7 +9,7 @@ from typing import Any, Final, TypedDict
 from urllib.parse import quote
 
 from headrace.errors import InvalidJob, InvalidSetting
-from headrace.expiry import NEVER_MS
+from headrace.expiry import NEVER_MS, noted_due
 from headrace.key_options import IfExists, KeyUntil, check_key_options
 from headrace.keys import keys_of
 from headrace.lanes.declared import TaskLimits, checked_key, task_limits
@@ -213,8 +213,7 @@ def placement(options: JobOptions) -> Placement:
     Raises:
         InvalidJob: an option is unknown, or its value has no meaning.
     """
-    unknown = set(options) - set(JobOptions.__annotations__)
-    if unknown:
+    if unknown := set(options) - set(JobOptions.__annotations__):
         known = ", ".join(sorted(JobOptions.__annotations__))
         raise InvalidJob(f"unknown option {', '.join(sorted(unknown))}: the options are {known}")
     try:
@@ -233,7 +232,7 @@ def placement(options: JobOptions) -> Placement:
         check_key_options(options)
         return Placement(
             queue=options.get("queue"),
-            due=_due(options),
+            due=noted_due(_due(options), fields),
             priority=_whole("priority", options.get("priority", 0), MIN_PRIORITY, MAX_PRIORITY),
             key=_key(options),
             key_ttl_ms=key_ttl_ms,

@@ -363,11 +363,12 @@ def i11_awake(e: Evidence) -> Iterator[Violation]:
 _FOR_EVER = {
     *("queue", "queue:processing", "queue:dlq", "queue:delayed", "queue:priority"),
     *("queue:leases", "queue:claims", "queue:stats", "queue:meta", "headrace:queues"),
+    "queue:timings",  # of so many tasks, and no more
     *("queue:limited", "queue:lanes", "queue:slots", "queue:admitted", "queue:limits"),
     *("queue:buckets", "headrace:limited"),  # buckets of keys that are full are forgotten
     *("headrace:forgotten", "headrace:partitions"),
     *("headrace:schedules", "headrace:schedule-due", "headrace:schedule-state"),
-    *("ticks", "ticks:stats"),  # what schedules enqueue
+    *("ticks", "ticks:stats", "ticks:timings"),  # what schedules enqueue
     "headrace:consumers",  # whoever leads buries those that are gone
 }
 _PARTITION = re.compile(r"^queue@\d+")

@@ -77,6 +77,7 @@ LAYERS = (
         "discovery",
         "listening",
         "workflows",
+        "timings",
         "moving",
         "forgetting",
         "app",
@@ -87,13 +88,13 @@ LAYERS = (
     *("testing", "otel", "sentry", "__main__"),
 )
 
-KEY = r"(?s).*(:(processing|dlq|delayed|priority|leases|claims|nudge|stats|meta|cancelled|result|unique|history|limited|lanes|slots|admitted|limits|buckets)\b|\bheadrace:(?! )).*"
+KEY = r"(?s).*(:(processing|dlq|delayed|priority|leases|claims|nudge|stats|meta|cancelled|result|unique|history|limited|timings|minutes|lanes|slots|admitted|limits|buckets)\b|\bheadrace:(?! )).*"
 
 # Who alone may do it; what it is; the kind of fact (see `facts`) and the pattern that is it.
 ONLY = (
     (("store", "credentials"), "talks to Redis", "import", r"(redis|hiredis|valkey)(\..+)?"),
     (("settings",), "reads the environment", "import|name", r"os\.(environb?|getenvb?)"),
-    (("keys", "lanes"), "spells a Redis key", "text", KEY),
+    (("keys", "lanes", "timings"), "spells a Redis key", "text", KEY),
     (("cli", "demo"), "prints", "import|name", r"print|sys\.stdout"),
     (("clock",), "knows the time (others: headrace.clock)", "import", r"time(\..+)?"),
     (("clock",), "knows the date", "name", r"(.+\.)?(datetime|date)\.(now|utcnow|today)"),
@@ -150,6 +151,7 @@ NEITHER = (
         "fields",
         "holders",
     ),
+    *("timings", "consumer/statistics.py"),
     *("consumer/report.py", "consumer/record.py", "operations/operating.py", "store/probe.py"),
     "maintenance/promoter.py",
     # The limits of runs, for tasks and jobs that have some; and how a running job hears at once that it is cancelled.

@@ -37,6 +37,7 @@ from headrace.consumer.listener import Listener
 from headrace.consumer.options import ConsumerOptions, QueueWeight, default_concurrency, new_name
 from headrace.consumer.outcomes import Isolation, OutcomePolicy
 from headrace.consumer.slots import Slots
+from headrace.consumer.statistics import Statistics
 from headrace.errors import StoreError
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.maintenance import DutyMaker, MaintenanceThread
@@ -51,7 +52,6 @@ log: logging.Logger = logging.getLogger("headrace.consumer")
 _TICK_S: Final = 0.05
 _CANCEL_AGAIN_S: Final = 1.0  # an async task may swallow its first cancellation
 _REGISTER_EVERY_S: Final = 30.0
-_SUM_UP_EVERY_S: Final = 60.0
 _FLUSH_S: Final = 5.0  # how long a consumer that ends tries to tell Redis what has ended
 
 
@@ -108,7 +108,7 @@ class Consumer:
         self._open()
         self._keeper.start()
         beside = self._maintenance.run(), self._cancellation.run(), self._admission.run()
-        parts = (*beside, self._tick(), self._stay_registered())
+        parts = (*beside, self._statistics.run(), self._tick(), self._stay_registered())
         background = [asyncio.create_task(part) for part in parts]
         for task in (*background, *self._listener.tasks, self._keeper.ended):
             task.add_done_callback(self._part_ended)
@@ -210,6 +210,7 @@ class Consumer:
         self._reporter = Reporter(url, label, self.name, self._claims.get, soon)
         self._maintenance = MaintenanceThread(url, label, self.name, lease, self._duties)
         self._cancellation = Cancellation(self._store, self.name, self._jobs)
+        self._statistics = Statistics(self._store, self.name, self._jobs)
         self._begun = True
 
     async def _register(self) -> None:
@@ -313,8 +314,7 @@ class Consumer:
         return False
 
     async def _tick(self) -> None:
-        cancelled_at = told_at = monotonic()
-        told = self._jobs.ends.copy()
+        cancelled_at = monotonic()
         while True:
             await asyncio.sleep(_TICK_S)
             now = monotonic()
@@ -322,9 +322,6 @@ class Consumer:
             if again:
                 cancelled_at = now
             self._jobs.look_at_the_clock(again=again)
-            if now - told_at >= _SUM_UP_EVERY_S:
-                report.sum_up(self._jobs.ends - told, now - told_at)
-                told, told_at = self._jobs.ends.copy(), now
             if self._grace_until is not None:
                 if now > self._grace_until:
                     if self._slots.running and not self._grace_told:

@@ -25,6 +25,7 @@ from headrace.keys import Keys
 from headrace.operations import AdoptAnswer, Outcome, Verb
 from headrace.run_limits import NO_LIMITS
 from headrace.task import Task
+from headrace.timings import Recorder
 
 
 class Dispatcher:
@@ -42,7 +43,8 @@ class Dispatcher:
         claims, slots, policy: the same.
         hooks: what hooks need of it.
         closing: nothing starts any more.
-        ends: how often what became of a job.
+        timings: counts them when they have ended …
+        ends: … and how often what became of one.
     """
 
     def __init__(
@@ -66,7 +68,8 @@ class Dispatcher:
         )  # before the executor copies this context
         self._executor = Executor(self._finished, self._take_back, slots.concurrency, isolation)
         self._starting = self._filling = self.closing = False
-        self.ends: Counter[Verb] = Counter()
+        self.timings: Recorder = Recorder(policy.now_ms)
+        self.ends: Counter[Verb] = self.timings.ends
 
     @property
     def lost_threads(self) -> int:
@@ -232,7 +235,7 @@ class Dispatcher:
         report.ended(claimed, outcome, error, self.hooks)
 
     def _settle(self, claimed: ClaimedJob, outcome: Outcome) -> None:
-        self.ends[outcome.verb] += 1
+        self.timings.note(claimed, outcome.verb)
         self.claims.settle(claimed, outcome)
         self._left(claimed)
 

@@ -21,6 +21,7 @@ from headrace.moving import moving_of
 from headrace.operations import Operation, text
 from headrace.partitions.requests import places_of
 from headrace.reports.keys import progress_of, stream_of
+from headrace.timings.keys import SLOTS, minutes_of, timings_of
 from headrace.workflows.keys import unfinished_of
 
 _MOST_KEYS: Final = 100_000  # about a second of scanning
@@ -31,7 +32,7 @@ _SEEN: Final = 8  # jobs by which a queue is recognised
 OWN_TYPES: Final = {
     keys.QUEUES: "set", keys.CONSUMERS: "hash", keys.FORGOTTEN: "hash", keys.LEADER: "string",
     keys.WORKFLOWS: "set", keys.PARTITIONS: "hash",
-    keys.SCHEDULES: "hash", keys.SCHEDULE_DUE: "zset", keys.SCHEDULE_STATE: "hash",
+    SLOTS: "hash", keys.SCHEDULES: "hash", keys.SCHEDULE_DUE: "zset", keys.SCHEDULE_STATE: "hash",
 }  # fmt: skip
 """The type of each key that is no queue's."""
 
@@ -91,7 +92,8 @@ def types_of(k: Keys) -> dict[str, str]:
     places, own = {key_of(k, place): type_of(place) for place in PLACES}, lane_keys(k)
     lanes = (own.lanes, own.slots, own.admitted)
     zsets = (k.leases, k.cancelled, unfinished_of(k), *lanes, *places_of(k.queue))
-    hashes = (k.claims, k.stats, k.meta, own.limits, own.buckets)
+    sums = timings_of(k), minutes_of(k)
+    hashes = (k.claims, k.stats, k.meta, own.limits, own.buckets, *sums)
     others = {k.nudge: "list", moving_of(k): "list"} | dict.fromkeys(zsets, "zset")
     return places | others | dict.fromkeys(hashes, "hash")
 

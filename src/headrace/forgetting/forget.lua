@@ -2,7 +2,7 @@
 -- Forgets a queue that holds nothing and has not been used for a while, and tells what it has counted.
 -- KEYS 1 pending (list) 2 processing (list) 3 priority (zset) 4 delayed (zset) 5 dead (list)
 --      6 leases (zset) 7 claims (hash) 8 limited (hash) 9 moving (list) 10 stats (hash)
---      11 meta (hash)
+--      11 meta (hash) 12 timings (hash) 13 minutes (hash)
 -- ARGV 1 for how long nothing has been counted (ms; 0: that does not matter). The time begins when it
 --   is asked first, and again whenever something has been counted, or a consumer has said it is there
 -- Returns {'forgotten', counter, n, …}; {'used'}: it holds something, or has been used; {'paused'}: that
@@ -11,7 +11,7 @@
 -- include: now
 -- include: head
 local pending, processing, priority, delayed, dead, leases, claims = unpack(KEYS)
-local limited, moving, stats, meta = unpack(KEYS, 8)
+local limited, moving, stats, meta, timings, minutes = unpack(KEYS, 8)
 local idle = whole(ARGV[1])
 sound('LLEN', 'LLEN', 'ZCARD', 'ZCARD', 'LLEN', 'ZCARD', 'HLEN', 'HLEN', 'LLEN', 'HLEN', 'HLEN')
 local paused, unused = unpack(redis.call('HMGET', meta, 'paused', 'unused'))
@@ -30,5 +30,5 @@ if idle > 0 then
   end
   if now_ms() - since < idle then return {'used'} end
 end
-redis.call('DEL', stats, meta)
+redis.call('DEL', stats, meta, timings, minutes)
 return {'forgotten', unpack(counters)}

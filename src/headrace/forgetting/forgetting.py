@@ -17,6 +17,7 @@ from headrace.flows import Flow
 from headrace.keys import Keys
 from headrace.moving import moving_of
 from headrace.operations import Operation, command, nothing, register, run, text
+from headrace.timings import minutes_of, timings_of
 
 ForgetAnswer = Literal["forgotten", "used", "paused"]
 
@@ -28,7 +29,7 @@ def ask(k: Keys, unused_ms: int) -> Operation[tuple[ForgetAnswer, list[tuple[str
     """
     used = (
         k.pending, k.processing, k.priority, k.delayed, k.dead, k.leases, k.claims, k.limited,
-        moving_of(k), k.stats, k.meta,
+        moving_of(k), k.stats, k.meta, timings_of(k), minutes_of(k),
     )  # fmt: skip
 
     def parse(raw: Any) -> tuple[ForgetAnswer, list[tuple[str, int]]]:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from headrace.consumer import consumer as consumer_module
-from headrace.consumer import listener
+from headrace.consumer import listener, statistics
 from tests.support.consuming import LONG_S, Site
 from tests.support.tasks import BOTH, Crowd, define
 from tests.support.wait import WAIT_S, await_until
@@ -197,7 +196,8 @@ class TestIdle:
 async def test_what_was_done_is_told_once_in_a_while(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(consumer_module, "_SUM_UP_EVERY_S", 0.0)  # with every tick
+    monkeypatch.setattr(statistics, "SUM_UP_EVERY_S", 0.0)
+    monkeypatch.setattr(statistics, "TELL_EVERY_S", 0.02)
 
     @site.app.task(max_attempts=1)
     def work(n: int) -> None:

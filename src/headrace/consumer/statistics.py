@@ -1,0 +1,83 @@
+"""What a consumer tells of its jobs in sum: once a minute the log, every ten seconds Redis.
+
+Beside the jobs: one round trip whatever their number, and none while nothing has ended. What Redis has not
+taken is told the next time; unless it may have, for then it would count twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import Final
+
+from headrace.clock import monotonic
+from headrace.consumer import report
+from headrace.consumer.dispatcher import Dispatcher
+from headrace.errors import StoreError
+from headrace.keys import keys_of
+from headrace.store import AsyncStore
+from headrace.timings import requests
+
+log: logging.Logger = logging.getLogger("headrace.consumer")
+
+TELL_EVERY_S: Final = 10.0
+"""How often Redis is told; a consumer that dies takes so much with it."""
+
+SUM_UP_EVERY_S: Final = 60.0
+"""How often the log is; and how often an idle consumer says that it is there."""
+
+_LAST_S: Final = 1.0  # how long a consumer that ends waits for it
+
+
+class Statistics:
+    """Tells of the jobs of one consumer, on its event loop.
+
+    Args:
+        store: the consumer's store.
+        consumer: its name.
+        jobs: what it runs.
+    """
+
+    def __init__(self, store: AsyncStore, consumer: str, jobs: Dispatcher) -> None:
+        self._store = store
+        self._consumer = consumer
+        self._jobs = jobs
+        self._slots_at = monotonic()  # when it told of its slots, or began
+
+    async def run(self) -> None:
+        """Tell until cancelled; then what ended last."""
+        ends, summed_at = self._jobs.ends.copy(), monotonic()
+        try:
+            while True:
+                await asyncio.sleep(TELL_EVERY_S)
+                now = monotonic()
+                if now - summed_at >= SUM_UP_EVERY_S:
+                    report.sum_up(self._jobs.ends - ends, now - summed_at)
+                    ends, summed_at = self._jobs.ends.copy(), now
+                await self._tell()
+        finally:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LAST_S):
+                    await self._tell(leaves=True)
+
+    async def _tell(self, *, leaves: bool = False) -> None:
+        """Tell Redis what there is to tell. The other parts tell of it when it does not answer."""
+        slots, told = self._jobs.slots, self._jobs.timings.take()
+        busy = min(len(slots.running), slots.concurrency)
+        silent_s = monotonic() - self._slots_at
+        if not (told or busy or leaves or silent_s >= SUM_UP_EVERY_S):
+            return
+        adding = [requests.add(keys_of(queue), tallies) for queue, tallies in told.items()]
+        telling = requests.tell(self._consumer, 0 if leaves else slots.concurrency, busy)
+        try:
+            answers = await self._store.run_all([*adding, telling])
+        except StoreError as error:
+            answers = [error] * len(told)
+        else:
+            self._slots_at = monotonic()
+        for (queue, tallies), answer in zip(told.items(), answers, strict=False):
+            if isinstance(answer, StoreError):
+                log.debug("what became of jobs of queue %s is not told: %s", queue, answer)
+                if not answer.may_have_happened:
+                    self._jobs.timings.put_back(queue, tallies)

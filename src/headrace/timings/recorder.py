@@ -1,0 +1,107 @@
+"""The recorder: counts in a consumer what became of jobs, how long they waited and how long they ran.
+
+Each job that ends passes here, so it is a few additions and asks nobody.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol
+
+from headrace.clock import monotonic
+from headrace.ids import time_ms_of
+from headrace.keys import Keys
+from headrace.operations import Verb
+from headrace.task import Task
+from headrace.timings import tally
+from headrace.timings.tally import RUN_TIMES, RUN_US, RUNS, WAIT_US, WAITS, Tally, bucket_of
+from headrace.wire import Body, Head
+
+OTHERS: Final = "all others"
+"""What stands for tasks that have no counts of their own."""
+
+_PLACES: Final[Mapping[Verb, int]] = {
+    "done": tally.DONE, "retry": tally.RETRIED, "dead": tally.DEAD, "drop": tally.DEAD,
+    "cancel": tally.CANCELLED,
+}  # fmt: skip
+"""Where each end is counted; what is given back or put off has not ended."""
+
+
+class EndedJob(Protocol):
+    """A job that has ended, as the consumer has it."""
+
+    k: Keys
+    head: Head
+    decoded: Body | None
+    task: Task[Any, Any] | None
+    started: float
+
+
+class Recorder:
+    """What one consumer has counted. Belongs to its event loop.
+
+    Args:
+        now_ms: tells the time by Redis' clock, about, ms since 1970.
+
+    Attributes:
+        ends: how often what became of a job.
+    """
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self.ends: Counter[Verb] = Counter()
+        self._tallies: defaultdict[str, defaultdict[str, Tally]] = _nothing()
+
+    def note(self, job: EndedJob, verb: Verb) -> None:
+        """Count what became of a job."""
+        self.ends[verb] += 1
+        place = _PLACES.get(verb)
+        if place is None:
+            return
+        counts = self._tallies[job.k.queue][job.task.name if job.task is not None else OTHERS]
+        counts[place] += 1
+        if not job.started:
+            return
+        ran_s = monotonic() - job.started
+        counts[RUNS] += 1
+        counts[RUN_US] += int(ran_s * 1e6)
+        counts[RUN_TIMES + bucket_of(ran_s)] += 1
+        head = job.head
+        if head.attempt or head.crashes:
+            return  # since when it waits after a run that failed, nothing says
+        ready_ms = ready_at_ms(head.id, job.decoded.due if job.decoded is not None else "")
+        if ready_ms is not None:
+            waited_s = max(0.0, (self._now_ms() - ready_ms) / 1000 - ran_s)
+            counts[WAIT_US] += int(waited_s * 1e6)
+            counts[WAITS + bucket_of(waited_s)] += 1
+
+    def take(self) -> Mapping[str, Mapping[str, Tally]]:
+        """Take out what was counted since, by queue and task."""
+        taken, self._tallies = self._tallies, _nothing()
+        return taken
+
+    def put_back(self, queue: str, tallies: Mapping[str, Tally]) -> None:
+        """Count what was taken out and not told after all."""
+        own = self._tallies[queue]
+        for task, counts in tallies.items():
+            own[task] = tally.total([own[task], counts])
+
+
+def ready_at_ms(job_id: str, due: str) -> int | None:
+    """Return from when on a job could have run, ms since 1970; None if its id does not say.
+
+    Args:
+        job_id: its id, which tells when it was enqueued, by its producer's clock.
+        due: when it was to run: "", "+ms" from then, or "@ms" since 1970.
+    """
+    made_ms = time_ms_of(job_id)
+    if made_ms is None or not due:
+        return made_ms
+    if not due[1:].isdecimal():  # somebody else has written it
+        return made_ms
+    return max(made_ms, int(due[1:])) if due[0] == "@" else made_ms + int(due[1:])
+
+
+def _nothing() -> defaultdict[str, defaultdict[str, Tally]]:
+    return defaultdict(lambda: defaultdict(tally.empty))

@@ -1,0 +1,107 @@
+"""A tally: how many jobs ended how, how long they waited and ran. Numbers in fixed buckets. Pure.
+
+It is a plain list, so that to count a job is a few additions. In Redis it is those numbers with spaces
+between; a later version may append some, and adds them position by position all the same.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Final, TypeAlias
+
+BOUNDS_S: Final = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0,
+)  # fmt: skip
+"""Up to and with which second each bucket counts; what took longer is in one more."""
+
+Tally: TypeAlias = list[int]
+
+RUNS, DONE, RETRIED, DEAD, CANCELLED, WAIT_US, RUN_US = range(7)
+"""Where in a tally: runs; how jobs ended; microseconds that they waited and ran, in sum."""
+
+_BUCKETS: Final = len(BOUNDS_S) + 1
+WAITS: Final = 7
+"""Where the buckets of waits begin."""
+RUN_TIMES: Final = WAITS + _BUCKETS
+"""Where those of runs do."""
+_LENGTH: Final = RUN_TIMES + _BUCKETS
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram:
+    """How long something took, again and again.
+
+    Attributes:
+        counts: how often it was in each bucket.
+        sum_s: in sum, seconds.
+    """
+
+    counts: Sequence[int]
+    sum_s: float
+
+    @property
+    def count(self) -> int:
+        """How often."""
+        return sum(self.counts)
+
+    def cumulated(self) -> list[tuple[float, int]]:
+        """Return how often it took at most so long, for each bound; the last is infinite."""
+        return list(zip((*BOUNDS_S, float("inf")), accumulate(self.counts), strict=True))
+
+    def quantile(self, share: float) -> float | None:
+        """Return in how many seconds such a share was over, as Prometheus reckons; None of nothing.
+
+        Evenly spread within a bucket; of what is beyond the last bound, that bound.
+        """
+        total = self.count
+        if not total:
+            return None
+        rank, below = share * total, 0
+        for at, count in enumerate(self.counts[:-1]):
+            if count and below + count >= rank:
+                low = BOUNDS_S[at - 1] if at else 0.0
+                return low + (BOUNDS_S[at] - low) * max(0.0, rank - below) / count
+            below += count
+        return BOUNDS_S[-1]
+
+
+def empty() -> Tally:
+    """Return a tally of nothing."""
+    return [0] * _LENGTH
+
+
+def bucket_of(seconds: float) -> int:
+    """Return the bucket that so many seconds are in."""
+    return bisect_left(BOUNDS_S, seconds)
+
+
+def waits(tally: Tally) -> Histogram:
+    """Return how long jobs have waited."""
+    return Histogram(tally[WAITS:RUN_TIMES], tally[WAIT_US] / 1e6)
+
+
+def run_times(tally: Tally) -> Histogram:
+    """Return how long they have run."""
+    return Histogram(tally[RUN_TIMES:_LENGTH], tally[RUN_US] / 1e6)
+
+
+def total(tallies: Iterable[Tally]) -> Tally:
+    """Return the sum of tallies."""
+    rows = list(tallies)
+    return [sum(column) for column in zip(*rows, strict=True)] if rows else empty()
+
+
+def write(tally: Tally) -> str:
+    """Write a tally as it stands in Redis."""
+    return " ".join(map(str, tally))
+
+
+def read(raw: bytes) -> Tally:
+    """Read a tally; what somebody else has written counts as nothing."""
+    numbers = raw.split()
+    if not all(one.isdigit() for one in numbers):
+        return empty()
+    return [*map(int, numbers), *empty()[len(numbers) :]][:_LENGTH]

@@ -1,0 +1,236 @@
+"""What consumers tell of waits, runs and ends: added once, by task and by minute, and never in a job's way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from headrace import forgetting
+from headrace.consumer import statistics
+from headrace.errors import ReplyLost, StoreUnavailable
+from headrace.keys import keys_of
+from headrace.operations import Operation
+from headrace.store import AsyncStore
+from headrace.timings import minutes_of, requests, tally, timings_of
+from headrace.timings.keys import SLOTS
+from headrace.timings.recent import recent
+from headrace.timings.recorder import OTHERS
+from headrace.timings.requests import KEPT_MIN, MOST_TASKS
+from tests.support.consuming import LONG_S, Site, a_store
+from tests.support.wait import await_until
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "TELL_EVERY_S", 0.02)
+
+
+def one_run(*, wait_s: float = 0.0, run_s: float = 0.0) -> list[int]:
+    """Give a tally of one job that is done."""
+    counts = tally.empty()
+    counts[tally.RUNS] = counts[tally.DONE] = 1
+    counts[tally.WAIT_US], counts[tally.RUN_US] = int(wait_s * 1e6), int(run_s * 1e6)
+    counts[tally.WAITS + tally.bucket_of(wait_s)] += 1
+    counts[tally.RUN_TIMES + tally.bucket_of(run_s)] += 1
+    return counts
+
+
+async def summed(site: Site) -> dict[str, tally.Tally]:
+    async with a_store(site.url) as store:
+        return await store.run(requests.totals(site.k))
+
+
+async def test_each_end_is_told_once_by_task_and_by_minute(site: Site) -> None:
+    @site.app.task
+    async def pay(n: int) -> None:
+        if n == 2:
+            raise ValueError("no")
+
+    @site.app.task(max_attempts=1)
+    def ship(fails: bool) -> None:
+        if fails:
+            raise ValueError("no")
+
+    for n in range(5):
+        await pay.aenqueue(n) if n != 2 else await pay.options(max_attempts=1).aenqueue(n)
+    await ship.aenqueue(fails=True)
+    async with site.consumer(burst=True) as running:
+        await running.ended()
+    found = await summed(site)
+    assert {task: counts[: tally.WAIT_US] for task, counts in found.items()} == {
+        "pay": [5, 4, 0, 1, 0],
+        "ship": [1, 0, 0, 1, 0],
+    }
+    assert all(tally.waits(one).count == tally.run_times(one).count for one in found.values())
+    async with a_store(site.url) as store:
+        last = await store.follow(recent([site.k], 60))
+    assert tally.total(last.minutes.values()) == tally.total(found.values())
+    assert last.tasks == found
+    assert len(last.minutes) == 60
+    assert max(last.minutes) <= last.now_ms < max(last.minutes) + 60_000
+
+
+async def test_a_delayed_job_says_when_it_was_due_and_a_plain_one_nothing(site: Site) -> None:
+    nothing = site.app.task(name="nothing")(lambda: None)
+    assert b'"due":"+20"' in nothing.options(delay=0.02).call().job
+    assert b'"due":"@4000000000000"' in nothing.options(at=4e9).call().job
+    assert b"due" not in nothing.call().job
+
+
+async def test_a_consumer_that_runs_tells_of_its_slots_and_one_that_ends_takes_that_back(
+    site: Site, redis: Redis
+) -> None:
+    hold = asyncio.Event()
+
+    @site.app.task
+    async def wait() -> None:
+        await hold.wait()
+
+    await wait.aenqueue()
+    async with site.consumer(concurrency=4) as running:
+        async with a_store(site.url) as store:
+
+            async def told() -> bool:
+                said = (await store.run(requests.told())).get(running.name)
+                return said is not None and (said.slots, said.busy) == (4, 1)
+
+            await await_until(told, "one of four slots is busy")
+        hold.set()
+        await site.drained()
+    assert not redis.hexists(SLOTS, running.name)
+
+
+async def test_who_died_without_a_word_is_counted_no_more(redis: Redis, store: AsyncStore) -> None:
+    redis.hset(SLOTS, "dead-1", "4 4 1000")
+    await store.run(requests.tell("web-1", 8, 3))
+    assert redis.hkeys(SLOTS) == [b"", b"web-1"]
+    assert 0 < redis.pttl(SLOTS) <= requests.ABSENT_S * 1000
+
+
+def losing(monkeypatch: pytest.MonkeyPatch, error: Exception, *, after: bool) -> list[int]:
+    """Let the first word of timings fail, before it is sent or after it was carried out."""
+    run_all, tries = AsyncStore.run_all, list[int]()
+
+    async def lost(store: AsyncStore, operations: Sequence[Operation[Any]], *more: Any) -> Any:
+        if not any(one.name == "timings/add" for one in operations):
+            return await run_all(store, operations, *more)
+        tries.append(len(operations))
+        if len(tries) > 1:
+            return await run_all(store, operations, *more)
+        if after:
+            await run_all(store, operations, *more)
+        raise error
+
+    monkeypatch.setattr(AsyncStore, "run_all", lost)
+    return tries
+
+
+@pytest.mark.parametrize(
+    ("error", "after", "told"),
+    [
+        (StoreUnavailable("away"), False, 2),  # nothing was sent: it is told the next time
+        (ReplyLost("lost"), True, 2),  # it was carried out: not a second time
+        (ReplyLost("lost"), False, 1),  # it was not: nobody knows, and it is not told again
+    ],
+)
+async def test_what_may_be_told_is_not_told_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch, error: Exception, after: bool, told: int
+) -> None:
+    tries = losing(monkeypatch, error, after=after)
+    nothing = site.app.task(name="nothing")(lambda: None)
+    async with site.consumer():
+        await nothing.aenqueue()
+        await await_until(lambda: tries, "the first is told")
+        await nothing.aenqueue()
+        await site.drained()
+    assert site.counters()["done"] == 2  # no job is in the way of that
+    assert (await summed(site))["nothing"][tally.DONE] == told
+
+
+async def test_a_consumer_that_is_killed_takes_what_it_had_not_told_and_no_job(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statistics, "TELL_EVERY_S", LONG_S)
+
+    async def dies(*_: object, **__: object) -> None: ...
+
+    monkeypatch.setattr(statistics.Statistics, "_tell", dies)
+    nothing = site.app.task(name="nothing")(lambda: None)
+    await nothing.aenqueue()
+    async with site.consumer(burst=True) as running:
+        await running.ended()
+    assert site.counters()["done"] == 1
+    assert await summed(site) == {}
+
+
+async def test_a_key_that_is_broken_is_in_no_jobs_way(site: Site, redis: Redis) -> None:
+    redis.set(timings_of(site.k), "mine")
+    nothing = site.app.task(name="nothing")(lambda: None)
+    await nothing.aenqueue()
+    async with site.consumer(burst=True) as running:
+        await running.ended()
+    assert site.counters()["done"] == 1
+    assert not redis.exists(minutes_of(site.k))  # all or nothing
+    redis.delete(timings_of(site.k))
+
+
+async def test_so_many_tasks_have_counts_of_their_own_and_the_others_share(
+    store: AsyncStore,
+) -> None:
+    k, one = keys_of("queue"), one_run(run_s=1)
+    for n in range(0, MOST_TASKS + 20, 10):
+        await store.run(requests.add(k, {f"task-{n + i}": one for i in range(10)}))
+    found = await store.run(requests.totals(k))
+    assert len(found) == MOST_TASKS + 1
+    assert found[OTHERS][tally.DONE] == 20
+    assert tally.total(found.values())[tally.DONE] == MOST_TASKS + 20
+
+
+async def test_what_a_later_version_counts_beside_is_kept(redis: Redis, store: AsyncStore) -> None:
+    k, one = keys_of("queue"), one_run(wait_s=1)
+    redis.hset(timings_of(k), "pay", f"{tally.write(one)} 5 6")
+    await store.run(requests.add(k, {"pay": one}))
+    raw: Any = redis.hget(timings_of(k), "pay")
+    assert tally.read(raw) == tally.total([one, one])
+    assert raw.endswith(b" 5 6")
+
+
+async def test_what_stands_in_the_ring_since_yesterday_does_not_count(
+    redis: Redis, store: AsyncStore
+) -> None:
+    k, one = keys_of("queue"), one_run(run_s=1)
+    await store.run(requests.add(k, {"pay": one}))
+    ring: dict[Any, Any] = redis.hgetall(minutes_of(k))
+    for field, value in ring.items():
+        at, _, numbers = value.partition(b" ")
+        before = int(at) - KEPT_MIN // (10 if b" " in field else 1)
+        redis.hset(minutes_of(k), field, b"%d %b" % (before, numbers))
+    last = await store.follow(recent([k], KEPT_MIN))
+    assert tally.total(last.minutes.values()) == tally.empty()
+    assert last.tasks == {}
+    await store.run(requests.add(k, {"pay": one}))
+    last = await store.follow(recent([k], KEPT_MIN))
+    assert tally.total(last.minutes.values())[tally.DONE] == 1
+    assert last.tasks["pay"][tally.DONE] == 1
+    assert 0 < redis.pttl(minutes_of(k)) <= KEPT_MIN * 60_000
+
+
+async def test_partitions_are_read_as_one_queue(store: AsyncStore) -> None:
+    parts = [keys_of("queue"), keys_of("queue@1")]
+    for k in parts:
+        await store.run(requests.add(k, {"pay": one_run(run_s=1)}))
+    last = await store.follow(recent(parts, 5))
+    assert tally.total(last.minutes.values())[tally.DONE] == last.tasks["pay"][tally.DONE] == 2
+
+
+async def test_a_queue_that_is_forgotten_takes_its_timings_along(
+    redis: Redis, store: AsyncStore
+) -> None:
+    k = keys_of("queue")
+    await store.run(requests.add(k, {"pay": one_run()}))
+    assert await store.follow(forgetting.forget([k], 0)) == ["forgotten"]
+    assert redis.exists(timings_of(k), minutes_of(k)) == 0
