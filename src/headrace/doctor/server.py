@@ -14,6 +14,7 @@ from headrace.doctor.connections import Connections
 from headrace.errors import StoreError
 from headrace.flows import Flow
 from headrace.keys import keys_of
+from headrace.operations import Operation
 from headrace.settings import DEFAULT_QUEUE
 
 R = TypeVar("R")
@@ -120,7 +121,7 @@ def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
     Raises:
         StoreError: it does not answer, or refuses what nobody can do without.
     """
-    infos: dict[str, dict[str, str]] = yield op.command("INFO", "default", parse=_each(_info))
+    infos: dict[str, dict[str, str]] = yield info()
     facts = [ServerFacts(one, {}, 0.0, 0.0, None, "", Connections(), n) for n, one in infos.items()]
     if facts[0].is_loading:
         return facts[0]
@@ -146,6 +147,11 @@ def look(queue: str = DEFAULT_QUEUE) -> Flow[ServerFacts]:
         connections=connected,
         others=tuple(facts[1:]),
     )
+
+
+def info() -> Operation[dict[str, dict[str, str]]]:
+    """Return what a server says of itself, or each primary of a cluster, by where it is; "" on one server."""
+    return op.command("INFO", "default", parse=_each(_info))
 
 
 def _each(read: Callable[[Any], R]) -> Callable[[Any], dict[str, R]]:

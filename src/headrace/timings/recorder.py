@@ -5,6 +5,7 @@ Each job that ends passes here, so it is a few additions and asks nobody.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
@@ -15,7 +16,7 @@ from headrace.keys import Keys
 from headrace.operations import Verb
 from headrace.task import Task
 from headrace.timings import tally
-from headrace.timings.tally import RUN_TIMES, RUN_US, RUNS, WAIT_US, WAITS, Tally, bucket_of
+from headrace.timings.tally import BOUNDS_S, RUN_TIMES, RUN_US, RUNS, WAIT_US, WAITS, Tally
 from headrace.wire import Body, Head
 
 OTHERS: Final = "all others"
@@ -50,6 +51,7 @@ class Recorder:
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
+        self._ahead_s = 0.0  # that time against this process' monotonic clock; 0: ask again
         self.ends: Counter[Verb] = Counter()
         self._tallies: defaultdict[str, defaultdict[str, Tally]] = _nothing()
 
@@ -63,21 +65,26 @@ class Recorder:
         counts[place] += 1
         if not job.started:
             return
-        ran_s = monotonic() - job.started
+        now = monotonic()
+        ran_s = now - job.started
         counts[RUNS] += 1
         counts[RUN_US] += int(ran_s * 1e6)
-        counts[RUN_TIMES + bucket_of(ran_s)] += 1
-        head = job.head
-        if head.attempt or head.crashes:
+        counts[RUN_TIMES + bisect_left(BOUNDS_S, ran_s)] += 1
+        job_id, _, _, crashes, attempt, _, _ = job.head
+        if attempt or crashes:
             return  # since when it waits after a run that failed, nothing says
-        ready_ms = ready_at_ms(head.id, job.decoded.due if job.decoded is not None else "")
+        due = job.decoded.due if job.decoded is not None else ""
+        ready_ms = ready_at_ms(job_id, due) if due else time_ms_of(job_id)
         if ready_ms is not None:
-            waited_s = max(0.0, (self._now_ms() - ready_ms) / 1000 - ran_s)
+            # Redis' clock is asked for once in a while, and not for each job.
+            ahead_s = self._ahead_s = self._ahead_s or self._now_ms() / 1000 - now
+            waited_s = max(0.0, job.started + ahead_s - ready_ms / 1000)
             counts[WAIT_US] += int(waited_s * 1e6)
-            counts[WAITS + bucket_of(waited_s)] += 1
+            counts[WAITS + bisect_left(BOUNDS_S, waited_s)] += 1
 
     def take(self) -> Mapping[str, Mapping[str, Tally]]:
         """Take out what was counted since, by queue and task."""
+        self._ahead_s = 0.0
         taken, self._tallies = self._tallies, _nothing()
         return taken
 

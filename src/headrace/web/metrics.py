@@ -26,8 +26,11 @@ from headrace.doctor.places import PLACES
 from headrace.errors import StoreError
 from headrace.operations import Snapshot
 from headrace.partitions.view import sums
+from headrace.timings.tally import Tally
 from headrace.web.access import may_use_all
+from headrace.web.histograms import Choice, Pair, histograms
 from headrace.web.reader import SHOWN, Reader
+from headrace.web.vitals import Vitals, asked, measured, vitals_of
 
 _WITHIN_S: Final = 3.0  # a scraper waits 10 s by default, and wants to hear that Redis is away
 
@@ -72,6 +75,8 @@ class QueueCollector(Collector):
         up: Redis answers.
         leads: this server does the maintenance.
         forgotten: what queues had counted that are forgotten, by counter.
+        vitals: how consumers and Redis are.
+        timings: how long jobs wait and run, by queue and task.
     """
 
     def __init__(
@@ -82,12 +87,16 @@ class QueueCollector(Collector):
         up: bool = True,
         leads: bool,
         forgotten: Mapping[str, int] = MappingProxyType({}),
+        vitals: Vitals = Vitals(),  # noqa: B008  it is frozen
+        timings: Mapping[Pair, Tally] = MappingProxyType({}),
     ) -> None:
         self._snapshots = snapshots
         self._named = named
         self._up = up
         self._leads = leads
         self._forgotten = forgotten
+        self._vitals = vitals
+        self._timings = timings
 
     def collect(self) -> Iterator[Metric]:
         """Return all metrics."""
@@ -115,6 +124,8 @@ class QueueCollector(Collector):
                 others = rest.counters.get(counter, 0) if rest else 0
                 family.add_metric([REST], others + self._forgotten.get(counter, 0))
             yield family
+        yield from histograms(self._timings)
+        yield from measured(self._vitals)
 
 
 def _parted(
@@ -143,8 +154,15 @@ def _gauges(snapshots: Sequence[Snapshot], rest: Snapshot | None) -> Iterator[Me
     paused = GaugeMetricFamily(
         "headrace_queue_paused", "1: nothing is claimed from the queue.", labels=["queue"]
     )
+    overdue = GaugeMetricFamily(
+        "headrace_delayed_overdue_seconds",
+        "For how long the next delayed job has been due, and is delayed all the same; 0: none is.",
+        labels=["queue"],
+    )
     for snapshot in snapshots:
         queue = [snapshot.queue]
+        late_ms = snapshot.now_ms - (snapshot.due_at_ms or snapshot.now_ms)
+        overdue.add_metric(queue, max(0, late_ms) / 1000)
         for place in PLACES:
             jobs.add_metric([*queue, place], getattr(snapshot, place))
         age_s = snapshot.oldest_s if snapshot.waiting else 0.0
@@ -156,7 +174,7 @@ def _gauges(snapshots: Sequence[Snapshot], rest: Snapshot | None) -> Iterator[Me
         for place in PLACES:
             jobs.add_metric([REST, place], getattr(rest, place))
         foreign.add_metric([REST], rest.foreign)
-    yield from (jobs, age, foreign, paused)
+    yield from (jobs, age, overdue, foreign, paused)
 
 
 class Metrics:
@@ -175,33 +193,40 @@ class Metrics:
             Counter()
         )  # counted by queues that had a series and are forgotten
         self._last: dict[str, Mapping[str, int]] = {}  # what those with a series had counted
+        self._tasks = Choice()
 
     async def scrape(self, request: Request) -> Response:
         """Answer a scrape, also when Redis does not."""
         may_use_all(request)
         snapshots: list[Snapshot] | None = None
         forgotten: dict[str, int] = {}
+        vitals, timings = Vitals(), dict[str, dict[str, Tally]]()
         try:
             async with asyncio.timeout(_WITHIN_S):
                 names = await self._reader.names()
-                snapshots = await self._reader.read(names)
-                (forgotten,) = await self._reader.ask([op.forgotten()])
+                found = await self._reader.read(names)
+                named = sorted(self._chosen(found).intersection(names))
+                forgotten, *beside = await self._reader.ask([op.forgotten(), *asked()])
+                vitals, timings = vitals_of(*beside), await self._reader.timings(named)
+            snapshots = found
             up = True
         except (StoreError, TimeoutError):
             up = not await self._reader.why_down()
         registry = CollectorRegistry()
         shown = QueueCollector(
             snapshots,
-            named=self._chosen(snapshots or []),
+            named=self._named,
             up=up,
             leads=self._leads(),
             forgotten=Counter(forgotten) - self._left,
+            vitals=vitals,
+            timings=self._tasks.part(timings) if snapshots is not None else {},
         )
         registry.register(shown)
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(registry), media_type=media_type)
 
-    def _chosen(self, snapshots: Sequence[Snapshot]) -> Collection[str]:
+    def _chosen(self, snapshots: Sequence[Snapshot]) -> set[str]:
         """Choose which queues have series of their own: those that had, and the largest."""
         by_name = {snapshot.queue: snapshot for snapshot in snapshots}
         for name in self._last.keys() - by_name.keys() if snapshots else ():

@@ -18,6 +18,9 @@ from headrace.operations import Operation, Snapshot
 from headrace.partitions.requests import all_counts, counts, divided
 from headrace.partitions.view import Parts, expanded, folded, parts_among, total
 from headrace.store import AsyncStore
+from headrace.timings import tally
+from headrace.timings.requests import totals
+from headrace.timings.tally import Tally
 
 SHOWN: Final = 100
 """So many queues are shown one by one, on the page and to Prometheus; the others as a sum."""
@@ -71,6 +74,19 @@ class Reader:
         answers = await self._store.run_all(op.snapshots(asked))
         found = {one.queue: one for one in op.snapshots_of(answers)}
         return [total(name, [found[part] for part in self.parts(name)]) for name in names]
+
+    async def timings(self, names: Sequence[str]) -> dict[str, dict[str, Tally]]:
+        """Return what the jobs of these queues came to, by task; nothing of those without jobs."""
+        asked = [(name, keys_of(part)) for name in names for part in self.parts(name)]
+        answers = await self.ask([totals(k) for _, k in asked])
+        found: dict[str, dict[str, list[Tally]]] = {}
+        for (name, _), tasks in zip(asked, answers, strict=True):
+            for task, one in tasks.items():
+                found.setdefault(name, {}).setdefault(task, []).append(one)
+        return {
+            name: {task: tally.total(some) for task, some in tasks.items()}
+            for name, tasks in found.items()
+        }
 
     async def excess(self, wanted: set[str]) -> set[str]:
         """Return which of these queues would be new, if there would then be too many.

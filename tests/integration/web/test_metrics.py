@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -10,8 +12,10 @@ from redis import Redis
 from headrace import Headrace, forgetting
 from headrace import operations as op
 from headrace.embedded.server import free_port
-from headrace.keys import QUEUES, keys_of
+from headrace.keys import LEADER, QUEUES, keys_of
 from headrace.store import AsyncStore
+from headrace.timings import requests, tally
+from headrace.timings.keys import SLOTS
 from tests.integration.web.client import K, client_of, kill_one
 
 
@@ -116,3 +120,52 @@ async def test_what_a_forgotten_queue_had_counted_stays_in_the_sum(
     redis.hset("gone:stats", "done", 5)
     assert await store.follow(forgetting.forget([keys_of("gone")], 0)) == ["forgotten"]
     assert (await scrape(api))["headrace_jobs_done_total", "all others"] == 5
+
+
+async def test_waits_and_runs_are_histograms_by_queue_and_task(
+    api: httpx.AsyncClient, store: AsyncStore
+) -> None:
+    counts = tally.empty()
+    counts[tally.RUNS], counts[tally.RUN_US] = 3, 4_100_000
+    counts[tally.RUN_TIMES + tally.bucket_of(0.05)] = 2
+    counts[tally.RUN_TIMES + tally.bucket_of(4.0)] = 1
+    await store.run(requests.add(K, {"pay": counts}))
+    found = await scrape(api)
+    name = "headrace_job_run_seconds"
+    assert (found[f"{name}_count", "queue", "pay"], found[f"{name}_sum", "queue", "pay"]) == (
+        3,
+        4.1,
+    )
+    below = [found[f"{name}_bucket", le, "queue", "pay"] for le in ("0.025", "0.05", "5.0", "+Inf")]
+    assert below == [0, 2, 3, 3]
+    assert found["headrace_job_wait_seconds_count", "queue", "pay"] == 0
+
+
+async def test_consumers_and_redis_tell_how_they_are_with_one_info(
+    api: httpx.AsyncClient, store: AsyncStore, redis: Redis
+) -> None:
+    redis.hset(SLOTS, "dead-1", "4 4 1000")
+    await store.run(requests.tell("web-1", 8, 3))
+    await store.run(requests.tell("web-2", 2, 2))
+    await scrape(api)  # connects, which asks for INFO too
+    before: Any = redis.info("commandstats")
+    found = await scrape(api)
+    after: Any = redis.info("commandstats")
+    calls = [stats["cmdstat_info"]["calls"] for stats in (before, after)]
+    assert calls[1] - calls[0] == 2  # one is the test's own
+    expected = {"consumers": 2, "slots": 10, "slots_busy": 5, "maintenance_led": 0}
+    assert {name: found[f"headrace_{name}",] for name in expected} == expected
+    assert found["headrace_redis_memory_used_bytes", ""] > 100_000
+    assert found["headrace_redis_connected_clients", ""] >= 2
+    assert found["headrace_redis_rejected_connections_total", ""] == 0
+    redis.set(LEADER, "web-1", px=60_000)
+    assert (await scrape(api))["headrace_maintenance_led",] == 1
+
+
+async def test_a_delayed_job_that_nobody_promotes_is_overdue(
+    api: httpx.AsyncClient, redis: Redis
+) -> None:
+    name = ("headrace_delayed_overdue_seconds", "queue")
+    assert (await scrape(api))[name] == 0
+    redis.zadd(K.delayed, {'{"id":"x","task":"a"}': 1_000})
+    assert (await scrape(api))[name] > 1e9

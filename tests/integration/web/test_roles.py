@@ -64,6 +64,7 @@ MAY = {
     ("POST", "/api/v1/queues/{queue:rest}/pause"): OPERATORS,
     ("POST", "/api/v1/queues/{queue:rest}/resume"): OPERATORS,
     ("GET", "/api/v1/scale"): LOOKERS,
+    ("GET", "/api/v1/statistics"): LOOKERS,
     ("GET", "/api/v1/events"): LOOKERS,
     ("POST", "/api/v1/claims"): CONSUMERS,
     ("POST", "/api/v1/claims/extend"): CONSUMERS,

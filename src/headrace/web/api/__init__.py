@@ -8,6 +8,7 @@ are made of what they say, so neither can drift.
     claims          for consumers in any language: claim, extend, settle
     dead_letters    look, group, put back, delete
     consumers       who is connected, who holds jobs
+    statistics      what became of jobs lately, how long they waited and ran
     schedules       see, add, change, pause, remove
     workflows       how far one is; cancel
 """
@@ -32,6 +33,7 @@ from headrace.web.api.dead_letters import DeadLetters
 from headrace.web.api.jobs import Jobs
 from headrace.web.api.queues import Queues
 from headrace.web.api.schedules import Schedules
+from headrace.web.api.statistics import StatisticsOf
 from headrace.web.api.workflows import Workflows
 from headrace.web.openapi import Endpoint, document, routes
 from headrace.web.problems import KINDS, PREFIX, Refusal
@@ -60,6 +62,7 @@ def api(
         claims=Claims(reader, lines),
         letters=DeadLetters(store, reader),
         consumers=Consumers(store, reader),
+        statistics=StatisticsOf(headrace, store, reader),
         schedules=Schedules(headrace, store),
         workflows=Workflows(headrace),
     )
@@ -74,6 +77,7 @@ class Api:
     claims: Claims
     letters: DeadLetters
     consumers: Consumers
+    statistics: StatisticsOf
     schedules: Schedules
     workflows: Workflows
 
