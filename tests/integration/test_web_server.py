@@ -67,6 +67,7 @@ class Events:
 
     def __init__(self, lines: AsyncIterator[str]) -> None:
         self._lines = lines
+        self.last_id = ""
 
     async def next(self) -> tuple[str, Any]:
         name, data = "message", None
@@ -74,6 +75,8 @@ class Events:
             field, _, value = line.partition(": ")
             if field == "event":
                 name = value
+            elif field == "id":
+                self.last_id = value
             elif field == "data":
                 data = json.loads(value)
             elif not line and data is not None:
@@ -93,8 +96,11 @@ class Events:
 
 
 @contextlib.asynccontextmanager
-async def streamed(client: httpx.AsyncClient, queue: str = "queue") -> AsyncIterator[Events]:
-    async with client.stream("GET", f"/api/v1/events?queue={queue}", timeout=WAIT_S) as answer:
+async def streamed(
+    client: httpx.AsyncClient, queue: str = "queue", after: str | None = None
+) -> AsyncIterator[Events]:
+    path, heard = f"/api/v1/events?queue={queue}", {"Last-Event-ID": after} if after else {}
+    async with client.stream("GET", path, headers=heard, timeout=WAIT_S) as answer:
         assert answer.headers["content-type"].startswith("text/event-stream")
         yield Events(answer.aiter_lines())
 
@@ -108,6 +114,28 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def count(data: Any, place: str, queue: str = "queue") -> int:
     (row,) = [row for row in data["queues"] if row["queue"] == queue]
     return int(row[place])
+
+
+@pytest.mark.usefixtures("quick")
+class TestResuming:
+    async def test_who_has_heard_the_latest_state_hears_of_the_next(
+        self, url: str, redis: Redis
+    ) -> None:
+        async with served(url) as (client, _), streamed(client) as first:
+            await first.message()
+            async with streamed(client, after=first.last_id) as again:
+                assert (await again.next())[0] == "beat"
+                redis.lpush("queue", "{}")
+                assert count(await again.message(), "pending") == 1
+                assert int(again.last_id) > int(first.last_id)
+
+    @pytest.mark.parametrize("after", ["1", "none", "9" * 40])
+    async def test_who_has_not_hears_it_at_once(self, url: str, after: str) -> None:
+        async with served(url) as (client, _), streamed(client) as first:
+            await first.message()
+            async with streamed(client, after=after) as again:
+                assert (await again.next())[0] == "message"
+                assert again.last_id == first.last_id
 
 
 class TestEnding:

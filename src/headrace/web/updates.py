@@ -42,12 +42,14 @@ class _Topic:
     Attributes:
         subscribers: how many watch it.
         seen: what was last found, without its instant.
-        message: what was last told.
+        message: what was last told …
+        at_ms: … and the instant that it is of, by Redis' clock, ms: the message's id; 0 of one without.
     """
 
     subscribers: int = 0
     seen: bytes = b""
     message: bytes = b""
+    at_ms: int = 0
 
 
 class Updates:
@@ -88,10 +90,17 @@ class Updates:
                 del self._topics[queue]
                 self._hurry.set()
 
-    async def messages(self, queue: str) -> AsyncIterator[bytes]:
-        """Return the latest message, and each that is new, as server-sent events."""
+    async def messages(self, queue: str, after_ms: int = 0) -> AsyncIterator[bytes]:
+        """Return the latest message, and each that is new, as server-sent events.
+
+        Args:
+            queue: a queue that is subscribed to.
+            after_ms: the id of the last one that was heard: each is a whole state, so there is nothing
+                to make up for but the latest, if that is newer.
+        """
         yield b"retry: 1000\n\n"
-        topic, sent = self._topics[queue], b""
+        topic = self._topics[queue]
+        sent = topic.message if 0 < topic.at_ms <= after_ms else b""
         while not self._closed:
             news = self._news
             if topic.message != sent:
@@ -147,7 +156,8 @@ class Updates:
         for topic, view in zip(topics.values(), views, strict=True):
             now_ms = view.pop("now_ms")
             seen = encode(view)
-            self._note(topic, seen, b'data: {"now_ms":%d,%b\n\n' % (now_ms, seen[1:]))
+            message = b'id: %d\ndata: {"now_ms":%d,%b\n\n' % (now_ms, now_ms, seen[1:])
+            self._note(topic, seen, message, now_ms)
 
     async def _views(self, queues: list[str]) -> list[dict[str, Any]]:
         overview = await self._poller.look(queues)
@@ -182,18 +192,18 @@ class Updates:
         rows = (zip_longest(*of_place) for of_place in zip(*found, strict=True))
         return [[job for row in some for job in row if job is not None][:limit] for some in rows]
 
-    def _note(self, topic: _Topic, seen: bytes, message: bytes) -> None:
+    def _note(self, topic: _Topic, seen: bytes, message: bytes, at_ms: int = 0) -> None:
         """Keep a message, and wake the streams, if it says anything new."""
         if (seen or message) != (topic.seen or topic.message):
-            topic.seen, topic.message = seen, message
+            topic.seen, topic.message, topic.at_ms = seen, message, at_ms
             self._tell()
 
 
 class EventStream(StreamingResponse):
     """One stream of updates on a queue."""
 
-    def __init__(self, updates: Updates, queue: str) -> None:
-        super().__init__(updates.messages(queue), media_type="text/event-stream")
+    def __init__(self, updates: Updates, queue: str, after_ms: int = 0) -> None:
+        super().__init__(updates.messages(queue, after_ms), media_type="text/event-stream")
         self._updates = updates
         self._queue = queue
 

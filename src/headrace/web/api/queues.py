@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -151,7 +153,9 @@ class Queues:
     async def events(self, request: Request) -> Response:
         """Stream updates until the client leaves or the server ends."""
         may_use_all(request)  # the queues that it tells of are all
-        return EventStream(self._updates, queue_of(request, self._headrace.queue))
+        heard = request.headers.get("last-event-id", "")
+        after_ms = int(heard) if re.fullmatch(r"[0-9]{1,15}", heard) else 0
+        return EventStream(self._updates, queue_of(request, self._headrace.queue), after_ms)
 
 
 def _with_age(snapshot: Snapshot) -> AgedQueueView:
