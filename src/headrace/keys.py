@@ -37,7 +37,7 @@ Those of limits (lanes, slots, admitted, limits, buckets; headrace:limited) are 
 ``queue`` stands for the queue's name. On a cluster it stands in braces, also alone: ``{queue}:dlq``, and
 ``{headrace}:leader``; so all keys of a queue are in one slot (see ``store.cluster``). Those of workflows are in ``workflows.keys``,
 those of what jobs tell while they run in ``reports.keys``,
-those of statistics (timings, minutes; headrace:slots) in ``timings.keys``.
+those of statistics (timings, minutes; headrace:slots) in ``timings.keys``, that of webhooks in ``webhooks.marks``.
 """
 
 from __future__ import annotations

@@ -366,7 +366,7 @@ _FOR_EVER = {
     "queue:timings",  # of so many tasks, and no more
     *("queue:limited", "queue:lanes", "queue:slots", "queue:admitted", "queue:limits"),
     *("queue:buckets", "headrace:limited"),  # buckets of keys that are full are forgotten
-    *("headrace:forgotten", "headrace:partitions"),
+    *("headrace:forgotten", "headrace:partitions", "headrace:webhooks"),
     *("headrace:schedules", "headrace:schedule-due", "headrace:schedule-state"),
     *("ticks", "ticks:stats", "ticks:timings"),  # what schedules enqueue
     "headrace:consumers",  # whoever leads buries those that are gone

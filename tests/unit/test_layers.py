@@ -84,7 +84,18 @@ LAYERS = (
         "maintenance",
     ),
     "__init__",
-    *("consumer", "leasing", "isolation", "duties", "supervisor", "doctor", "web", "demo", "cli"),
+    *(
+        "consumer",
+        "leasing",
+        "isolation",
+        "duties",
+        "webhooks",
+        "supervisor",
+        "doctor",
+        "web",
+        "demo",
+        "cli",
+    ),
     *("testing", "otel", "sentry", "__main__"),
 )
 
@@ -94,7 +105,7 @@ KEY = r"(?s).*(:(processing|dlq|delayed|priority|leases|claims|nudge|stats|meta|
 ONLY = (
     (("store", "credentials"), "talks to Redis", "import", r"(redis|hiredis|valkey)(\..+)?"),
     (("settings",), "reads the environment", "import|name", r"os\.(environb?|getenvb?)"),
-    (("keys", "lanes", "timings"), "spells a Redis key", "text", KEY),
+    (("keys", "lanes", "timings", "webhooks"), "spells a Redis key", "text", KEY),
     (("cli", "demo"), "prints", "import|name", r"print|sys\.stdout"),
     (("clock",), "knows the time (others: headrace.clock)", "import", r"time(\..+)?"),
     (("clock",), "knows the date", "name", r"(.+\.)?(datetime|date)\.(now|utcnow|today)"),
@@ -151,7 +162,7 @@ NEITHER = (
         "fields",
         "holders",
     ),
-    *("timings", "consumer/statistics.py"),
+    *("timings", "consumer/statistics.py", "webhooks"),
     *("consumer/report.py", "consumer/record.py", "operations/operating.py", "store/probe.py"),
     "maintenance/promoter.py",
     # The limits of runs, for tasks and jobs that have some; and how a running job hears at once that it is cancelled.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -19,6 +19,7 @@ from headrace.errors import InvalidSetting
 
 if TYPE_CHECKING:
     from headrace.web import Access
+    from headrace.webhooks.hook import Webhook
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -32,6 +33,25 @@ class Address:
     """Where it listens: a loopback address; with --tokens, any."""
     port: Port = 8390
     """Its port; 0 for a free one."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """Who is told of what happens."""
+
+    webhooks: Annotated[Path | None, Parameter(metavar="FILE")] = None
+    """Tell the addresses in this file of dead letters, and of jobs that wait too long."""
+
+    def hooks(self) -> list[Webhook]:
+        """Read the file.
+
+        Raises:
+            InvalidSetting: it is no such file.
+        """
+        from headrace.webhooks.hook import read_webhooks
+
+        return read_webhooks(self.webhooks) if self.webhooks is not None else []
 
 
 @Parameter(name="*", group=Group("Access", sort_key=2))
@@ -90,6 +110,7 @@ def serve(
             "consumers that claim over HTTP.",
         ),
     ] = None,
+    told: Told = Told(),
     reached: Reached = Reached(),
     leases: LeasesAndCrashes = LeasesAndCrashes(),
     service: Service = Service(),
@@ -106,7 +127,7 @@ def serve(
     service.write_logs()
     application = load(app, service.url) if app else Headrace(service.url)
     policy = leases.policy()
-    access = reached.access()
+    access, hooks = reached.access(), told.hooks()
     from headrace import embedded, web
     from headrace.store import probe
 
@@ -115,8 +136,8 @@ def serve(
         try:
             where = application.redis_url
             log.info("The queues are in %s at %s", probe(where.url), where)
-            at = asdict(address)
-            asyncio.run(web.serve(application, **at, policy=policy, access=access))
+            at: dict[str, Any] = asdict(address) | {"policy": policy, "access": access}
+            asyncio.run(web.serve(application, **at, webhooks=hooks))
         finally:
             if server is not None:
                 server.stop()

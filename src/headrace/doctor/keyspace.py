@@ -22,6 +22,7 @@ from headrace.operations import Operation, text
 from headrace.partitions.requests import places_of
 from headrace.reports.keys import progress_of, stream_of
 from headrace.timings.keys import SLOTS, minutes_of, timings_of
+from headrace.webhooks.marks import MARKS
 from headrace.workflows.keys import unfinished_of
 
 _MOST_KEYS: Final = 100_000  # about a second of scanning
@@ -32,7 +33,7 @@ _SEEN: Final = 8  # jobs by which a queue is recognised
 OWN_TYPES: Final = {
     keys.QUEUES: "set", keys.CONSUMERS: "hash", keys.FORGOTTEN: "hash", keys.LEADER: "string",
     keys.WORKFLOWS: "set", keys.PARTITIONS: "hash",
-    SLOTS: "hash", keys.SCHEDULES: "hash", keys.SCHEDULE_DUE: "zset", keys.SCHEDULE_STATE: "hash",
+    SLOTS: "hash", MARKS: "hash", keys.SCHEDULES: "hash", keys.SCHEDULE_DUE: "zset", keys.SCHEDULE_STATE: "hash",
 }  # fmt: skip
 """The type of each key that is no queue's."""
 

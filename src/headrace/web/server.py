@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
@@ -33,6 +33,8 @@ from headrace.web.connections import (
 from headrace.web.guard import LOOPBACK
 from headrace.web.reader import Reader
 from headrace.web.updates import Updates
+from headrace.webhooks.hook import Webhook
+from headrace.webhooks.service import WebhookService
 
 log: logging.Logger = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ async def serve(
     policy: LeasePolicy | None = None,
     stop: asyncio.Event | None = None,
     access: Access = LOCAL,
+    webhooks: Sequence[Webhook] = (),
 ) -> None:
     """Serve until asked to stop, then end within two seconds, whoever is still connected.
 
@@ -63,6 +66,7 @@ async def serve(
         policy: how long claims last.
         stop: ends the server when set; None to end on SIGTERM and SIGINT.
         access: who may reach it, and how.
+        webhooks: who is told of dead letters, and of jobs that wait too long.
 
     Raises:
         InvalidSetting: the server may not, or cannot, listen there.
@@ -73,6 +77,7 @@ async def serve(
     updates = Updates(Reader(store, headrace))
     lines = Lines(store, Leases(store, headrace), LABEL, policy)
     maintenance = MaintenanceThread(url, LABEL, name, policy, DUTIES)
+    hooks = WebhookService(url, store, Reader(store, headrace), webhooks, policy=policy)
     parts: dict[str, Any] = {"updates": updates, "lines": lines, "access": access}
     app = create_app(headrace, store, **parts, leads=lambda: maintenance.leads)
     server = _Server(_config(app, access))
@@ -84,6 +89,7 @@ async def serve(
         stopping = asyncio.create_task(stop.wait())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         maintaining = asyncio.create_task(_maintain(maintenance))
+        hooks.start()
         log.info("Serving at http%s://%s:%d", "s" * access.secure, *_address(listener))
         try:
             await asyncio.wait(
@@ -91,8 +97,8 @@ async def serve(
             )
         finally:
             server.should_exit = True
-            ours = (_ended(stopping), _ended(maintaining), updates.close(), lines.close())
-            await asyncio.gather(*ours, asyncio.wait({serving}))
+            ended = (_ended(stopping), _ended(maintaining), asyncio.wait({serving}))
+            await asyncio.gather(*ended, updates.close(), lines.close(), hooks.close())
             await store.close()
             await headrace.aclose()
         if not maintaining.cancelled():

@@ -32,12 +32,14 @@ def error_of(response: httpx.Response) -> str:
     return str(detail)
 
 
-async def kill_one(store: AsyncStore, k: Keys, reason: wire.Reason, failure: Exception) -> None:
+async def kill_one(
+    store: AsyncStore, k: Keys, reason: wire.Reason, failure: Exception, failed_at: int = 1
+) -> None:
     """Claim a job and end it in the dead letters."""
     (job,) = (await store.run(op.claim(k, 1, lease_ms=60_000, consumer="c", first=1))).jobs
     parts = wire.split(job)
     assert parts
     head, body = parts
-    error = wire.error_of(reason, failure, failed_at=1, consumer="c")
+    error = wire.error_of(reason, failure, failed_at=failed_at, consumer="c")
     dead = op.Outcome(head.id, 1, "dead", job=wire.letter(head, body, error))
     assert await store.run(op.settle(k, "c", [dead])) == []

@@ -1,0 +1,47 @@
+"""Marks: up to where each webhook has been told, in Redis, so that it goes on from there after a restart.
+
+headrace:webhooks  hash  "name" -> when it was first seen (ms);
+                         "name dead queue" -> how many dead letters were counted when it was told last, a
+                         space, when that was (ms); "name age queue" -> since when its jobs are too old (ms)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from headrace.operations import Operation, command, nothing
+
+MARKS: Final = "headrace:webhooks"
+
+
+class Told(NamedTuple):
+    """How many dead letters were counted when they were told of last, and when that was (ms)."""
+
+    counted: int
+    at_ms: int
+
+
+def read() -> Operation[dict[str, list[int]]]:
+    """Read all marks; those that somebody else has written are passed over."""
+
+    def parse(raw: Any) -> dict[str, list[int]]:
+        pairs = zip(raw[::2], raw[1::2], strict=True)
+        return {
+            name.decode(errors="replace"): [*map(int, numbers)]
+            for name, said in pairs
+            if (numbers := said.split()) and all(one.isdigit() for one in numbers)
+        }
+
+    return command("HGETALL", MARKS, parse=parse)
+
+
+def write(marks: Mapping[str, Sequence[int]]) -> Operation[None]:
+    """Set marks."""
+    pairs = [text for name, said in marks.items() for text in (name, " ".join(map(str, said)))]
+    return command("HSET", MARKS, *pairs, parse=nothing)
+
+
+def drop(names: Sequence[str]) -> Operation[None]:
+    """Forget marks."""
+    return command("HDEL", MARKS, *names, parse=nothing)
