@@ -156,7 +156,7 @@ class Updates:
         for topic, view in zip(topics.values(), views, strict=True):
             now_ms = view.pop("now_ms")
             seen = encode(view)
-            message = b'id: %d\ndata: {"now_ms":%d,%b\n\n' % (now_ms, now_ms, seen[1:])
+            message = b'data: {"now_ms":%d,%b\nid: %d\n\n' % (now_ms, seen[1:], now_ms)
             self._note(topic, seen, message, now_ms)
 
     async def _views(self, queues: list[str]) -> list[dict[str, Any]]:
