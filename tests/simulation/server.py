@@ -143,6 +143,8 @@ class Server:
             return self._do_sadd(connection, 0, keys[0], *args)
         if name == "note_consumers":
             return self._note_consumers(*args)
+        if name.startswith("timings/"):  # statistics, on which nothing depends
+            return b"ok" if name == "timings/tell" else (len(args) - 4) // 2
         if name in ("enqueue", "push") and self.is_full:
             raise ResponseError("OOM command not allowed when used memory > 'maxmemory'.")
         queue = self.queue(keys[0])
