@@ -19,6 +19,7 @@ from headrace.store import AsyncStore
 from headrace.timings import requests, tally
 from tests.integration.web import alert_cases
 from tests.integration.web.client import K
+from tests.support.wait import WAIT_S
 
 ROOT = Path(__file__).resolve().parents[3]
 ALERTS = ROOT / "deploy/prometheus/headrace-alerts.yaml"
@@ -111,7 +112,7 @@ def promtool(*args: str, stdin: str = "") -> str:
     if tool is None:
         pytest.skip("promtool is not on the PATH: it comes with Debian's package prometheus")
     done = subprocess.run(
-        [tool, *args], input=stdin, capture_output=True, text=True, check=False, timeout=120
+        [tool, *args], input=stdin, capture_output=True, text=True, check=False, timeout=WAIT_S
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
