@@ -79,7 +79,7 @@ async def test_options_are_those_of_the_python_api(api: httpx.AsyncClient, redis
     assert due_ms == 4_000_000_000_000
     assert json.loads(job) == {
         "id": first.json()["id"], "priority": 5, "task": "mail",
-        "timeout": 2.5, "max_attempts": 7, "result_ttl": 60, "headers": {"a": "b"},
+        "timeout": 2.5, "max_attempts": 7, "result_ttl": 60, "headers": {"a": "b"}, "due": "@4000000000000",
     }  # fmt: skip
 
 
