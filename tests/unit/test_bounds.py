@@ -41,8 +41,8 @@ def bounds_in(tree: ast.Module) -> Iterator[tuple[int, float]]:
     constants = {
         ast.unparse(target): node.value
         for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
+        if isinstance(node, ast.Assign | ast.AnnAssign)
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
     }
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
@@ -77,6 +77,7 @@ def test_no_wait_has_a_number_for_a_bound(path: Path) -> None:
         "p.wait(timeout=2)",
         "await job.aresult(timeout=30)",
         "SOON_S = 10\nhttpx.get(url, timeout=SOON_S)",
+        "SOON_S: Final = 10\nhttpx.get(url, timeout=SOON_S)",
     ],
 )
 def test_a_number_is_seen(line: str) -> None:

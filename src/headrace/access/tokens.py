@@ -139,14 +139,12 @@ class Tokens:
 
     def find(self, token: str) -> Who | None:
         """Return whose a token is; None if it is nobody's, or over."""
-        if monotonic() >= self._look_at:
-            self._look_again()
+        self._look_again()
         return self._valid(digest_of(token))
 
     def named(self, name: str) -> tuple[str, Who] | None:
         """Return the token of a name, its digest and whose it is; None if there is none, or it is over."""
-        if monotonic() >= self._look_at:
-            self._look_again()
+        self._look_again()
         for digest, (who, _) in self._found.items():
             if who.name == name:
                 return None if self._valid(digest) is None else (digest, who)
@@ -157,6 +155,8 @@ class Tokens:
         return None if until_ms is not None and now_ms() >= until_ms else who
 
     def _look_again(self) -> None:
+        if monotonic() < self._look_at:
+            return
         try:
             self._load()
         except InvalidSetting as error:  # half written, or wrong: what was read last counts

@@ -54,13 +54,20 @@ def in_one_line(*names: str) -> None:
             raise ValueError(f"{name!r} ends with a newline")
 
 
-def _whole(description: str, low: int, high: int) -> Meta:
-    """Describe a whole number. JSON may write 5 as 5.0, so it is read as a float."""
+def whole(description: str, low: int, high: int | None = None, *, checked: bool = False) -> Meta:
+    """Describe a whole number. JSON may write 5 as 5.0, so its type is float: see `as_whole`."""
+    if checked:
+        return Meta(description=description, multiple_of=1, ge=low, le=high)
     return _shown(description, multipleOf=1, minimum=low, maximum=high)
 
 
-_Priority: TypeAlias = Annotated[float, _whole("Higher first.", MIN_PRIORITY, MAX_PRIORITY)]
-_Attempts: TypeAlias = Annotated[float, _whole("Failed runs until it is dead.", 1, 1 << 31)]
+def as_whole(number: float) -> float:
+    """Return 5 for 5.0, and any other number as it is: what checks it has a clear message."""
+    return int(number) if number.is_integer() else number
+
+
+Priority: TypeAlias = Annotated[float, whole("Higher first.", MIN_PRIORITY, MAX_PRIORITY)]
+_Attempts: TypeAlias = Annotated[float, whole("Failed runs until it is dead.", 1, 1 << 31)]
 
 
 _ARRAY: Final = {"type": "array", "items": {}, "default": []}
@@ -95,7 +102,7 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
         ]
         | None
     ) = None
-    priority: _Priority | None = None
+    priority: Priority | None = None
     key: (
         Annotated[
             str,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,12 @@ from redis import Redis
 from starlette.routing import Route
 
 from headrace import Headrace, InvalidSetting
-from headrace.access import ROLES, Role, Tokens, new_token
+from headrace.access import ROLES, Tokens, new_token
 from headrace.store import AsyncStore
-from headrace.web import Access, create_app
 from headrace.web import access as checking
 from headrace.web.application import create_site
-from tests.integration.web.client import OURS, error_of
-from tests.support.wait import WAIT_S
+from tests.integration.web.client import error_of
+from tests.integration.web.keyring import Keyring
 
 EVERYBODY = {"viewer", "producer", "consumer", "operator", "admin"}
 LOOKERS = {"viewer", "operator", "admin"}
@@ -88,53 +86,6 @@ MAY = {
     ("GET", "/api/v1/openapi.json"): EVERYBODY,
 }
 STREAM = "/api/v1/events"  # its answer has no end
-
-
-class Keyring:
-    """A file of tokens, and clients that have them."""
-
-    def __init__(self, app: Headrace, store: AsyncStore, path: Path) -> None:
-        self.path = path
-        self._tokens: dict[str, str] = {}
-        self._clients: list[httpx.AsyncClient] = []
-        self._app, self._store = app, store
-        for role in ROLES:
-            self.add(role, role)
-
-    def add(self, name: str, role: Role, *queues: str, expires: date | None = None) -> None:
-        token, entry = new_token(name, role, queues, expires)
-        self._tokens[name] = token
-        with self.path.open("a") as file:
-            file.write(f"{entry}\n\n")
-
-    def token(self, name: str) -> str:
-        """Return the token of a name."""
-        return self._tokens[name]
-
-    def client(self, name: str = "") -> httpx.AsyncClient:
-        """Return a client of a server that has read the file; without a name, one without a token."""
-        access = Access(Tokens(self.path))
-        transport = httpx.ASGITransport(create_app(self._app, self._store, access=access))
-        token = self._tokens.get(name, name)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        client = httpx.AsyncClient(
-            transport=transport, base_url=OURS, timeout=WAIT_S, headers=headers
-        )
-        self._clients.append(client)
-        return client
-
-    async def close(self) -> None:
-        for client in self._clients:
-            await client.aclose()
-
-
-@pytest.fixture
-async def keyring(app: Headrace, store: AsyncStore, tmp_path: Path) -> AsyncIterator[Keyring]:
-    path = tmp_path / "tokens.toml"
-    path.touch(mode=0o600)
-    keyring = Keyring(app, store, path)
-    yield keyring
-    await keyring.close()
 
 
 def test_every_route_stands_in_the_table(app: Headrace, store: AsyncStore) -> None:
@@ -208,12 +159,8 @@ async def test_what_operators_change_is_a_line_in_the_log(
 
 class TestQueuesOfOnesOwn:
     @pytest.fixture
-    async def mine(self, keyring: Keyring, redis: Redis) -> httpx.AsyncClient:
-        for queue in ("mine", "theirs"):
-            redis.sadd("headrace:queues", queue)
-            redis.lpush(queue, '{"id":"a","task":"t"}')
-        keyring.add("scoped", "admin", "mine")
-        return keyring.client("scoped")
+    async def mine(self, scoped: Keyring) -> httpx.AsyncClient:
+        return scoped.client("scoped")
 
     @pytest.mark.parametrize(
         ("method", "path", "body"),

@@ -9,10 +9,8 @@ from redis import Redis
 from headrace.clock import now_ms
 from headrace.web import access as checking
 from headrace.web import sessions
-from tests.integration.web.test_roles import Keyring, keyring
+from tests.integration.web.keyring import Keyring
 from tests.support.pages import BROWSER, FORM, Page, open_page, send
-
-__all__ = ["keyring"]
 
 
 async def signed_in(keyring: Keyring, name: str, start: str = "/login") -> httpx.AsyncClient:
@@ -203,13 +201,8 @@ async def test_a_role_that_may_not_look_is_told_so_by_a_page(keyring: Keyring) -
 
 class TestQueuesOfOnesOwn:
     @pytest.fixture
-    async def mine(self, keyring: Keyring, redis: Redis) -> httpx.AsyncClient:
-        for queue in ("mine", "theirs"):
-            redis.sadd("headrace:queues", queue)
-            redis.lpush(queue, '{"id":"a","task":"t"}')
-            redis.lpush(f"{queue}:dlq", '{"id":"d","task":"t","error":{"reason":"timeout"}}')
-        keyring.add("scoped", "admin", "mine")
-        return await signed_in(keyring, "scoped")
+    async def mine(self, scoped: Keyring) -> httpx.AsyncClient:
+        return await signed_in(scoped, "scoped")
 
     async def test_are_where_one_is_led(self, keyring: Keyring) -> None:
         keyring.add("scoped", "viewer", "mine")

@@ -25,7 +25,7 @@ from headrace.web.api.asked import read
 from headrace.web.openapi import Endpoint
 from headrace.web.problems import Refusal
 from headrace.web.reader import Reader
-from headrace.web.shapes import JobId, QueueName, in_one_line
+from headrace.web.shapes import JobId, QueueName, in_one_line, whole
 
 MAX_CLAIMED: Final = 100  # in one request
 MAX_SETTLED: Final = 1_000
@@ -54,8 +54,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
         Meta(min_length=1, max_length=16, description="From these queues, in order."),
     ]
     count: Annotated[
-        float,  # JSON may write 5 as 5.0
-        Meta(ge=1, le=MAX_CLAIMED, multiple_of=1, description="At most so many, all of one queue."),
+        float, whole("At most so many, all of one queue.", 1, MAX_CLAIMED, checked=True)
     ] = 1
     wait: Annotated[
         float, Meta(ge=0, le=MAX_WAIT_S, description="Seconds to wait for a job, if there is none.")

@@ -45,11 +45,16 @@ from headrace.web.shapes import (
     NewJob,
     NewJobs,
     QueueName,
+    as_whole,
 )
 from headrace.web.views import progress_view
 from headrace.wire import DEFAULT_MAX_BYTES
 
 MOST_SEARCHED: Final = 10_000  # jobs of a place: some hundredths of a second of Redis' time
+
+
+_OPTIONS: Final = tuple(JobOptions.__annotations__)
+_WHOLE: Final = frozenset({"priority", "max_attempts"})
 
 
 class _Counted(NewJob):
@@ -142,11 +147,10 @@ class Jobs:
         return [self._call(one, index) for index, one in enumerate(wanted)]
 
     def _call(self, one: NewJob, index: int | None) -> Call[Any]:
-        given = {name: getattr(one, name) for name in JobOptions.__annotations__}
-        for name in ("priority", "max_attempts"):
-            if isinstance(number := given[name], float) and number.is_integer():
-                given[name] = int(number)
-        options = cast("JobOptions", {k: v for k, v in given.items() if v is not None})
+        given = {name: value for name in _OPTIONS if (value := getattr(one, name)) is not None}
+        for name in given.keys() & _WHOLE:
+            given[name] = as_whole(given[name])
+        options = cast("JobOptions", given)
         try:
             if len(bytes(one.args)) + len(bytes(one.kwargs)) > DEFAULT_MAX_BYTES:
                 raise PayloadTooLarge(f"its arguments are over the limit of {DEFAULT_MAX_BYTES:,}")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, TypeAlias, TypedDict
 import msgspec
 from msgspec import Meta
 
-from headrace.web.shapes import ErrorView, JobId, JobView, QueueName, has, in_one_line
+from headrace.web.shapes import ErrorView, JobId, JobView, QueueName, has, in_one_line, whole
 
 MOST_MOVED: Final = 1_000  # letters that one request puts back or deletes: ask again for more
 
@@ -25,10 +25,8 @@ class Selected(msgspec.Struct, forbid_unknown_fields=True):
     text: Annotated[Text | None, Meta(description="It stands in the letter.")] = None
     died_until_ms: (
         Annotated[
-            float,  # JSON may write 5 as 5.0
-            Meta(
-                multiple_of=1, ge=0, description="Those that died later stay, whatever else fits."
-            ),
+            float,
+            whole("Those that died later stay, whatever else fits.", 0, checked=True),
         ]
         | None
     ) = None

@@ -24,7 +24,7 @@ from headrace.web.answers import answer
 from headrace.web.api.asked import read
 from headrace.web.openapi import Endpoint
 from headrace.web.problems import Refusal
-from headrace.web.shapes import QueueName, has
+from headrace.web.shapes import Priority, QueueName, as_whole, has
 from headrace.wire import MAX_TASK_NAME
 
 _TICKS: Final = 5  # that are shown ahead
@@ -49,7 +49,7 @@ class NewSchedule(msgspec.Struct, forbid_unknown_fields=True):
     timezone: Annotated[str, Meta(max_length=100)] = "UTC"
     missed: Missed = "latest"
     queue: QueueName | None = None
-    priority: Annotated[float, Meta(ge=-100, le=100, multiple_of=1)] | None = None
+    priority: Priority | None = None
     replace: Annotated[bool, Meta(description="Change the one that is there.")] = False
 
 
@@ -155,7 +155,7 @@ class Schedules:
         name = request.path_params["name"]
         new = await read(request, _NEW, 'schedule. Send {"task": "report", "every": 30}')
         timing = timing_of(new.cron, new.every, new.timezone)
-        priority = None if new.priority is None else int(new.priority)
+        priority = None if new.priority is None else as_whole(new.priority)
         given = {"queue": new.queue, "priority": priority}
         options = cast("JobOptions", {key: one for key, one in given.items() if one is not None})
         call = self._headrace.call_with(new.task, tuple(new.args), new.kwargs, options)
