@@ -15,7 +15,7 @@ from headrace.job import Job
 from headrace.keys import keys_of
 from headrace.lanes.declared import By, declared, lane_of_name, queue_limits
 from headrace.lifespan import Lifespan
-from headrace.options import JobOptions, Placement, Seconds, placement, seconds, task_options
+from headrace.options import ANYWHERE, JobOptions, Seconds, placement, seconds, task_options
 from headrace.partitions.names import place_of
 from headrace.producer import CONFIRM_S, Call, Producer
 from headrace.retry import Backoff
@@ -172,7 +172,7 @@ class Headrace(Tasks):
         """
         if (task := self.tasks.get(_name(name))) is not None:
             return task.call_with(args, kwargs, options)
-        place = placement(options) if options else Placement()
+        place = placement(options) if options else ANYWHERE
         lane, queue = lane_of_name(self.queue_limits, place, self.queue), place.queue or self.queue
         if self.partitions.declared:
             queue = self.partitions.place(queue, args, kwargs, key=place.key, lane=lane[0])

@@ -207,6 +207,10 @@ class Placement:
     lane: str | None = None
 
 
+ANYWHERE: Final = Placement()
+"""Of a job without options."""
+
+
 def placement(options: JobOptions) -> Placement:
     """Check and translate job options.
 

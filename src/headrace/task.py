@@ -19,7 +19,7 @@ from headrace.job import Job
 from headrace.keys import keys_of
 from headrace.lanes.declared import NOWHERE, QueueLimits, lane_of_call
 from headrace.operations import KEY_UNTIL_START
-from headrace.options import JobOptions, Placement, TaskOptions, placement
+from headrace.options import ANYWHERE, JobOptions, Placement, TaskOptions, placement
 from headrace.partitions.declared import UNDIVIDED
 from headrace.partitions.names import mark_of
 from headrace.producer import Call, Producer
@@ -210,7 +210,7 @@ class Task(BoundTask[P, R], HookedTask):
         config: TaskOptions,
         producer: Callable[[], Producer],
     ) -> None:
-        super().__init__(self, Placement())
+        super().__init__(self, ANYWHERE)
         # Of an object that can be called, the attributes are its own business.
         plain = inspect.isfunction(function)
         functools.update_wrapper(self, function, updated=("__dict__",) if plain else ())

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from headrace.errors import InvalidSetting
 from headrace.hooks.events import Event, Listener
-from headrace.hooks.hooks import Chain, listeners_of
+from headrace.hooks.hooks import Chain
 from headrace.hooks.steps import Step, name_of
 from headrace.options import JobOptions
 from headrace.producer import Call, Producer
@@ -89,7 +89,7 @@ class AroundEnqueue:
 def around_enqueue_of(chain: Chain) -> AroundEnqueue | None:
     """Return what stands around an enqueue; None for nothing."""
     steps = [step for hooks in chain for step in hooks.enqueue]
-    listeners = listeners_of(chain).get("enqueued", [])
+    listeners = [one for hooks in chain for one in hooks.listeners.get("enqueued", ())]
     return AroundEnqueue(steps, listeners) if steps or listeners else None
 
 

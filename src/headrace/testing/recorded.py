@@ -10,7 +10,7 @@ from headrace import wire
 from headrace.context import StopReason
 from headrace.errors import InvalidArguments
 from headrace.keys import Keys
-from headrace.options import Placement
+from headrace.options import ANYWHERE
 from headrace.producer import Call
 from headrace.task import BoundTask, Task
 from headrace.wire import Body, Head
@@ -124,7 +124,7 @@ class ExpectedCall:
         kwargs: dict[str, Any],
     ) -> None:
         self._known: Task[Any, Any] | None = None
-        self._place = Placement()
+        self._place = ANYWHERE
         if isinstance(task, BoundTask):
             self._known, self._place = task._task, task._place  # noqa: SLF001 - the two that make it up
             self._known.bind(args, kwargs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, Any, Final, Literal, TypeAlias, TypedDict
 
 import msgspec
@@ -72,6 +71,8 @@ _Attempts: TypeAlias = Annotated[float, whole("Failed runs until it is dead.", 1
 
 _ARRAY: Final = {"type": "array", "items": {}, "default": []}
 _OBJECT: Final = {"type": "object", "additionalProperties": {}, "default": {}}
+NO_ARGS: Final = msgspec.Raw(b"[]")
+NO_KWARGS: Final = msgspec.Raw(b"{}")
 
 
 class NewJob(msgspec.Struct, forbid_unknown_fields=True):
@@ -86,12 +87,8 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
         ),
     ]
     # Read one job at a time: as Python objects, arguments take twenty times their bytes.
-    args: Annotated[msgspec.Raw, Meta(extra_json_schema=_ARRAY)] = msgspec.field(
-        default_factory=partial(msgspec.Raw, b"[]")
-    )
-    kwargs: Annotated[msgspec.Raw, Meta(extra_json_schema=_OBJECT)] = msgspec.field(
-        default_factory=partial(msgspec.Raw, b"{}")
-    )
+    args: Annotated[msgspec.Raw, Meta(extra_json_schema=_ARRAY)] = NO_ARGS
+    kwargs: Annotated[msgspec.Raw, Meta(extra_json_schema=_OBJECT)] = NO_KWARGS
     queue: QueueName | None = None
     delay: (
         Annotated[float, _shown("Seconds from now.", minimum=0, exclusiveMaximum=1e11)] | None

@@ -7,10 +7,11 @@ known here. A 503 says whether the jobs ``may_have_been_accepted``, and which on
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import Any, ClassVar, Final, cast
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Final, TypeVar, cast
 
 import msgspec
+from msgspec.structs import astuple
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,7 +21,6 @@ from headrace.app import Headrace
 from headrace.doctor import Location
 from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge
 from headrace.job import Job
-from headrace.keys import keys_of
 from headrace.options import JobOptions
 from headrace.policy import LeasePolicy
 from headrace.producer import Call
@@ -35,6 +35,8 @@ from headrace.web.reader import MOST_QUEUES, Reader
 from headrace.web.shapes import (
     JOB_ID,
     MAX_JOBS,
+    NO_ARGS,
+    NO_KWARGS,
     Accepted,
     AcceptedMany,
     Became,
@@ -50,10 +52,12 @@ from headrace.web.shapes import (
 from headrace.web.views import progress_view
 from headrace.wire import DEFAULT_MAX_BYTES
 
+T = TypeVar("T")
+
 MOST_SEARCHED: Final = 10_000  # jobs of a place: some hundredths of a second of Redis' time
 
 
-_OPTIONS: Final = tuple(JobOptions.__annotations__)
+_OPTIONS: Final = NewJob.__struct_fields__[3:]  # after the task and its arguments
 _WHOLE: Final = frozenset({"priority", "max_attempts"})
 
 
@@ -147,21 +151,18 @@ class Jobs:
         return [self._call(one, index) for index, one in enumerate(wanted)]
 
     def _call(self, one: NewJob, index: int | None) -> Call[Any]:
-        given = {name: value for name in _OPTIONS if (value := getattr(one, name)) is not None}
+        task, args, kwargs, *options = astuple(one)
+        given = {name: it for name, it in zip(_OPTIONS, options, strict=True) if it is not None}
         for name in given.keys() & _WHOLE:
             given[name] = as_whole(given[name])
-        options = cast("JobOptions", given)
         try:
-            if len(bytes(one.args)) + len(bytes(one.kwargs)) > DEFAULT_MAX_BYTES:
-                raise PayloadTooLarge(f"its arguments are over the limit of {DEFAULT_MAX_BYTES:,}")
-            args, kwargs = _arguments(one)
-            call = self._headrace.call_with(one.task, args, kwargs, options)
-            keys_of(call.queue)
+            return self._headrace.call_with(
+                task, _args(args), _kwargs(kwargs), cast("JobOptions", given)
+            )
         except HTTPException as error:
             raise _no_job(error.detail, "" if index is None else f"job {index}: ") from None
         except (InvalidJob, InvalidSetting) as error:
             raise type(error)(str(error) if index is None else f"job {index}: {error}") from None
-        return call
 
     async def job(self, request: Request) -> Response:
         """Return where a job is."""
@@ -218,12 +219,20 @@ class Jobs:
         return self._headrace.job(job_id, queue=queue)
 
 
-def _arguments(one: NewJob) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    name = "args"
+def _args(given: msgspec.Raw) -> tuple[Any, ...]:
+    return () if given is NO_ARGS else tuple(_decoded(given, _decode_args, "args"))
+
+
+def _kwargs(given: msgspec.Raw) -> dict[str, Any]:
+    return {} if given is NO_KWARGS else _decoded(given, _decode_kwargs, "kwargs")
+
+
+def _decoded(given: msgspec.Raw, decode: Callable[[msgspec.Raw], T], name: str) -> T:
+    with memoryview(given) as seen:
+        if seen.nbytes > DEFAULT_MAX_BYTES:  # not made into Python objects first
+            raise PayloadTooLarge(f"its {name} are over the limit of {DEFAULT_MAX_BYTES:,}")
     try:
-        args = tuple(_decode_args(one.args))
-        name = "kwargs"
-        return args, _decode_kwargs(one.kwargs)
+        return decode(given)
     except UNREADABLE as error:
         raise Refusal("invalid", f"{error} - at `$.{name}`") from None
 
