@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from headrace.operations import Operation, command, nothing
+from headrace.keys import Keys
+from headrace.operations import Operation, command, nothing, run
 
 MARKS: Final = "headrace:webhooks"
 
@@ -45,3 +46,27 @@ def write(marks: Mapping[str, Sequence[int]]) -> Operation[None]:
 def drop(names: Sequence[str]) -> Operation[None]:
     """Forget marks."""
     return command("HDEL", MARKS, *names, parse=nothing)
+
+
+class Letters(NamedTuple):
+    """Letters that are not told of yet.
+
+    Attributes:
+        counted: how many are told of when these are.
+        all: whether there are no others.
+        raw: their bytes, the newest first.
+    """
+
+    counted: int
+    all: bool
+    raw: list[bytes]
+
+
+def letters(k: Keys, told: int, limit: int) -> Operation[Letters]:
+    """Read the oldest letters of a queue that are not told of, when so many were counted before."""
+    return run(
+        "webhooks/letters",
+        (k.dead, k.stats),
+        (told, limit),
+        lambda raw: Letters(int(raw[0]), raw[1] == 1, raw[2]),
+    )

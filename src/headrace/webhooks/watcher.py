@@ -101,19 +101,16 @@ class Watcher:
         if since_ms is None:  # what died before it was there is not told
             return {mark: [count, one.now_ms]} if count else {}
         before = marks.Told(*[*told.get(mark, (0,)), since_ms][:2])
-        if count < before.counted:  # the queue was forgotten meanwhile, and began anew
-            before = marks.Told(0, before.at_ms)
-        new = count - before.counted
-        if not new:
+        if count == before.counted:
             return {}
-        some = min(new, _LETTERS)
-        letters = await self._store.run(op.peek(keys_of(one.queue).dead, new - some, new - 1))
-        for raw in reversed(letters):  # the oldest first
+        asking = marks.letters(keys_of(one.queue), before.counted, _LETTERS)
+        letters = await self._store.run(asking)
+        for raw in reversed(letters.raw):  # the oldest first
             event = died(queue, raw, message_id(hook, one.queue, raw))
             # Letters may have been taken out since they were counted: then older ones stand here.
             if not 0 < event.at_ms < before.at_ms - _SKEW_MS:
                 await self._enqueue(hook, event)
-        return {mark: [before.counted + some, one.now_ms if some == new else before.at_ms]}
+        return {mark: [letters.counted, one.now_ms if letters.all else before.at_ms]}
 
     async def _age(
         self, hook: Webhook, queue: str, parts: Sequence[Snapshot], told: Marks

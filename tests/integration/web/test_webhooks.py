@@ -182,6 +182,29 @@ async def test_many_letters_at_once_are_told_one_by_one_each_once(
     assert len(messages) == len(receiver.got) == 35
 
 
+async def test_letters_that_come_between_the_count_and_the_reading_hide_no_other(
+    url: str, store: AsyncStore, app: Headrace, receiver: Receiver
+) -> None:
+    """They push those that were counted down the list, where places count from the newest."""
+    died_meanwhile = False
+
+    class Late(AsyncStore):
+        async def run(self, operation: Any) -> Any:
+            nonlocal died_meanwhile
+            if operation.name == "webhooks/letters" and not died_meanwhile:
+                died_meanwhile = True
+                await die(app, store, times=5)
+            return await super().run(operation)
+
+    late = Late(url)
+    async with serving(url, late, app, hook_to(receiver)):
+        await die(app, store, times=3)
+        await await_until(lambda: len(receiver.ids) >= 8)
+    assert died_meanwhile
+    assert len(set(receiver.ids)) == len(receiver.ids) == 8
+    await late.close()
+
+
 async def test_an_old_job_is_told_of_once_and_again_when_it_was_young_meanwhile(
     url: str, store: AsyncStore, app: Headrace, receiver: Receiver, redis: Redis
 ) -> None:
