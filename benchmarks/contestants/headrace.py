@@ -16,6 +16,7 @@ from headrace.cli.queues import parse_queues
 from headrace.consumer import ConsumerOptions
 from headrace.consumer.consumer import Consumer
 from headrace.isolation.runner import IsolatedRunner
+from headrace.supervisor.garbage import look_less_often
 
 VARIANT, _, QUEUES = os.environ.get("BENCH_VARIANT", "sync").partition("+")
 TASKS = ASYNC if VARIANT == "async" else SYNC
@@ -27,6 +28,7 @@ for _name, _function in TASKS.items():
 
 def work(url: str, concurrency: int, processes: int) -> None:
     if ";" in QUEUES:
+        look_less_often()  # as in the process of one consumer
         run_async(_consume(QUEUES.split(";"), concurrency))
         return
     command = ["headrace", "consume", "benchmarks.contestants.headrace:app", "--url", url]

@@ -12,6 +12,7 @@ import builtins
 import traceback
 from asyncio import CancelledError
 from collections.abc import Callable
+from functools import lru_cache
 from types import NoneType
 from typing import Any, Final
 
@@ -86,11 +87,18 @@ def is_plain_error(error: BaseException) -> bool:
     return True
 
 
-def make(name: str, text: str, module: str = "", **members: Any) -> BaseException:
+def make(name: str, text: str) -> BaseException:
     """Make an exception that is called so and says so."""
-    space = {"__module__": module or "builtins", **members}
-    exception: BaseException = type(name, (Exception,), space)(text)
-    return exception
+    return _class_of(name, __module__="builtins")(text)
+
+
+@lru_cache(maxsize=256)
+def _class_of(name: str, **members: Any) -> type[Exception]:
+    """Return a class for exceptions that are called so.
+
+    It is made once: a class is a circle of objects, which only the garbage collector ends.
+    """
+    return type(name, (Exception,), members)
 
 
 def plain_copy(error: BaseException) -> BaseException:
@@ -111,18 +119,20 @@ def traceback_of(copy: BaseException) -> str:
 
 def _copy(error: BaseException, copies: dict[int, BaseException | None]) -> BaseException:
     kind, text, copies[id(error)] = type(error), _text_of(error), None
-    members: dict[str, Any] = {"__qualname__": _plain_text(_qualified_name(kind))}
-    module = _module(kind)
+    name, module = name_of(kind), _module(kind)
+    module = (module if type(module) is str else "") or "builtins"
+    qualified = _plain_text(_qualified_name(kind))
+    members: dict[str, Any] = {"__module__": module, "__qualname__": qualified, PARTS: None}
     within = []
     if is_a(error, BaseExceptionGroup):
         parts = _own(error, "exceptions", BaseExceptionGroup)[:_MOST_IN_GROUP]
         within = [part for one in parts if (part := _linked(one, copies)) is not None]
     args = _own(error, "args")  # of others it keeps none: they may hang when they are shown, or end
-    members[PARTS] = (args if is_plain(args) else None), _plain_state(error)
-    copy = make(name_of(kind), text, module if type(module) is str else "", **members)
+    copy: Any = _class_of(name, **members)(text)
     if within:
-        members |= {"__module__": copy.__module__, "__str__": lambda _: text}
-        copy = type(name_of(kind), (BaseExceptionGroup,), members)(text, within)
+        members["__str__"] = lambda _: text
+        copy = type(name, (BaseExceptionGroup,), members)(text, within)
+    setattr(copy, PARTS, ((args if is_plain(args) else None), _plain_state(error)))
     copies[id(error)] = copy
     copy.__traceback__ = _own(error, "__traceback__")
     copy.__context__ = _linked(_own(error, "__context__"), copies)

@@ -65,8 +65,7 @@ class Statistics:
         """Tell Redis what there is to tell. The other parts tell of it when it does not answer."""
         slots, told = self._jobs.slots, self._jobs.timings.take()
         busy = min(len(slots.running), slots.concurrency)
-        silent_s = monotonic() - self._slots_at
-        if not (told or busy or leaves or silent_s >= SUM_UP_EVERY_S):
+        if not (told or busy or leaves or monotonic() - self._slots_at >= SUM_UP_EVERY_S):
             return
         adding = [requests.add(keys_of(queue), tallies) for queue, tallies in told.items()]
         telling = requests.tell(self._consumer, 0 if leaves else slots.concurrency, busy)

@@ -69,9 +69,8 @@ class ByQueue(dict[str, V]):
     """What is said of queues, by name: what is said of a queue holds for its partitions, too."""
 
     def __contains__(self, queue: object) -> bool:
-        if not self:  # nearly always: each job by name asks
-            return False
-        return super().__contains__(queue) or super().__contains__(split(str(queue))[0])
+        known = super().__contains__
+        return bool(self) and (known(queue) or known(split(str(queue))[0]))
 
     def get(self, queue: str, default: V | None = None) -> V | None:  # type: ignore[override]
         """Return what is said of a queue, or of the queue whose partition it is."""

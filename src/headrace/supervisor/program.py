@@ -16,6 +16,7 @@ from headrace.duties import DUTIES
 from headrace.isolation.runner import IsolatedRunner
 from headrace.lifespan import Lifetime
 from headrace.schedules import adefinitions_of, keep_declared
+from headrace.supervisor import garbage
 from headrace.supervisor.forward import know_forwarding
 from headrace.supervisor.sharing import Sharing
 
@@ -51,6 +52,7 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
     Raises:
         LifespanFailed: the application's lifespan cannot be opened.
     """
+    garbage.look_less_often()
     with asyncio.Runner(loop_factory=_loop_factory) as runner:
         loop = runner.get_loop()
         main = loop.create_task(_main(app, options))
