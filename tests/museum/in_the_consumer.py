@@ -386,7 +386,7 @@ EXHIBITS = [
         "node-redis #898",
         "`AsyncStore` keeps it",
         patch=keeps_connection,
-        seed=10,
+        seed=11,
     ),
     Exhibit(
         "the consumer's loop ends on UNBLOCKED",
