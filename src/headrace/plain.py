@@ -128,7 +128,7 @@ def _copy(error: BaseException, copies: dict[int, BaseException | None]) -> Base
         parts = _own(error, "exceptions", BaseExceptionGroup)[:_MOST_IN_GROUP]
         within = [part for one in parts if (part := _linked(one, copies)) is not None]
     args = _own(error, "args")  # of others it keeps none: they may hang when they are shown, or end
-    copy: Any = _class_of(name, **members)(text)
+    copy: BaseException = _class_of(name, **members)(text)
     if within:
         members["__str__"] = lambda _: text
         copy = type(name, (BaseExceptionGroup,), members)(text, within)

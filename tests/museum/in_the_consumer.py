@@ -379,7 +379,7 @@ EXHIBITS = [
         "RQ (PR #2120)",
         "`Channel` waits 5 s for a 5 s block",
         patch=short_timeout,
-        seed=701,
+        seed=2_048,
     ),
     Exhibit(
         "a connection is used again after a timeout",

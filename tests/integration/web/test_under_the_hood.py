@@ -28,7 +28,7 @@ class Heard(list[tuple[str, str]]):
 def listening(redis: Redis) -> Iterator[Heard]:
     """Hear each command that the server runs meanwhile."""
     heard = Heard()
-    with redis.monitor() as monitor:
+    with redis.monitor() as monitor:  # type: ignore[no-untyped-call]
         yield heard
         redis.echo("the end")
         for said in monitor.listen():
