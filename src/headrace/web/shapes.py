@@ -87,8 +87,12 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
         ),
     ]
     # Read one job at a time: as Python objects, arguments take twenty times their bytes.
-    args: Annotated[msgspec.Raw, Meta(extra_json_schema=_ARRAY)] = NO_ARGS
-    kwargs: Annotated[msgspec.Raw, Meta(extra_json_schema=_OBJECT)] = NO_KWARGS
+    args: Annotated[msgspec.Raw, Meta(extra_json_schema=_ARRAY)] = msgspec.field(
+        default_factory=lambda: NO_ARGS
+    )
+    kwargs: Annotated[msgspec.Raw, Meta(extra_json_schema=_OBJECT)] = msgspec.field(
+        default_factory=lambda: NO_KWARGS
+    )
     queue: QueueName | None = None
     delay: (
         Annotated[float, _shown("Seconds from now.", minimum=0, exclusiveMaximum=1e11)] | None
