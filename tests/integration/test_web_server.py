@@ -126,7 +126,9 @@ class TestResuming:
             async with streamed(client, after=first.last_id) as again:
                 assert (await again.next())[0] == "beat"
                 redis.lpush("queue", "{}")
-                assert count(await again.message(), "pending") == 1
+                await again.until(
+                    lambda name, data: name == "message" and count(data, "pending") == 1
+                )
                 assert int(again.last_id) > int(first.last_id)
 
     @pytest.mark.parametrize("after", ["1", "none", "9" * 40])

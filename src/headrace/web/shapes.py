@@ -69,8 +69,13 @@ Priority: TypeAlias = Annotated[float, whole("Higher first.", MIN_PRIORITY, MAX_
 _Attempts: TypeAlias = Annotated[float, whole("Failed runs until it is dead.", 1, 1 << 31)]
 
 
-_ARRAY: Final = {"type": "array", "items": {}, "default": []}
-_OBJECT: Final = {"type": "object", "additionalProperties": {}, "default": {}}
+_Array: TypeAlias = Annotated[
+    msgspec.Raw, Meta(extra_json_schema={"type": "array", "items": {}, "default": []})
+]
+_Object: TypeAlias = Annotated[
+    msgspec.Raw,
+    Meta(extra_json_schema={"type": "object", "additionalProperties": {}, "default": {}}),
+]
 NO_ARGS: Final = msgspec.Raw(b"[]")
 NO_KWARGS: Final = msgspec.Raw(b"{}")
 
@@ -87,12 +92,8 @@ class NewJob(msgspec.Struct, forbid_unknown_fields=True):
         ),
     ]
     # Read one job at a time: as Python objects, arguments take twenty times their bytes.
-    args: Annotated[msgspec.Raw, Meta(extra_json_schema=_ARRAY)] = msgspec.field(
-        default_factory=lambda: NO_ARGS
-    )
-    kwargs: Annotated[msgspec.Raw, Meta(extra_json_schema=_OBJECT)] = msgspec.field(
-        default_factory=lambda: NO_KWARGS
-    )
+    args: _Array = msgspec.field(default_factory=lambda: NO_ARGS)
+    kwargs: _Object = msgspec.field(default_factory=lambda: NO_KWARGS)
     queue: QueueName | None = None
     delay: (
         Annotated[float, _shown("Seconds from now.", minimum=0, exclusiveMaximum=1e11)] | None
