@@ -8,9 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import resource
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -19,12 +17,10 @@ import httpx
 import pytest
 from redis import Redis
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from headrace.embedded.server import free_port
 from headrace.web import connections, limits, updates
-from tests.support.processes import ROOT, clean_environment
-from tests.support.serving import served
+from tests.support.serving import descriptors_of, served, server_process
 from tests.support.wait import WAIT_S, await_until, wait_until
 
 DESCRIPTORS = 256
@@ -33,6 +29,7 @@ HALF_BODY = (
     b"POST /api/v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     b'Content-Length: 100000\r\n\r\n{"task": "a", "args": ["'
 )
+POLL = "/api/v1/claims"
 UNREAD = b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 SENT = [HALF_HEAD] * 4 + [HALF_BODY, UNREAD]
 
@@ -49,40 +46,12 @@ def crowd(host: str, port: int, count: int) -> Iterator[list[socket.socket]]:
         yield opened
 
 
-@contextlib.contextmanager
-def process(url: str, log: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """Run ``headrace serve`` with few descriptors, as ``ulimit -n`` would have it."""
-    port = free_port()
-
-    def few() -> None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (DESCRIPTORS, DESCRIPTORS))
-
-    with log.open("wb") as said:
-        running = subprocess.Popen(
-            [sys.executable, "-m", "headrace", "serve", "--port", str(port), "--url", url],
-            env=clean_environment() | {"PYTHONPATH": str(ROOT / "src")},
-            stdout=said,
-            stderr=said,
-            preexec_fn=few,
-        )
-        try:
-            wait_until(lambda: b"Serving at" in log.read_bytes(), what="the server answers")
-            yield running, port
-        finally:
-            running.kill()
-            running.wait()
-
-
-def descriptors_of(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
-
-
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
 def test_it_is_ready_while_three_hundred_half_open_connections_keep_it_waiting(
     url: str, redis: Redis, tmp_path: Path
 ) -> None:
     log = tmp_path / "log"
-    with process(url, log) as (running, port):
+    with server_process(url, log, descriptors=DESCRIPTORS) as (running, port):
         base = f"http://127.0.0.1:{port}"
         before = descriptors_of(running.pid)
         with crowd("127.0.0.1", port, 300):
@@ -219,14 +188,58 @@ async def test_all_bodies_together_are_bounded() -> None:
 
     app = Slow()
     async with client_of(app) as client:
-        count = limits.MAX_BODIES // limits.MAX_BODY
+        share = limits.MAX_BODY - limits.SMALL_BODY  # of each counts
+        count = limits.MAX_BODIES // share
+        rest = b" " * (limits.MAX_BODIES - count * share + limits.SMALL_BODY + 1)
         asked = [asyncio.create_task(client.post("/a", content=half())) for _ in range(count)]
 
         await await_until(lambda: taken == count, what="their bodies fill what there is")
-        assert (await client.post("/a", content=b"x")).status_code == 503
+        assert (await client.post("/a", content=rest)).status_code == 503
+        small = asyncio.create_task(client.post("/a", content=b"x"))
+        await await_until(lambda: app.inside == 1, what="a small one has come in all the same")
+        app.go.set()
+        assert {answer.status_code for answer in await asyncio.gather(small, *asked)} == {200}
+        assert (await client.post("/a", content=rest)).is_success
+
+
+async def test_bodies_count_until_there_is_an_answer() -> None:
+    app = Slow()
+    async with client_of(app) as client:
+        count = limits.MAX_BODIES // limits.MAX_BODY
+        body = b" " * limits.MAX_BODY
+        asked = [asyncio.create_task(client.post("/a", content=body)) for _ in range(count)]
+        await await_until(lambda: app.inside == count, what="they are worked on")
+        assert (await client.post("/a", content=body)).status_code == 503
         app.go.set()
         assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
-        assert (await client.post("/a", content=b"x")).is_success
+        assert (await client.post("/a", content=body)).is_success
+
+
+@pytest.mark.parametrize(
+    ("path", "turns"),
+    [("/a", limits.MAX_REQUESTS), ("/readyz", limits.MAX_PROBES), (POLL, limits.MAX_POLLS)],
+)
+async def test_who_does_not_read_his_answer_keeps_nobody_waiting(path: str, turns: int) -> None:
+    app, unread = limits.Limits(Response("done")), asyncio.Event()
+    sent = 0
+
+    async def nobody_reads(_: Message) -> None:
+        nonlocal sent
+        sent += 1
+        await unread.wait()
+
+    scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "headers": []}
+    asked = [asyncio.create_task(app(scope, _nothing, nobody_reads)) for _ in range(turns)]
+    await await_until(lambda: sent == turns, what="each has an answer")
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        assert (await client.get(path)).is_success
+    unread.set()
+    await asyncio.gather(*asked)
+
+
+async def _nothing() -> Message:
+    return await asyncio.Future()
 
 
 def test_of_one_kind_of_line_a_few_are_written_and_the_rest_counted(

@@ -7,6 +7,7 @@ probes have turns of their own: they are answered also when everybody else has t
 from __future__ import annotations
 
 import asyncio
+from contextlib import ExitStack
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -17,7 +18,10 @@ from headrace.web.problems import problem
 from headrace.web.routing import path_of
 
 MAX_BODY: Final = 8 << 20  # bytes: several jobs of the largest size, or very many small ones
-MAX_BODIES: Final = 4 * MAX_BODY  # of all requests together
+MAX_BODIES: Final = 4 * MAX_BODY  # of all requests together …
+SMALL_BODY: Final = 64 << 10
+"""… so many bytes of each not counted: whoever sends a job is not refused because others send much."""
+
 MAX_STREAMS: Final = 64
 MAX_REQUESTS: Final = 16
 MAX_PROBES: Final = 4
@@ -50,7 +54,8 @@ class Limits:
         elif path_of(scope) in STREAMS:
             await self._stream(scope, receive, send)
         elif scope["method"] in {"GET", "HEAD"}:
-            await self._in_turn(scope, receive, send)
+            with ExitStack() as held:
+                await self._in_turn(scope, receive, send, held)
         else:
             await self._with_body(scope, receive, send)
 
@@ -67,42 +72,50 @@ class Limits:
         finally:
             self._streams -= 1
 
-    async def _in_turn(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send, held: ExitStack) -> None:
+        """Handle a request in its turn; what is held for it is given back when there is an answer.
+
+        To be read may take an answer long, or for ever, and keeps nobody else waiting.
+        """
         path = path_of(scope)
         turns = self._probes if path in PROBES else self._polls if path in POLLS else self._turns
         try:
             async with asyncio.timeout(WAIT_S):
                 await turns.acquire()
         except TimeoutError:
+            held.close()
             says = f"there are too many requests: nobody could look at it within {WAIT_S:g} s"
             await _busy(scope, f"{says}. Try again later")(scope, receive, send)
             return
-        try:
-            await self._app(scope, receive, send)
-        finally:
-            turns.release()
+        held.callback(turns.release)
+
+        async def answered(message: Message) -> None:
+            held.close()
+            await send(message)
+
+        await self._app(scope, receive, answered)
 
     async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body before the request's turn: a slow sender keeps nobody else waiting."""
         body = bytearray()
-        try:
-            refused = await self._read(scope, receive, body)
-        except ClientDisconnect:
-            return
-        finally:
-            self._bytes -= len(body)
-        if refused is not None:
-            await refused(scope, receive, send)
-            return
-        whole: Message | None = {"type": "http.request", "body": bytes(body), "more_body": False}
-        body.clear()
+        with ExitStack() as held:
+            try:
+                refused = await self._read(scope, receive, body)
+            except ClientDisconnect:
+                return
+            finally:
+                held.callback(self._forget, len(body))
+            if refused is not None:
+                held.close()
+                await refused(scope, receive, send)
+                return
+            given = _given(bytes(body), receive)
+            body.clear()
+            await self._in_turn(scope, given, send, held)
 
-        async def read() -> Message:
-            nonlocal whole
-            message, whole = whole, None
-            return message or await receive()
-
-        await self._in_turn(scope, read, send)
+    def _forget(self, size: int) -> None:
+        """Count a body of so many bytes no more."""
+        self._bytes -= _large(size)
 
     async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> Response | None:
         """Read a body; give the answer that refuses it, if it is too much."""
@@ -114,14 +127,32 @@ class Limits:
             if len(body) + len(part) > MAX_BODY:
                 says = f"the body is over {MAX_BODY:,} bytes: send fewer jobs at a time"
                 return problem("too-large", says)
-            if self._bytes + len(part) > MAX_BODIES:
+            more = _large(len(body) + len(part)) - _large(len(body))
+            if more and self._bytes + more > MAX_BODIES:
                 return _busy(
                     scope, "there are too many requests with large bodies. Try again later"
                 )
             body += part
-            self._bytes += len(part)
+            self._bytes += more
             if not message.get("more_body", False):
                 return None
+
+
+def _large(size: int) -> int:
+    """Return what counts of a body of so many bytes."""
+    return max(0, size - SMALL_BODY)
+
+
+def _given(body: bytes, receive: Receive) -> Receive:
+    """Return what a body that is here already is received by, and then what else comes."""
+    whole: Message | None = {"type": "http.request", "body": body, "more_body": False}
+
+    async def read() -> Message:
+        nonlocal whole
+        message, whole = whole, None
+        return message or await receive()
+
+    return read
 
 
 def _busy(scope: Scope, says: str) -> Response:
