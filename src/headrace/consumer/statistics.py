@@ -7,7 +7,6 @@ taken is told the next time; unless it may have, for then it would count twice.
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from typing import Final
 
@@ -15,11 +14,8 @@ from headrace.clock import monotonic
 from headrace.consumer import report
 from headrace.consumer.dispatcher import Dispatcher
 from headrace.errors import StoreError
-from headrace.keys import keys_of
 from headrace.store import AsyncStore
-from headrace.timings import requests
-
-log: logging.Logger = logging.getLogger("headrace.consumer")
+from headrace.timings import requests, telling
 
 TELL_EVERY_S: Final = 10.0
 """How often Redis is told; a consumer that dies takes so much with it."""
@@ -67,16 +63,11 @@ class Statistics:
         busy = min(len(slots.running), slots.concurrency)
         if not (told or busy or leaves or monotonic() - self._slots_at >= SUM_UP_EVERY_S):
             return
-        adding = [requests.add(keys_of(queue), tallies) for queue, tallies in told.items()]
-        telling = requests.tell(self._consumer, 0 if leaves else slots.concurrency, busy)
+        slots_now = requests.tell(self._consumer, 0 if leaves else slots.concurrency, busy)
         try:
-            answers = await self._store.run_all([*adding, telling])
+            answers = await self._store.run_all([*telling.adding(told), slots_now])
         except StoreError as error:
             answers = [error] * len(told)
         else:
             self._slots_at = monotonic()
-        for (queue, tallies), answer in zip(told.items(), answers, strict=False):
-            if isinstance(answer, StoreError):
-                log.debug("what became of jobs of queue %s is not told: %s", queue, answer)
-                if not answer.may_have_happened:
-                    self._jobs.timings.put_back(queue, tallies)
+        telling.keep_untold(self._jobs.timings, told, answers)

@@ -7,6 +7,7 @@ restart of the server, or another server, makes no difference.
     tasks       what is known of a job's task here: the application's, or that there is none
     leases      claim, extend and settle
     endings     how a claim ends
+    statistics  how long they waited and ran
     lines       who waits for jobs: long polls
 """
 

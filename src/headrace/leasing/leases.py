@@ -26,6 +26,7 @@ from headrace.holders import new_holder
 from headrace.keys import Keys, keys_of
 from headrace.lanes import operations as lanes
 from headrace.leasing.endings import Ending, Ticket, outcome_of
+from headrace.leasing.statistics import Statistics, began
 from headrace.leasing.tasks import AnyTasks
 from headrace.operations import Operation, Outcome
 from headrace.policy import LeasePolicy
@@ -79,6 +80,7 @@ class Leases:
     def __init__(self, store: AsyncStore, app: Headrace) -> None:
         self._store = store
         self._tasks = AnyTasks(app)
+        self._statistics = Statistics(store)
         # Holders of whom nobody has got what they hold: by when (monotonic) it is theirs no more.
         self._doubtful: dict[tuple[Keys, str], float] = {}
 
@@ -167,6 +169,7 @@ class Leases:
     async def _settle(self, endings: Sequence[Ending]) -> list[Ticket]:
         asked = [_job_of(one.ticket) for one in endings]
         now, *held = op.unfailed(await self._store.run_all([op.time_ms(), *asked]))
+        self._statistics.ahead_ms = int(now) - now_ms()
         lost: list[Ticket] = []
         claims: list[tuple[Ticket, ClaimedJob, str, Outcome]] = []
         for ending, raw in zip(endings, held, strict=True):
@@ -176,6 +179,7 @@ class Leases:
                 continue
             k, policy = keys_of(ticket.queue), _policy(parts[0], int(now))
             job = read(raw, k, parts[1], tasks=self._tasks, leased_until=math.inf, moved=False)
+            job.started = began(parts[0])
             claims.append((ticket, job, parts[0], outcome_of(job, ending, policy)))
         ended = [(job, name, outcome) for _, job, name, outcome in claims]
         gone = await self._end(ended)
@@ -243,12 +247,20 @@ class Leases:
             by_request.append({job.head.id: job for job, _ in pairs})
         requests += [lanes.admit(k, ended=members) for k, members in over.items()]
         answers = op.unfailed(await self._store.run_all(requests))
-        return {
+        gone = {
             id(jobs[job_id])
             for jobs, answer in zip(by_request, answers, strict=False)
             if jobs
             for job_id in answer
         }
+        for job, _, outcome in ended:
+            if id(job) not in gone:
+                self._statistics.note(job, outcome.verb)
+        return gone
+
+    async def close(self) -> None:
+        """Tell what is left to tell of jobs that have ended."""
+        await self._statistics.close()
 
     async def _give_back_the_unknown(self) -> None:
         """Release what was given to requests whose answers were lost: nobody has begun with it."""

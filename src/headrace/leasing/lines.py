@@ -151,9 +151,10 @@ class Lines:
         return [k for k, one in zip(queues, counted, strict=True) if one.waiting]
 
     async def close(self) -> None:
-        """Answer all who wait, and close the connections."""
+        """Answer all who wait, close the connections, and tell of what has ended."""
         self._closed.set()
         await asyncio.gather(*(line.close() for line in [*self._lines.values()]))
+        await self.leases.close()
 
     def _line(self, k: Keys) -> _Line:
         line = self._lines.get(k)

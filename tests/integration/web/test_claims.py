@@ -13,10 +13,11 @@ import pytest
 from redis import Redis
 
 from headrace import RESULT, Context, Headrace, JobFailed, NoResult, chain
-from headrace.leasing import Leases, Lines
+from headrace.leasing import Leases, Lines, leases, statistics
 from headrace.policy import LeasePolicy
 from headrace.scripts import script
 from headrace.store import AsyncStore
+from headrace.timings import timings_of
 from headrace.web import create_app
 from headrace.web.application import LABEL
 from tests.integration.web.client import OURS, error_of
@@ -199,6 +200,78 @@ class TestAJob:
         answer = await api.post("/claims/settle", json={"outcomes": outcomes})
         assert answer.json() == {"lost": []}
         assert site.ends() == {"done": 5}
+
+
+class TestStatistics:
+    async def test_a_job_that_ends_far_away_is_counted_with_its_wait_and_its_run(
+        self, api: httpx.AsyncClient, site: Site, lines: Lines
+    ) -> None:
+        await site.app.aenqueue("t")
+        (job,) = await claim(api)
+        await asyncio.sleep(0.02)
+        assert await settle(api, job, "ack") == []
+        assert len(await settle(api, job, "ack")) == 1  # it is counted once
+        await lines.close()
+        counted = (await api.get("/statistics")).json()["tasks"]["t"]
+        assert (counted["runs"], counted["done"], counted["wait"]["count"]) == (1, 1, 1)
+        assert 0.02 <= counted["run"]["mean_s"] < WAIT_S
+
+    async def test_who_fails_gives_back_or_cannot_run_is_counted_as_what_it_is(
+        self, api: httpx.AsyncClient, site: Site, lines: Lines
+    ) -> None:
+        site.push({"task": "t", "expires_at": 1})
+        assert await claim(api) == []
+        for end in ("retry", "dead", "release"):
+            site.push({"task": "t"})
+            (job,) = await claim(api)
+            await settle(api, job, end, **({"delay": 60} if end == "retry" else {}))
+        await lines.close()
+        counted = (await api.get("/statistics")).json()["tasks"]["t"]
+        assert (counted["runs"], counted["retried"], counted["dead"]) == (2, 1, 2)
+
+    async def test_a_server_that_runs_tells_without_being_asked(
+        self, api: httpx.AsyncClient, site: Site, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(statistics, "TELL_EVERY_S", 0.01)
+
+        async def told() -> bool:
+            return bool((await api.get("/statistics")).json()["overall"]["done"] == 2)
+
+        for _ in range(2):
+            site.push({"task": "t"})
+        for job in await claim(api, count=2):
+            await settle(api, job, "ack")
+        await await_until(told)
+
+    async def test_a_claim_of_an_earlier_version_has_no_times(
+        self, api: httpx.AsyncClient, site: Site, lines: Lines, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(leases, "new_holder", lambda consumer: f"{consumer}~{'0' * 16}")
+        site.push({"task": "t"})
+        (job,) = await claim(api)
+        await settle(api, job, "ack")
+        await lines.close()
+        counted = (await api.get("/statistics")).json()["tasks"]["t"]
+        assert (counted["runs"], counted["done"]) == (0, 1)
+
+
+@pytest.mark.parametrize(("fault", "counted"), [("cut", 1), ("swallow", 1)])
+async def test_what_is_told_is_counted_once_at_most(
+    site: Site, url: str, fault: Fault, counted: int
+) -> None:
+    site.redis.script_load(script("timings/add").source)
+    site.push({"task": "t"})
+    with proxied(url) as proxy:
+        async with a_store(proxy.url) as store:
+            lines = Lines(store, Leases(store, site.another_app()), LABEL, LeasePolicy())
+            async with client_of(site.another_app(), store, lines) as api:
+                (job,) = await claim(api)
+                proxy.fail_next(fault, script("timings/add").sha.encode())
+                await settle(api, job, "ack")
+                await lines.close()  # it does not fail, and does not wait for long
+    runs = site.redis.hget(timings_of(site.k), "t")
+    assert int((runs or b"0").split()[0]) <= counted
+    site.check()
 
 
 class TestWhatCannotRun:
