@@ -76,7 +76,7 @@ class Role:
         os.environ[lab_app.NAME] = self.name
         os.environ["HEADRACE_URL"] = self.url
         journal = Journal(self.history, self.name)
-        failpoints.install(Tap(journal, self.points))
+        failpoints.install(self.tap(journal))
         if self.timeout_s is not None:
             failpoints.shorten_timeouts(self.timeout_s)
         if self.clock_off_s:
@@ -91,6 +91,10 @@ class Role:
             lab_app.app.partition_queue(QUEUE, self.partitions)
         lab_app.app.use(self.url)
         return journal
+
+    def tap(self, journal: Journal) -> Tap:
+        """Return what sees the requests of this process."""
+        return Tap(journal, self.points)
 
     def run(self) -> int:
         """Do the role's work; gives the exit code."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from itertools import chain
 
@@ -20,13 +22,21 @@ from tests.integration.consumer.test_maintenance import looks_in
 from tests.integration.schedules.conftest import Bench
 from tests.integration.schedules.test_sum import walk
 from tests.integration.transitions.driver import Driver
-from tests.museum import in_flows, in_redis, in_schedules, in_the_consumer, in_the_leader
+from tests.museum import (
+    in_flows,
+    in_redis,
+    in_schedules,
+    in_the_consumer,
+    in_the_leader,
+    in_the_server,
+)
 from tests.museum.exhibit import Exhibit
 from tests.museum.find import find
 from tests.museum.in_lua import MISPRINTS, Misprint
 from tests.simulation.flows import real_flows
 from tests.simulation.run import Parts
 from tests.support.consuming import Site
+from tests.support.processes import ROOT, clean_environment
 
 MOST_SEEDS = 10_000 if os.environ.get("HYPOTHESIS_PROFILE") == "deep" else 1_000
 EXHIBITS = [*in_redis.EXHIBITS, *in_the_consumer.EXHIBITS]
@@ -85,6 +95,17 @@ async def test_a_leader_that_looks_rarely_is_found(
     looks = await looks_in(in_the_leader.TURNS, site, monkeypatch)
     await site.close()
     assert (looks < in_the_leader.TURNS) == has_bug
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("word", ["", "bug"], ids=["without", in_the_server.NAME])
+def test_a_settle_without_a_fence_is_found_by_the_checker_of_the_laboratory(word: str) -> None:
+    command = [sys.executable, "-m", "tests.museum.in_the_server", word]
+    said = subprocess.run(
+        command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=True
+    ).stdout
+    assert ("I4: done of delivery 0 ended" in said) == bool(word), said
+    assert (" 4 late settles refused" in said) == (not word), said
 
 
 @pytest.mark.parametrize("name", ["", *in_schedules.EXHIBITS], ids=lambda name: name or "without")
