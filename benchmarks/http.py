@@ -1,8 +1,8 @@
 """The HTTP API under load: ``python -m benchmarks.http [--seconds N] [--rounds N] [--json FILE]``.
 
 A server, its Redis and the clients share the machine. Jobs come one in a request, over 64 connections
-that are kept open, and 100 in a request, over 4; then pages and listings are asked for while 1,000,000 jobs
-wait. Beside the first two stands what one Python process enqueues by itself on the same Redis, in the same round:
+that are kept open, and 100 in a request, over 4; 500 claims wait, and then 500 jobs come; then pages and listings
+are asked for while 1,000,000 jobs wait. Beside the first two stands what one Python process enqueues by itself on the same Redis, in the same round:
 the ratio is what HTTP costs. The exit code is 1 when a limit is exceeded.
 """
 
@@ -28,6 +28,7 @@ from headrace import Headrace
 
 PENDING: Final = 1_000_000
 LOOKS: Final = 15  # of each page
+POLLS: Final = 500  # claims that wait at once
 AT_LEAST: Final = {"POST one job, requests/s": 5_000.0, "POST 100 jobs, jobs/s": 100_000.0}
 AT_MOST_S: Final = 0.2  # a page while PENDING jobs wait
 _ASKED: Final = (
@@ -124,6 +125,39 @@ def load(arena: Arena, pool: Pool, seconds: float) -> dict[str, float]:
     return numbers
 
 
+async def _wait(port: int, pid: int, seconds: float) -> dict[str, float]:
+    wanted = json.dumps({"consumer": "c", "queues": ["queue"], "wait": 60}).encode()
+    clients = [await asyncio.open_connection("127.0.0.1", port) for _ in range(POLLS)]
+    request = request_of("/api/v1/claims", wanted)
+    polls = [asyncio.create_task(ask(*client, request)) for client in clients]
+    await asyncio.sleep(seconds)  # until all have asked Redis once
+    before, since = cpu_s(pid), time.monotonic()
+    await asyncio.sleep(seconds)
+    idle = (cpu_s(pid) - before) / (time.monotonic() - since)
+    ready_s = statistics.median(await _times(port, "/readyz"))
+    jobs = request_of("/api/v1/jobs", json.dumps([{"task": "nothing"}] * POLLS).encode())
+    client, began = await asyncio.open_connection("127.0.0.1", port), time.perf_counter()
+    assert await ask(*client, jobs) == 202
+    assert set(await asyncio.gather(*polls)) == {200}
+    took_s = time.perf_counter() - began
+    for _, writer in [*clients, client]:
+        writer.close()
+    return {
+        f"{POLLS} claims wait: server, of a core": idle,
+        f"{POLLS} claims wait: GET /readyz, s": ready_s,
+        f"{POLLS} jobs to {POLLS} claims that wait, s": took_s,
+    }
+
+
+def waits(arena: Arena, seconds: float) -> dict[str, float]:
+    """Measure what it is to let very many claims wait, and then to answer them."""
+    arena.empty()
+    with serving(arena.url) as (pid, address):
+        port = urlsplit(address).port
+        assert port is not None
+        return asyncio.run(_wait(port, pid, seconds))
+
+
 async def _times(port: int, path: str) -> list[float]:
     times = []
     for _ in range(LOOKS):
@@ -156,7 +190,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers there")
     options = parser.parse_args(argv)
     with Arena(aof=True) as arena, get_context("spawn").Pool(1) as pool:
-        rounds = [load(arena, pool, options.seconds) for _ in range(options.rounds)]
+        rounds = [
+            load(arena, pool, options.seconds) | waits(arena, options.seconds)
+            for _ in range(options.rounds)
+        ]
         pages = looks(arena)
     missed = False
     for name in rounds[0]:
