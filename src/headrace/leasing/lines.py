@@ -153,8 +153,8 @@ class Lines:
     async def close(self) -> None:
         """Answer all who wait, close the connections, and tell of what has ended."""
         self._closed.set()
-        await asyncio.gather(*(line.close() for line in [*self._lines.values()]))
-        await self.leases.close()
+        ending = [line.close() for line in [*self._lines.values()]]
+        await asyncio.gather(*ending, self.leases.close())
 
     def _line(self, k: Keys) -> _Line:
         line = self._lines.get(k)

@@ -49,11 +49,11 @@ class Statistics:
     async def close(self) -> None:
         """Tell what is left."""
         self._closed = True
-        if self._telling is not None:
-            self._telling.cancel()
-            await asyncio.wait({self._telling}, timeout=_LAST_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_S):
+                if self._telling is not None:
+                    self._telling.cancel()
+                    await asyncio.wait({self._telling})
                 await self._tell()
 
     async def _keep_telling(self) -> None:
