@@ -19,8 +19,8 @@ from headrace import __version__
 from headrace.access import Right
 from headrace.web.access import Handle, allowed
 from headrace.web.answers import JSON
-from headrace.web.problems import MEDIA_TYPE, PREFIX
-from headrace.web.shapes import MORE, NotAllAccepted, Problem
+from headrace.web.problems import MEDIA_TYPE, PREFIX, NotAllAccepted, Problem
+from headrace.web.shapes import MORE
 
 
 class _Rest(PathConvertor):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias, TypedDict
 
+from msgspec import Meta
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -23,6 +24,38 @@ from headrace.web.answers import answer
 
 PREFIX: Final = "/api/v1"
 MEDIA_TYPE: Final = "application/problem+json"
+
+
+class Problem(TypedDict):
+    """Why something was refused (RFC 9457)."""
+
+    type: Annotated[
+        str, Meta(description="Which kind of problem it is; to be read under this server.")
+    ]
+    title: Annotated[str, Meta(description="What that kind is.")]
+    status: int
+    detail: Annotated[str, Meta(description="What is wrong here, and what to do.")]
+
+
+ProblemName: TypeAlias = Annotated[
+    str,
+    Meta(description="The end of a problem's type.", extra_json_schema={"pattern": "^[a-z-]+$"}),
+]
+
+
+class ProblemKind(TypedDict):
+    """What a type of problem means."""
+
+    type: str
+    title: str
+    status: int
+
+
+class NotAllAccepted(Problem):
+    """Why jobs were not accepted, and what is known of those that were."""
+
+    accepted: Annotated[list[str], Meta(description="Ids of jobs that were accepted for certain.")]
+    may_have_been_accepted: Annotated[bool, Meta(description="The others; false: none was.")]
 
 
 class Kind(NamedTuple):

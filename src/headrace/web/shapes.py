@@ -321,32 +321,3 @@ class JobList(TypedDict):
     place: Place
     key: Annotated[str, Meta(description="The Redis key that holds the place.")]
     jobs: list[JobView]
-
-
-class Problem(TypedDict):
-    """Why something was refused (RFC 9457)."""
-
-    type: Annotated[
-        str, Meta(description="Which kind of problem it is; to be read under this server.")
-    ]
-    title: Annotated[str, Meta(description="What that kind is.")]
-    status: int
-    detail: Annotated[str, Meta(description="What is wrong here, and what to do.")]
-
-
-ProblemName: TypeAlias = Annotated[str, _shown("The end of a problem's type.", pattern="^[a-z-]+$")]
-
-
-class ProblemKind(TypedDict):
-    """What a type of problem means."""
-
-    type: str
-    title: str
-    status: int
-
-
-class NotAllAccepted(Problem):
-    """Why jobs were not accepted, and what is known of those that were."""
-
-    accepted: Annotated[list[str], Meta(description="Ids of jobs that were accepted for certain.")]
-    may_have_been_accepted: Annotated[bool, Meta(description="The others; false: none was.")]

@@ -36,9 +36,8 @@ from headrace.web.api.schedules import Schedules
 from headrace.web.api.statistics import StatisticsOf
 from headrace.web.api.workflows import Workflows
 from headrace.web.openapi import Endpoint, document, routes
-from headrace.web.problems import KINDS, PREFIX, Refusal
+from headrace.web.problems import KINDS, PREFIX, ProblemKind, ProblemName, Refusal
 from headrace.web.reader import Reader
-from headrace.web.shapes import ProblemKind, ProblemName
 from headrace.web.updates import Updates
 
 __all__ = ["Api", "api"]
