@@ -258,14 +258,20 @@ def _cancelled(_at: Location, _policy: LeasePolicy) -> Iterator[str]:
 
 
 def _unknown(at: Location, _policy: LeasePolicy) -> Iterator[str]:
-    yield f"not in queue {at.snapshot.queue}"
-    yield "It never was, or it is done and no result of it is kept, or it was purged or cancelled."
+    read = f"among the {at.looked_at:,} jobs that were read of the more in queue"
+    yield f"not {'in queue' if at.complete else read} {at.snapshot.queue}"
+    deeper = "" if at.complete else "It can lie deeper. Or: "
+    yield f"{deeper}It never was, or it is done and no result of it is kept, or it was purged or cancelled."
     made_ms = time_ms_of(at.job_id)
     if made_ms is None:
         yield "Headrace did not make this id."
     else:
         yield f"Its id was made {instant(made_ms)}, {_ago(at, made_ms)} ago by its producer's clock."
-    yield from _searched(at)
+
+
+def _searched(at: Location) -> Iterator[str]:
+    if not at.complete:
+        yield f"Only {at.looked_at:,} jobs were read; it can be among the others: --search 0 reads all."
 
 
 def _held(at: Location, _policy: LeasePolicy) -> Iterator[str]:
@@ -305,11 +311,6 @@ _WORDS: Final[dict[State, Callable[[Location, LeasePolicy], Iterator[str]]]] = {
 }
 
 
-def _searched(at: Location) -> Iterator[str]:
-    if not at.complete:
-        yield f"Only {at.looked_at:,} jobs were read; it can be among the others: --search 0 reads all."
-
-
 def _todo(at: Location) -> str:
     queue, waits = at.snapshot.queue, at.position is not None
     if waits and at.snapshot.paused:
@@ -321,9 +322,9 @@ def _todo(at: Location) -> str:
         return f"{show}; back: {back}"
     if at.claim is not None and at.claim.lease_ends_ms is None:
         return command("doctor", "--repair", of=queue)
-    if at.state in ("delayed", "processing") and not at.leader:
-        return _START
-    return ""
+    if at.state == "unknown" and not at.complete:
+        return command("explain", "--search", "0", "--queue", queue, of=at.job_id)  # 0: all
+    return _START if at.state in ("delayed", "processing") and not at.leader else ""
 
 
 def _facts(at: Location) -> dict[str, Any]:

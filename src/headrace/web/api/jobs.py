@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Final, TypeVar, cast
 
 import msgspec
@@ -183,12 +184,14 @@ class Jobs:
         """
         job = self.asked(request)
         await self._reader.names()
-        parts = self._reader.parts(job.queue)
-        for part in parts:
+        looked_at, complete = 0, True
+        for part in self._reader.parts(job.queue):
             seen = await self._store.follow(doctor.locate(part, job.id, most=MOST_SEARCHED))
             if seen.state != "unknown":
-                break
-        return seen
+                return seen
+            looked_at, complete = looked_at + seen.looked_at, complete and seen.complete
+        whole = replace(seen.snapshot, queue=job.queue)  # and not the last partition alone
+        return replace(seen, snapshot=whole, looked_at=looked_at, complete=complete)
 
     async def cancel(self, request: Request) -> Response:
         """Cancel a job."""

@@ -88,12 +88,13 @@ class JobPage:
         asked = self._jobs.asked(request)
         runs = await self._store.follow(job_reports.history(asked))
         member = of_job_id(at.job_id)
+        is_over = at.state in _ENDED and (at.complete or at.state != "unknown")
         return self._shell.page(
             request, "job", queue=asked.queue, at=at, job=job_view(at.job) if at.job else None,
             told=doctor.explain(at, self._policy), blocks=blocks_of(at.job),
             error=wire.read_error(redaction.shown(at.job)) if at.state == "dead" else None,
             runs=[_without_secrets(run, at) for run in runs], now_ms=at.snapshot.now_ms,
-            workflow=member[0] if member and at.workflow else "", is_over=at.state in _ENDED,
+            workflow=member[0] if member and at.workflow else "", is_over=is_over,
         )  # fmt: skip
 
     async def ask_cancel(self, request: Request) -> Response:
