@@ -10,7 +10,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, TypeAlias
+from typing import Annotated, Final, TypeAlias
+
+import msgspec
 
 BOUNDS_S: Final = (
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0,
@@ -22,6 +24,7 @@ Tally: TypeAlias = list[int]
 RUNS, DONE, RETRIED, DEAD, CANCELLED, WAIT_US, RUN_US = range(7)
 """Where in a tally: runs; how jobs ended; microseconds that they waited and ran, in sum."""
 
+_decode: Final = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0)]]).decode
 _BUCKETS: Final = len(BOUNDS_S) + 1
 WAITS: Final = 7
 """Where the buckets of waits begin."""
@@ -91,7 +94,7 @@ def run_times(tally: Tally) -> Histogram:
 def total(tallies: Iterable[Tally]) -> Tally:
     """Return the sum of tallies."""
     rows = list(tallies)
-    return [sum(column) for column in zip(*rows, strict=True)] if rows else empty()
+    return list(map(sum, zip(*rows, strict=True))) if rows else empty()
 
 
 def write(tally: Tally) -> str:
@@ -101,7 +104,8 @@ def write(tally: Tally) -> str:
 
 def read(raw: bytes) -> Tally:
     """Read a tally; what somebody else has written counts as nothing."""
-    numbers = raw.split()
-    if not all(one.isdigit() for one in numbers):
+    try:
+        numbers = _decode(b"[%b]" % raw.replace(b" ", b","))  # half the time of int()
+    except msgspec.MsgspecError:
         return empty()
-    return [*map(int, numbers), *empty()[len(numbers) :]][:_LENGTH]
+    return numbers if len(numbers) == _LENGTH else [*numbers, *empty()[len(numbers) :]][:_LENGTH]

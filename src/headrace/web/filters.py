@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from headrace.doctor import humanize
 from headrace.logs import one_line
+from headrace.timings.tally import BOUNDS_S
 
 _SHORT: Final = (("B", 10**9), ("M", 10**6))
 
@@ -37,6 +38,22 @@ def instant(ms: int) -> str:
         return ""
 
 
+def clock(ms: int) -> str:
+    """Write an instant by the clock, in UTC: 19:05."""
+    return f"{datetime.fromtimestamp(ms / 1000, UTC):%H:%M}"
+
+
+def lasting(seconds: float) -> str:
+    """Write how long something took at most, as exactly as timings tell it: 5 ms, 1.5 s, 3 min."""
+    if seconds >= BOUNDS_S[-1]:
+        return "over 2 h"
+    about = float(f"{max(seconds, BOUNDS_S[0]):.2g}")
+    for unit, size in (("h", 3600), ("min", 60), ("s", 1)):
+        if about >= size:
+            return f"{float(f'{about / size:.2g}'):g} {unit}"
+    return f"{about * 1000:g} ms"
+
+
 def lines_visible(text: str) -> str:
     """Write a text of several lines: what would turn the direction of writing is seen, line ends stay."""
     return "\n".join(map(one_line, text.split("\n")))
@@ -51,6 +68,8 @@ FILTERS: Final[dict[str, Any]] = {
     "count": count,
     "span": span,
     "instant": instant,
+    "clock": clock,
+    "lasting": lasting,
     # Marks that turn the direction of writing make one name look like another.
     "visible": one_line,
     "lines_visible": lines_visible,

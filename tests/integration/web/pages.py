@@ -12,6 +12,7 @@ from headrace import operations as op
 from headrace.keys import keys_of
 from headrace.schedules import changes, define, timing_of
 from headrace.store import AsyncStore
+from headrace.timings import requests, tally
 from tests.integration.web.client import K
 
 FLOW_QUEUE = "flows"
@@ -58,6 +59,17 @@ def letter(job_id: str, **more: Any) -> dict[str, Any]:
     return {"id": job_id, "attempt": 3, "task": "send"} | more | {"error": error}
 
 
+def some_counts() -> tally.Tally:
+    """Give what a consumer tells of 90 jobs that were done, and ten that were not."""
+    counts = tally.empty()
+    counts[tally.RUNS], counts[tally.DONE] = 100, 90
+    counts[tally.RETRIED], counts[tally.DEAD] = 7, 3
+    for seconds, times in ((0.2, 60), (3.0, 38), (400.0, 2)):
+        counts[tally.RUN_TIMES + tally.bucket_of(seconds)] += times
+        counts[tally.WAITS + tally.bucket_of(seconds / 10)] += times
+    return counts
+
+
 def die(redis: Redis, job_id: str, *, queue: str = "queue", **more: Any) -> None:
     """Put a dead letter there, as consumers write it."""
     redis.lpush(keys_of(queue).dead, json.dumps(letter(job_id, **more), separators=(",", ":")))
@@ -65,7 +77,7 @@ def die(redis: Redis, job_id: str, *, queue: str = "queue", **more: Any) -> None
 
 
 async def fill(app: Headrace, store: AsyncStore, redis: Redis, **call: Any) -> Filled:
-    """Put a job into each place, a schedule, a workflow; all with this call."""
+    """Put a job into each place, a schedule, a workflow, statistics; all with this call."""
     task = call.pop("task", "send")
     args, kwargs = tuple(call.pop("args", ())), call.pop("kwargs", {})
     running = await app.aenqueue(task, *args, **kwargs)
@@ -78,6 +90,8 @@ async def fill(app: Headrace, store: AsyncStore, redis: Redis, **call: Any) -> F
     schedule = app.call_with(task, args, kwargs, {})
     beat = define(schedule, timing_of(None, 30, "UTC"), missed="latest", partitions=app.partitions)
     await store.follow(changes.add("beat", beat, replace=False))
+
+    await store.run(requests.add(K, {task: some_counts()}))
 
     @app.task(name=f"{task} in a flow", queue=FLOW_QUEUE)
     def step(*args: Any, **kwargs: Any) -> None: ...

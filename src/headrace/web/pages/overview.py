@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace.doctor.places import PLACES, key_of
 from headrace.errors import StoreError
-from headrace.keys import keys_of
+from headrace.keys import Keys, keys_of
+from headrace.store import AsyncStore
 from headrace.web.access import may_use_all
 from headrace.web.pages.life_cycle import TALL, WIDE
 from headrace.web.pages.shell import Shell
+from headrace.web.pages.statistics import MOST_READ, lately, some_of, span_of
 from headrace.web.updates import Updates
 
 
@@ -20,19 +24,23 @@ class Overview:
     Args:
         shell: writes it.
         updates: look at the queues.
+        store: the Redis.
     """
 
-    def __init__(self, shell: Shell, updates: Updates) -> None:
+    def __init__(self, shell: Shell, updates: Updates, store: AsyncStore) -> None:
         self._shell = shell
         self._updates = updates
+        self._store = store
 
     async def overview(self, request: Request) -> Response:
         """Show the queues as they are."""
         may_use_all(request)
-        k = keys_of(self._shell.queue_of(request))
-        view, trouble = None, ""
+        k, minutes = keys_of(self._shell.queue_of(request)), span_of(request)
+        view, recently, trouble, of = None, None, "", ""
         try:
             view = await self._updates.current(k.queue)
+            parts, of = self._drawn(view, k.queue)
+            recently = await lately(self._store, parts, minutes)
         except StoreError:
             trouble = "Redis does not answer"
         except TimeoutError:
@@ -40,6 +48,20 @@ class Overview:
         rows = [] if view is None else view["queues"]
         return self._shell.page(
             request, "overview", queue=k.queue, view=view, trouble=trouble, pictures=(WIDE, TALL),
+            lately=recently, of=of,
             row=next((row for row in rows if row["queue"] == k.queue), None),
             keys={place: key_of(k, place) for place in PLACES},
         )  # fmt: skip
+
+    def _drawn(self, view: dict[str, Any], queue: str) -> tuple[list[Keys], str]:
+        """Return of what there are charts, and what that is called: all queues, or if they are many this one."""
+        reader = self._shell.reader
+        names = [row["queue"] for row in view["queues"]]
+        parts = [keys_of(part) for name in names for part in reader.parts(name)]
+        if len(parts) <= MOST_READ:
+            return parts, "all queues"
+        parts = [keys_of(part) for part in reader.parts(queue)]
+        return (
+            parts,
+            f"queue {queue}{some_of(parts)}; of more than {MOST_READ} together there are none",
+        )

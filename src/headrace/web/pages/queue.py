@@ -17,6 +17,7 @@ from headrace.web.api.asked import known
 from headrace.web.api.queues import Queues
 from headrace.web.listing import Lister, search
 from headrace.web.pages.shell import Shell, lead
+from headrace.web.pages.statistics import lately, some_of, span_of
 from headrace.web.problems import Refusal
 from headrace.web.shapes import JobView
 from headrace.web.views import has_text, job_view
@@ -53,10 +54,14 @@ class QueuePage:
         if place is None:
             raise Refusal("invalid", f"there is no such place: there are {', '.join(PLACES)}")
         text, task = asked.get("text", "").strip(), asked.get("task", "").strip()
+        first, minutes = "after" not in asked, span_of(request)
         jobs, searched, following = await self._found(
             name, place, _fitting(text, task), asked.get("after") or "0.0"
         )
         (flows,) = await reader.ask([unfinished(keys_of(name), _WORKFLOWS)])
+        recently, parts = None, [keys_of(part) for part in reader.parts(name)]
+        if first and not (text or task):  # whoever searches, or turns pages, looks at the jobs
+            recently = await lately(self._store, parts, minutes)
         counts = {one: getattr(snapshot, one) for one in PLACES}
         if following == f"0.{counts[place]}":  # that was all of an only part
             following = None
@@ -64,8 +69,8 @@ class QueuePage:
             request, "queue", queue=name, place=place, key=key_of(keys_of(name), place),
             counts=counts, jobs=jobs, searched=searched, following=following, text=text, task=task,
             paused=snapshot.paused, oldest_s=snapshot.oldest_s, now_ms=snapshot.now_ms,
-            first="after" not in asked, sum=equation(balance_of(snapshot)),
-            parts=len(reader.parts(name)), workflows=flows,
+            first=first, lately=recently, sum=equation(balance_of(snapshot)),
+            parts=len(parts), some_of=some_of(parts), workflows=flows,
         )  # fmt: skip
 
     async def _found(

@@ -59,7 +59,7 @@ def routes(
 def _of_jobs(
     shell: Shell, api: Api, store: AsyncStore, updates: Updates, policy: LeasePolicy
 ) -> Iterator[Route]:
-    overview, queue = Overview(shell, updates), QueuePage(shell, api.queues, store)
+    overview, queue = Overview(shell, updates, store), QueuePage(shell, api.queues, store)
     job = JobPage(shell, api.jobs, store, policy)
     yield _get("/", overview.overview)
     yield _post("/queues/{queue:rest}/pause", queue.pause)

@@ -1,6 +1,7 @@
 // Draws what the server's event stream says, as it says it. Text goes in as text, never as markup.
 
 const SILENCE_MS = 12_000; // the server shows every 5 s that it lives
+const CHARTS_MS = 10_000; // as often as consumers tell
 const whole = new Intl.NumberFormat("en");
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const count = (n) => (n < 1e6 ? whole : short).format(n);
@@ -165,6 +166,23 @@ function showJob(fields, job, place) {
   put(fields.tries, tries.filter(Boolean).join(", "));
 }
 
+// Takes the charts from the page as the server writes it now: unfolded stays unfolded, and what has the focus stays.
+function redraw() {
+  const old = find("recent");
+  if (state !== "live" || old.matches(":focus-within, :hover")) return;
+  const asked = new XMLHttpRequest();
+  asked.open("GET", `?queue=${encodeURIComponent(queue)}&minutes=${find("lately")?.dataset.minutes ?? 60}`);
+  asked.setRequestHeader("Accept", "text/html");
+  asked.responseType = "document";
+  asked.addEventListener("load", () => {
+    const fresh = asked.status === 200 && asked.response?.getElementById("recent");
+    if (!fresh?.children.length || old.matches(":focus-within, :hover")) return;
+    for (const node of fresh.querySelectorAll("details")) node.open = find(node.id)?.open ?? node.open;
+    old.replaceWith(document.adoptNode(fresh));
+  });
+  asked.send();
+}
+
 function choose(name) {
   queue = name;
   document.title = `${visible(name)} · Headrace`;
@@ -181,4 +199,5 @@ find("queues").addEventListener("click", (event) => {
 addEventListener("popstate", () => choose(new URLSearchParams(location.search).get("queue") ?? document.body.dataset.queue));
 document.addEventListener("visibilitychange", connect);
 setInterval(tick, 1_000);
+setInterval(redraw, CHARTS_MS);
 connect();
