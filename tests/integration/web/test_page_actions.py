@@ -13,12 +13,15 @@ from headrace import Headrace, chain, group
 from headrace import operations as op
 from headrace.keys import keys_of
 from headrace.store import AsyncStore
+from headrace.timings import requests
 from headrace.web.api import dead_letters
 from headrace.web.pages import queue as queue_page
 from tests.integration.web.client import K
-from tests.integration.web.pages import Filled, die, fill
+from tests.integration.web.pages import Filled, die, fill, some_counts
 from tests.support import invariants
 from tests.support.pages import BROWSER, FORM, open_page, send
+
+FORM_TYPE = {"content-type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture
@@ -66,6 +69,36 @@ async def test_a_job_that_is_over_is_not_cancelled(api: httpx.AsyncClient, fille
     path = "/jobs/nobody/cancel"
     page = await send(api, (await open_page(api, path)).forms[path], status=404)
     assert "no job nobody waits or runs" in page.text
+
+
+class TestAJobThatLiesDeep:
+    @pytest.mark.parametrize("parts", [1, 2])
+    async def test_is_said_to_be_looked_for_in_a_part_alone_and_how_it_is_found(
+        self, url: str, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, parts: int
+    ) -> None:
+        monkeypatch.setattr("headrace.web.api.jobs.MOST_SEARCHED", 5)
+        app = Headrace(url)
+        app.partition_queue("queue", parts)
+        jobs = await app.aenqueue_many([app.call_with("t", (n,), {}, {}) for n in range(300)])
+        job = [one for one in jobs if "@" not in one.id][-1]  # else its id names its partition
+        page = await open_page(api, f"/jobs/{job.id}?queue=queue")
+        says = f"not among the {5 * parts} jobs that were read of the more in queue queue"
+        assert says in page.text
+        assert f"headrace explain --search 0 --queue queue {job.id}" in page.text
+        await app.aclose()
+
+    async def test_is_cancelled_all_the_same(
+        self, app: Headrace, api: httpx.AsyncClient, store: AsyncStore,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("headrace.web.api.jobs.MOST_SEARCHED", 5)
+        jobs = await app.aenqueue_many([app.call_with("t", (n,), {}, {}) for n in range(40)])
+        page = await open_page(api, f"/jobs/{jobs[-1].id}?queue=queue")
+        asked = f"/jobs/{jobs[-1].id}/cancel"
+        assert [link for link in page.links() if asked in link]
+        page = await open_page(api, f"{asked}?queue=queue")
+        await send(api, page.forms[asked])
+        assert (await store.run(op.snapshot(K))).pending == 39
 
 
 class TestDeadLetters:
@@ -241,6 +274,83 @@ class TestSchedules:
         assert page.text.count(" UTC (in ") == 5
 
 
+class TestANewSchedule:
+    NIGHTLY = {"name": "nightly", "task": "add", "cron": "30 2 * * *", "timezone": "Europe/Berlin"}
+
+    async def test_is_added_by_a_form(self, api: httpx.AsyncClient, redis: Redis) -> None:
+        page = await open_page(api, "/schedules")
+        fields = self.NIGHTLY | {"queue": "nights", "args": "[1, 2]"}
+        page = await send(api, page.forms["/schedules"], **fields)
+        assert "The schedule is added" in page.text
+        assert "cron 30 2 * * * in Europe/Berlin" in page.text
+        (one,) = (await api.get("/api/v1/schedules")).json()["schedules"]
+        assert (one["name"], one["queue"], one["job"]["args"]) == ("nightly", "nights", [1, 2])
+
+    async def test_may_come_every_so_many_seconds(self, api: httpx.AsyncClient) -> None:
+        page = await open_page(api, "/schedules")
+        fields = {"name": "beat", "task": "t", "every": "0.5", "kwargs": '{"deep": [null]}'}
+        page = await send(api, page.forms["/schedules"], **fields)
+        assert "every 0.5 s" in page.text
+
+    @pytest.mark.parametrize(
+        ("field", "typed", "says"),
+        [
+            ("name", "", "cannot be a schedule's name"),
+            ("name", "two words", "cannot be a schedule's name"),
+            ("name", "beat", "there is a schedule 'beat' already: choose another name"),
+            ("task", "", "name the task that runs the jobs"),
+            ("task", "t" * 300, "255 characters at most"),
+            ("queue", "a:b", "queue"),
+            ("cron", "", "give a cron expression or a number of seconds"),
+            ("cron", "61 * * * *", "is no cron expression"),
+            ("cron", "0 0 30 2 *", "bad day-of-month"),
+            ("every", "5", "not both"),
+            ("timezone", "Mars/Olympus", "Mars/Olympus"),
+            ("args", "[1", "this must be a JSON array"),
+            ("args", '{"a": 1}', "this must be a JSON array"),
+            ("args", "[1, 2, 3]", "argument"),
+            ("kwargs", "[]", "this must be a JSON object"),
+        ],
+    )
+    async def test_that_is_wrong_is_not_added_and_what_is_wrong_stands_at_its_field(
+        self, api: httpx.AsyncClient, filled: Filled, field: str, typed: str, says: str
+    ) -> None:
+        before = (await api.get("/api/v1/schedules")).json()
+        form = (await open_page(api, "/schedules")).forms["/schedules"]
+        fields = self.NIGHTLY | {"args": "[1, 2]"} | {field: typed}
+        page = await send(api, form, status=400, **fields)
+        assert says in page.text
+        (told,) = [one for one in page.all("p") if one.get("id", "").endswith("-wrong")]
+        assert told["id"] == f"add-{field}-wrong"
+        inputs = [
+            one for one in (*page.all("input"), *page.all("textarea")) if "aria-invalid" in one
+        ]
+        assert [(one["name"], "autofocus" in one) for one in inputs] == [(field, True)]
+        assert told["id"] in inputs[0]["aria-describedby"].split()
+        kept = dict(page.forms["/schedules"].fields)
+        assert kept == {"queue": "", "every": "", "kwargs": "{}"} | fields
+        assert (await api.get("/api/v1/schedules")).json() == before
+
+    @pytest.mark.parametrize("every", ["0", "-1", "0.01", "nan", "inf", "1e400", "soon"])
+    async def test_with_a_period_that_is_none_is_refused(
+        self, api: httpx.AsyncClient, every: str
+    ) -> None:
+        form = (await open_page(api, "/schedules")).forms["/schedules"]
+        page = await send(api, form, status=400, name="a", task="t", every=every)
+        assert "add-every-wrong" in [one.get("id") for one in page.all("p")]
+
+    async def test_of_nothing_has_everything_told_at_once(self, api: httpx.AsyncClient) -> None:
+        answer = await api.post("/schedules", content=b"", headers=FORM | FORM_TYPE)
+        assert answer.status_code == 400
+        assert "3 fields are wrong" in answer.text
+
+    async def test_that_is_too_large_says_so(self, api: httpx.AsyncClient) -> None:
+        form = (await open_page(api, "/schedules")).forms["/schedules"]
+        args = json.dumps(["x" * 100_000])
+        page = await send(api, form, status=400, name="a", task="t", every="5", args=args)
+        assert "over the limit of 65,536" in page.text
+
+
 class TestWorkflows:
     async def test_are_drawn_and_listed(self, api: httpx.AsyncClient, filled: Filled) -> None:
         page = await open_page(api, filled.paths["workflow"])
@@ -360,6 +470,66 @@ async def test_the_overview_has_the_sum_and_the_life_cycle(
     assert numbers >= {"enqueued", "pending", "processing", "dead", "done"}
 
 
+class TestCharts:
+    async def test_of_nothing_say_so(self, api: httpx.AsyncClient, redis: Redis) -> None:
+        redis.sadd("headrace:queues", "queue")
+        for path in ("/", "/queues/queue"):
+            page = await open_page(api, path)
+            assert "No data yet" in page.text, path
+            assert not page.all("figure")
+
+    @pytest.mark.parametrize("path", ["/", "/queues/queue"])
+    async def test_show_what_consumers_told_and_a_table_has_the_numbers(
+        self, api: httpx.AsyncClient, filled: Filled, path: str
+    ) -> None:
+        page = await open_page(api, path)
+        says = [one["aria-label"] for one in page.all("svg") if one.get("class") == "bars"]
+        assert says[0].startswith("Jobs done, by the minute: 90 in all; most at ")
+        assert says[1].startswith("Failures, by the minute: 3 for good, 7 to be tried again")
+        assert "half within 23 ms, 95 % within 480 ms" in says[2]
+        assert page.text.count("not over yet") >= 1
+        assert "over HTTP or by plain clients" in page.text
+        rows = [one for one in page.all("td") if one.get("data-label") == "cancelled"]
+        assert len(rows) == 60
+        assert "send 100 3 for good, 7 tried again" in page.text
+
+    async def test_of_a_queue_are_its_own(
+        self, api: httpx.AsyncClient, store: AsyncStore, redis: Redis
+    ) -> None:
+        for name in ("a", "b"):
+            redis.sadd("headrace:queues", name)
+        await store.run(requests.add(keys_of("a"), {"send": some_counts()}))
+        await store.run(requests.add(keys_of("b"), {"send": some_counts()}))
+        assert "180 in all" in (await open_page(api, "/")).text
+        assert "90 in all" in (await open_page(api, "/queues/a")).text
+
+    @pytest.mark.parametrize(("minutes", "rows"), [(60, {60}), (360, {36}), (1440, {72})])
+    async def test_are_of_as_long_as_is_asked_for(
+        self, api: httpx.AsyncClient, filled: Filled, minutes: int, rows: set[int]
+    ) -> None:
+        for path in ("/?queue=queue", "/queues/queue?place=dead"):
+            page = await open_page(api, f"{path}&minutes={minutes}")
+            found = [one for one in page.all("td") if one.get("data-label") == "cancelled"]
+            assert len(found) in rows
+            assert "90 in all" in page.text
+            links = [one for one in page.links() if f"minutes={minutes}#" in one]
+            assert len(links) == 1
+
+    @pytest.mark.parametrize("minutes", ["0", "61", "x", "-60", "1e3"])
+    async def test_of_another_length_are_refused(
+        self, api: httpx.AsyncClient, filled: Filled, minutes: str
+    ) -> None:
+        for path in ("/?", "/queues/queue?"):
+            page = await open_page(api, f"{path}minutes={minutes}", status=400)
+            assert "use one of 60, 360, 1440" in page.text
+
+    async def test_make_room_for_what_is_searched_for(
+        self, api: httpx.AsyncClient, filled: Filled
+    ) -> None:
+        for asked in ("text=ann", "task=send", "after=0.0"):
+            assert not (await open_page(api, f"/queues/queue?{asked}")).all("figure")
+
+
 async def test_the_keys_of_a_queue_are_shown_as_they_are(
     api: httpx.AsyncClient, filled: Filled
 ) -> None:
@@ -386,6 +556,7 @@ class TestAnotherSite:
             ("/dead-letters/redrive", {"queue": "queue"}),
             ("/dead-letters/dead1/redrive", {}),
             ("/schedules/beat/remove", {}),
+            ("/schedules", {"name": "a", "task": "t", "every": "5"}),
             ("/login", {"token": "x"}),
             ("/logout", {}),
         ],

@@ -42,6 +42,7 @@ MAY = {
     ("POST", "/dead-letters/{job_id:rest}/redrive"): OPERATORS,
     ("GET", "/consumers"): LOOKERS,
     ("GET", "/schedules"): LOOKERS,
+    ("POST", "/schedules"): OPERATORS,
     ("POST", "/schedules/{name:rest}/pause"): OPERATORS,
     ("POST", "/schedules/{name:rest}/resume"): OPERATORS,
     ("GET", "/schedules/{name:rest}/remove"): OPERATORS,

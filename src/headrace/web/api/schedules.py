@@ -152,8 +152,18 @@ class Schedules:
 
     async def add(self, request: Request) -> Response:
         """Add a schedule, or change one."""
-        name = request.path_params["name"]
         new = await read(request, _NEW, 'schedule. Send {"task": "report", "every": 30}')
+        return answer(await self.put(request, request.path_params["name"], new))
+
+    async def put(self, request: Request, name: str, new: NewSchedule) -> Changed:
+        """Add a schedule, or change the one of that name.
+
+        Raises:
+            InvalidArguments: the task is known, and cannot be called so.
+            InvalidSetting: it has no meaning.
+            Refusal: there is one, or whoever asks may not use its queue.
+            StoreError: Redis did not do it.
+        """
         timing = timing_of(new.cron, new.every, new.timezone)
         priority = None if new.priority is None else as_whole(new.priority)
         given = {"queue": new.queue, "priority": priority}
@@ -169,7 +179,7 @@ class Schedules:
             say = f'there is a schedule {name!r} already: send "replace": true to change it'
             raise Refusal("conflict", say)
         changed = await self._store.follow(changes.add(name, definition, replace=new.replace))
-        return answer(Changed(name=name, changed=changed))
+        return Changed(name=name, changed=changed)
 
     async def pause(self, request: Request) -> Response:
         """Let a schedule have no ticks."""

@@ -5,9 +5,11 @@ happens. What a page shows or does it has from the API's own functions, with the
 
     shell           what all have in common
     overview        the queues, one of them live            life_cycle   its picture
+    statistics      what became of jobs lately              charts       how that is drawn
     queue, job      the jobs of a place; one job whole
     dead_letters    the workbench                           letter       one of them, edited and put back
-    consumers, schedules, doctor
+    consumers, doctor
+    schedules       all of them                             schedule_form   a new one
     workflow        one workflow                            drawing      its picture
     under_the_hood  for learners
     login           for browsers, where there are tokens

@@ -87,6 +87,7 @@ def _of_the_rest(
     workflow, hood = WorkflowPage(shell, api.workflows, store), UnderTheHood(shell)
     yield _get("/consumers", ConsumersPage(shell, api.consumers, updates).consumers)
     yield _get("/schedules", schedules.schedules)
+    yield _post("/schedules", schedules.add)
     yield _post("/schedules/{name:rest}/pause", schedules.pause)
     yield _post("/schedules/{name:rest}/resume", schedules.resume)
     yield _get("/schedules/{name:rest}/remove", schedules.ask_remove, "operate")

@@ -35,6 +35,7 @@ _SAID: Final[Mapping[str, str]] = {
     "redriven-some": "{n} put back, and there are more: ask again.",
     "purged": "{n} deleted for good.",
     "purged-some": "{n} deleted for good, and there are more: ask again.",
+    "schedule-added": "The schedule is added: whoever leads sees it within a second.",
     "schedule-paused": "The schedule has no ticks until it is resumed.",
     "schedule-resumed": "The schedule goes on with its next tick.",
     "schedule-removed": "The schedule is removed. Jobs that it has enqueued stay.",
