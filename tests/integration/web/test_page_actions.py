@@ -126,6 +126,14 @@ class TestDeadLetters:
         page = await open_page(api, "/dead-letters?queue=queue&text=nothing")
         assert "None fits." in page.text
 
+    async def test_are_filtered_by_a_form_that_sends_its_empty_fields_too(
+        self, api: httpx.AsyncClient, redis: Redis
+    ) -> None:
+        die(redis, "a")
+        die(redis, "b", task="pay")
+        page = await open_page(api, "/dead-letters?queue=queue&kind=&reason=&task=pay&text=")
+        assert [one["value"] for one in page.all("input") if one.get("type") == "checkbox"] == ["b"]
+
     async def test_that_are_ticked_are_put_back(self, api: httpx.AsyncClient, redis: Redis) -> None:
         for n in range(3):
             die(redis, f"a{n}")

@@ -124,7 +124,9 @@ class DeadLetters:
         parts, asked = await self._parts(request), request.query_params
         part, offset = _place(asked.get("after", "0.0"))
         try:
-            wanted = msgspec.convert(dict(asked), _Wanted)
+            # A form sends its empty fields, too.
+            given = {name: value for name, value in asked.items() if value}
+            wanted = msgspec.convert(given, _Wanted)
         except UNREADABLE as error:
             raise Refusal("invalid", f"what is searched for is too long: {error}") from None
         fits = _fitting(msgspec.structs.asdict(wanted))
