@@ -76,7 +76,7 @@ types: ## See that every public name has a type, by pyright
 	@sh scripts/types $(ARGS)
 
 test-browser: $(READY) ## See the dashboard in a real Chromium, if there is one on the PATH
-	@$(RUN) pip install --quiet --disable-pip-version-check "playwright>=1.50"
+	@$(RUN) pip install --quiet --disable-pip-version-check "axe-playwright-python>=0.1.8" "playwright>=1.50"
 	@$(RUN) pytest -n 0 tests/browser $(ARGS)
 
 test-matrix: ## Run every test on each Python >= 3.11 here, on Redis and on Valkey

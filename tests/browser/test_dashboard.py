@@ -2,14 +2,11 @@
 
 Whether forms pass the guard with the headers that a browser really sends, whether the strict policy lets
 everything through that the pages need, whether the first page is live, and whether a phone has room for all.
-Needs Chromium on the PATH, and playwright: ``make test-browser``; without them all of it is skipped.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -20,69 +17,13 @@ from headrace import Headrace
 from headrace import operations as op
 from headrace.access import Tokens, new_token
 from headrace.store import AsyncStore
+from headrace.timings import requests
 from headrace.web import Access
+from tests.browser.looking import DESK, PHONE, opened
 from tests.integration.web.client import K
-from tests.integration.web.pages import Filled, fill
+from tests.integration.web.pages import Filled, some_counts
 from tests.support.serving import served
-from tests.support.wait import WAIT_S, await_until
-
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-if CHROMIUM is None:
-    pytest.skip("no Chromium is on the PATH", allow_module_level=True)
-playwright: Any = pytest.importorskip(
-    "playwright.async_api", reason="playwright is not installed: make test-browser"
-)
-
-ARGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-PHONE = {"width": 390, "height": 800}
-DESK = {"width": 1280, "height": 800}
-LONG = "x" * 300
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Any]:
-    async with playwright.async_playwright() as started:
-        browser = await started.chromium.launch(executable_path=CHROMIUM, args=ARGS)
-        yield browser
-        await browser.close()
-
-
-@pytest.fixture
-async def store(url: str) -> AsyncIterator[AsyncStore]:
-    store = AsyncStore(url)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
-def redis(url: str) -> Any:
-    with Redis.from_url(url) as client:
-        yield client
-
-
-@pytest.fixture
-async def filled(url: str, store: AsyncStore, redis: Redis) -> AsyncIterator[Filled]:
-    app = Headrace(url)
-    yield await fill(app, store, redis, args=[LONG], kwargs={LONG: 1}, error={"message": LONG})
-    await app.aclose()
-
-
-@pytest.fixture
-async def site(url: str) -> AsyncIterator[str]:
-    async with served(url) as (_, port):
-        yield f"http://127.0.0.1:{port}"
-
-
-async def opened(chromium: Any, **options: Any) -> tuple[Any, list[str]]:
-    """Give a page, and what its console says from now on."""
-    context = await chromium.new_context(**options)
-    context.set_default_timeout(WAIT_S * 1000)
-    page, said = await context.new_page(), list[str]()
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    return page, said
+from tests.support.wait import await_until
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["script", "no script"])
@@ -161,6 +102,41 @@ async def test_the_first_page_is_live(chromium: Any, site: str, filled: Filled, 
     await page.get_by_role("link", name="flows", exact=True).first.click()
     await page.locator("[data-field=queue]", has_text="flows").wait_for()
     assert not said
+
+
+async def test_the_charts_follow_and_what_is_unfolded_stays_so(
+    chromium: Any, site: str, filled: Filled, store: AsyncStore
+) -> None:
+    page, said = await opened(chromium)
+    await page.goto(f"{site}/?queue=queue&minutes=360")
+    await page.locator("[data-state=live]").wait_for()
+    await page.get_by_text("90 in all").wait_for()
+    await page.locator("#lately-numbers > summary").click()
+    await page.locator("#times > summary").click()
+    await page.evaluate("document.activeElement.blur()")
+    await page.mouse.move(0, 0)
+    await store.run(requests.add(K, {"send": some_counts()}))
+    await page.get_by_text("180 in all").wait_for()
+    assert await page.locator("#lately-numbers[open]").count() == 1
+    assert await page.locator("#times[open]").count() == 0
+    assert await page.locator("#lately").get_attribute("data-minutes") == "360"
+    assert not said
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_bars_of_charts_can_be_told_from_the_paper(
+    chromium: Any, site: str, filled: Filled, scheme: str
+) -> None:
+    page, _ = await opened(chromium, viewport=DESK, color_scheme=scheme)
+    await page.goto(f"{site}/queues/queue")
+    fills = await page.evaluate(
+        "[...document.querySelectorAll('.keys .bar')].map(bar => getComputedStyle(bar).fill)"
+    )
+    paper = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert len(set(fills)) == 4
+    assert paper not in fills
+    bars = await page.locator(".chart.done .bars").bounding_box()
+    assert bars["width"] > 300
 
 
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
