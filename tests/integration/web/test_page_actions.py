@@ -288,7 +288,7 @@ class TestANewSchedule:
     async def test_is_added_by_a_form(self, api: httpx.AsyncClient, redis: Redis) -> None:
         page = await open_page(api, "/schedules")
         fields = self.NIGHTLY | {"queue": "nights", "args": "[1, 2]"}
-        page = await send(api, page.forms["/schedules"], **fields)
+        page = await send(api, page.forms["/schedules"], status=200, **fields)
         assert "The schedule is added" in page.text
         assert "cron 30 2 * * * in Europe/Berlin" in page.text
         (one,) = (await api.get("/api/v1/schedules")).json()["schedules"]
@@ -297,7 +297,7 @@ class TestANewSchedule:
     async def test_may_come_every_so_many_seconds(self, api: httpx.AsyncClient) -> None:
         page = await open_page(api, "/schedules")
         fields = {"name": "beat", "task": "t", "every": "0.5", "kwargs": '{"deep": [null]}'}
-        page = await send(api, page.forms["/schedules"], **fields)
+        page = await send(api, page.forms["/schedules"], status=200, **fields)
         assert "every 0.5 s" in page.text
 
     @pytest.mark.parametrize(

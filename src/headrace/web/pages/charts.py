@@ -140,7 +140,7 @@ def top_of_count(largest: float) -> float:
     """Return where a scale of whole numbers ends: at 1, or at an even 2, 4, 6, 8, 10, 20 and so on."""
     if largest <= 1:
         return 1
-    size = 10 ** max(0, math.ceil(math.log10(largest)) - 1)
+    size = int(10 ** max(0, math.ceil(math.log10(largest)) - 1))
     return next(n * size for n in (1, 2, 4, 6, 8, 10) if n * size >= largest and n * size > 1)
 
 
