@@ -511,6 +511,17 @@ class TestCharts:
         assert "180 in all" in (await open_page(api, "/")).text
         assert "90 in all" in (await open_page(api, "/queues/a")).text
 
+    async def test_of_very_many_queues_are_of_the_one_that_is_chosen(
+        self, api: httpx.AsyncClient, store: AsyncStore, redis: Redis
+    ) -> None:
+        redis.sadd("headrace:queues", *(f"q{n}" for n in range(25)))
+        for name in ("q1", "q2", "q2"):
+            await store.run(requests.add(keys_of(name), {"send": some_counts()}))
+        page = await open_page(api, "/?queue=q2")
+        assert "queue q2; of more than 20 together there are none" in page.text
+        assert "180 in all" in page.text
+        assert "No data yet" in (await open_page(api, "/?queue=q3")).text
+
     @pytest.mark.parametrize(("minutes", "rows"), [(60, {60}), (360, {36}), (1440, {72})])
     async def test_are_of_as_long_as_is_asked_for(
         self, api: httpx.AsyncClient, filled: Filled, minutes: int, rows: set[int]
