@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -70,6 +71,67 @@ def test_it_is_ready_while_three_hundred_half_open_connections_keep_it_waiting(
         assert running.wait(WAIT_S) == 0
     assert log.stat().st_size < 10_000, log.read_text()
     assert b"Traceback" not in log.read_bytes()
+
+
+async def asked(port: int, *sent: bytes) -> str:
+    """Send all of it, piece by piece, and read until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    answer = bytearray()
+    with contextlib.suppress(ConnectionError):  # it may close before all is sent
+        for part in sent:
+            writer.write(part)
+            await writer.drain()
+    with contextlib.suppress(ConnectionError):
+        async with asyncio.timeout(WAIT_S):
+            while some := await reader.read(65_536):
+                answer += some
+    writer.close()
+    return answer.decode()
+
+
+async def test_a_head_without_an_end_is_refused(url: str) -> None:
+    async with served(url) as (client, port):
+        line = b"x-more: " + b"m" * 1_000 + b"\r\n"
+        answer = await asked(port, b"GET / HTTP/1.1\r\nhost: localhost\r\n", *[line] * 400)
+        assert answer == "" or answer.startswith(
+            "HTTP/1.1 400"
+        )  # what was unread may have reset it
+        assert (await client.get("/readyz")).is_success
+
+
+@pytest.mark.parametrize("cut", [None, 30, -12])
+async def test_who_asks_for_another_protocol_is_answered_in_this_one(
+    url: str, redis: Redis, cut: int | None
+) -> None:
+    """As Java's own client asks, by default, for HTTP/2 with each first request."""
+    body = b'{"task": "upgrade: a", "args": ["\\r\\nUpgrade: b"]}'
+    head = (
+        b"POST /api/v1/jobs HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: localhost\r\n"
+        b"Content-Length: %d\r\nHTTP2-Settings: AAMAAABkAARAAAAA\r\nUpgrade: h2c\r\n"
+        b"Content-Type: application/json\r\n\r\n" % len(body)
+    )
+    sent = head + body
+    async with served(url) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(sent[:cut] if cut else sent)
+        await writer.drain()
+        if cut:
+            await asyncio.sleep(0)
+            writer.write(sent[cut:])
+        async with asyncio.timeout(WAIT_S):
+            answer = await reader.readuntil(b"\r\n")
+        writer.close()
+    assert answer.startswith(b"HTTP/1.1 202")
+    (job,) = redis.lrange("queue", 0, -1)
+    assert b"upgrade: a" in job
+
+
+async def test_requests_that_come_together_are_answered_in_their_order(url: str) -> None:
+    async with served(url) as (_, port):
+        one = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        last = b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        answer = await asked(port, one * 3 + last)
+    assert re.findall(r"HTTP/1\.1 (\d+)", answer) == ["200"] * 3 + ["404"]
 
 
 @pytest.mark.parametrize("sent", [b"", HALF_HEAD, HALF_BODY])

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import resource
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Any, Final
 
-import h11
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from headrace.clock import monotonic
@@ -26,6 +25,9 @@ from headrace.web.problems import MEDIA_TYPE, content_of
 HEAD_S: Final = 10.0  # until a connection has sent the head of a request
 BODY_S: Final = 30.0  # and then its body: 8 MiB at 280 kB/s
 READ_S: Final = 20.0  # that it may leave an answer unread
+
+MAX_HEAD: Final = 64 << 10  # bytes of a request's head, and what came at once with its end
+_UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 ACCEPTED_AT_ONCE: Final = 8
 """Connections that are accepted before any of them is looked at. asyncio takes as many as the backlog
@@ -49,7 +51,7 @@ def most_connections() -> int:
     return max(_LEAST, min(_MOST, soft - _RESERVED))
 
 
-class Connection(H11Protocol):
+class Connection(HttpToolsProtocol):
     """One connection. uvicorn's ``limit_concurrency`` says how many there may be.
 
     Attributes:
@@ -67,6 +69,7 @@ class Connection(H11Protocol):
         self._most = self.limit_concurrency
         self.limit_concurrency: int | None = None  # we say no, not uvicorn
         self.since: float = 0.0
+        self._head: int | None = 0  # bytes of a head that has begun; None: it is whole
         self._body_since: float | None = None
         self._unread_since: float | None = None
 
@@ -78,11 +81,32 @@ class Connection(H11Protocol):
             others = (one for one in _ours(self.connections) if one is not self)
             min(others, key=lambda one: one.patience, default=self).make_room(self)
 
-    def handle_events(self) -> None:
-        """Read what has come, and note since when a request waits for its body."""
-        super().handle_events()
+    def data_received(self, data: bytes) -> None:
+        """Read what has come, and note since when a request waits for its body.
+
+        Whoever asks for another protocol (Java's client asks for HTTP/2, by default) is answered in
+        this one: as RFC 9110 section 7.8 has it, that is ignored. Else the parser would drop the body.
+        """
+        if self._head is not None:
+            self._head += len(data)
+            head, end, body = data.partition(b"\r\n\r\n")
+            if b"pgrade" in head:
+                data = _UPGRADE.sub(b"", head) + end + body
+        super().data_received(data)
+        if self._head is not None and self._head > MAX_HEAD:
+            self.send_400_response(f"the head of a request is over {MAX_HEAD:,} bytes")
         waits = self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body
         self._body_since = (self._body_since or monotonic()) if waits else None
+
+    def on_headers_complete(self) -> None:
+        """Begin with a request."""
+        self._head = None
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Wait for the head of another."""
+        super().on_message_complete()
+        self._head = 0
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -100,15 +124,13 @@ class Connection(H11Protocol):
         self._unread_since = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP as everything else is answered."""
-        headers = {**SECURITY_HEADERS, "Content-Type": MEDIA_TYPE, "Connection": "close"}
-        with suppress(h11.LocalProtocolError):  # another answer is on its way: that one has to do
-            for event in (
-                h11.Response(status_code=400, headers=[*headers.items()]),
-                h11.Data(data=encode(content_of("invalid", msg))),
-                h11.EndOfMessage(),
-            ):
-                self.transport.write(self.conn.send(event) or b"")
+        """Answer what is no HTTP as everything else is answered; unless another answer is on its way."""
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            body = encode(content_of("invalid", msg))
+            headers = {**SECURITY_HEADERS, "Content-Type": MEDIA_TYPE, "Connection": "close"}
+            headers["Content-Length"] = str(len(body))
+            lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+            self.transport.write(b"".join([STATUS_LINE[400], *lines, b"\r\n", body]))
         self.transport.close()
 
     @property
