@@ -105,10 +105,10 @@ def create_site(
     endpoints = api(headrace, store, reader, updates, lines)
     return Starlette(
         routes=[
+            *endpoints.routes(),  # looked through in order, and these are asked for most
             Route("/healthz", probes.alive),
             Route("/readyz", probes.ready),
             Route("/metrics", allowed(Metrics(reader, leads).scrape, "look")),
-            *endpoints.routes(),
             *routes(shell, endpoints, store, updates, lines.policy, secure=secure),
             Mount("/static", StaticFiles(directory=_HERE / "static")),
         ],

@@ -12,7 +12,6 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -34,6 +33,9 @@ SECURITY_HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+_SEALS: Final = {name.lower().encode(): value.encode() for name, value in SECURITY_HEADERS.items()}
+_LIVE: Final = {**_SEALS, b"cache-control": b"no-store"}
+_STATIC: Final = {**_SEALS, b"cache-control": b"no-cache"}
 
 
 class Guard:
@@ -56,24 +58,24 @@ class Guard:
 
         async def sealed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers.update(SECURITY_HEADERS)
                 # A static file may be kept, but is asked for; what is in a queue may not.
-                fresh = "no-cache" if path_of(scope).startswith("/static/") else "no-store"
-                headers["Cache-Control"] = fresh
+                seals = _STATIC if path_of(scope).startswith("/static/") else _LIVE
+                theirs = [pair for pair in message.get("headers", ()) if pair[0] not in seals]
+                message["headers"] = [*theirs, *seals.items()]
             await send(message)
 
         await (self._refusal(scope) or self._app)(scope, receive, sealed)
 
     def _refusal(self, scope: Scope) -> Response | None:
-        headers = Headers(scope=scope)
-        host = headers.get("host", "")
+        headers = dict([*scope["headers"]][::-1])  # of those that come twice, the first
+        host = headers.get(b"host", b"").decode("latin-1")
         if self._host is not None and not self._host.fullmatch(host):
             says = "this server is for this machine: ask http://127.0.0.1"
             return problem("forbidden", says if self._host is _LOOPBACK else _ELSEWHERE)
         reading = scope["method"] in {"GET", "HEAD", "OPTIONS"}
-        ours = headers.get("origin") in {None, f"http://{host}", f"https://{host}"}
-        near = headers.get("sec-fetch-site", "none") in {"none", "same-origin"}
+        origin = headers.get(b"origin")
+        ours = origin is None or origin.decode("latin-1") in {f"http://{host}", f"https://{host}"}
+        near = headers.get(b"sec-fetch-site", b"none") in {b"none", b"same-origin"}
         if not reading and not (ours and near):
             return problem("forbidden", "another site's page may not change anything here")
         return None

@@ -7,7 +7,7 @@ probes have turns of their own: they are answered also when everybody else has t
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -80,7 +80,8 @@ class Limits:
         path = path_of(scope)
         turns = self._probes if path in PROBES else self._polls if path in POLLS else self._turns
         try:
-            async with asyncio.timeout(WAIT_S):
+            # A turn that is free is taken at once; the bound alone would cost more than that.
+            async with asyncio.timeout(WAIT_S) if turns.locked() else nullcontext():
                 await turns.acquire()
         except TimeoutError:
             held.close()
