@@ -3,6 +3,7 @@
 from headrace.app import Headrace
 from headrace.batches import Batch, BatchItem
 from headrace.context import CURRENT, Context
+from headrace.encryption import Encryption
 from headrace.errors import (
     AccessDenied,
     ClusterUnsupported,
@@ -35,6 +36,7 @@ from headrace.errors import (
     StoreRefused,
     StoreUnavailable,
     StoreUnsuitable,
+    Undecryptable,
     UnknownTask,
 )
 from headrace.gathering import aresults_of, results_of
@@ -64,6 +66,7 @@ __all__ = [
     "DatabaseUnknown",
     "Depends",
     "EmbeddedServerError",
+    "Encryption",
     "EnqueueRequest",
     "Event",
     "Headrace",
@@ -99,6 +102,7 @@ __all__ = [
     "StoreUnsuitable",
     "Task",
     "Tasks",
+    "Undecryptable",
     "UnknownTask",
     "Workflow",
     "aresults_of",

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from headrace.discovery import import_packages
+from headrace.encryption import Encryption, from_environment, opener_of, sealer_of
 from headrace.errors import InvalidArguments, InvalidJob, InvalidSetting
 from headrace.flow_control import LaneProducer
 from headrace.hooks import Chain, EnqueueRequest, around_enqueue_of
@@ -49,8 +50,11 @@ class Headrace(Tasks):
             of the application under ``@asynccontextmanager`` (or ``@contextmanager``). What it yields,
             a mapping, is each job's ``Context.state``.
 
+        encryption: the keys with which arguments and results are encrypted, and decrypted; else those
+            of HEADRACE_ENCRYPTION_KEYS, if there are some. See docs/encryption.md.
+
     Attributes:
-        lifespan: the same.
+        lifespan, encryption: the same.
         schedules: those that are changed while the application runs.
 
     Raises:
@@ -71,12 +75,14 @@ class Headrace(Tasks):
         confirm_replicas: int = 0,
         confirm_timeout: Seconds = CONFIRM_S,
         lifespan: Lifespan[Headrace] | None = None,
+        encryption: Encryption | None = None,
     ) -> None:
         super().__init__()
         keys_of(queue)
         self.redis_url: RedisUrl = redis_url(url)
         self.queue = queue
         self.lifespan = lifespan
+        self.encryption = encryption or from_environment()
         if isinstance(confirm_replicas, bool) or confirm_replicas < 0:
             raise InvalidSetting(f"confirm_replicas={confirm_replicas!r} must be 0 or more")
         self._sending: dict[str, Any] = {
@@ -176,8 +182,11 @@ class Headrace(Tasks):
         lane, queue = lane_of_name(self.queue_limits, place, self.queue), place.queue or self.queue
         if self.partitions.declared:
             queue = self.partitions.place(queue, args, kwargs, key=place.key, lane=lane[0])
-        send = self.producer
-        call = prepare(name, args, kwargs, queue=queue, place=place, producer=send, lane=lane)
+        decode, seal = opener_of(self.encryption), sealer_of(self.encryption)
+        call = prepare(
+            name, args, kwargs, queue=queue, place=place, producer=self.producer, lane=lane,
+            decode=decode, seal=seal,
+        )  # fmt: skip
         if (around := around_enqueue_of((self.hooks,))) is None:
             return call
         request = EnqueueRequest(name, args, kwargs, options)
@@ -207,11 +216,13 @@ class Headrace(Tasks):
 
     def job(self, job_id: str, *, queue: str | None = None) -> Job[Any]:
         """Return the handle of a job that somebody else enqueued."""
-        return Job(self.producer(), place_of(job_id, queue or self.queue), job_id)
+        place, decode = place_of(job_id, queue or self.queue), opener_of(self.encryption)
+        return Job(self.producer(), place, job_id, decode=decode)
 
     def workflow(self, workflow_id: str, *, queue: str | None = None) -> Workflow:
         """Return the handle of a workflow that somebody else started; ``queue``: that of its first job."""
-        return Workflow(self.producer(), queue or self.queue, workflow_id)
+        decode = opener_of(self.encryption)
+        return Workflow(self.producer(), queue or self.queue, workflow_id, decode=decode)
 
     def limit_queue(
         self,

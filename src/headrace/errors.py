@@ -3,6 +3,7 @@
 HeadraceError
 ├── InvalidJob                what you asked for cannot be a job (also a ValueError)
 │   ├── InvalidArguments      the call does not fit the task's signature (also a TypeError)
+│   │   └── Undecryptable     a job's arguments are encrypted, and no key here fits
 │   ├── PayloadTooLarge       the job is larger than the limit
 │   └── UnknownTask           no task of that name is registered here
 ├── InvalidSetting            a setting, URL or option has no meaning (also a ValueError)
@@ -58,6 +59,10 @@ class InvalidJob(HeadraceError, ValueError):
 
 class InvalidArguments(InvalidJob, TypeError):
     """The arguments do not fit the task's signature. Nothing was enqueued."""
+
+
+class Undecryptable(InvalidArguments):
+    """A job's arguments are encrypted, and cannot be decrypted here; the message says why and what to do."""
 
 
 class PayloadTooLarge(InvalidJob):

@@ -8,6 +8,7 @@ from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
 from headrace import flows, job_reports, results
 from headrace import operations as op
 from headrace.clock import monotonic
+from headrace.encryption import for_job, refused
 from headrace.errors import NoResult, ResultTimeout, StoreFull
 from headrace.flows import Flow, State
 from headrace.history import Run
@@ -61,7 +62,7 @@ class Job(Generic[R]):
     ) -> None:
         self._accepted = accepted
         self._end: bytes | NoResult | None = None  # what ``results_of`` has found
-        self._decode = decode
+        self._decode = decode and for_job(decode, job_id)
         self._producer = producer
         self._job = job
         self._result_ttl_s = result_ttl_s
@@ -269,4 +270,4 @@ class Job(Generic[R]):
 
     def _value(self, end: bytes, raises: Sequence[type[BaseException]]) -> R:
         value = results.value_of(self.id, end, raises)
-        return cast("R", value if self._decode is None else self._decode(value))
+        return cast("R", refused(value) if self._decode is None else self._decode(value))

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 from headrace import flows, results
 from headrace import history as runs
 from headrace import operations as op
+from headrace.encryption import refused
 from headrace.errors import NoResult
 from headrace.flows import Flow
 from headrace.history import Run
@@ -65,8 +66,8 @@ def _more(job: Handle, reading: Reading) -> Flow[list[Any] | None]:
         quiet = reading.over or reading.end is not None or not (reading.begun or reading.idle)
         items = reading.take((yield reading.ask(0 if quiet else _WAIT_S)))
         if items:
-            item = getattr(job._decode, "item", None)
-            return [one if item is None or one is RESTARTED else item(one) for one in items]
+            item = getattr(job._decode, "item", refused)
+            return [one if one is RESTARTED else item(one) for one in items]
         if reading.end is not None and reading.idle:
             job._value(reading.end, ())
             if not reading.begun:

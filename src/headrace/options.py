@@ -75,7 +75,9 @@ class TaskOptions:
 
     def keeps(self, reason: str) -> bool:
         """Whether a job that is dead for this reason leaves a dead letter."""
-        return self.dead_letter and not (reason == "expired" and self.limits.drop_expired)
+        if not self.dead_letter:  # what cannot be decrypted is whole, and runs where there is a key
+            return reason == "undecryptable"
+        return not (reason == "expired" and self.limits.drop_expired)
 
 
 _TASK_DEFAULTS: Final = {
@@ -86,6 +88,7 @@ _TASK_DEFAULTS: Final = {
     "give_up_on": (),
     "result_ttl": None,
     "dead_letter": True,
+    "encrypted": None,
     "isolate": None,
     "memory": None,
     "cpu": None,

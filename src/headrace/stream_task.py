@@ -69,7 +69,7 @@ class StreamTask(Task[P, Any]):
         """
         try:
             plain = item if self.conversion is None else self.conversion.encode_item(item)
-            raw = encode_args((plain,), _ITEM)[1:-1]
+            raw = self.sealed_item(encode_args((plain,), _ITEM)[1:-1])
         except InvalidJob as error:
             said = str(error).removeprefix("argument 'item'").removeprefix(": ")
             raise InvalidJob(f"an item of {self.name!r}: {said}") from error.__cause__

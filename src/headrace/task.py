@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack, cast
 from headrace import results
 from headrace.context import Context
 from headrace.conversion import Conversion, conversion_of
+from headrace.encryption import ENCRYPTED, EncryptedTask, Seal
 from headrace.errors import InvalidArguments, JobExists
 from headrace.function import context_parameter, is_async
 from headrace.hooks import HookedTask, asend_hooked, send_hooked
@@ -42,8 +43,9 @@ def prepare(
     decode: Callable[[Any], Any] | None = None,
     producer: Callable[[], Producer] | None = None,
     lane: tuple[str, str] = ("", ""),
+    seal: Seal | None = None,
 ) -> Call[Any]:
-    """Make a job of a call; ``lane``: the lane that it waits in, and its key there.
+    """Make a job of a call; ``lane``: the lane that it waits in, and its key there; ``seal`` encrypts it.
 
     Raises:
         InvalidJob: it cannot be a job; see its subclasses.
@@ -51,6 +53,8 @@ def prepare(
     keys_of(queue)  # a name that cannot be one is the caller's error
     job_id = new_id() + mark_of(queue) if "@" in queue else new_id()
     fields = place.fields | {"lane": lane[1]} if lane[1] else place.fields
+    if seal is not None:
+        args, kwargs = seal(name, args, kwargs, names)
     body = encode_call(name, args, kwargs, names, **fields)
     if place.key_until == "start":
         body = KEY_UNTIL_START + body
@@ -150,6 +154,7 @@ class BoundTask(Schedulable, Generic[P, R]):
             decode=task.decode_result,
             producer=task.producer,
             lane=lane,
+            seal=task.seal,
         )
         if task.around_enqueue is None:
             return call
@@ -192,7 +197,7 @@ class BoundTask(Schedulable, Generic[P, R]):
         return BoundTask(task or self._task, self._place, self._options).call(*args, **kwargs)
 
 
-class Task(BoundTask[P, R], HookedTask):
+class Task(BoundTask[P, R], HookedTask, EncryptedTask):
     """A function whose calls can be enqueued. Calling it calls the function, here and now.
 
     Args:
@@ -289,8 +294,10 @@ class Task(BoundTask[P, R], HookedTask):
         """Return a job's arguments as the function takes them: with the context, if it asks for it.
 
         Raises:
-            InvalidArguments: one does not fit its annotation.
+            InvalidArguments: one does not fit its annotation; or they cannot be decrypted here.
         """
+        if ENCRYPTED in kwargs or context.hand_off is not None:  # of a workflow they are results
+            args, kwargs = self.opened(args, kwargs, context.job)
         if self._takes_plain:  # most functions: asked once for both
             return args, kwargs
         if self.conversion is not None:

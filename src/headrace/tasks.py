@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeAlias, TypeVar, overload
 
 from headrace.batches import Batching
+from headrace.encryption import Encryption
 from headrace.errors import InvalidSetting, UnknownTask
 from headrace.function import is_async, is_generator, name_of_task
 from headrace.hooks import Chain, Hooked
@@ -48,6 +49,7 @@ class Tasks(Hooked, Batching):
         tasks: by name.
         queue_limits: limits of queues, by the queue's name.
         partitions: which queues are divided, and how.
+        encryption: the keys for arguments and results; None without.
     """
 
     def __init__(self) -> None:
@@ -59,6 +61,7 @@ class Tasks(Hooked, Batching):
         self._including: list[Tasks] = []
         self.queue_limits: ByQueue[QueueLimits] = ByQueue()
         self.partitions = Partitions()
+        self.encryption: Encryption | None = None
 
     def producer(self) -> Producer:
         """Return what enqueues the jobs of these tasks.
@@ -95,6 +98,7 @@ class Tasks(Hooked, Batching):
         cpu: Seconds | None = ...,
         soft_timeout: Seconds | None = ...,
         drop_expired: bool = ...,
+        encrypted: bool | None = ...,
         rate_limit: str | float | None = ...,
         burst: int | None = ...,
         concurrency_limit: int | None = ...,
@@ -118,6 +122,7 @@ class Tasks(Hooked, Batching):
                 ``backoff``, ``timeout`` (s), ``retry_on`` and ``give_up_on`` (exception classes),
                 ``result_ttl`` (s), ``dead_letter``, ``soft_timeout`` (s), ``drop_expired``;
                 ``isolate="process"``, and with it ``memory`` (bytes, or "512M") and ``cpu`` (s).
+                ``encrypted``: by default if there are keys (see docs/encryption.md).
                 ``rate_limit`` ("100/s"), ``burst``, ``concurrency_limit``, ``limit_by`` (see
                 docs/flow-control.md).
 
@@ -233,6 +238,7 @@ class Tasks(Hooked, Batching):
         self.tasks[task.name], self._options[task.name] = task, options
         self._chains[task.name] = chain
         task.hooked_by(chain)
+        task.encrypted_by(self.encryption, wanted=options.get("encrypted"))
         for number, including in enumerate(self._including):
             including._take(task, options, chain, first=number == 0)  # noqa: SLF001 - of its own class
 

@@ -30,7 +30,7 @@ _MAX_TRACEBACK: Final = 8_000
 
 Reason = Literal[
     "cancelled", "crashed", "expired", "invalid_arguments", "limit_exceeded", "malformed",
-    "max_attempts", "rejected", "timeout", "too_large", "unknown_task",
+    "max_attempts", "rejected", "timeout", "too_large", "undecryptable", "unknown_task",
 ]  # fmt: skip
 """Why a job is dead."""
 

@@ -40,6 +40,7 @@ ELSEWHERE = {
         "tests/integration/web/test_https.py, with httpx"
     ),
     'export HEADRACE_REDACT="password, card_*, pay()"': "tests/unit/test_redaction.py",
+    "headrace dlq redrive --reason undecryptable": "tests/acceptance/test_encrypted_crashes.py",
     "pip install headrace": "test_wheel.py builds and looks into the wheel",
     "pip install .": "test_wheel.py",
     "redis-server": "test_seed.py",

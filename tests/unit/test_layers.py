@@ -49,6 +49,7 @@ LAYERS = (
         "lanes",
         "options",
         "context",
+        "encryption",
         "flows",
         "partitions",
         "access",
@@ -117,7 +118,7 @@ FUNCTION_LINES = 45  # with its signature, without its docstring
 SCRIPT_LINES = 80
 # Of code: no blank lines, comments and docstrings; Python and Lua.
 CORE_LINES = 4_896
-INTERFACE_LINES = 1_893
+INTERFACE_LINES = 1_920
 # The core is what a plain job touches between the call and its end. What a program is written with (app, task,
 # job, options, …) is the interface: a feature may need a word there, and none in the core.
 CORE = (*("wire", "keys", "scripts", "operations", "store", "producer", "consumer", "maintenance"),)
@@ -140,6 +141,7 @@ NEITHER = (
         "batches",
     ),
     *(
+        "encryption",
         "handoff",
         "key_options",
         "schedules",

@@ -13,7 +13,9 @@ METHODS = {
     "declared_schedules discover enqueue enqueue_many every find_task import_discovered include job "
     "limit_queue on partition_queue producer task use workflow",
     "Tasks": "around_enqueue around_run batch_task cron every find_task include on producer task",
-    "Task": "aenqueue arguments bind call call_with cron delay enqueue every hooked_by hooked_call options runs",
+    "Task": "aenqueue arguments bind call call_with cron delay encrypted_by enqueue every hooked_by hooked_call "
+    "misfit opened options runs seal sealed_item told",
+    "Encryption": "generate_key key_ids open seal",
     "Job": "acancel ahistory aprogress aresult astatus cancel history id progress queue "
     "result status stream",
     "Context": "attempt check delivery enqueue hand_off headers job job_id max_attempts progress queue "

@@ -154,7 +154,7 @@ def _of_failure(
     context, error = claimed.context, failed.error
     assert context is not None
     if failed.unfit:
-        return _dead(claimed, "invalid_arguments", error, policy)
+        return _dead(claimed, failed.unfit, error, policy)
     if failed.given_up or not (failed.wanted or final != "max_attempts"):
         return _dead(claimed, "rejected", error, policy)
     if context.attempt >= context.max_attempts:

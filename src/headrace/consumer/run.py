@@ -29,7 +29,7 @@ class Failure:
     Attributes:
         error: a plain copy of what was raised.
         stopped: it is what a task raises that was told to end.
-        unfit: the call did not fit the function.
+        unfit: why the call did not fit the function, or None: it did.
         given_up: the task's options, or ``Reject``, forbid another attempt …
         wanted: … or, else, they or ``Retry`` ask for one.
         again_s: seconds until then, when the task says so; else None.
@@ -38,7 +38,7 @@ class Failure:
 
     error: BaseException
     stopped: bool
-    unfit: bool
+    unfit: Reason | None
     given_up: bool
     wanted: bool
     again_s: float | None = None
@@ -126,19 +126,18 @@ def failure(claimed: ClaimedJob, error: BaseException, *, untold: str = "") -> F
         untold: why its text cannot be made; nothing of its own code is run then.
     """
     assert claimed.task is not None
-    config = claimed.task.config
     again_s: float | None = None
     if plain.is_a(error, Retry) and not untold:
         try:
             again_s = float(error.in_s)  # type: ignore[attr-defined]
         except BaseException:  # None, or an attribute with a mind of its own
             again_s = None
+    copy = plain.make(plain.name_of(type(error)), untold) if untold else plain.plain_copy(error)
     return Failure(
-        plain.make(plain.name_of(type(error)), untold) if untold else plain.plain_copy(error),
+        claimed.task.told(copy, claimed.decoded),
         stopped=plain.is_a(error, asyncio.CancelledError, JobInterrupted, JobStopped),
-        # An InvalidArguments that the task itself got, when it enqueued another job, has no cause.
-        unfit=type(error) is InvalidArguments and error.__cause__ is not None,
-        given_up=plain.is_a(error, Reject, *config.give_up_on),
-        wanted=plain.is_a(error, Retry, *config.retry_on),
+        unfit=claimed.task.misfit(error),
+        given_up=plain.is_a(error, Reject, *claimed.task.config.give_up_on),
+        wanted=plain.is_a(error, Retry, *claimed.task.config.retry_on),
         again_s=again_s,
     )

@@ -77,7 +77,7 @@ def outcome_of(job: ClaimedJob, ending: Ending, policy: OutcomePolicy) -> Outcom
     failed = Failure(
         error,
         stopped=stopped is not None,
-        unfit=False,
+        unfit=None,
         given_up=ending.verb == "dead",
         wanted=ending.verb == "retry",
         again_s=ending.delay_s,

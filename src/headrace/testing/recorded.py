@@ -193,7 +193,7 @@ def call(task: Any, /, *args: Any, **kwargs: Any) -> ExpectedCall:
 def recorded(sent: Call[Any], k: Keys, tasks: Mapping[str, Task[Any, Any]], body: Body) -> Recorded:
     """Make the record of a job that was enqueued."""
     known = tasks.get(body.task)
-    args, kwargs = _as_the_function_gets_them(known, body)
+    args, kwargs = _as_the_function_gets_them(known, body, sent.job)
     named = {
         "timeout": body.timeout,
         "max_attempts": body.max_attempts,
@@ -216,12 +216,14 @@ def recorded(sent: Call[Any], k: Keys, tasks: Mapping[str, Task[Any, Any]], body
 
 
 def _as_the_function_gets_them(
-    known: Task[Any, Any] | None, body: Body
+    known: Task[Any, Any] | None, body: Body, job: bytes
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if known is None or known.conversion is None:
+    if known is None:
         return tuple(body.args), body.kwargs
     try:
-        args, kwargs = known.conversion.decode(body.args, body.kwargs)
+        args, kwargs = known.opened(body.args, body.kwargs, job)
+        if known.conversion is not None:
+            args, kwargs = known.conversion.decode(args, kwargs)
     except InvalidArguments:  # of another version of the function: its run will tell
         return tuple(body.args), body.kwargs
     return tuple(args), kwargs

@@ -8,6 +8,7 @@ from typing import Any, Final, Literal, NamedTuple
 from headrace import operations as op
 from headrace import results, wire
 from headrace.clock import monotonic
+from headrace.encryption import refused_of_workflow
 from headrace.errors import JobFailed, NoResult, ResultTimeout
 from headrace.flows import PAGE, Flow
 from headrace.keys import Keys, keys_of
@@ -160,7 +161,7 @@ class Workflow:
                 error_type=error.error_type,
                 traceback="",
             ) from None
-        return value if self._decode is None else self._decode(value)
+        return refused_of_workflow(value) if self._decode is None else self._decode(value)
 
 
 def _ask(k: Keys, workflow_id: str, name: str, *fields: str) -> Operation[Any]:
