@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -52,6 +53,24 @@ class Told:
         from headrace.webhooks.hook import read_webhooks
 
         return read_webhooks(self.webhooks) if self.webhooks is not None else []
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """What part it takes."""
+
+    read_only: Annotated[bool, Parameter(negative=())] = False
+    """Take no part in keeping queues in order: for a user of Redis who may only look. Consumers do so without it."""
+
+    def check(self, hooks: Sequence[Webhook]) -> None:
+        """Check that nothing else is asked of it.
+
+        Raises:
+            InvalidSetting: it would have to write.
+        """
+        if self.read_only and hooks:
+            raise InvalidSetting("--webhooks notes in Redis what was told: leave out --read-only")
 
 
 @Parameter(name="*", group=Group("Access", sort_key=2))
@@ -111,6 +130,7 @@ def serve(
         ),
     ] = None,
     told: Told = Told(),
+    part: Part = Part(),
     reached: Reached = Reached(),
     leases: LeasesAndCrashes = LeasesAndCrashes(),
     service: Service = Service(),
@@ -128,6 +148,7 @@ def serve(
     application = load(app, service.url) if app else Headrace(service.url)
     policy = leases.policy()
     access, hooks = reached.access(), told.hooks()
+    part.check(hooks)
     from headrace import embedded, web
     from headrace.store import probe
 
@@ -136,7 +157,8 @@ def serve(
         try:
             where = application.redis_url
             log.info("The queues are in %s at %s", probe(where.url), where)
-            at: dict[str, Any] = asdict(address) | {"policy": policy, "access": access}
+            at: dict[str, Any] = asdict(address) | asdict(part)
+            at |= {"policy": policy, "access": access}
             asyncio.run(web.serve(application, **at, webhooks=hooks))
         finally:
             if server is not None:

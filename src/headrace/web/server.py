@@ -56,6 +56,7 @@ async def serve(
     stop: asyncio.Event | None = None,
     access: Access = LOCAL,
     webhooks: Sequence[Webhook] = (),
+    read_only: bool = False,
 ) -> None:
     """Serve until asked to stop, then end within two seconds, whoever is still connected.
 
@@ -67,6 +68,7 @@ async def serve(
         stop: ends the server when set; None to end on SIGTERM and SIGINT.
         access: who may reach it, and how.
         webhooks: who is told of dead letters, and of jobs that wait too long.
+        read_only: take no part in keeping queues in order, as its user may change nothing in Redis.
 
     Raises:
         InvalidSetting: the server may not, or cannot, listen there.
@@ -88,7 +90,7 @@ async def serve(
         stop = stop or stack.enter_context(_stopped_by_signals())
         stopping = asyncio.create_task(stop.wait())
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        maintaining = asyncio.create_task(_maintain(maintenance))
+        maintaining = asyncio.create_task(stop.wait() if read_only else _maintain(maintenance))
         hooks.start()
         log.info("Serving at http%s://%s:%d", "s" * access.secure, *_address(listener))
         try:
