@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from headrace import Encryption, Headrace
-from headrace.keys import keys_of
+from headrace.keys import SCHEDULES, keys_of
 from tests.support import invariants
 from tests.support.journal import lines_of
 from tests.support.processes import Process, clean_environment, processes
@@ -81,6 +81,28 @@ def test_what_a_consumer_without_the_key_has_put_aside_is_put_back_by_its_reason
     ]
     invariants.check(redis)
     app.close()
+
+
+def test_the_command_line_encrypts_what_it_enqueues_where_it_has_keys(
+    url: str, redis: Redis, tmp_path: Path
+) -> None:
+    key = Encryption.generate_key()
+    env = clean_environment(HEADRACE_URL=url, HEADRACE_ENCRYPTION_KEYS=key)
+    with processes(tmp_path) as start:
+
+        def run(*words: str) -> str:
+            return _said(start(sys.executable, "-m", "headrace", *words, env=env))
+
+        run("produce", "echo", str(NUMBER))
+        run("schedule", "add", "beat", "echo", str(NUMBER), "--every", "60")
+        (job,) = redis.lrange(K.pending, 0, -1)
+        (schedule,) = redis.hvals(SCHEDULES)
+        for raw in (job, schedule):
+            assert b"$encrypted" in raw
+            assert str(NUMBER).encode() not in raw
+        shown = run("schedule", "list") + run("info") + run("explain", "nobody")
+        assert str(NUMBER) not in shown
+        run("schedule", "remove", "beat")
 
 
 def _said(process: Process) -> str:

@@ -7,14 +7,24 @@ import pickle
 import subprocess
 import sys
 import traceback
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace import Encryption, Headrace, InvalidJob, InvalidSetting, NoResult, Tasks
+from headrace import (
+    Encryption,
+    EnqueueRequest,
+    Headrace,
+    InvalidJob,
+    InvalidSetting,
+    NoResult,
+    Tasks,
+    redaction,
+)
 from headrace.encryption import ENCRYPTED, Opener, for_job, refused
 from headrace.encryption.encrypted import HIDDEN
 from headrace.encryption.encryption import CannotOpen, id_of
@@ -28,6 +38,7 @@ from headrace.encryption.sealing import (
 )
 from headrace.handoff import PLACEHOLDER
 from headrace.plain import plain_copy
+from headrace.testing import call, run_inline
 from tests.support.processes import clean_environment
 
 KEY, OTHER = (Encryption.generate_key() for _ in range(2))
@@ -68,8 +79,6 @@ def test_a_text_of_which_any_letter_was_changed_is_refused(data: st.DataObject) 
 
 @given(bit=st.integers(0, 7), data=st.data())
 def test_a_text_of_which_any_bit_was_changed_is_refused(bit: int, data: st.DataObject) -> None:
-    from base64 import urlsafe_b64encode
-
     _, sealed = seal_call(KEYS, "pay", ("4111",), {})
     key_id, _, text = sealed[ENCRYPTED].partition(".")
     raw = bytearray(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
@@ -135,7 +144,8 @@ def test_results_that_redis_puts_into_the_arguments_of_a_member_are_found_again(
     args = (PLACEHOLDER, {"deep": [f"{PLACEHOLDER}-3", "x"]}, "not a placeholder")
     _, sealed = seal_call(KEYS, "total", args, {"again": PLACEHOLDER})
     assert sealed[RESULTS] == [PLACEHOLDER, f"{PLACEHOLDER}-3"]
-    filled = {ENCRYPTED: sealed[ENCRYPTED], RESULTS: [[1, 2], {"a": PLACEHOLDER}]}
+    one = json.loads(seal_value(KEYS, "result", "pay", "job-1", b"1"))
+    filled = {ENCRYPTED: sealed[ENCRYPTED], RESULTS: [[one, 2], {"a": PLACEHOLDER}]}
     found, named = open_call(KEYS, "total", filled)
     assert found == [[1, 2], {"deep": [{"a": PLACEHOLDER}, "x"]}, "not a placeholder"]
     assert named == {"again": [1, 2]}
@@ -259,3 +269,50 @@ def test_without_the_library_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
     with pytest.raises(InvalidSetting, match=r"pip install \"headrace\[encryption\]\""):
         Encryption([KEY])
+
+
+def test_in_a_test_of_an_application_nothing_is_different() -> None:
+    app = Headrace(encryption=KEYS)
+
+    @app.task(result_ttl=60)
+    def pay(card: str, *, cents: int) -> str:
+        return f"paid {cents} by {card}"
+
+    with run_inline(app) as jobs:
+        job = pay.enqueue("4111", cents=5)
+        assert jobs.enqueued == [call(pay, "4111", cents=5)]
+        assert b"4111" not in jobs.job(job).job
+        jobs.run()
+        assert job.result() == jobs.result(job) == "paid 5 by 4111"
+        assert b"4111" not in jobs.job(job).end
+
+
+def test_what_is_hidden_by_its_name_is_hidden_when_it_is_encrypted_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pay = Headrace(encryption=KEYS).task(name="pay")(lambda card: None)
+    job = pay.call("4111").job
+    monkeypatch.setenv("HEADRACE_REDACT", "card")
+    assert b"$encrypted" in redaction.shown(job)
+    monkeypatch.setenv("HEADRACE_REDACT", "pay()")
+    assert redaction.MASK.encode() in redaction.shown(job)
+
+
+def test_the_same_call_goes_through_hooks_and_is_encrypted_once() -> None:
+    app, seen = Headrace(encryption=KEYS), []
+
+    @app.around_enqueue
+    def hook(request: EnqueueRequest) -> Iterator[None]:
+        seen.append(request.args)
+        request.args = (request.args[0] + "!",)
+        yield
+
+    @app.task(result_ttl=60)
+    def pay(card: str) -> str:
+        return card
+
+    with run_inline(app) as jobs:
+        job = pay.enqueue("4111")
+        assert b"4111" not in jobs.job(job).job
+        jobs.run()
+        assert (seen, job.result()) == ([("4111",)], "4111!")

@@ -103,7 +103,7 @@ class EncryptedTask:
             ) from missing
         try:
             if ENCRYPTED in kwargs:
-                args, kwargs = open_call(encryption, self.name, kwargs)
+                return open_call(encryption, self.name, kwargs)
             args, kwargs = open_within(encryption, [[*args], kwargs])
         except CannotOpen as error:
             raise self._undecryptable(str(error)) from error

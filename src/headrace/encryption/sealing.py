@@ -70,7 +70,7 @@ def sealer_of(encryption: Encryption | None) -> Seal | None:
 def open_call(
     encryption: Encryption, task: str, kwargs: dict[str, Any]
 ) -> tuple[list[Any], dict[str, Any]]:
-    """Return the arguments that ``seal_call`` was given; results of other members are still encrypted.
+    """Return the arguments that ``seal_call`` was given, and in them the results of other members.
 
     Raises:
         CannotOpen: no key fits, or they are not this task's.
@@ -81,7 +81,7 @@ def open_call(
     filled = kwargs.get(RESULTS)
     if not isinstance(filled, list) or len(filled) != len(tokens):
         raise CannotOpen("encrypted, and the results that belong into it are missing")
-    values = dict(zip(tokens, filled, strict=True))
+    values = dict(zip(tokens, open_within(encryption, filled), strict=True))
     args, named = _each(
         [args, named], lambda one: values.get(one, one) if type(one) is str else one
     )

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from headrace.app import Headrace
 from headrace.clock import now_ms
@@ -73,9 +73,10 @@ class WebhookService:
         self._policy = policy or LeasePolicy()
         self._watcher = Watcher(store, queues, hooks, self._tell)
         self._app = Headrace(url, queue=QUEUE)
-        self._task = self._app.task(
-            name=TASK, max_attempts=ATTEMPTS, backoff=backoff or BACKOFF, timeout=_TIMEOUT_S
-        )(self._send)
+        options: dict[str, Any] = {"max_attempts": ATTEMPTS, "timeout": _TIMEOUT_S}
+        # Each server sends what any of them has to tell, and not all may have keys.
+        options |= {"backoff": backoff or BACKOFF, "encrypted": False}
+        self._task = self._app.task(name=TASK, **options)(self._send)
         self._consumer: Consumer | None = None
         self._parts: list[asyncio.Task[None]] = []
         self._closing = False

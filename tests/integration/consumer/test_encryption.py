@@ -13,6 +13,7 @@ import pytest
 from headrace import (
     CURRENT,
     RESULT,
+    Batch,
     Context,
     Encryption,
     JobFailed,
@@ -27,7 +28,9 @@ from headrace.duties import DUTIES
 from headrace.policy import LeasePolicy
 from headrace.retry import Backoff
 from headrace.schedules import keep_declared
-from tests.support.consuming import QUICK, Site, a_store, heard
+from tests.integration.consumer import encrypted_tasks
+from tests.support.consuming import QUICK, Site, a_store, heard, lent
+from tests.support.serving import served
 from tests.support.wait import WAIT_S, await_until
 
 SECRET = "4111-secret-1111"
@@ -271,6 +274,58 @@ async def test_progress_is_for_people_and_is_not_encrypted(sealed: Site) -> None
         assert progress.note == "half of it"
         go_on.set()
         await heard(job)
+
+
+async def test_a_job_in_a_process_of_its_own_is_encrypted_as_all_others(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with lent(site, encrypted_tasks.app), site.consumer():
+        assert await heard(await encrypted_tasks.apart.aenqueue(SECRET)) == f"paid {SECRET}"
+        with pytest.raises(JobFailed, match="ValueError: not told"):
+            await heard(await encrypted_tasks.fail_apart.aenqueue(SECRET))
+        assert SECRET.encode() not in everything(site.redis)
+    assert SECRET not in caplog.text
+
+
+async def test_jobs_of_a_batch_are_encrypted_each(sealed: Site) -> None:
+    @sealed.app.batch_task(size=2, within=600, result_ttl=60)
+    async def pay(batch: Batch[str]) -> list[str]:
+        return [f"paid {card}" for card in batch.values]
+
+    jobs = await sealed.app.aenqueue_many(pay.call(f"{SECRET} {n}") for n in range(2))
+    async with sealed.consumer():
+        assert [await heard(job) for job in jobs] == [f"paid {SECRET} {n}" for n in range(2)]
+
+
+async def test_the_pages_and_the_api_show_that_a_job_is_encrypted(sealed: Site) -> None:
+    sealed.app.task(name="fail", max_attempts=1)(_fail)
+    dead = await sealed.app.tasks["fail"].aenqueue(SECRET)
+    async with sealed.consumer(check=False):
+        await sealed.died()
+    job = await sealed.app.tasks["fail"].aenqueue(SECRET)
+    await sealed.app.schedules.aadd("beat", sealed.app.tasks["fail"].call(SECRET), every=3600)
+    async with served(sealed.url) as (client, _):
+        for path, shows in {
+            "/queues/queue": True,
+            f"/jobs/{job.id}": True,
+            f"/dead-letters/{dead.id}": True,
+            "/dead-letters?queue=queue": False,
+            "/under-the-hood/queue": False,
+            "/schedules": False,
+            "/api/v1/queues/queue/jobs": True,
+            f"/api/v1/jobs/{job.id}/explanation": False,
+            "/api/v1/schedules": True,
+            "/api/v1/dead-letters?queue=queue": False,
+            f"/api/v1/dead-letters/{dead.id}?queue=queue": True,
+        }.items():
+            page = await client.get(path)
+            assert SECRET not in page.text, path
+            assert page.is_success, (path, page.text)
+            assert ("$encrypted" in page.text) or not shows, path
+
+
+async def _fail(card: str) -> None:
+    raise ValueError(card)
 
 
 async def _echo(card: str) -> str:
