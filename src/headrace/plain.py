@@ -87,9 +87,9 @@ def is_plain_error(error: BaseException) -> bool:
     return True
 
 
-def make(name: str, text: str) -> BaseException:
+def make(name: str, text: str, **members: Any) -> BaseException:
     """Make an exception that is called so and says so."""
-    return _class_of(name, __module__="builtins")(text)
+    return _class_of(name, **{"__module__": "builtins", **members})(text)
 
 
 @lru_cache(maxsize=256)

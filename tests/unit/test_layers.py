@@ -118,7 +118,7 @@ FUNCTION_LINES = 45  # with its signature, without its docstring
 SCRIPT_LINES = 80
 # Of code: no blank lines, comments and docstrings; Python and Lua.
 CORE_LINES = 4_896
-INTERFACE_LINES = 1_920
+INTERFACE_LINES = 1_921
 # The core is what a plain job touches between the call and its end. What a program is written with (app, task,
 # job, options, …) is the interface: a feature may need a word there, and none in the core.
 CORE = (*("wire", "keys", "scripts", "operations", "store", "producer", "consumer", "maintenance"),)

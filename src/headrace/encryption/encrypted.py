@@ -172,7 +172,8 @@ def _is_ours(error: BaseException) -> bool:
 def _without_texts(copy: BaseException, left: int = 50) -> BaseException:
     """Return a plain copy with its class, its traceback and its causes, and none of their texts."""
     kind = type(copy)
-    bare = plain.make(kind.__name__, HIDDEN, kind.__module__, __qualname__=kind.__qualname__)
+    members = {"__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    bare = plain.make(kind.__name__, HIDDEN, **members)
     bare.__traceback__ = copy.__traceback__
     bare.__suppress_context__ = copy.__suppress_context__
     if left and copy.__cause__ is not None:
