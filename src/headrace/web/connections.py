@@ -90,7 +90,7 @@ class Connection(HttpToolsProtocol):
         if self._head is not None:
             self._head += len(data)
             head, end, body = data.partition(b"\r\n\r\n")
-            if b"pgrade" in head:
+            if _UPGRADE.search(head):
                 data = _UPGRADE.sub(b"", head) + end + body
         super().data_received(data)
         if self._head is not None and self._head > MAX_HEAD:
