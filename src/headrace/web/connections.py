@@ -93,7 +93,7 @@ class Connection(HttpToolsProtocol):
             if _UPGRADE.search(head):
                 data = _UPGRADE.sub(b"", head) + end + body
         super().data_received(data)
-        if self._head is not None and self._head > MAX_HEAD:
+        if (self._head or 0) > MAX_HEAD and not self.transport.is_closing():
             self.send_400_response(f"the head of a request is over {MAX_HEAD:,} bytes")
         waits = self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body
         self._body_since = (self._body_since or monotonic()) if waits else None
