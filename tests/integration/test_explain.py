@@ -148,7 +148,7 @@ async def test_a_search_that_ends_early_says_so(clinic: Clinic) -> None:
     ids = await clinic.enqueue(50)
     said = await clinic.of(ids[49], most=20)
     assert said.state == "unknown"
-    assert said.headline == "not among the 20 jobs that were read of the more in queue queue"
+    assert said.headline == "not among the 20 jobs that were read, and queue queue has more"
     assert said.todo == f"headrace explain --search 0 --queue queue {ids[49]}"
     assert (await clinic.of(ids[19], most=20)).state == "pending"
 

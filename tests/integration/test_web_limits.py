@@ -134,6 +134,13 @@ async def test_requests_that_come_together_are_answered_in_their_order(url: str)
     assert re.findall(r"HTTP/1\.1 (\d+)", answer) == ["200"] * 3 + ["404"]
 
 
+async def test_who_sends_very_many_requests_at_once_is_left(url: str) -> None:
+    async with served(url) as (client, port):
+        answer = await asked(port, b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n" * 5_000)
+        assert len(re.findall(r"HTTP/1\.1 \d+", answer)) <= connections.MAX_PIPELINED + 1
+        assert (await client.get("/readyz")).is_success
+
+
 @pytest.mark.parametrize("sent", [b"", HALF_HEAD, HALF_BODY])
 async def test_who_does_not_finish_a_request_is_left(
     url: str, sent: bytes, monkeypatch: pytest.MonkeyPatch

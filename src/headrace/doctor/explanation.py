@@ -258,8 +258,9 @@ def _cancelled(_at: Location, _policy: LeasePolicy) -> Iterator[str]:
 
 
 def _unknown(at: Location, _policy: LeasePolicy) -> Iterator[str]:
-    read = f"among the {at.looked_at:,} jobs that were read of the more in queue"
-    yield f"not {'in queue' if at.complete else read} {at.snapshot.queue}"
+    queue = f"queue {at.snapshot.queue}"
+    read = f"among the {at.looked_at:,} jobs that were read, and {queue} has more"
+    yield f"not {f'in {queue}' if at.complete else read}"
     deeper = "" if at.complete else "It can lie deeper. Or: "
     yield f"{deeper}It never was, or it is done and no result of it is kept, or it was purged or cancelled."
     made_ms = time_ms_of(at.job_id)

@@ -27,6 +27,7 @@ BODY_S: Final = 30.0  # and then its body: 8 MiB at 280 kB/s
 READ_S: Final = 20.0  # that it may leave an answer unread
 
 MAX_HEAD: Final = 64 << 10  # bytes of a request's head, and what came at once with its end
+MAX_PIPELINED: Final = 32  # requests of a connection that wait for the answer to another one
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
 
 ACCEPTED_AT_ONCE: Final = 8
@@ -98,6 +99,16 @@ class Connection(HttpToolsProtocol):
         waits = self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body
         self._body_since = (self._body_since or monotonic()) if waits else None
 
+    def on_message_begin(self) -> None:
+        """Begin to read a request.
+
+        Raises:
+            ValueError: very many wait for the answer to the first: nothing else would run meanwhile.
+        """
+        if len(self.pipeline) >= MAX_PIPELINED:
+            raise ValueError("too many requests at once")
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
         """Begin with a request."""
         self._head = None
@@ -125,7 +136,8 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP as everything else is answered; unless another answer is on its way."""
-        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+        answers = self.cycle is not None and not self.cycle.response_complete
+        if not self.pipeline and not (answers and self.cycle.response_started):
             body = encode(content_of("invalid", msg))
             headers = {**SECURITY_HEADERS, "Content-Type": MEDIA_TYPE, "Connection": "close"}
             headers["Content-Length"] = str(len(body))

@@ -232,7 +232,8 @@ def test_a_search_can_be_bounded(headrace: Headrace, store: Store) -> None:
     ids = enqueue(store, 30)
     ran = headrace("explain", ids[29], "--search", "10")
     assert ran.code == 1
-    assert "Only 10 jobs were read" in ran.out
+    assert "not among the 10 jobs that were read, and queue queue has more" in ran.out
+    assert f"headrace explain --search 0 --queue queue {ids[29]}" in ran.out
     assert headrace("explain", ids[29], "--search", "0").code == 0
 
 

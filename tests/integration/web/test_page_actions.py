@@ -82,7 +82,7 @@ class TestAJobThatLiesDeep:
         jobs = await app.aenqueue_many([app.call_with("t", (n,), {}, {}) for n in range(300)])
         job = [one for one in jobs if "@" not in one.id][-1]  # else its id names its partition
         page = await open_page(api, f"/jobs/{job.id}?queue=queue")
-        says = f"not among the {5 * parts} jobs that were read of the more in queue queue"
+        says = f"not among the {5 * parts} jobs that were read, and queue queue has more"
         assert says in page.text
         assert f"headrace explain --search 0 --queue queue {job.id}" in page.text
         await app.aclose()
