@@ -258,10 +258,9 @@ def _cancelled(_at: Location, _policy: LeasePolicy) -> Iterator[str]:
 
 
 def _unknown(at: Location, _policy: LeasePolicy) -> Iterator[str]:
-    queue = f"queue {at.snapshot.queue}"
+    queue, deeper = f"queue {at.snapshot.queue}", "" if at.complete else "It can lie deeper. Or: "
     read = f"among the {at.looked_at:,} jobs that were read, and {queue} has more"
     yield f"not {f'in {queue}' if at.complete else read}"
-    deeper = "" if at.complete else "It can lie deeper. Or: "
     yield f"{deeper}It never was, or it is done and no result of it is kept, or it was purged or cancelled."
     made_ms = time_ms_of(at.job_id)
     if made_ms is None:
