@@ -434,8 +434,9 @@ class TestAQueue:
         self, app: Headrace, api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(queue_page, "MOST_SEARCHED", 30)
-        await app.aenqueue_many([app.call_with("send", (n,), {}, {}) for n in range(40)])
-        page = await open_page(api, "/queues/queue?text=39")
+        # No id has a hyphen: one may have "39" in it.
+        await app.aenqueue_many([app.call_with("send", (f"no-{n}",), {}, {}) for n in range(40)])
+        page = await open_page(api, "/queues/queue?text=no-39")
         assert "among those that were read: look further" in page.text
         (following,) = [one["href"] for one in page.all("a") if one.get("rel") == "next"]
         page = await open_page(api, f"/queues/{following.removeprefix('../queues/')}")
