@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import statistics
 import sys
 import time
@@ -18,11 +19,15 @@ from collections.abc import Sequence
 from multiprocessing import get_context
 from multiprocessing.pool import Pool
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
+
+import uvloop
 
 from benchmarks import report
 from benchmarks.arena import Arena
+from benchmarks.features import APP
+from benchmarks.flow import consumers, done, until
 from benchmarks.queues import cpu_s, serving
 from headrace import Headrace
 
@@ -30,6 +35,8 @@ PENDING: Final = 1_000_000
 LOOKS: Final = 15  # of each page
 POLLS: Final = 500  # claims that wait at once
 AT_LEAST: Final = {"POST one job, requests/s": 5_000.0, "POST 100 jobs, jobs/s": 100_000.0}
+PACE: Final = 10_000  # jobs a second that pass the server by
+AT_MOST: Final = {"server beside them, of a core": 0.05}
 AT_MOST_S: Final = 0.2  # a page while PENDING jobs wait
 _ASKED: Final = (
     "/",
@@ -60,25 +67,50 @@ async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, reques
     return int(head.split(b" ", 2)[1])
 
 
+class _Sender(asyncio.Protocol):
+    """A client that costs little beside the server: sends a request again when it is answered."""
+
+    def __init__(self, request: bytes, ends: float) -> None:
+        self.sent = 0
+        self.done = asyncio.get_running_loop().create_future()
+        self._request = request
+        self._ends = ends
+        self._answer = b""
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._answer += data
+        head, end, body = self._answer.partition(b"\r\n\r\n")
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r")[0]
+        if not end or len(body) < int(length):
+            return
+        assert head.startswith(b"HTTP/1.1 202"), head
+        self.sent, self._answer = self.sent + 1, b""
+        if time.monotonic() < self._ends:
+            self._transport.write(self._request)
+        else:
+            self._transport.close()
+
+    def connection_lost(self, _: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_result(self.sent)
+
+
 async def _send(port: int, request: bytes, connections: int, seconds: float) -> int:
-    ends = time.monotonic() + seconds
-
-    async def one() -> int:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        count = 0
-        while time.monotonic() < ends:
-            status = await ask(reader, writer, request)
-            assert status == 202, status
-            count += 1
-        writer.close()
-        return count
-
-    return sum(await asyncio.gather(*(one() for _ in range(connections))))
+    loop, ends = asyncio.get_running_loop(), time.monotonic() + seconds
+    senders = []
+    for _ in range(connections):
+        _, sender = await loop.create_connection(lambda: _Sender(request, ends), "127.0.0.1", port)
+        senders.append(sender)
+    return sum([await sender.done for sender in senders])
 
 
 def send(port: int, request: bytes, connections: int, seconds: float) -> int:
     """Send a request again and again; return how often."""
-    return asyncio.run(_send(port, request, connections, seconds))
+    return uvloop.run(_send(port, request, connections, seconds))
 
 
 async def _enqueue(url: str, many: int, at_once: int, seconds: float) -> int:
@@ -158,6 +190,39 @@ def waits(arena: Arena, seconds: float) -> dict[str, float]:
         return asyncio.run(_wait(port, pid, seconds))
 
 
+def _pace(url: str, seconds: float) -> int:
+    """Enqueue PACE jobs a second, evenly; return how many."""
+    app, began, count = Headrace(url), time.monotonic(), 0
+    while (passed := time.monotonic() - began) < seconds:
+        if due := int(passed * PACE) - count:
+            app.enqueue_many(
+                app.call_with("plain", (1,), {}, {"queue": "plain"}) for _ in range(due)
+            )
+            count += due
+        time.sleep(0.01)
+    app.close()
+    return count
+
+
+def _waits(arena: Arena) -> bool:
+    return any(one["cmd"] == "blmove" for one in arena.redis.client_list())
+
+
+def beside(arena: Arena, pool: Pool, seconds: float) -> dict[str, float]:
+    """Measure what the server uses while jobs pass it by: it counts them, and takes part in the lead."""
+    arena.empty()
+    with serving(arena.url) as (pid, _), consumers(arena, APP, "plain", 1):
+        until(lambda: _waits(arena), "a consumer waits")
+        before, since = cpu_s(pid), time.monotonic()
+        sent = pool.apply(_pace, (arena.url, seconds))
+        used = (cpu_s(pid) - before) / (time.monotonic() - since)
+        until(lambda: done(arena, "plain") >= sent, "all have run")
+    return {
+        "jobs that pass the server by, jobs/s": sent / seconds,
+        "server beside them, of a core": used,
+    }
+
+
 async def _times(port: int, path: str) -> list[float]:
     times = []
     for _ in range(LOOKS):
@@ -191,16 +256,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     with Arena(aof=True) as arena, get_context("spawn").Pool(1) as pool:
         rounds = [
-            load(arena, pool, options.seconds) | waits(arena, options.seconds)
+            load(arena, pool, options.seconds)
+            | waits(arena, options.seconds)
+            | beside(arena, pool, options.seconds)
             for _ in range(options.rounds)
         ]
         pages = looks(arena)
     missed = False
     for name in rounds[0]:
         values = sorted(one[name] for one in rounds)
-        low = AT_LEAST.get(name, 0.0)
-        missed |= (short := values[len(values) // 2] < low)
-        limit = f" at least {low:g}{'  MISSED' if short else ''}" if low else ""
+        low, high = AT_LEAST.get(name, 0.0), AT_MOST.get(name, math.inf)
+        missed |= (wrong := not low <= values[len(values) // 2] <= high)
+        limit = f" at least {low:g}" if low else f" at most {high:g}" if high < math.inf else ""
+        limit += "  MISSED" if wrong else ""
         print(f"{name:<56}{report.spread(values, 2):<34}{limit}")
     for name, value in pages.items():
         missed |= (slow := value > AT_MOST_S)
