@@ -99,45 +99,14 @@ async def test_a_head_without_an_end_is_refused(url: str) -> None:
         assert (await client.get("/readyz")).is_success
 
 
-@pytest.mark.parametrize("cut", [None, 30, -12])
-async def test_who_asks_for_another_protocol_is_answered_in_this_one(
-    url: str, redis: Redis, cut: int | None
-) -> None:
-    """As Java's own client asks, by default, for HTTP/2 with each first request."""
-    body = b'{"task": "upgrade: a", "args": ["\\r\\nUpgrade: b"]}'
-    head = (
-        b"POST /api/v1/jobs HTTP/1.1\r\nConnection: Upgrade, HTTP2-Settings\r\nHost: localhost\r\n"
-        b"Content-Length: %d\r\nHTTP2-Settings: AAMAAABkAARAAAAA\r\nUpgrade: h2c\r\n"
-        b"Content-Type: application/json\r\n\r\n" % len(body)
-    )
-    sent = head + body
-    async with served(url) as (_, port):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(sent[:cut] if cut else sent)
-        await writer.drain()
-        if cut:
-            await asyncio.sleep(0)
-            writer.write(sent[cut:])
-        async with asyncio.timeout(WAIT_S):
-            answer = await reader.readuntil(b"\r\n")
-        writer.close()
-    assert answer.startswith(b"HTTP/1.1 202")
-    (job,) = redis.lrange("queue", 0, -1)
-    assert b"upgrade: a" in job
-
-
-async def test_requests_that_come_together_are_answered_in_their_order(url: str) -> None:
-    async with served(url) as (_, port):
-        one = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n"
-        last = b"GET /nothing HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-        answer = await asked(port, one * 3 + last)
-    assert re.findall(r"HTTP/1\.1 (\d+)", answer) == ["200"] * 3 + ["404"]
-
-
-async def test_who_sends_very_many_requests_at_once_is_left(url: str) -> None:
+async def test_what_is_sent_ahead_is_to_be_sent_again(url: str) -> None:
     async with served(url) as (client, port):
-        answer = await asked(port, b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n" * 5_000)
-        assert len(re.findall(r"HTTP/1\.1 \d+", answer)) <= connections.MAX_PIPELINED + 1
+        one = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        answer = await asked(port, one * 5_000)
+        assert re.findall(r"HTTP/1\.1 (\d+)", answer) in (
+            ["200"],
+            [],
+        )  # [] if what was unread has reset it
         assert (await client.get("/readyz")).is_success
 
 

@@ -118,11 +118,11 @@ class EncryptedTask:
 
         An exception of this kind that the task itself got, when it enqueued another job, has no cause.
         """
-        if error.__cause__ is None:
-            return None
-        if type(error) is Undecryptable:
+        # By type first, and by identity: a task's own exceptions and their classes may define anything.
+        if type(error) is Undecryptable and error.__cause__ is not None:
             return "undecryptable"
-        return "invalid_arguments" if type(error) is InvalidArguments else None
+        unfit = type(error) is InvalidArguments and error.__cause__ is not None
+        return "invalid_arguments" if unfit else None
 
     def told(self, error: BaseException, body: Body | None) -> BaseException:
         """Return a plain copy of what a run has raised as others may see it.

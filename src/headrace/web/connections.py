@@ -20,15 +20,21 @@ from uvicorn.server import ServerState
 from headrace.clock import monotonic
 from headrace.web.answers import encode
 from headrace.web.guard import SECURITY_HEADERS
+from headrace.web.limits import MAX_BODY
 from headrace.web.problems import MEDIA_TYPE, content_of
 
 HEAD_S: Final = 10.0  # until a connection has sent the head of a request
 BODY_S: Final = 30.0  # and then its body: 8 MiB at 280 kB/s
 READ_S: Final = 20.0  # that it may leave an answer unread
 
-MAX_HEAD: Final = 64 << 10  # bytes of a request's head, and what came at once with its end
-MAX_PIPELINED: Final = 32  # requests of a connection that wait for the answer to another one
+MAX_HEAD: Final = 64 << 10  # bytes of a request's head
+MAX_SIZE: Final = (
+    4 * MAX_BODY
+)  # bytes of all that follows it: chunks have heads, too, and trailers no bound
+_END: Final = b"\r\n\r\n"
 _UPGRADE: Final = re.compile(rb"\r\nupgrade:[^\r\n]*", re.IGNORECASE)
+"""Java's client asks for HTTP/2 with its first request, by default. As RFC 9110, 7.8, has it, a server may
+pass that over; the parser would drop the body instead."""
 
 ACCEPTED_AT_ONCE: Final = 8
 """Connections that are accepted before any of them is looked at. asyncio takes as many as the backlog
@@ -53,7 +59,10 @@ def most_connections() -> int:
 
 
 class Connection(HttpToolsProtocol):
-    """One connection. uvicorn's ``limit_concurrency`` says how many there may be.
+    """One connection, with one request at a time. uvicorn's ``limit_concurrency`` says how many there may be.
+
+    What follows a request before its answer is not read: the connection closes with that answer, and
+    whoever sends requests ahead sends the others again (RFC 9112, 9.3.2).
 
     Attributes:
         since: since when it has been in the state that it is in (monotonic).
@@ -70,7 +79,9 @@ class Connection(HttpToolsProtocol):
         self._most = self.limit_concurrency
         self.limit_concurrency: int | None = None  # we say no, not uvicorn
         self.since: float = 0.0
-        self._head: int | None = 0  # bytes of a head that has begun; None: it is whole
+        self._head: bytes | None = b""  # what has come of a head; None: it is whole
+        self._size = 0  # bytes of the request that is read
+        self._deaf = False  # nothing more is read
         self._body_since: float | None = None
         self._unread_since: float | None = None
 
@@ -83,41 +94,58 @@ class Connection(HttpToolsProtocol):
             min(others, key=lambda one: one.patience, default=self).make_room(self)
 
     def data_received(self, data: bytes) -> None:
-        """Read what has come, and note since when a request waits for its body.
-
-        Whoever asks for another protocol (Java's client asks for HTTP/2, by default) is answered in
-        this one: as RFC 9110 section 7.8 has it, that is ignored. Else the parser would drop the body.
-        """
+        """Read what has come, and note since when a request waits for its body."""
+        if self._deaf:
+            return
         if self._head is not None:
-            self._head += len(data)
-            head, end, body = data.partition(b"\r\n\r\n")
-            if _UPGRADE.search(head):
-                data = _UPGRADE.sub(b"", head) + end + body
-        super().data_received(data)
-        if (self._head or 0) > MAX_HEAD and not self.transport.is_closing():
-            self.send_400_response(f"the head of a request is over {MAX_HEAD:,} bytes")
-        waits = self.cycle is not None and not self.cycle.response_complete and self.cycle.more_body
-        self._body_since = (self._body_since or monotonic()) if waits else None
+            self._head += data
+            # Whole, before the parser sees any of it: so it is certain what belongs to it.
+            head, end, data = self._head.partition(_END)
+            if len(head) > MAX_HEAD:
+                self._refuse(f"the head of a request is over {MAX_HEAD:,} bytes")
+            elif end:
+                self._head = b""
+                super().data_received(_UPGRADE.sub(b"", head) + end)
+            if not end or self._deaf:
+                return
+        self._size += len(data)
+        if self._size > MAX_SIZE:
+            self._refuse(f"a request is over {MAX_SIZE:,} bytes")
+        elif data:
+            super().data_received(data)
+        self._body_since = (self._body_since or monotonic()) if self._awaits_body else None
 
     def on_message_begin(self) -> None:
         """Begin to read a request.
 
         Raises:
-            ValueError: very many wait for the answer to the first: nothing else would run meanwhile.
+            ValueError: the one before is not answered yet.
         """
-        if len(self.pipeline) >= MAX_PIPELINED:
-            raise ValueError("too many requests at once")
+        if self._answers:
+            raise ValueError("one request at a time")
+        self._size = 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header; those that follow a body are passed over."""
+        if self._head is not None:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        """Begin with a request."""
+        """Begin with a request.
+
+        Raises:
+            ValueError: it is not for us (CONNECT): the parser would drop its body.
+        """
+        if self.parser.should_upgrade():
+            raise ValueError("another protocol")
         self._head = None
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """Wait for the head of another."""
         super().on_message_complete()
-        self._head = 0
+        self._head = b""
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""
@@ -135,9 +163,18 @@ class Connection(HttpToolsProtocol):
         self._unread_since = None
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP as everything else is answered; unless another answer is on its way."""
-        answers = self.cycle is not None and not self.cycle.response_complete
-        if not self.pipeline and not (answers and self.cycle.response_started):
+        """Answer what is no HTTP as everything else is answered.
+
+        A request that has come whole is answered first, and then the connection closes.
+        """
+        self._deaf = True
+        if self._answers and not self.cycle.more_body:
+            self.cycle.keep_alive = False
+            return
+        if self._answers:  # its body has no end: who reads it hears that, and nothing has happened
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if not (self._answers and self.cycle.response_started):
             body = encode(content_of("invalid", msg))
             headers = {**SECURITY_HEADERS, "Content-Type": MEDIA_TYPE, "Connection": "close"}
             headers["Content-Length"] = str(len(body))
@@ -145,10 +182,23 @@ class Connection(HttpToolsProtocol):
             self.transport.write(b"".join([STATUS_LINE[400], *lines, b"\r\n", body]))
         self.transport.close()
 
+    def _refuse(self, says: str) -> None:
+        self.logger.warning("Invalid HTTP request received.")
+        self.send_400_response(says)
+
+    @property
+    def _answers(self) -> bool:
+        """Whether a request is not answered yet."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    @property
+    def _awaits_body(self) -> bool:
+        return self._answers and self.cycle.more_body
+
     @property
     def patience(self) -> tuple[int, float]:
         """How late its turn to leave comes: whoever waits for less, and has for longer, goes first."""
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._answers:
             return 0, self.since
         if self._body_since is not None:
             return 1, self._body_since

@@ -139,6 +139,7 @@ def _config(app: Any, access: Access) -> uvicorn.Config:
         log_config=None,
         log_level=logging.WARNING,
         http=Connection,
+        ws="none",
         limit_concurrency=most_connections(),
         backlog=ACCEPTED_AT_ONCE,
         access_log=False,
