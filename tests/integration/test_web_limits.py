@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +21,7 @@ from redis import Redis
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from headrace.web import connections, limits, updates
+from headrace.web import connections, limits, server, updates
 from tests.support.serving import descriptors_of, served, server_process
 from tests.support.wait import WAIT_S, await_until, wait_until
 
@@ -97,6 +98,24 @@ async def test_a_head_without_an_end_is_refused(url: str) -> None:
             "HTTP/1.1 400"
         )  # what was unread may have reset it
         assert (await client.get("/readyz")).is_success
+
+
+async def test_no_part_of_an_answer_waits_for_word_of_another(url: str) -> None:
+    """Nagle's algorithm and delayed acknowledgements make 40 ms of it."""
+    made: list[int] = []
+
+    class Noting(connections.Connection):
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            sock = transport.get_extra_info("socket")
+            made.append(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "Connection", Noting)
+        async with served(url) as (client, _):
+            assert (await client.get("/readyz")).is_success
+    assert made
+    assert all(made)
 
 
 async def test_what_is_sent_ahead_is_to_be_sent_again(url: str) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import re
 import resource
+import socket
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -88,6 +89,11 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection; where it is one too many, another leaves, or this one."""
         super().connection_made(transport)
+        # Else the second part of an answer waits 40 ms for word of the first. asyncio does so by itself
+        # only where a socket says that it is TCP, which those of ``socket.create_server`` do not.
+        sock: socket.socket | None = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.since = monotonic()
         if self._most is not None and len(self.connections) > self._most:
             others = (one for one in _ours(self.connections) if one is not self)
