@@ -150,6 +150,7 @@ def serve(
     access, hooks = reached.access(), told.hooks()
     part.check(hooks)
     from headrace import embedded, web
+    from headrace.event_loop import new_event_loop
     from headrace.store import probe
 
     with embedded.ended_by_signals(lambda _number: 0):
@@ -159,7 +160,8 @@ def serve(
             log.info("The queues are in %s at %s", probe(where.url), where)
             at: dict[str, Any] = asdict(address) | asdict(part)
             at |= {"policy": policy, "access": access}
-            asyncio.run(web.serve(application, **at, webhooks=hooks))
+            with asyncio.Runner(loop_factory=new_event_loop) as runner:
+                runner.run(web.serve(application, **at, webhooks=hooks))
         finally:
             if server is not None:
                 server.stop()

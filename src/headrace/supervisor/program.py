@@ -13,6 +13,7 @@ from typing import Any, Final
 from headrace.app import Headrace
 from headrace.consumer import Consumer, ConsumerOptions
 from headrace.duties import DUTIES
+from headrace.event_loop import new_event_loop
 from headrace.isolation.runner import IsolatedRunner
 from headrace.lifespan import Lifetime
 from headrace.schedules import adefinitions_of, keep_declared
@@ -24,14 +25,6 @@ log: logging.Logger = logging.getLogger("headrace.consumer")
 
 _REST_S: Final = 1.0
 _LOOK_S: Final = 0.2
-
-_loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
-try:
-    import uvloop
-except ImportError:  # it installs on most systems; asyncio's own loop serves as well
-    pass
-else:
-    _loop_factory = uvloop.new_event_loop
 
 
 Watch = Callable[[Consumer], Coroutine[Any, Any, None]]
@@ -53,7 +46,7 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
         LifespanFailed: the application's lifespan cannot be opened.
     """
     garbage.look_less_often()
-    with asyncio.Runner(loop_factory=_loop_factory) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         loop = runner.get_loop()
         main = loop.create_task(_main(app, options))
         while not main.done():
