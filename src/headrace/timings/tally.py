@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import add as plus
 from typing import Annotated, Final, TypeAlias
 
 import msgspec
@@ -95,6 +96,11 @@ def total(tallies: Iterable[Tally]) -> Tally:
     """Return the sum of tallies."""
     rows = list(tallies)
     return list(map(sum, zip(*rows, strict=True))) if rows else empty()
+
+
+def add(into: Tally, one: Tally) -> None:
+    """Add a tally to another."""
+    into[:] = map(plus, into, one)
 
 
 def write(tally: Tally) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,14 +12,15 @@ from redis import Redis
 from headrace import forgetting
 from headrace.consumer import statistics
 from headrace.errors import ReplyLost, StoreUnavailable
-from headrace.keys import keys_of
+from headrace.flows import Flow
+from headrace.keys import Keys, keys_of
 from headrace.operations import Operation
 from headrace.store import AsyncStore
 from headrace.timings import minutes_of, requests, tally, timings_of
 from headrace.timings.keys import SLOTS
-from headrace.timings.recent import recent
+from headrace.timings.recent import AT_ONCE, Recent, recent, recent_by_ten
 from headrace.timings.recorder import OTHERS
-from headrace.timings.requests import KEPT_MIN, MOST_TASKS
+from headrace.timings.requests import KEPT_MIN, MOST_TASKS, STEP_MIN
 from tests.support.consuming import LONG_S, Site, a_store
 from tests.support.wait import await_until
 
@@ -225,6 +226,28 @@ async def test_partitions_are_read_as_one_queue(store: AsyncStore) -> None:
         await store.run(requests.add(k, {"pay": one_run(run_s=1)}))
     last = await store.follow(recent(parts, 5))
     assert tally.total(last.minutes.values())[tally.DONE] == last.tasks["pay"][tally.DONE] == 2
+
+
+@pytest.mark.parametrize("how", [recent, recent_by_ten])
+async def test_a_day_of_many_tasks_is_read_some_at_a_time_so_that_others_are_served_between(
+    store: AsyncStore, how: Callable[[Sequence[Keys], int], Flow[Recent]]
+) -> None:
+    parts = [keys_of(f"queue@{n}") for n in range(4)]
+    for k in parts:
+        await store.run(requests.add(k, {f"t{n}": one_run(run_s=1) for n in range(12)}))
+    flow, read = how(parts, KEPT_MIN), list[int]()
+    step: Any = next(flow)
+    with pytest.raises(StopIteration) as end:
+        while True:
+            answers = await store.run_all(step)
+            read.append(sum(len(one) for one in answers if isinstance(one, list)))
+            step = flow.send(answers)
+    assert max(read) <= AT_ONCE < 4 * 12 * (KEPT_MIN // STEP_MIN) <= sum(read)
+    last: Recent = end.value.value
+    assert tally.total(last.minutes.values())[tally.DONE] == 4 * 12
+    assert {task: one[tally.DONE] for task, one in last.tasks.items()} == {
+        f"t{n}": 4 for n in range(12)
+    }
 
 
 async def test_a_queue_that_is_forgotten_takes_its_timings_along(

@@ -26,7 +26,9 @@ SPANS: Final[Mapping[int, tuple[str, int]]] = {60: ("1 h", 1), 360: ("6 h", 10),
 """How many minutes can be looked at: what that is called, and how many of them are one column."""
 
 MOST_READ: Final = 20
-"""So many queues, or partitions of one, are read for a page: some hundredths of a second."""
+"""So many queues, or partitions of one, are read for a page, some hundredths of a second for most.
+
+Of a day of very many tasks it is tenths of a second, in which others are served (see ``timings.recent``)."""
 
 _USUAL_MIN: Final = 60
 _MINUTE_MS: Final = 60_000
