@@ -76,6 +76,25 @@ CASES: list[tuple[str, dict[str, str | None], list[str]]] = [
         ["HeadraceOldestJobAge"],
     ),
     (
+        "a long one of a queue that is paused on purpose",
+        {
+            'headrace_oldest_job_age_seconds{queue="q"}': "900x60",
+            'headrace_queue_paused{queue="q"}': "1x60",
+            "headrace_slots_busy": "10x60",
+        },
+        [],
+    ),
+    (
+        "of a paused queue and another the other's counts",
+        {
+            'headrace_oldest_job_age_seconds{queue="q"}': "900x60",
+            'headrace_queue_paused{queue="q"}': "1x60",
+            'headrace_oldest_job_age_seconds{queue="r"}': "900x60",
+            'headrace_queue_paused{queue="r"}': "0x60",
+        },
+        ["HeadraceOldestJobAge"],
+    ),
+    (
         "all slots are busy, and jobs wait",
         {"headrace_slots_busy": "10x60", 'headrace_oldest_job_age_seconds{queue="q"}': "90x60"},
         ["HeadraceSaturated"],
