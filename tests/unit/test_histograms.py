@@ -20,14 +20,21 @@ def test_few_tasks_all_have_series_of_their_own() -> None:
     }  # fmt: skip
 
 
-def test_of_many_the_busiest_have_and_the_others_a_sum_for_each_queue() -> None:
+def test_of_many_the_first_by_name_have_and_the_others_a_sum_for_each_queue() -> None:
     choice = Choice()
     found = {f"q{q}": {f"t{t:02}": runs(q * 50 + t + 1) for t in range(50)} for q in range(6)}
     shown = choice.part(found)
     own = [pair for pair in shown if pair[1] != OTHERS]
     assert len(own) == MOST
-    assert {queue for queue, _ in own} == {"q2", "q3", "q4", "q5"}
-    assert shown["q0", OTHERS][tally.RUNS] == sum(range(1, 51))
+    assert {queue for queue, _ in own} == {"q0", "q1", "q2", "q3"}
+    assert shown["q4", OTHERS][tally.RUNS] == sum(range(201, 251))
+
+
+def test_two_processes_choose_the_same_whichever_is_busy_when_they_begin() -> None:
+    tasks = [f"t{t:03}" for t in range(MOST + 10)]
+    one = Choice().part({"q": {task: runs(n) for n, task in enumerate(tasks)}})
+    other = Choice().part({"q": {task: runs(1_000 - n) for n, task in enumerate(tasks)}})
+    assert one.keys() == other.keys()
 
 
 def test_no_task_leaves_its_series_and_no_sum_falls() -> None:

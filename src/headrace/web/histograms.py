@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
@@ -24,7 +23,8 @@ class Choice:
     """Which tasks have series of their own: once chosen, for as long as this process lives.
 
     A task that moved between its own series and the sum would look to Prometheus as if counters had been
-    reset, so it stays where it was seen first.
+    reset, so it stays where it was seen first. The first by name are chosen, so that a process that begins
+    anew, or another one, chooses the same of the same tasks; of those that came since it may choose others.
     """
 
     def __init__(self) -> None:
@@ -33,11 +33,11 @@ class Choice:
 
     def part(self, tallies: Mapping[str, Mapping[str, Tally]]) -> dict[Pair, Tally]:
         """Return what is shown of tallies by queue and task: those that are chosen, and the sums."""
-        runs = {(q, t): one[tally.RUNS] for q, tasks in tallies.items() for t, one in tasks.items()}
-        self._named &= runs.keys()  # of a queue that is forgotten nothing is left
-        self._others &= runs.keys()
-        new = {p for p in runs if p[1] != OTHERS} - self._named - self._others
-        self._named |= {*heapq.nlargest(MOST - len(self._named), sorted(new), key=runs.__getitem__)}
+        seen = {(queue, task) for queue, tasks in tallies.items() for task in tasks}
+        self._named &= seen  # of a queue that is forgotten nothing is left
+        self._others &= seen
+        new = {p for p in seen if p[1] != OTHERS} - self._named - self._others
+        self._named.update(sorted(new)[: MOST - len(self._named)])
         self._others |= new - self._named
         shown: dict[Pair, Tally] = {}
         for queue, tasks in tallies.items():

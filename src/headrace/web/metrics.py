@@ -1,13 +1,12 @@
 """``GET /metrics`` for Prometheus: what Redis says at the instant of the scrape.
 
 No number is kept here, so any server tells the same, and a restart forgets nothing; except which
-queues have series of their own, where there are very many.
+queues have series of their own, where more came than can have, since the server began.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -182,7 +181,8 @@ class Metrics:
 
     Up to ``SHOWN`` queues have series of their own. Once there are more, those that were chosen keep
     theirs for as long as this process lives, and so does the sum of the others: a queue that moved
-    between them would look to Prometheus as if counters had been reset.
+    them would look to Prometheus as if counters had been reset. The first by name are chosen, and not the
+    largest of the instant, so that after a restart, and on another server, they are the same.
     """
 
     def __init__(self, reader: Reader, leads: Callable[[], bool]) -> None:
@@ -227,15 +227,12 @@ class Metrics:
         return Response(encode(registry), media_type=media_type)
 
     def _chosen(self, snapshots: Sequence[Snapshot]) -> set[str]:
-        """Choose which queues have series of their own: those that had, and the largest."""
+        """Choose which queues have series of their own: those that had, and the first by name."""
         by_name = {snapshot.queue: snapshot for snapshot in snapshots}
         for name in self._last.keys() - by_name.keys() if snapshots else ():
             self._left.update(self._last.pop(name))
         free = SHOWN - len(self._named)
         if free > 0:
-            new = [one for one in snapshots if one.queue not in self._named]
-            self._named |= {
-                one.queue for one in heapq.nlargest(free, new, key=lambda one: one.size)
-            }
+            self._named.update(sorted(by_name.keys() - self._named)[:free])
         self._last |= {name: by_name[name].counters for name in self._named & by_name.keys()}
         return self._named
