@@ -130,12 +130,17 @@ def allowed(handle: Handle, *rights: Right) -> Handle:
             raise Refusal("forbidden", says)
         response = await handle(request)
         if _CHANGES.issuperset(rights) and request.method not in {"GET", "HEAD"}:
-            path = one_line(request.url.path)
+            what = one_line(request.url.path + getattr(request.state, "about", ""))
             name = who.name or "anybody"
-            actions.info("%s: %s %s: %d", name, request.method, path, response.status_code)
+            actions.info("%s: %s %s: %d", name, request.method, what, response.status_code)
         return response
 
     return handle_allowed
+
+
+def note_about(request: Request, what: str) -> None:
+    """Have the log's line say what a change was about, where the path does not."""
+    request.state.about = f" ({what})"
 
 
 def who_asks(request: Request) -> Who:

@@ -265,3 +265,15 @@ async def test_what_is_done_by_a_page_is_a_line_in_the_log(
     await send(browser, page.forms["/queues/queue/pause"])
     said = [one.getMessage() for one in caplog.records if one.name == "headrace.actions"]
     assert said == ["operator: POST /queues/queue/pause: 303"]
+
+
+async def test_the_line_of_a_schedule_that_is_added_by_the_page_names_it(
+    keyring: Keyring, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "headrace.actions")
+    browser = await signed_in(keyring, "operator")
+    form = (await open_page(browser, "/schedules")).forms["/schedules"]
+    await send(browser, form, name="nightly", task="t", every="60")
+    await send(browser, form, name="a\nforged: line", task="t", every="60", status=400)
+    said = [one.getMessage() for one in caplog.records if one.name == "headrace.actions"]
+    assert said == ["operator: POST /schedules (nightly): 303", "operator: POST /schedules: 400"]

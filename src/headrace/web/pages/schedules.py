@@ -12,6 +12,7 @@ from headrace import operations as op
 from headrace import redaction
 from headrace.errors import InvalidJob, InvalidSetting
 from headrace.schedules import changes
+from headrace.web.access import note_about
 from headrace.web.api.schedules import Schedules
 from headrace.web.pages import schedule_form
 from headrace.web.pages.job import block
@@ -42,6 +43,7 @@ class SchedulesPage:
         values = schedule_form.typed(await form_of(request))
         new, wrong = schedule_form.read(values)
         if new is not None:
+            note_about(request, values["name"])
             try:
                 await self._schedules.put(request, values["name"], new)
             except Refusal as refused:
