@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -156,6 +157,23 @@ async def test_a_long_argument_is_folded(app: Headrace, api: httpx.AsyncClient) 
     page = await open_page(api, f"/jobs/{job.id}")
     assert "args" in page.text
     assert {"class": "block", "id": "block-1"} in page.all("details")
+
+
+async def test_no_two_sections_of_the_overview_are_called_the_same(
+    api: httpx.AsyncClient, filled: Filled
+) -> None:
+    page = await open_page(api, filled.paths["overview"])
+
+    def text_of(element: str) -> str:
+        (inner,) = re.findall(
+            rf'<(\w+)[^>]* id="{element}"[^>]*>(.*?)</\1>', page.answer.text, re.DOTALL
+        )
+        return " ".join(re.sub(r"<[^>]*>", "", inner[1]).split())
+
+    named = [one["aria-labelledby"] for one in page.all("section") if "aria-labelledby" in one]
+    called = [" ".join(map(text_of, ids.split())) for ids in named]
+    assert "queue" in called  # the list of pending jobs is called as its queue
+    assert len(called) == len({*called}), called
 
 
 async def test_a_name_with_a_slash_has_a_page(redis: Redis, api: httpx.AsyncClient) -> None:
