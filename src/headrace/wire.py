@@ -89,7 +89,8 @@ class Body(msgspec.Struct, frozen=True):
         result_ttl: seconds its result is kept, if this job has its own wish.
         soft_timeout: seconds after which it is told to end, if this job has its own bound.
         expires_at: after this instant it is not started, ms since 1970, if there is one.
-        due: when it was to run first: "" at once, "+ms" after its enqueue, "@ms" since 1970.
+        due: when it was to run first, as JSON: "+ms" after its enqueue, "@ms" since 1970. For statistics
+            alone, which pass over all else: nothing in it makes a job malformed.
         error, workflow: empty, except in a dead letter that was moved back by hand; in a member.
     """
 
@@ -101,7 +102,7 @@ class Body(msgspec.Struct, frozen=True):
     result_ttl: float | None = None
     soft_timeout: float | None = None
     expires_at: float | None = None
-    due: str = ""
+    due: msgspec.Raw = msgspec.Raw()
     error: msgspec.Raw = msgspec.Raw()  # msgspec takes ``Raw | None`` for None alone
     workflow: msgspec.Raw = msgspec.Raw()
 

@@ -82,14 +82,27 @@ def test_tallies_add_up() -> None:
 
 def test_a_job_is_ready_when_it_was_enqueued_or_is_due() -> None:
     job_id = new_id()
-    made_ms = ready_at_ms(job_id, "")
+    made_ms = ready_at_ms(job_id, b"")
     assert made_ms is not None
     assert abs(made_ms - now_ms()) < 60_000
-    assert ready_at_ms(job_id, "+500") == made_ms + 500
-    assert ready_at_ms(job_id, f"@{made_ms + 9}") == made_ms + 9
-    assert ready_at_ms(job_id, "@1") == made_ms  # it was due before: at once
-    assert ready_at_ms(job_id, "tomorrow") == made_ms
-    assert ready_at_ms("order-17", "+500") is None
+    assert ready_at_ms(job_id, b'"+500"') == made_ms + 500
+    assert ready_at_ms(job_id, b'"@%d"' % (made_ms + 9)) == made_ms + 9
+    assert ready_at_ms(job_id, b'"@1"') == made_ms  # it was due before: at once
+    assert ready_at_ms("order-17", b'"+500"') is None
+
+
+FOREIGN_DUES = (
+    *("null", "5", "-1", "1e999", "9" * 400, "true", "[]", '{"at":5}', '""', '"tomorrow"', '"+"'),
+    *(f'"+{"9" * 400}"', f'"@{"9" * 5_000}"', '"+1234567890123456"', '"+٣"', '"+5\\n"'),
+)
+
+
+@pytest.mark.parametrize("due", FOREIGN_DUES)
+def test_when_a_job_was_due_that_is_not_in_our_form_counts_as_not_told(due: str) -> None:
+    body = wire.read_body(b'{"id":"x","task":"pay","due":%b}' % due.encode())
+    assert ready_at_ms(job_id := new_id(), bytes(body.due)) == ready_at_ms(job_id, b"")
+    found = counted((Ended(Head(new_id()), monotonic(), body), "done"))[OTHERS]
+    assert tally.waits(found).count == 1
 
 
 def counted(*jobs: tuple[Ended, Verb], now: int | None = None) -> dict[str, list[int]]:
@@ -101,7 +114,7 @@ def counted(*jobs: tuple[Ended, Verb], now: int | None = None) -> dict[str, list
 
 def test_a_run_counts_with_its_end_its_wait_and_its_time() -> None:
     task, start = SimpleNamespace(name="pay"), monotonic() - 0.2
-    made_ms = ready_at_ms(job_id := new_id(), "")
+    made_ms = ready_at_ms(job_id := new_id(), b"")
     assert made_ms is not None
     found = counted((Ended(Head(job_id), start, task=task), "done"), now=made_ms + 3_200)["pay"]
     assert (found[tally.RUNS], found[tally.DONE], found[tally.DEAD]) == (1, 1, 0)

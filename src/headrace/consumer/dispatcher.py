@@ -235,9 +235,9 @@ class Dispatcher:
         report.ended(claimed, outcome, error, self.hooks)
 
     def _settle(self, claimed: ClaimedJob, outcome: Outcome) -> None:
-        self.timings.note(claimed, outcome.verb)
         self.claims.settle(claimed, outcome)
         self._left(claimed)
+        self.timings.note(claimed, outcome.verb)
 
     # — they are told to end —
 

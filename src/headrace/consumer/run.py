@@ -134,7 +134,7 @@ def failure(claimed: ClaimedJob, error: BaseException, *, untold: str = "") -> F
             again_s = None
     copy = plain.make(plain.name_of(type(error)), untold) if untold else plain.plain_copy(error)
     return Failure(
-        claimed.task.told(copy, claimed.decoded),
+        claimed.task.told(copy, claimed.job),
         stopped=plain.is_a(error, asyncio.CancelledError, JobInterrupted, JobStopped),
         unfit=claimed.task.misfit(error),
         given_up=plain.is_a(error, Reject, *claimed.task.config.give_up_on),

@@ -22,7 +22,7 @@ from headrace.encryption.sealing import (
     sealer_of,
 )  # fmt: skip
 from headrace.errors import InvalidArguments, InvalidSetting, Undecryptable
-from headrace.wire import DEFAULT_MAX_BYTES, Body
+from headrace.wire import DEFAULT_MAX_BYTES
 
 Misfit: TypeAlias = Literal["invalid_arguments", "undecryptable"]
 
@@ -124,14 +124,14 @@ class EncryptedTask:
         unfit = type(error) is InvalidArguments and error.__cause__ is not None
         return "invalid_arguments" if unfit else None
 
-    def told(self, error: BaseException, body: Body | None) -> BaseException:
+    def told(self, error: BaseException, job: bytes) -> BaseException:
         """Return a plain copy of what a run has raised as others may see it.
 
         Args:
             error: the copy.
-            body: the job's, as it was claimed.
+            job: its bytes: in those of a task that is not encrypted results of others may stand that are.
         """
-        encrypted = self.seal is not None or (body is not None and ENCRYPTED in body.kwargs)
+        encrypted = self.seal is not None or _MARK in job
         return _without_texts(error) if encrypted and not _is_ours(error) else error
 
     def _encode_sealed(self, value: Any) -> bytes:

@@ -5,6 +5,7 @@ Each job that ends passes here, so it is a few additions and asks nobody.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
@@ -27,6 +28,9 @@ _PLACES: Final[Mapping[Verb, int]] = {
     "cancel": tally.CANCELLED,
 }  # fmt: skip
 """Where each end is counted; what is given back or put off has not ended."""
+
+_DUE: Final = re.compile(rb'"([+@])([0-9]{1,15})"')
+"""When a job was to run, as we write it; 15 digits are 30,000 years."""
 
 
 class EndedJob(Protocol):
@@ -73,7 +77,7 @@ class Recorder:
         job_id, _, _, crashes, attempt, _, _ = job.head
         if attempt or crashes:
             return  # since when it waits after a run that failed, nothing says
-        due = job.decoded.due if job.decoded is not None else ""
+        due = bytes(job.decoded.due) if job.decoded is not None else b""
         ready_ms = ready_at_ms(job_id, due) if due else time_ms_of(job_id)
         if ready_ms is not None:
             # Redis' clock is asked for once in a while, and not for each job.
@@ -95,19 +99,19 @@ class Recorder:
             own[task] = tally.total([own[task], counts])
 
 
-def ready_at_ms(job_id: str, due: str) -> int | None:
+def ready_at_ms(job_id: str, due: bytes) -> int | None:
     """Return from when on a job could have run, ms since 1970; None if its id does not say.
 
     Args:
         job_id: its id, which tells when it was enqueued, by its producer's clock.
-        due: when it was to run: "", "+ms" from then, or "@ms" since 1970.
+        due: when it was to run, as JSON: "+ms" from then, or "@ms" since 1970; all else counts as nothing.
     """
     made_ms = time_ms_of(job_id)
-    if made_ms is None or not due:
+    match = _DUE.fullmatch(due)
+    if made_ms is None or match is None:
         return made_ms
-    if not due[1:].isdecimal():  # somebody else has written it
-        return made_ms
-    return max(made_ms, int(due[1:])) if due[0] == "@" else made_ms + int(due[1:])
+    ms = int(match[2])
+    return max(made_ms, ms) if match[1] == b"@" else made_ms + ms
 
 
 def _nothing() -> defaultdict[str, defaultdict[str, Tally]]:

@@ -230,6 +230,37 @@ async def test_a_task_that_is_not_encrypted_takes_over_what_an_encrypted_one_ret
         assert await flow.aresult(WAIT_S) == len(SECRET)
 
 
+async def test_a_task_that_is_not_encrypted_and_fails_on_a_decrypted_result_tells_nothing_of_it(
+    sealed: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    app = sealed.app
+
+    @app.task(result_ttl=60)
+    async def charge(card: str) -> str:
+        return f"charged {card}"
+
+    @app.task(encrypted=False, max_attempts=1, result_ttl=60)
+    async def notify(text: str) -> None:
+        raise ValueError(f"nobody takes {text}") from KeyError(text)
+
+    flow = await chain(charge.call(SECRET), notify.call(RESULT)).aenqueue()
+    async with sealed.consumer(duties=DUTIES, check=False):
+        with pytest.raises(JobFailed) as raised:
+            await flow.aresult(WAIT_S)
+        (letter,) = await sealed.died()
+    assert SECRET not in str(raised.value)
+    assert letter["error"]["type"] == "ValueError"
+    assert "not told" in letter["error"]["message"]
+    assert SECRET.encode() not in everything(sealed.redis)
+    assert SECRET not in caplog.text
+    sealed.app.task(name="plain", encrypted=False, max_attempts=1)(_fail)
+    await app.tasks["plain"].aenqueue("what was never encrypted")
+    async with sealed.consumer(check=False):
+        _, letter = await sealed.died(2)
+    assert letter["error"]["message"] == "what was never encrypted"
+
+
 async def test_a_lost_consumers_job_is_reclaimed_and_still_readable(sealed: Site) -> None:
     sealed.app.task(name="echo", result_ttl=60)(_echo)
     job = await sealed.app.tasks["echo"].aenqueue(SECRET)

@@ -13,10 +13,11 @@ from headrace import forgetting
 from headrace.consumer import statistics
 from headrace.errors import ReplyLost, StoreUnavailable
 from headrace.flows import Flow
+from headrace.ids import new_id
 from headrace.keys import Keys, keys_of
 from headrace.operations import Operation
 from headrace.store import AsyncStore
-from headrace.timings import minutes_of, requests, tally, timings_of
+from headrace.timings import Recorder, minutes_of, requests, tally, timings_of
 from headrace.timings.keys import SLOTS
 from headrace.timings.recent import AT_ONCE, Recent, recent, recent_by_ten
 from headrace.timings.recorder import OTHERS
@@ -166,6 +167,32 @@ async def test_a_consumer_that_is_killed_takes_what_it_had_not_told_and_no_job(
         await running.ended()
     assert site.counters()["done"] == 1
     assert await summed(site) == {}
+
+
+@pytest.mark.parametrize(
+    "due",
+    [f"+{'9' * 400}", f"@{'9' * 5_000}", 5, None, ["+5"], 10**400],
+    ids=["long", "longer", "number", "null", "list", "huge"],
+)
+async def test_when_a_foreign_job_was_due_is_in_no_jobs_way(site: Site, due: object) -> None:
+    site.app.task(name="nothing")(lambda: None)
+    site.push({"id": new_id(), "task": "nothing", "due": due})
+    async with site.consumer():
+        await site.drained()
+    assert site.counters()["done"] == 1
+    assert (await summed(site))["nothing"][tally.DONE] == 1
+
+
+async def test_a_job_is_settled_before_it_is_counted(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes = list[Any]()
+    monkeypatch.setattr(Recorder, "note", lambda _, job, verb: outcomes.append(job.outcome))
+    site.app.task(name="nothing")(lambda: None)
+    await site.app.aenqueue("nothing")
+    async with site.consumer():
+        await site.drained()
+    assert [outcome.verb for outcome in outcomes] == ["done"]
 
 
 async def test_a_key_that_is_broken_is_in_no_jobs_way(site: Site, redis: Redis) -> None:

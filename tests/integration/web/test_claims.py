@@ -13,6 +13,7 @@ import pytest
 from redis import Redis
 
 from headrace import RESULT, Context, Headrace, JobFailed, NoResult, chain
+from headrace.ids import new_id
 from headrace.leasing import Leases, Lines, leases, statistics
 from headrace.policy import LeasePolicy
 from headrace.scripts import script
@@ -242,6 +243,18 @@ class TestStatistics:
         for job in await claim(api, count=2):
             await settle(api, job, "ack")
         await await_until(told)
+
+    @pytest.mark.parametrize("due", [f"+{'9' * 400}", 5, None])
+    async def test_when_a_foreign_job_was_due_is_in_no_jobs_way(
+        self, api: httpx.AsyncClient, site: Site, lines: Lines, due: object
+    ) -> None:
+        site.push({"id": new_id(), "task": "t", "due": due})
+        (job,) = await claim(api)
+        assert await settle(api, job, "ack") == []
+        assert site.ends() == {"done": 1}
+        await lines.close()
+        counted = (await api.get("/statistics")).json()["tasks"]["t"]
+        assert (counted["done"], counted["wait"]["count"]) == (1, 1)
 
     async def test_a_claim_of_an_earlier_version_has_no_times(
         self, api: httpx.AsyncClient, site: Site, lines: Lines, monkeypatch: pytest.MonkeyPatch
