@@ -64,8 +64,10 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("location", "/elsewhere")
-            self.send_header("content-length", "0")
+            said = b"" if status == 204 else f"{self.path} was asked for".encode()
+            self.send_header("content-length", str(len(said)))
             self.end_headers()
+            self.wfile.write(said)
 
         do_GET = do_POST
 

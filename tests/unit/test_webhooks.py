@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from headrace import wire
 from headrace.errors import InvalidSetting
 from headrace.webhooks.event import died
 from headrace.webhooks.hook import read_webhooks, webhook
-from headrace.webhooks.sending import signature
+from headrace.webhooks.sending import MAX_BYTES, DeliveryFailed, post, signature
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 TABLE = {"url": "https://example.org/x", "secret": SECRET}
@@ -51,6 +52,7 @@ def test_the_file_is_read_and_a_secret_may_stand_in_the_environment(
         ({"url": "http:///x"}, "http"),
         ({"url": "https://me:pw@example.org"}, "no user"),
         ({"url": "https://example.org/a b"}, "ASCII"),
+        ({"url": "https://example.org/a\x7fb"}, "ASCII"),
         ({"url": "https://example.org:99999/"}, "[Pp]ort"),
         ({"url": 5}, "http"),
         ({"secret": "short"}, "16 bytes"),
@@ -100,8 +102,42 @@ def test_an_event_tells_what_died_without_its_arguments(monkeypatch: pytest.Monk
     assert b"4711" not in event.body
 
 
-@pytest.mark.parametrize(
-    "letter", [b"", b"{", b"[]", b'{"task":5}', b'{"error":{"failed_at":1e99}}']
+LETTERS = (
+    *(b"", b"{", b"[]", b'{"task":5}', b'{"error":{"failed_at":1e99}}'),
+    b'{"error":{"reason":"x","failed_at":%b}}' % (b"9" * 400),
+    b'{"id":"x","n":%b,"error":{"reason":"x","failed_at":%b}}' % (b"9" * 30, b"9" * 30),
 )
-def test_an_event_is_made_of_anything(letter: bytes) -> None:
-    assert json.loads(died("queue", letter, "msg_1").body)["type"] == "dead"
+
+
+@pytest.mark.parametrize("redact", ["", "password"])
+@pytest.mark.parametrize("letter", LETTERS)
+def test_an_event_is_made_of_anything(
+    letter: bytes, redact: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_REDACT", redact)
+    told = json.loads(died("queue", letter, "msg_1").body)
+    assert told["type"] == "dead"
+    assert 0 <= told["data"]["failed_at_ms"] < 1e15
+
+
+@pytest.mark.parametrize("text", ["x", "\\", "\x01", "€", "😀"])
+def test_an_event_is_small_enough_to_be_sent_whatever_a_letter_says(text: str) -> None:
+    error = dict.fromkeys(("reason", "type", "message", "consumer"), text * 1_100_000)
+    event = died("queue", json.dumps({"task": text * 9_999, "error": error}).encode(), "msg_1")
+    assert len(event.body) < MAX_BYTES
+    assert json.loads(event.body)["data"]["message"] == text * 1_000
+
+
+def test_what_went_wrong_with_a_request_is_told_without_what_was_asked_or_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hook = webhook("ops", TABLE | {"url": "http://127.0.0.1:1/hidden"})
+    with pytest.raises(DeliveryFailed, match=r"webhook ops: ConnectionRefusedError \(errno \d+\)$"):
+        post(hook, "msg_1", 0, b"{}")
+
+    def odd(*_: object) -> None:
+        raise HTTPException("POST /hidden answered oddly")
+
+    monkeypatch.setattr(HTTPConnection, "request", odd)
+    with pytest.raises(DeliveryFailed, match="^webhook ops: HTTPException$"):
+        post(hook, "msg_1", 0, b"{}")

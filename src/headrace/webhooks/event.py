@@ -16,6 +16,7 @@ from headrace.webhooks.hook import EventKind
 
 _encode = msgspec.json.Encoder().encode
 _task_of = msgspec.json.Decoder(dict[str, Any]).decode
+_MOST: Final = 1_000  # characters of each text: letters of somebody else may say very much
 _LATEST_MS: Final = 253_402_300_799_000  # in 9999: a letter of somebody else may say anything
 
 
@@ -35,17 +36,17 @@ class Event(NamedTuple):
 
 def died(queue: str, letter: bytes, message_id: str) -> Event:
     """Tell that a job has failed for good."""
-    shown = redaction.shown(letter)
+    shown = _shown(letter)
     parts, error = wire.split(letter), wire.read_error(shown) or wire.Error(reason="")
     about = {
         "queue": queue,
         "id": parts[0].id if parts is not None else None,
         "task": _task(shown),
-        "reason": error.reason,
-        "error_type": error.type,
-        "message": error.message,
-        "failed_at_ms": error.failed_at,
-        "consumer": error.consumer,
+        "reason": error.reason[:_MOST],
+        "error_type": error.type[:_MOST],
+        "message": error.message[:_MOST],
+        "failed_at_ms": _instant(error.failed_at),
+        "consumer": error.consumer[:_MOST],
     }
     return _event(message_id, "dead", error.failed_at, about)
 
@@ -62,10 +63,23 @@ def aged(queue: str, oldest: Snapshot, waiting: int, max_age_s: float, message_i
 
 
 def _event(message_id: str, kind: EventKind, at_ms: int, about: dict[str, Any]) -> Event:
-    at_ms = max(0, min(at_ms, _LATEST_MS))
+    at_ms = _instant(at_ms)
     at = datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
     told = {"type": kind, "timestamp": at.replace("+00:00", "Z"), "data": about}
     return Event(message_id, at_ms, _encode(told))
+
+
+def _shown(letter: bytes) -> bytes:
+    try:
+        return redaction.shown(letter)
+    except (
+        Exception
+    ):  # numbers of somebody else that cannot be written again: it is told of without its text
+        return b""
+
+
+def _instant(ms: int) -> int:
+    return max(0, min(ms, _LATEST_MS))
 
 
 def _task(letter: bytes) -> str | None:

@@ -121,7 +121,7 @@ def _url(url: object) -> str:
     parts = urlsplit(url) if isinstance(url, str) else None
     if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("url must be http://… or https://…")
-    if "@" in parts.netloc or not str(url).isascii() or re.search(r"[\s\x00-\x20]", str(url)):
+    if "@" in parts.netloc or not str(url).isascii() or re.search(r"[\s\x00-\x20\x7f]", str(url)):
         raise ValueError("url must have no user in it, and ASCII letters alone")
     _ = parts.port  # raises ValueError: it is none
     return str(url)

@@ -54,19 +54,29 @@ class Letters(NamedTuple):
     Attributes:
         counted: how many are told of when these are.
         all: whether there are no others.
-        raw: their bytes, the newest first.
+        raw: their bytes, the oldest first.
+        older: those before them, which may be told of, or not: by letters that nobody has counted (of plain
+            clients, or of another server) they may have been pushed out of the places that are looked at.
     """
 
     counted: int
     all: bool
     raw: list[bytes]
+    older: list[bytes]
 
 
-def letters(k: Keys, told: int, limit: int) -> Operation[Letters]:
-    """Read the oldest letters of a queue that are not told of, when so many were counted before."""
+def letters(k: Keys, told: int, limit: int, margin: int = 0) -> Operation[Letters]:
+    """Read the oldest letters of a queue that are not told of, when so many were counted before.
+
+    Args:
+        k: the queue.
+        told: how many.
+        limit: so many at most; fewer, if they are large.
+        margin: so many older ones, too.
+    """
     return run(
         "webhooks/letters",
         (k.dead, k.stats),
-        (told, limit),
-        lambda raw: Letters(int(raw[0]), raw[1] == 1, raw[2]),
+        (told, limit, margin),
+        lambda raw: Letters(int(raw[0]), raw[1] == 1, raw[2], raw[3]),
     )

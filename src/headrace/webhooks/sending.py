@@ -1,6 +1,6 @@
 """Sending: one signed request, as Standard Webhooks has it: https://www.standardwebhooks.com.
 
-No redirect is followed, and what is answered is not read beyond a few letters for the log.
+No redirect is followed, and of an answer the status alone is read.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ STEP_S: Final = 10.0
 MAX_BYTES: Final = 1 << 16
 """Of a body; events are smaller."""
 
-_SAID: Final = 200  # bytes of an answer
 _GONE: Final = 410
 
 
@@ -63,13 +62,19 @@ def post(hook: Webhook, message_id: str, at_s: int, body: bytes) -> None:
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     try:
         connection.request("POST", path, body, headers(hook, message_id, at_s, body))
-        answer = connection.getresponse()
-        said = answer.read(_SAID).decode(errors="replace")
-    except (OSError, HTTPException) as error:  # an address may hold a secret: it is not shown
-        raise DeliveryFailed(f"webhook {hook.name}: {type(error).__name__}: {error}") from None
+        with connection.getresponse() as answer:
+            status = answer.status
+    except (OSError, HTTPException) as error:
+        raise DeliveryFailed(f"webhook {hook.name}: {_kind_of(error)}") from None
     finally:
         connection.close()
-    if answer.status == _GONE:
+    if status == _GONE:
         raise Reject(f"webhook {hook.name} answered 410: it is gone")
-    if not 200 <= answer.status < 300:
-        raise DeliveryFailed(f"webhook {hook.name} answered {answer.status}: {said!r}")
+    if not 200 <= status < 300:
+        raise DeliveryFailed(f"webhook {hook.name} answered {status}")
+
+
+def _kind_of(error: Exception) -> str:
+    # Its text may quote the address, or what was answered, which may quote it; that may hold a secret.
+    number = getattr(error, "errno", None)
+    return type(error).__name__ + (f" (errno {number})" if isinstance(number, int) else "")

@@ -17,14 +17,14 @@ from headrace.clock import now_ms
 from headrace.consumer import Consumer, ConsumerOptions
 from headrace.consumer.options import QueueWeight
 from headrace.duties import DUTIES
-from headrace.errors import Reject, StoreError
+from headrace.errors import StoreError
 from headrace.isolation.runner import IsolatedRunner
 from headrace.policy import LeasePolicy, ReconnectBackoff
 from headrace.retry import Backoff
 from headrace.store import AsyncStore
 from headrace.webhooks.event import Event
 from headrace.webhooks.hook import Webhook
-from headrace.webhooks.sending import post
+from headrace.webhooks.sending import DeliveryFailed, post
 from headrace.webhooks.watcher import QUEUE, Queues, Watcher
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -106,7 +106,7 @@ class WebhookService:
     def _send(self, name: str, message_id: str, body: str) -> None:
         hook = self._hooks.get(name)
         if hook is None:
-            raise Reject(f"there is no webhook {name} any more")
+            raise DeliveryFailed(f"this server's file has no webhook {name}")  # another's may
         post(hook, message_id, now_ms() // 1000, body.encode())
 
     async def _watch(self) -> None:

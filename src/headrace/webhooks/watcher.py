@@ -7,10 +7,12 @@ counter has risen. A few letters at a look: what dies by the thousand is told on
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from headrace import operations as op
+from headrace.errors import InvalidJob
 from headrace.keys import keys_of
 from headrace.operations import Snapshot
 from headrace.store import AsyncStore
@@ -18,10 +20,13 @@ from headrace.webhooks import marks
 from headrace.webhooks.event import Event, aged, died
 from headrace.webhooks.hook import Webhook
 
+log: logging.Logger = logging.getLogger(__name__)
+
 QUEUE: Final = "headrace-webhooks"
 """Where what is to be sent stands. It is not watched: its own dead letters would make more of them."""
 
 _LETTERS: Final = 100  # of a queue, at a look
+_MARGIN: Final = 20  # older ones, that may have been pushed out of their places
 _SKEW_MS: Final = 3_600_000  # how far consumers' clocks may be behind Redis'
 
 Enqueue: TypeAlias = Callable[[Webhook, Event], Awaitable[None]]
@@ -103,14 +108,25 @@ class Watcher:
         before = marks.Told(*[*told.get(mark, (0,)), since_ms][:2])
         if count == before.counted:
             return {}
-        asking = marks.letters(keys_of(one.queue), before.counted, _LETTERS)
+        asking = marks.letters(keys_of(one.queue), before.counted, _LETTERS, _MARGIN)
         letters = await self._store.run(asking)
-        for raw in reversed(letters.raw):  # the oldest first
+        for raw in letters.raw:
             event = died(queue, raw, message_id(hook, one.queue, raw))
             # Letters may have been taken out since they were counted: then older ones stand here.
             if not 0 < event.at_ms < before.at_ms - _SKEW_MS:
-                await self._enqueue(hook, event)
+                await self._tell(hook, event)
+        for raw in letters.older:  # most of them are told of: their keys are taken
+            event = died(queue, raw, message_id(hook, one.queue, raw))
+            if event.at_ms > since_ms and event.at_ms >= before.at_ms - _SKEW_MS:
+                await self._tell(hook, event)
         return {mark: [letters.counted, one.now_ms if letters.all else before.at_ms]}
+
+    async def _tell(self, hook: Webhook, event: Event) -> None:
+        """Enqueue an event. One that can be no job must not keep back all others, again and again."""
+        try:
+            await self._enqueue(hook, event)
+        except InvalidJob as error:
+            log.error("webhook %s is not told of %s: %s", hook.name, event.message_id, error)
 
     async def _age(
         self, hook: Webhook, queue: str, parts: Sequence[Snapshot], told: Marks
@@ -126,7 +142,7 @@ class Watcher:
         since = str(oldest.oldest_at_ms).encode()
         waiting = sum(one.waiting for one in parts)
         about = message_id(hook, queue, since)
-        await self._enqueue(hook, aged(queue, oldest, waiting, hook.max_age_s, about))
+        await self._tell(hook, aged(queue, oldest, waiting, hook.max_age_s, about))
         return {mark: [oldest.now_ms]}
 
     def _left(self, told: set[str], there: set[str]) -> list[str]:

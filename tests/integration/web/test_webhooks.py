@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from headrace.store import AsyncStore
 from headrace.web.reader import Reader
 from headrace.webhooks import marks as marks_module
 from headrace.webhooks import service
+from headrace.webhooks.event import Event, died
 from headrace.webhooks.hook import Webhook
 from headrace.webhooks.service import WebhookService
 from headrace.webhooks.watcher import QUEUE
@@ -115,12 +117,143 @@ async def test_an_address_that_is_gone_is_not_asked_again(
     assert receiver.url.encode() not in b"".join(redis.lrange(HOOKS.dead, 0, -1))  # type: ignore[arg-type]
 
 
+async def test_an_address_is_in_no_dead_letter_though_the_answer_quotes_it(
+    url: str,
+    store: AsyncStore,
+    app: Headrace,
+    receiver: Receiver,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(service, "ATTEMPTS", 1)
+    receiver.answers = [500]
+    async with serving(url, store, app, hook_to(receiver)):
+        await die(app, store)
+        await await_until(lambda: redis.llen(HOOKS.dead) == 1)
+    letter = redis.lindex(HOOKS.dead, 0)
+    assert b"answered 500" in letter  # type: ignore[operator]
+    assert b"/hook" not in letter  # type: ignore[operator]
+
+
+async def test_an_event_of_a_webhook_that_one_server_does_not_know_waits_for_one_that_does(
+    url: str, store: AsyncStore, app: Headrace, receiver: Receiver, redis: Redis
+) -> None:
+    other = Webhook("other", receiver.url, SECRET)
+    with pytest.MonkeyPatch.context() as dead:
+
+        async def nobody(_: object) -> None: ...
+
+        dead.setattr(WebhookService, "_consume", nobody)
+        async with serving(url, store, app, hook_to(receiver), other):
+            await die(app, store)
+            await await_until(lambda: redis.llen(HOOKS.pending) == 2)
+    async with serving(url, store, app, hook_to(receiver)):  # its file is older
+        await await_until(lambda: told_of(redis, "retry") >= 1)
+        await await_until(lambda: len(receiver.got) == 1)
+    async with serving(url, store, app, hook_to(receiver), other):
+        await await_until(lambda: len(receiver.got) == 2)
+    assert redis.llen(HOOKS.dead) == 0
+
+
+def told_of(redis: Redis, how: str = "done") -> int:
+    """Count what has become of messages, as Redis knows it."""
+    return int(redis.hget(HOOKS.stats, how) or 0)  # type: ignore[arg-type]
+
+
+async def test_a_letter_that_says_very_much_keeps_no_other_back(
+    url: str, store: AsyncStore, app: Headrace, receiver: Receiver, redis: Redis
+) -> None:
+    huge = {"id": "huge", "task": "a", "error": {"reason": "rejected", "message": "x" * 1_100_000}}
+    async with serving(url, store, app, hook_to(receiver)):
+        redis.lpush(K.dead, json.dumps(huge, separators=(",", ":")))
+        redis.hincrby(K.stats, "dead", 1)
+        await die(app, store)
+        await await_until(lambda: len(receiver.got) == 2)
+    about = {one.event["data"]["id"]: one.event["data"] for one in receiver.got}
+    assert len(about.pop("huge")["message"]) == 1_000
+    assert [one["message"] for one in about.values()] == ["no 0"]
+
+
+async def test_an_event_that_can_be_no_job_keeps_no_other_back(
+    url: str,
+    store: AsyncStore,
+    app: Headrace,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def large(queue: str, letter: bytes, message_id: str) -> Event:
+        event = died(queue, letter, message_id)
+        is_first = b"no 0" in letter
+        return event._replace(body=b"x" * (1 << 21)) if is_first else event
+
+    monkeypatch.setattr("headrace.webhooks.watcher.died", large)
+    async with serving(url, store, app, hook_to(receiver)):
+        await die(app, store, times=2)
+        await await_until(lambda: receiver.got)
+        await die(app, store)  # the same text
+        await await_until(lambda: caplog.text.count("is not told of") >= 2)
+    assert [one.event["data"]["message"] for one in receiver.got] == ["no 1"]
+
+
+async def test_a_letter_that_is_pushed_down_by_others_that_nobody_counted_is_told(
+    url: str, store: AsyncStore, app: Headrace, receiver: Receiver, redis: Redis
+) -> None:
+    class Late(AsyncStore):
+        async def run(self, operation: Any) -> Any:
+            if operation.name == "webhooks/letters" and not redis.exists("pushed"):
+                redis.set("pushed", 1)
+                redis.lpush(K.dead, *(f'{{"id":"moved-{n}","task":"a"}}' for n in range(5)))
+            return await super().run(operation)
+
+    late = Late(url)
+    await die(app, store)  # before anybody has asked to be told
+    async with serving(url, late, app, hook_to(receiver)):
+        await die(app, store)
+        await await_until(lambda: "no 0" in {one.event["data"]["message"] for one in receiver.got})
+    redis.delete("pushed")
+    ids = [one.event["data"]["id"] for one in receiver.got]
+    assert len(ids) == len({*ids})
+    assert [one.event["data"]["message"] for one in receiver.got].count("no 0") == 1
+    await late.close()
+
+
+async def test_large_letters_are_read_a_few_at_a_time(store: AsyncStore, redis: Redis) -> None:
+    letters = [b"%d%b" % (n, b"x" * 400_000) for n in range(7)]
+    redis.lpush(K.dead, *letters)
+    redis.hset(K.stats, "dead", 7)
+    found, told = list[bytes](), 0
+    for expected, over in ((3, False), (6, False), (7, True)):
+        few = await store.run(marks_module.letters(K, told, 100, 20))
+        told = few.counted
+        assert (told, few.all) == (expected, over)
+        assert len(few.raw) + len(few.older) <= 3
+        found += few.raw
+    assert found == letters
+
+
+async def test_of_letters_that_were_purged_nothing_is_left_to_read(
+    store: AsyncStore, redis: Redis
+) -> None:
+    redis.lpush(K.dead, "one", "two")
+    redis.hset(K.stats, "dead", 1_000_000)
+    assert await store.run(marks_module.letters(K, 5, 100, 20)) == (
+        1_000_000, True, [b"one", b"two"], [],
+    )  # fmt: skip
+    assert await store.run(marks_module.letters(K, 999_999, 100, 20)) == (
+        1_000_000, True, [b"two"], [b"one"],
+    )  # fmt: skip
+    assert await store.run(marks_module.letters(K, 999_998, 1, 1)) == (
+        999_999, False, [b"one"], [],
+    )  # fmt: skip
+
+
 async def test_letters_that_come_while_no_server_runs_are_told_by_the_next(
-    url: str, store: AsyncStore, app: Headrace, receiver: Receiver
+    url: str, store: AsyncStore, app: Headrace, receiver: Receiver, redis: Redis
 ) -> None:
     async with serving(url, store, app, hook_to(receiver)):
         await die(app, store)
-        await await_until(lambda: receiver.got)
+        await await_until(lambda: told_of(redis) == 1)  # else it is sent again: nobody has heard
     await die(app, store, times=3)
     async with serving(url, store, app, hook_to(receiver)):
         await await_until(lambda: len(receiver.got) == 4)
@@ -141,6 +274,7 @@ async def test_a_server_that_dies_between_telling_and_marking_tells_nothing_twic
             return mark
 
         await await_until(marked)
+        await await_until(lambda: told_of(redis) == 1)
     redis.hdel(marks_module.MARKS, "ops dead queue")  # as if it had not come so far
     async with serving(url, store, app, hook_to(receiver)):
         await await_until(lambda: redis.hexists(marks_module.MARKS, "ops dead queue"))
