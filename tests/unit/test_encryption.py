@@ -153,6 +153,24 @@ def test_results_that_redis_puts_into_the_arguments_of_a_member_are_found_again(
         open_call(KEYS, "total", {ENCRYPTED: sealed[ENCRYPTED]})
 
 
+@pytest.mark.parametrize(
+    ("args", "more"), [(("4111",), {}), ((), {"card": "4111"}), ((), {RESULTS: [], "card": "4111"})]
+)
+def test_arguments_in_the_clear_beside_encrypted_ones_are_refused_and_not_quoted(
+    args: tuple[Any, ...], more: dict[str, Any]
+) -> None:
+    _, sealed = seal_call(KEYS, "pay", (1,), {})
+    with pytest.raises(InvalidJob, match="others beside it") as caught:
+        Headrace(encryption=KEYS).call("pay", *args, **sealed, **more)
+    assert "4111" not in str(caught.value)
+
+
+@pytest.mark.parametrize("args", [(1,), (PLACEHOLDER,)])
+def test_what_was_encrypted_before_stays_as_it_is(args: tuple[Any, ...]) -> None:
+    _, sealed = seal_call(KEYS, "pay", args, {})
+    assert seal_call(KEYS, "pay", (), sealed) == ((), sealed)
+
+
 @pytest.mark.parametrize("keys", [[], "", ["short"], [b"x" * 31], [KEY, KEY], [KEY, "é" * 44], [5]])
 def test_what_is_no_key_is_refused_and_not_quoted(keys: Any) -> None:
     with pytest.raises(InvalidSetting, match="key") as caught:

@@ -5,8 +5,9 @@
 
 Arguments are bound to their task alone: a job keeps that when it is tried again, redriven, moved to another
 queue or server, taken into a workflow or fired by a schedule; its id and its queue it may not. What a task
-returns is bound to the task and to the job. No parameter can be called ``$encrypted``: a consumer of an older
-release refuses such a job, and does not run it with other arguments.
+returns is bound to the task and to the job. No parameter can be called ``$encrypted``, so most consumers of an
+older release refuse such a job; not those of a task that takes ``**kwargs``, and one that keeps no dead letters
+drops it. Nothing says that a value must be encrypted: who may write to Redis can put plain ones in its place.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from headrace.encryption.encryption import CannotOpen, Encryption
+from headrace.errors import InvalidJob
 from headrace.faithful import encode_args, encode_kwargs
 from headrace.handoff import PLACEHOLDER
 
@@ -34,6 +36,7 @@ Seal: TypeAlias = Callable[
 """Encrypts the arguments of a task's call: its name, args, kwargs, what the first args are called."""
 
 _PLACEHOLDERS: Final = re.compile(rb'"(%b(?:-\d+)?)"' % PLACEHOLDER.encode())
+_MARKS: Final = frozenset({ENCRYPTED, RESULTS})
 _SEALED: Final = frozenset({ENCRYPTED, "task", "job"})
 
 _encode = msgspec.json.Encoder().encode
@@ -52,9 +55,14 @@ def seal_call(
     What somebody has encrypted before is left as it is.
 
     Raises:
-        InvalidJob: one of them does not come back equal from JSON.
+        InvalidJob: one of them does not come back equal from JSON, or stands beside what is encrypted.
     """
     if ENCRYPTED in kwargs:
+        if args or not kwargs.keys() <= _MARKS:
+            raise InvalidJob(
+                f"{ENCRYPTED} holds all arguments of a call, encrypted before: give no others beside it, or "
+                "call the argument something else"
+            )
         return args, kwargs
     raw = b"%b,%b" % (encode_args(args, names), encode_kwargs(kwargs))
     tokens = [one.decode() for one in dict.fromkeys(_PLACEHOLDERS.findall(raw))]
