@@ -6,6 +6,7 @@ A job ran from the request that got it to the one that settled it, by the clocks
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import suppress
 from typing import Final
 
@@ -16,6 +17,8 @@ from headrace.holders import asked_at_ms
 from headrace.operations import Verb
 from headrace.store import AsyncStore
 from headrace.timings import Recorder, telling
+
+log: logging.Logger = logging.getLogger(__name__)
 
 TELL_EVERY_S: Final = 10.0
 """How often Redis is told; a server that dies takes so much with it."""
@@ -59,10 +62,14 @@ class Statistics:
     async def _keep_telling(self) -> None:
         """Tell until nothing has ended for a while."""
         told = True
-        while told:
-            await asyncio.sleep(TELL_EVERY_S)
-            told = await self._tell()
-        self._telling = None
+        try:
+            while told:
+                await asyncio.sleep(TELL_EVERY_S)
+                told = await self._tell()
+        except Exception:
+            log.exception("what became of jobs over HTTP is not told")
+        finally:  # whatever has ended it, the next job begins it again
+            self._telling = None
 
     async def _tell(self) -> bool:
         """Tell what there is; return whether there was something."""

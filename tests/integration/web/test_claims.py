@@ -256,6 +256,34 @@ class TestStatistics:
         counted = (await api.get("/statistics")).json()["tasks"]["t"]
         assert (counted["done"], counted["wait"]["count"]) == (1, 1)
 
+    async def test_a_server_that_could_not_tell_for_whatever_reason_tells_of_the_next(
+        self,
+        api: httpx.AsyncClient,
+        site: Site,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(statistics, "TELL_EVERY_S", 0.01)
+
+        async def work() -> None:
+            site.push({"task": "t"})
+            (job,) = await claim(api)
+            await settle(api, job, "ack")
+
+        async def told() -> bool:
+            return bool((await api.get("/statistics")).json()["overall"]["done"] == 1)
+
+        with monkeypatch.context() as broken:
+
+            def fails(_: object) -> None:
+                raise RuntimeError("not now")
+
+            broken.setattr(statistics.telling, "adding", fails)
+            await work()
+            await await_until(lambda: "not now" in caplog.text)
+        await work()
+        await await_until(told)
+
     async def test_a_claim_of_an_earlier_version_has_no_times(
         self, api: httpx.AsyncClient, site: Site, lines: Lines, monkeypatch: pytest.MonkeyPatch
     ) -> None:
