@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from headrace.timings.recent import AT_ONCE, Recent, recent, recent_by_ten
 from headrace.timings.recorder import OTHERS
 from headrace.timings.requests import KEPT_MIN, MOST_TASKS, STEP_MIN
 from tests.support.consuming import LONG_S, Site, a_store
+from tests.support.processes import clean_environment, processes
 from tests.support.wait import await_until
 
 
@@ -153,20 +156,35 @@ async def test_what_may_be_told_is_not_told_again(
     assert (await summed(site))["nothing"][tally.DONE] == told
 
 
+TELLS_LATE = f"""
+import sys
+from headrace.cli import main
+from headrace.consumer import statistics
+statistics.TELL_EVERY_S = {LONG_S}
+sys.exit(main(sys.argv[1:]))
+"""
+
+
 async def test_a_consumer_that_is_killed_takes_what_it_had_not_told_and_no_job(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(statistics, "TELL_EVERY_S", LONG_S)
-
-    async def dies(*_: object, **__: object) -> None: ...
-
-    monkeypatch.setattr(statistics.Statistics, "_tell", dies)
+    journal = tmp_path / "journal"
+    journal.touch()
+    env = clean_environment(HEADRACE_URL=site.url, HEADRACE_TEST_JOURNAL=str(journal))
+    command = (sys.executable, "-c", TELLS_LATE, "consume", "tests.acceptance.shop:app")
+    for n in range(3):
+        await site.app.aenqueue("nap", n, 0.0)
+    with processes(tmp_path) as start:
+        victim = start(*command, env=env)
+        await await_until(lambda: site.counters().get("done") == 3, "its jobs are done")
+        victim.kill()
+    assert await summed(site) == {}
     nothing = site.app.task(name="nothing")(lambda: None)
     await nothing.aenqueue()
     async with site.consumer(burst=True) as running:
         await running.ended()
-    assert site.counters()["done"] == 1
-    assert await summed(site) == {}
+    assert site.counters()["done"] == 4
+    assert {task: one[tally.DONE] for task, one in (await summed(site)).items()} == {"nothing": 1}
 
 
 @pytest.mark.parametrize(
