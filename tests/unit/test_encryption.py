@@ -263,7 +263,7 @@ def test_an_exception_is_told_without_the_text_of_any_that_it_is_linked_to() -> 
             error.add_note("4111")
             raise ExceptionGroup("4111", [ValueError("4111")]) from error
     except ExceptionGroup as error:
-        told = task.told(plain_copy(error), None)
+        told = task.told(plain_copy(error), b"")
     text = "".join(traceback.format_exception(told))
     assert "4111" not in text.replace('"4111"', "")  # the lines of the code are the application's
     assert text.count(HIDDEN) == 2

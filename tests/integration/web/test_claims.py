@@ -278,7 +278,7 @@ class TestStatistics:
             def fails(_: object) -> None:
                 raise RuntimeError("not now")
 
-            broken.setattr(statistics.telling, "adding", fails)
+            broken.setattr("headrace.timings.telling.adding", fails)
             await work()
             await await_until(lambda: "not now" in caplog.text)
         await work()
