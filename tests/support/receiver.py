@@ -39,12 +39,15 @@ class Receiver:
     Attributes:
         answers: the status of the next answers, in order; then 204.
         got: the requests, in order.
+        answering: requests are answered while it is set, as it is first.
     """
 
     def __init__(self, port: int) -> None:
         self.url = f"http://127.0.0.1:{port}/hook?from=headrace"
         self.answers: list[int] = []
         self.got: list[Received] = []
+        self.answering = threading.Event()
+        self.answering.set()
 
     @property
     def ids(self) -> list[str]:
@@ -61,6 +64,7 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
             named = {name.lower(): value for name, value in self.headers.items()}
             status = receiver.answers.pop(0) if receiver.answers else 204
             receiver.got.append(Received(self.path, named, body))
+            receiver.answering.wait()
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("location", "/elsewhere")
@@ -80,6 +84,7 @@ def receiving(port: int = 0) -> Iterator[Receiver]:
     try:
         yield receiver
     finally:
+        receiver.answering.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -41,7 +41,8 @@ ATTEMPTS: Final = 12
 """So often it is tried: for a day or so."""
 
 _TOLD_ONCE_S: Final = 604_800.0  # a server that was away for a week tells nothing twice
-_AT_ONCE: Final = 4
+_AT_ONCE: Final = 4  # to each webhook, over all servers: one that does not answer holds up no other
+_MOST_AT_ONCE: Final = 64  # at this server
 _TIMEOUT_S: Final = 30.0
 _GRACE_S: Final = 0.5  # a server ends within two seconds
 _AGAIN_S: Final = 1.0
@@ -76,6 +77,7 @@ class WebhookService:
         options: dict[str, Any] = {"max_attempts": ATTEMPTS, "timeout": _TIMEOUT_S}
         # Each server sends what any of them has to tell, and not all may have keys.
         options |= {"backoff": backoff or BACKOFF, "encrypted": False}
+        options |= {"concurrency_limit": _AT_ONCE, "limit_by": "name"}
         self._task = self._app.task(name=TASK, **options)(self._send)
         self._consumer: Consumer | None = None
         self._parts: list[asyncio.Task[None]] = []
@@ -124,7 +126,8 @@ class WebhookService:
 
     async def _consume(self) -> None:
         queues = (QueueWeight(QUEUE),)
-        options = ConsumerOptions(queues, _AT_ONCE, self._policy, _GRACE_S)
+        slots = min(_AT_ONCE * (len(self._hooks) + 1), _MOST_AT_ONCE)  # one more: unknown ones
+        options = ConsumerOptions(queues, slots, self._policy, _GRACE_S)
         while not self._closing:
             self._consumer = Consumer(self._app, options, IsolatedRunner, DUTIES)
             try:

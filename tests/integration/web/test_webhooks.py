@@ -174,6 +174,21 @@ async def test_a_letter_that_says_very_much_keeps_no_other_back(
     assert [one["message"] for one in about.values()] == ["no 0"]
 
 
+async def test_one_that_does_not_answer_holds_up_no_other(
+    url: str, store: AsyncStore, app: Headrace, receiver: Receiver, redis: Redis
+) -> None:
+    with receiving() as silent:
+        silent.answering.clear()
+        slow = Webhook("slow", silent.url, SECRET)
+        async with serving(url, store, app, slow, hook_to(receiver)):
+            await die(app, store, times=10)
+            await await_until(lambda: len(receiver.got) == 10)
+            assert len(silent.got) <= 4
+            silent.answering.set()
+            await await_until(lambda: told_of(redis) == 20)
+        assert len(set(silent.ids)) == 10
+
+
 async def test_an_event_that_can_be_no_job_keeps_no_other_back(
     url: str,
     store: AsyncStore,
