@@ -72,7 +72,11 @@ def test_a_text_of_which_any_letter_was_changed_is_refused(data: st.DataObject) 
     _, sealed = seal_call(KEYS, "pay", ("4111",), {})
     token: str = sealed[ENCRYPTED]
     at = data.draw(st.integers(0, len(token) - 1))
-    letter = data.draw(st.sampled_from("ABYZabyz0189-_.=+/ é").filter(lambda one: one != token[at]))
+    letter = data.draw(st.sampled_from("ABYZabyz0189-_.=+/ é"))
+    if (
+        letter == token[at]
+    ):  # not by a filter: the text is another each time, and draws must not depend on it
+        letter = "!"
     with pytest.raises(CannotOpen, match="encrypted"):
         open_call(KEYS, "pay", {ENCRYPTED: f"{token[:at]}{letter}{token[at + 1 :]}"})
 
