@@ -72,10 +72,8 @@ def _event(message_id: str, kind: EventKind, at_ms: int, about: dict[str, Any]) 
 def _shown(letter: bytes) -> bytes:
     try:
         return redaction.shown(letter)
-    except (
-        Exception
-    ):  # numbers of somebody else that cannot be written again: it is told of without its text
-        return b""
+    except Exception:  # numbers of somebody else that cannot be written again
+        return b""  # it is told of without its text
 
 
 def _instant(ms: int) -> int:
