@@ -15,8 +15,8 @@ from headrace import operations as op
 from headrace.cli.queues import parse_queues
 from headrace.consumer import ConsumerOptions
 from headrace.consumer.consumer import Consumer
+from headrace.garbage import look_less_often
 from headrace.isolation.runner import IsolatedRunner
-from headrace.supervisor.garbage import look_less_often
 
 VARIANT, _, QUEUES = os.environ.get("BENCH_VARIANT", "sync").partition("+")
 TASKS = ASYNC if VARIANT == "async" else SYNC

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from headrace.supervisor import garbage
+from headrace import garbage
 
 
 @pytest.fixture(autouse=True)

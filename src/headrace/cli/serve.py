@@ -151,6 +151,7 @@ def serve(
     part.check(hooks)
     from headrace import embedded, web
     from headrace.event_loop import new_event_loop
+    from headrace.garbage import look_less_often
     from headrace.store import probe
 
     with embedded.ended_by_signals(lambda _number: 0):
@@ -160,6 +161,7 @@ def serve(
             log.info("The queues are in %s at %s", probe(where.url), where)
             at: dict[str, Any] = asdict(address) | asdict(part)
             at |= {"policy": policy, "access": access}
+            look_less_often()
             with asyncio.Runner(loop_factory=new_event_loop) as runner:
                 runner.run(web.serve(application, **at, webhooks=hooks))
         finally:

@@ -1,7 +1,6 @@
 """What a consumer tells of its jobs in sum: once a minute the log, every ten seconds Redis.
 
-Beside the jobs: one round trip whatever their number, and none while nothing has ended. What Redis has not
-taken is told the next time; unless it may have, for then it would count twice.
+Beside the jobs, and not for each of them.
 """
 
 from __future__ import annotations
@@ -13,17 +12,11 @@ from typing import Final
 from headrace.clock import monotonic
 from headrace.consumer import report
 from headrace.consumer.dispatcher import Dispatcher
-from headrace.errors import StoreError
 from headrace.store import AsyncStore
 from headrace.timings import requests, telling
 
-TELL_EVERY_S: Final = 10.0
-"""How often Redis is told; a consumer that dies takes so much with it."""
-
 SUM_UP_EVERY_S: Final = 60.0
 """How often the log is; and how often an idle consumer says that it is there."""
-
-_LAST_S: Final = 1.0  # how long a consumer that ends waits for it
 
 
 class Statistics:
@@ -46,7 +39,7 @@ class Statistics:
         ends, summed_at = self._jobs.ends.copy(), monotonic()
         try:
             while True:
-                await asyncio.sleep(TELL_EVERY_S)
+                await asyncio.sleep(telling.EVERY_S)
                 now = monotonic()
                 if now - summed_at >= SUM_UP_EVERY_S:
                     report.sum_up(self._jobs.ends - ends, now - summed_at)
@@ -54,7 +47,7 @@ class Statistics:
                 await self._tell()
         finally:
             with suppress(TimeoutError):
-                async with asyncio.timeout(_LAST_S):
+                async with asyncio.timeout(telling.LAST_S):
                     await self._tell(leaves=True)
 
     async def _tell(self, *, leaves: bool = False) -> None:
@@ -64,10 +57,5 @@ class Statistics:
         if not (told or busy or leaves or monotonic() - self._slots_at >= SUM_UP_EVERY_S):
             return
         slots_now = requests.tell(self._consumer, 0 if leaves else slots.concurrency, busy)
-        try:
-            answers = await self._store.run_all([*telling.adding(told), slots_now])
-        except StoreError as error:
-            answers = [error] * len(told)
-        else:
+        if await telling.tell(self._store, self._jobs.timings, told, slots_now):
             self._slots_at = monotonic()
-        telling.keep_untold(self._jobs.timings, told, answers)

@@ -8,22 +8,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
-from typing import Final
 
 from headrace.clock import monotonic, now_ms
 from headrace.consumer.claimed import ClaimedJob
-from headrace.errors import StoreError
 from headrace.holders import asked_at_ms
 from headrace.operations import Verb
 from headrace.store import AsyncStore
 from headrace.timings import Recorder, telling
 
 log: logging.Logger = logging.getLogger(__name__)
-
-TELL_EVERY_S: Final = 10.0
-"""How often Redis is told; a server that dies takes so much with it."""
-
-_LAST_S: Final = 1.0  # how long a server that ends waits for it
 
 
 class Statistics:
@@ -53,7 +46,7 @@ class Statistics:
         """Tell what is left."""
         self._closed = True
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_S):
+            async with asyncio.timeout(telling.LAST_S):
                 if self._telling is not None:
                     self._telling.cancel()
                     await asyncio.wait({self._telling})
@@ -64,7 +57,7 @@ class Statistics:
         told = True
         try:
             while told:
-                await asyncio.sleep(TELL_EVERY_S)
+                await asyncio.sleep(telling.EVERY_S)
                 told = await self._tell()
         except Exception:
             log.exception("what became of jobs over HTTP is not told")
@@ -74,14 +67,9 @@ class Statistics:
     async def _tell(self) -> bool:
         """Tell what there is; return whether there was something."""
         told = self._recorder.take()
-        if not told:
-            return False
-        try:
-            answers = await self._store.run_all(telling.adding(told))
-        except StoreError as error:
-            answers = [error] * len(told)
-        telling.keep_untold(self._recorder, told, answers)
-        return True
+        if told:
+            await telling.tell(self._store, self._recorder, told)
+        return bool(told)
 
 
 def began(holder: str) -> float:

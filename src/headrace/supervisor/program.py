@@ -14,10 +14,10 @@ from headrace.app import Headrace
 from headrace.consumer import Consumer, ConsumerOptions
 from headrace.duties import DUTIES
 from headrace.event_loop import new_event_loop
+from headrace.garbage import look_less_often
 from headrace.isolation.runner import IsolatedRunner
 from headrace.lifespan import Lifetime
 from headrace.schedules import adefinitions_of, keep_declared
-from headrace.supervisor import garbage
 from headrace.supervisor.forward import know_forwarding
 from headrace.supervisor.sharing import Sharing
 
@@ -45,7 +45,7 @@ def run(app: Headrace, options: ConsumerOptions) -> int:
     Raises:
         LifespanFailed: the application's lifespan cannot be opened.
     """
-    garbage.look_less_often()
+    look_less_often()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         loop = runner.get_loop()
         main = loop.create_task(_main(app, options))

@@ -65,25 +65,30 @@ class Recorder:
         place = _PLACES.get(verb)
         if place is None:
             return
-        counts = self._tallies[job.k.queue][job.task.name if job.task is not None else OTHERS]
+        task = job.task
+        counts = self._tallies[job.k.queue][task.name if task is not None else OTHERS]
         counts[place] += 1
-        if not job.started:
+        started = job.started
+        if not started:
             return
         now = monotonic()
-        ran_s = now - job.started
+        ran_s = now - started
         counts[RUNS] += 1
         counts[RUN_US] += int(ran_s * 1e6)
         counts[RUN_TIMES + bisect_left(BOUNDS_S, ran_s)] += 1
-        job_id, _, _, crashes, attempt, _, _ = job.head
-        if attempt or crashes:
+        head, body = job.head, job.decoded
+        if head.attempt or head.crashes:
             return  # since when it waits after a run that failed, nothing says
-        due = bytes(job.decoded.due) if job.decoded is not None else b""
-        ready_ms = ready_at_ms(job_id, due) if due else time_ms_of(job_id)
+        if body is not None and body.due:
+            ready_ms = ready_at_ms(head.id, bytes(body.due))
+        else:
+            ready_ms = time_ms_of(head.id)
         if ready_ms is not None:
             # Redis' clock is asked for once in a while, and not for each job.
             ahead_s = self._ahead_s = self._ahead_s or self._now_ms() / 1000 - now
-            waited_s = max(0.0, job.started + ahead_s - ready_ms / 1000)
-            counts[WAIT_US] += int(waited_s * 1e6)
+            waited_s = started + ahead_s - ready_ms / 1000
+            if waited_s > 0:  # else the clock of who enqueued it is ahead
+                counts[WAIT_US] += int(waited_s * 1e6)
             counts[WAITS + bisect_left(BOUNDS_S, waited_s)] += 1
 
     def take(self) -> Mapping[str, Mapping[str, Tally]]:

@@ -20,7 +20,7 @@ from uvicorn.server import ServerState
 
 from headrace.clock import monotonic
 from headrace.web.answers import encode
-from headrace.web.guard import SECURITY_HEADERS
+from headrace.web.guard import SEALS
 from headrace.web.limits import MAX_BODY
 from headrace.web.problems import MEDIA_TYPE, content_of
 
@@ -182,9 +182,13 @@ class Connection(HttpToolsProtocol):
             self.cycle.message_event.set()
         if not (self._answers and self.cycle.response_started):
             body = encode(content_of("invalid", msg))
-            headers = {**SECURITY_HEADERS, "Content-Type": MEDIA_TYPE, "Connection": "close"}
-            headers["Content-Length"] = str(len(body))
-            lines = [f"{name}: {value}\r\n".encode() for name, value in headers.items()]
+            headers = {
+                **SEALS,
+                b"content-type": MEDIA_TYPE.encode(),
+                b"content-length": b"%d" % len(body),
+                b"connection": b"close",
+            }
+            lines = [b"%b: %b\r\n" % header for header in headers.items()]
             self.transport.write(b"".join([STATUS_LINE[400], *lines, b"\r\n", body]))
         self.transport.close()
 

@@ -22,7 +22,7 @@ LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 _ELSEWHERE: Final = "this server has other names: headrace serve --name"
 _LOOPBACK: Final = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d{1,5})?", re.IGNORECASE)
-SECURITY_HEADERS: Final = {
+_SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; "
@@ -33,9 +33,11 @@ SECURITY_HEADERS: Final = {
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
-_SEALS: Final = {name.lower().encode(): value.encode() for name, value in SECURITY_HEADERS.items()}
-_LIVE: Final = {**_SEALS, b"cache-control": b"no-store"}
-_STATIC: Final = {**_SEALS, b"cache-control": b"no-cache"}
+SEALS: Final[dict[bytes, bytes]] = {
+    name.lower().encode(): value.encode() for name, value in _SECURITY_HEADERS.items()
+}
+_LIVE: Final = {**SEALS, b"cache-control": b"no-store"}
+_STATIC: Final = {**SEALS, b"cache-control": b"no-cache"}
 
 
 class Guard:

@@ -110,14 +110,14 @@ class Watcher:
             return {}
         asking = marks.letters(keys_of(one.queue), before.counted, _LETTERS, _MARGIN)
         letters = await self._store.run(asking)
-        for raw in letters.raw:
+        for place, raw in enumerate([*letters.raw, *letters.older]):
             event = died(queue, raw, message_id(hook, one.queue, raw))
             # Letters may have been taken out since they were counted: then older ones stand here.
-            if not 0 < event.at_ms < before.at_ms - _SKEW_MS:
-                await self._tell(hook, event)
-        for raw in letters.older:  # most of them are told of: their keys are taken
-            event = died(queue, raw, message_id(hook, one.queue, raw))
-            if event.at_ms > since_ms and event.at_ms >= before.at_ms - _SKEW_MS:
+            is_old = 0 < event.at_ms < before.at_ms - _SKEW_MS
+            counted = place < len(
+                letters.raw
+            )  # most of the others are told of: their keys are taken
+            if not is_old and (counted or event.at_ms > since_ms):
                 await self._tell(hook, event)
         return {mark: [letters.counted, one.now_ms if letters.all else before.at_ms]}
 

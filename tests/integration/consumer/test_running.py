@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from headrace.consumer import listener, statistics
+from headrace.timings import telling
 from tests.support.consuming import LONG_S, Site
 from tests.support.tasks import BOTH, Crowd, define
 from tests.support.wait import WAIT_S, await_until
@@ -197,7 +198,7 @@ async def test_what_was_done_is_told_once_in_a_while(
     site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(statistics, "SUM_UP_EVERY_S", 0.0)
-    monkeypatch.setattr(statistics, "TELL_EVERY_S", 0.02)
+    monkeypatch.setattr(telling, "EVERY_S", 0.02)
 
     @site.app.task(max_attempts=1)
     def work(n: int) -> None:

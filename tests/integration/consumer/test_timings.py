@@ -12,14 +12,13 @@ import pytest
 from redis import Redis
 
 from headrace import forgetting
-from headrace.consumer import statistics
 from headrace.errors import ReplyLost, StoreUnavailable
 from headrace.flows import Flow
 from headrace.ids import new_id
 from headrace.keys import Keys, keys_of
 from headrace.operations import Operation
 from headrace.store import AsyncStore
-from headrace.timings import Recorder, minutes_of, requests, tally, timings_of
+from headrace.timings import Recorder, minutes_of, requests, tally, telling, timings_of
 from headrace.timings.keys import SLOTS
 from headrace.timings.recent import AT_ONCE, Recent, recent, recent_by_ten
 from headrace.timings.recorder import OTHERS
@@ -31,7 +30,7 @@ from tests.support.wait import await_until
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(statistics, "TELL_EVERY_S", 0.02)
+    monkeypatch.setattr(telling, "EVERY_S", 0.02)
 
 
 def one_run(*, wait_s: float = 0.0, run_s: float = 0.0) -> list[int]:
@@ -159,8 +158,8 @@ async def test_what_may_be_told_is_not_told_again(
 TELLS_LATE = f"""
 import sys
 from headrace.cli import main
-from headrace.consumer import statistics
-statistics.TELL_EVERY_S = {LONG_S}
+from headrace.timings import telling
+telling.EVERY_S = {LONG_S}
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -14,11 +14,11 @@ from redis import Redis
 
 from headrace import RESULT, Context, Headrace, JobFailed, NoResult, chain
 from headrace.ids import new_id
-from headrace.leasing import Leases, Lines, leases, statistics
+from headrace.leasing import Leases, Lines, leases
 from headrace.policy import LeasePolicy
 from headrace.scripts import script
 from headrace.store import AsyncStore
-from headrace.timings import timings_of
+from headrace.timings import telling, timings_of
 from headrace.web import create_app
 from headrace.web.application import LABEL
 from tests.integration.web.client import OURS, error_of
@@ -233,7 +233,7 @@ class TestStatistics:
     async def test_a_server_that_runs_tells_without_being_asked(
         self, api: httpx.AsyncClient, site: Site, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(statistics, "TELL_EVERY_S", 0.01)
+        monkeypatch.setattr(telling, "EVERY_S", 0.01)
 
         async def told() -> bool:
             return bool((await api.get("/statistics")).json()["overall"]["done"] == 2)
@@ -263,7 +263,7 @@ class TestStatistics:
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
     ) -> None:
-        monkeypatch.setattr(statistics, "TELL_EVERY_S", 0.01)
+        monkeypatch.setattr(telling, "EVERY_S", 0.01)
 
         async def work() -> None:
             site.push({"task": "t"})
@@ -275,10 +275,10 @@ class TestStatistics:
 
         with monkeypatch.context() as broken:
 
-            def fails(_: object) -> None:
+            def fails(*_: object) -> None:
                 raise RuntimeError("not now")
 
-            broken.setattr("headrace.timings.telling.adding", fails)
+            broken.setattr("headrace.timings.requests.add", fails)
             await work()
             await await_until(lambda: "not now" in caplog.text)
         await work()

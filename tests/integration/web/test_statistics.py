@@ -79,4 +79,4 @@ async def test_what_is_no_number_of_minutes_is_refused(
     api: httpx.AsyncClient, minutes: str
 ) -> None:
     answer = await api.get(PATH, params={"minutes": minutes})
-    assert (answer.status_code, "a day" in error_of(answer)) == (400, True)
+    assert (answer.status_code, "from 1 to 1440" in error_of(answer)) == (400, True)

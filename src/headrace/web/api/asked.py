@@ -55,13 +55,26 @@ async def read(request: Request, decoder: msgspec.json.Decoder[T], what: str) ->
 
 
 def limit_of(request: Request, default: int = 25) -> int:
-    """Return how many jobs are asked for."""
-    asked = request.query_params.get("limit", str(default))
+    """Return how many jobs are asked for.
+
+    Raises:
+        Refusal: so many are not listed, or it is no number.
+    """
+    return number_of(request, "limit", default, MAX_LISTED)
+
+
+def number_of(request: Request, name: str, default: int, most: int) -> int:
+    """Return a number from 1 that stands behind the ?.
+
+    Raises:
+        Refusal: it is larger, or no number.
+    """
+    asked = request.query_params.get(name, str(default))
     # No more digits than the largest has: int() refuses thousands of them with an error of its own.
-    limit = int(asked) if re.fullmatch(r"[0-9]{1,3}", asked) else 0
-    if not 1 <= limit <= MAX_LISTED:
-        raise Refusal("invalid", f"limit={asked} must be a number from 1 to {MAX_LISTED}")
-    return limit
+    number = int(asked) if re.fullmatch(rf"[0-9]{{1,{len(str(most))}}}", asked) else 0
+    if not 1 <= number <= most:
+        raise Refusal("invalid", f"{name}={asked} must be a number from 1 to {most}")
+    return number
 
 
 def queue_of(request: Request, default: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Annotated, Final, TypedDict
 
@@ -18,9 +17,8 @@ from headrace.timings.recent import recent
 from headrace.timings.requests import KEPT_MIN
 from headrace.timings.tally import Histogram, Tally
 from headrace.web.answers import answer
-from headrace.web.api.asked import queue_of
+from headrace.web.api.asked import number_of, queue_of
 from headrace.web.openapi import Endpoint
-from headrace.web.problems import Refusal
 from headrace.web.reader import Reader
 from headrace.web.shapes import QueueName
 
@@ -110,7 +108,10 @@ class StatisticsOf:
 
     async def statistics(self, request: Request) -> Response:
         """Tell what became of a queue's jobs lately."""
-        queue, minutes = queue_of(request, self._headrace.queue), minutes_of(request)
+        queue, minutes = (
+            queue_of(request, self._headrace.queue),
+            number_of(request, "minutes", _DEFAULT_MIN, KEPT_MIN),
+        )
         await self._reader.names()
         parts = [keys_of(part) for part in self._reader.parts(queue)]
         found = await self._store.follow(recent(parts, minutes))
@@ -123,19 +124,6 @@ class StatisticsOf:
                 minutes=[_minute(at_ms, counts) for at_ms, counts in found.minutes.items()],
             )
         )
-
-
-def minutes_of(request: Request) -> int:
-    """Return how many minutes are asked for.
-
-    Raises:
-        Refusal: as many are not kept, or it is no number.
-    """
-    asked = request.query_params.get("minutes", str(_DEFAULT_MIN))
-    minutes = int(asked) if re.fullmatch(r"[0-9]{1,4}", asked) else 0
-    if not 1 <= minutes <= KEPT_MIN:
-        raise Refusal("invalid", f"minutes={asked} must be a number from 1 to {KEPT_MIN}, a day")
-    return minutes
 
 
 def _minute(at_ms: int, counts: Tally) -> Minute:

@@ -1,4 +1,4 @@
-"""Garbage collection, in a process that is a consumer's alone.
+"""Garbage collection, in a process that is a consumer's or a server's alone.
 
 A job's objects live from its claim to its settle, and nothing in them goes round in a circle: they end
 by their reference counts. Python's collector looks through the young ones after each 700 (2,000 since
