@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,9 @@ from headrace.settings import DEFAULT_QUEUE, RedisUrl, redis_url
 from headrace.task import Task, aenqueue_hooked, enqueue_hooked, job_handle, prepare
 from headrace.tasks import Tasks
 from headrace.workflows.workflow import Workflow
+
+Caller = Callable[[tuple[Any, ...], dict[str, Any]], Call[Any]]
+"""Makes a job of arguments."""
 
 
 class Headrace(Tasks):
@@ -176,21 +179,34 @@ class Headrace(Tasks):
 
         Raises what ``call`` raises.
         """
+        return self.caller(name, options)(args, kwargs)
+
+    def caller(self, name: str, options: JobOptions) -> Caller:
+        """Return what makes jobs by name, as ``call_with`` does: what many have in common is looked up once.
+
+        Raises what ``call`` raises, here or when it makes one.
+        """
         if (task := self.tasks.get(_name(name))) is not None:
-            return task.call_with(args, kwargs, options)
+            return partial(task.call_with, options=options)
         place = placement(options) if options else ANYWHERE
         lane, queue = lane_of_name(self.queue_limits, place, self.queue), place.queue or self.queue
-        if self.partitions.declared:
-            queue = self.partitions.place(queue, args, kwargs, key=place.key, lane=lane[0])
         decode, seal = opener_of(self.encryption), sealer_of(self.encryption)
-        call = prepare(
-            name, args, kwargs, queue=queue, place=place, producer=self.producer, lane=lane,
-            decode=decode, seal=seal,
-        )  # fmt: skip
-        if (around := around_enqueue_of((self.hooks,))) is None:
-            return call
-        request = EnqueueRequest(name, args, kwargs, options)
-        return around.hooked(call, request, partial(self.call_with, name))
+        around, parts = around_enqueue_of((self.hooks,)), self.partitions
+
+        def make(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call[Any]:
+            to = queue
+            if parts.declared:
+                to = parts.place(queue, args, kwargs, key=place.key, lane=lane[0])
+            call = prepare(
+                name, args, kwargs, queue=to, place=place, producer=self.producer, lane=lane,
+                decode=decode, seal=seal,
+            )  # fmt: skip
+            if around is None:
+                return call
+            request = EnqueueRequest(name, args, kwargs, options.copy())
+            return around.hooked(call, request, partial(self.call_with, name))
+
+        return make
 
     def enqueue_many(self, calls: Iterable[Call[Any]]) -> list[Job[Any]]:
         """Enqueue many jobs in few round trips: ``app.enqueue_many(add.call(i, 1) for i in …)``.

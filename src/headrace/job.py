@@ -39,15 +39,8 @@ class Job(Generic[R]):
     """
 
     __slots__ = (
-        "_accepted",
-        "_decode",
-        "_end",
-        "_job",
-        "_producer",
-        "_result_ttl_s",
-        "id",
-        "queue",
-    )
+        "_accepted", "_decode", "_end", "_job", "_producer", "_result_ttl_s", "id", "queue",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ import pytest
 import headrace
 
 METHODS = {
-    "Headrace": "aclose aenqueue aenqueue_many around_enqueue around_run batch_task call call_with close cron "
+    "Headrace": "aclose aenqueue aenqueue_many around_enqueue around_run batch_task call call_with caller close cron "
     "declared_schedules discover enqueue enqueue_many every find_task import_discovered include job "
     "limit_queue on partition_queue producer task use workflow",
     "Tasks": "around_enqueue around_run batch_task cron every find_task include on producer task",

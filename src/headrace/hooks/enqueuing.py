@@ -88,8 +88,11 @@ class AroundEnqueue:
 
 def around_enqueue_of(chain: Chain) -> AroundEnqueue | None:
     """Return what stands around an enqueue; None for nothing."""
-    steps = [step for hooks in chain for step in hooks.enqueue]
-    listeners = [one for hooks in chain for one in hooks.listeners.get("enqueued", ())]
+    steps: list[Step] = []
+    listeners: list[Listener] = []
+    for hooks in chain:
+        steps += hooks.enqueue
+        listeners += hooks.listeners.get("enqueued", ())
     return AroundEnqueue(steps, listeners) if steps or listeners else None
 
 

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from headrace import doctor
-from headrace.app import Headrace
+from headrace.app import Caller, Headrace
 from headrace.doctor import Location
 from headrace.errors import InvalidJob, InvalidSetting, PayloadTooLarge
 from headrace.job import Job
@@ -59,6 +59,7 @@ MOST_SEARCHED: Final = 10_000  # jobs of a place: some hundredths of a second of
 
 
 _OPTIONS: Final = NewJob.__struct_fields__[3:]  # after the task and its arguments
+_NO_OPTIONS: Final = [None] * len(_OPTIONS)
 _WHOLE: Final = frozenset({"priority", "max_attempts"})
 
 
@@ -74,7 +75,7 @@ class _Counted(NewJob):
 
 
 _decode_jobs = msgspec.json.Decoder(_Counted | list[_Counted]).decode
-_decode_args = msgspec.json.Decoder(list[Any]).decode
+_decode_args = msgspec.json.Decoder(tuple[Any, ...]).decode
 _decode_kwargs = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -143,23 +144,26 @@ class Jobs:
         # Of those that there may be: else the names that are asked for would be remembered without bound.
         if await self._reader.learn_partitions({call.queue for call in calls}):
             calls = self._calls(wanted)
-        jobs = [Accepted(id=j.id, queue=j.queue) for j in await self._headrace.aenqueue_many(calls)]
+        enqueued = await self._headrace.aenqueue_many(calls)
+        jobs: list[Accepted] = [{"id": job.id, "queue": job.queue} for job in enqueued]
         return answer(AcceptedMany(jobs=jobs) if many else jobs[0], 202)
 
     def _calls(self, wanted: NewJob | Sequence[NewJob]) -> list[Call[Any]]:
+        callers: dict[str, Caller] = {}
         if isinstance(wanted, NewJob):
-            return [self._call(wanted, None)]
-        return [self._call(one, index) for index, one in enumerate(wanted)]
+            return [self._call(wanted, None, callers)]
+        return [self._call(one, index, callers) for index, one in enumerate(wanted)]
 
-    def _call(self, one: NewJob, index: int | None) -> Call[Any]:
+    def _call(self, one: NewJob, index: int | None, callers: dict[str, Caller]) -> Call[Any]:
+        """Make a job; ``callers``: what makes those without options of the tasks that came before."""
         task, args, kwargs, *options = astuple(one)
-        given = {name: it for name, it in zip(_OPTIONS, options, strict=True) if it is not None}
-        for name in given.keys() & _WHOLE:
-            given[name] = as_whole(given[name])
         try:
-            return self._headrace.call_with(
-                task, _args(args), _kwargs(kwargs), cast("JobOptions", given)
-            )
+            call = callers.get(task) if options == _NO_OPTIONS else None
+            if call is None:
+                call = self._headrace.caller(task, _given(options))
+            if options == _NO_OPTIONS:
+                callers[task] = call
+            return call(_args(args), _kwargs(kwargs))
         except HTTPException as error:
             raise _no_job(error.detail, "" if index is None else f"job {index}: ") from None
         except (InvalidJob, InvalidSetting) as error:
@@ -222,8 +226,15 @@ class Jobs:
         return self._headrace.job(job_id, queue=queue)
 
 
+def _given(options: Sequence[Any]) -> JobOptions:
+    given = {name: it for name, it in zip(_OPTIONS, options, strict=True) if it is not None}
+    for name in given.keys() & _WHOLE:
+        given[name] = as_whole(given[name])
+    return cast("JobOptions", given)
+
+
 def _args(given: msgspec.Raw) -> tuple[Any, ...]:
-    return () if given is NO_ARGS else tuple(_decoded(given, _decode_args, "args"))
+    return () if given is NO_ARGS else _decoded(given, _decode_args, "args")
 
 
 def _kwargs(given: msgspec.Raw) -> dict[str, Any]:
@@ -231,9 +242,8 @@ def _kwargs(given: msgspec.Raw) -> dict[str, Any]:
 
 
 def _decoded(given: msgspec.Raw, decode: Callable[[msgspec.Raw], T], name: str) -> T:
-    with memoryview(given) as seen:
-        if seen.nbytes > DEFAULT_MAX_BYTES:  # not made into Python objects first
-            raise PayloadTooLarge(f"its {name} are over the limit of {DEFAULT_MAX_BYTES:,}")
+    if len(given) > DEFAULT_MAX_BYTES:  # not made into Python objects first
+        raise PayloadTooLarge(f"its {name} are over the limit of {DEFAULT_MAX_BYTES:,}")
     try:
         return decode(given)
     except UNREADABLE as error:
