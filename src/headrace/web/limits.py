@@ -7,7 +7,6 @@ probes have turns of their own: they are answered also when everybody else has t
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack, nullcontext
 from typing import Any, Final
 
 from starlette.requests import ClientDisconnect
@@ -37,7 +36,11 @@ STREAMS: Final = frozenset({"/api/v1/events"})
 
 
 class Limits:
-    """Lets so many requests in at a time, each with its whole body."""
+    """Lets so many requests in at a time, each with its whole body.
+
+    Attributes:
+        bytes: what counts of all bodies that are held.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -45,19 +48,24 @@ class Limits:
         self._probes = asyncio.Semaphore(MAX_PROBES)
         self._polls = asyncio.Semaphore(MAX_POLLS)
         self._streams = 0
-        self._bytes = 0
+        self.bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif path_of(scope) in STREAMS:
+            return
+        if path_of(scope) in STREAMS:
             await self._stream(scope, receive, send)
-        elif scope["method"] in {"GET", "HEAD"}:
-            with ExitStack() as held:
+            return
+        held = _Held(self)
+        try:
+            if scope["method"] in {"GET", "HEAD"}:
                 await self._in_turn(scope, receive, send, held)
-        else:
-            await self._with_body(scope, receive, send)
+            else:
+                await self._with_body(scope, receive, send, held)
+        finally:
+            held.give_back()
 
     async def _stream(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._streams >= MAX_STREAMS:
@@ -72,53 +80,44 @@ class Limits:
         finally:
             self._streams -= 1
 
-    async def _in_turn(self, scope: Scope, receive: Receive, send: Send, held: ExitStack) -> None:
+    async def _in_turn(self, scope: Scope, receive: Receive, send: Send, held: _Held) -> None:
         """Handle a request in its turn; what is held for it is given back when there is an answer.
 
         To be read may take an answer long, or for ever, and keeps nobody else waiting.
         """
         path = path_of(scope)
         turns = self._probes if path in PROBES else self._polls if path in POLLS else self._turns
-        try:
-            # A turn that is free is taken at once; the bound alone would cost more than that.
-            async with asyncio.timeout(WAIT_S) if turns.locked() else nullcontext():
-                await turns.acquire()
-        except TimeoutError:
-            held.close()
+        if not await _taken(turns):
+            held.give_back()
             says = f"there are too many requests: nobody could look at it within {WAIT_S:g} s"
             await _busy(scope, f"{says}. Try again later")(scope, receive, send)
             return
-        held.callback(turns.release)
+        held.turns = turns
 
         async def answered(message: Message) -> None:
-            held.close()
+            held.give_back()
             await send(message)
 
         await self._app(scope, receive, answered)
 
-    async def _with_body(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _with_body(self, scope: Scope, receive: Receive, send: Send, held: _Held) -> None:
         """Read the body before the request's turn: a slow sender keeps nobody else waiting."""
         body = bytearray()
-        with ExitStack() as held:
-            try:
-                refused = await self._read(scope, receive, body)
-            except ClientDisconnect:
-                return
-            finally:
-                held.callback(self._forget, len(body))
-            if refused is not None:
-                held.close()
-                await refused(scope, receive, send)
-                return
-            given = _given(bytes(body), receive)
-            body.clear()
-            await self._in_turn(scope, given, send, held)
+        try:
+            refused = await self._read(scope, receive, body, held)
+        except ClientDisconnect:
+            return
+        if refused is not None:
+            held.give_back()
+            await refused(scope, receive, send)
+            return
+        given = _given(bytes(body), receive)
+        body.clear()
+        await self._in_turn(scope, given, send, held)
 
-    def _forget(self, size: int) -> None:
-        """Count a body of so many bytes no more."""
-        self._bytes -= _large(size)
-
-    async def _read(self, scope: Scope, receive: Receive, body: bytearray) -> Response | None:
+    async def _read(
+        self, scope: Scope, receive: Receive, body: bytearray, held: _Held
+    ) -> Response | None:
         """Read a body; give the answer that refuses it, if it is too much."""
         while True:
             message = await receive()
@@ -129,14 +128,45 @@ class Limits:
                 says = f"the body is over {MAX_BODY:,} bytes: send fewer jobs at a time"
                 return problem("too-large", says)
             more = _large(len(body) + len(part)) - _large(len(body))
-            if more and self._bytes + more > MAX_BODIES:
+            if more and self.bytes + more > MAX_BODIES:
                 return _busy(
                     scope, "there are too many requests with large bodies. Try again later"
                 )
             body += part
-            self._bytes += more
+            self.bytes += more
+            held.bytes += more
             if not message.get("more_body", False):
                 return None
+
+
+class _Held:
+    """What is held for one request until it has an answer: its turn, and what counts of its body."""
+
+    __slots__ = ("_limits", "bytes", "turns")
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.bytes = 0
+        self.turns: asyncio.Semaphore | None = None
+
+    def give_back(self) -> None:
+        """Give it back; once, however often it is asked to."""
+        self._limits.bytes -= self.bytes
+        self.bytes = 0
+        if self.turns is not None:
+            self.turns.release()
+            self.turns = None
+
+
+async def _taken(turns: asyncio.Semaphore) -> bool:
+    """Wait for a turn; return whether there was one in time."""
+    if not turns.locked():  # it is taken at once: the bound would cost more than that
+        return await turns.acquire()
+    try:
+        async with asyncio.timeout(WAIT_S):
+            return await turns.acquire()
+    except TimeoutError:
+        return False
 
 
 def _large(size: int) -> int:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import msgspec
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from headrace import __version__
 from headrace.access import Right
@@ -101,13 +99,24 @@ def routes(endpoints: Sequence[Endpoint]) -> list[Route]:
     for one in endpoints:
         handlers.setdefault(one.path, {})[one.method] = allowed(one.handle, *one.rights)
     return [
-        _Path(PREFIX + path, partial(_by_method, there), methods=[*there])
-        for path, there in handlers.items()
+        _Path(PREFIX + path, _Methods(there), methods=[*there]) for path, there in handlers.items()
     ]
 
 
-async def _by_method(handlers: Mapping[str, Handle], request: Request) -> Response:
-    return await handlers["GET" if request.method == "HEAD" else request.method](request)
+class _Methods:
+    """Answers the requests of one path.
+
+    As an ASGI application: around a function Starlette puts the net for errors that it has around all.
+    """
+
+    def __init__(self, handlers: Mapping[str, Handle]) -> None:
+        self._handlers = handlers
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        method = scope["method"]
+        handle = self._handlers["GET" if method == "HEAD" else method]
+        response = await handle(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
 def document(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
