@@ -274,7 +274,12 @@ async def test_bodies_count_until_there_is_an_answer() -> None:
 
 @pytest.mark.parametrize(
     ("path", "turns"),
-    [("/a", limits.MAX_REQUESTS), ("/readyz", limits.MAX_PROBES), (POLL, limits.MAX_POLLS)],
+    [
+        ("/a", limits.MAX_REQUESTS),
+        ("/readyz", limits.MAX_PROBES),
+        ("/api/v1/jobs", limits.MAX_ENQUEUES),
+        (POLL, limits.MAX_POLLS),
+    ],
 )
 async def test_who_does_not_read_his_answer_keeps_nobody_waiting(path: str, turns: int) -> None:
     app, unread = limits.Limits(Response("done")), asyncio.Event()

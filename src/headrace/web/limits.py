@@ -1,7 +1,7 @@
 """How much is worked on at once: requests, streams, bytes of bodies. Whoever comes later waits, or gets 503.
 
 A request that asks Redis takes a connection to it, so a descriptor and memory for the answer. The
-probes have turns of their own: they are answered also when everybody else has to wait.
+probes have turns of their own: they are answered also when everybody else has to wait; so have enqueues.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ SMALL_BODY: Final = 64 << 10
 MAX_STREAMS: Final = 64
 MAX_REQUESTS: Final = 16
 MAX_PROBES: Final = 4
+MAX_ENQUEUES: Final = 64
+"""Their bodies are counted, and Redis answers with a word: the more travel together, the less each costs."""
 MAX_POLLS: Final = 512
 """They may wait long, and ask Redis for hardly anything meanwhile."""
 
@@ -31,6 +33,7 @@ WAIT_S: Final = 5.0
 """How long a request waits for its turn."""
 
 PROBES: Final = frozenset({"/healthz", "/readyz"})
+ENQUEUES: Final = frozenset({"/api/v1/jobs"})
 POLLS: Final = frozenset({"/api/v1/claims"})
 STREAMS: Final = frozenset({"/api/v1/events"})
 
@@ -45,8 +48,9 @@ class Limits:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._turns = asyncio.Semaphore(MAX_REQUESTS)
-        self._probes = asyncio.Semaphore(MAX_PROBES)
-        self._polls = asyncio.Semaphore(MAX_POLLS)
+        self._turns_of: dict[str, asyncio.Semaphore] = {}
+        for paths, most in ((PROBES, MAX_PROBES), (ENQUEUES, MAX_ENQUEUES), (POLLS, MAX_POLLS)):
+            self._turns_of |= dict.fromkeys(paths, asyncio.Semaphore(most))
         self._streams = 0
         self.bytes = 0
 
@@ -85,8 +89,7 @@ class Limits:
 
         To be read may take an answer long, or for ever, and keeps nobody else waiting.
         """
-        path = path_of(scope)
-        turns = self._probes if path in PROBES else self._polls if path in POLLS else self._turns
+        turns = self._turns_of.get(path_of(scope), self._turns)
         if not await _taken(turns):
             held.give_back()
             says = f"there are too many requests: nobody could look at it within {WAIT_S:g} s"
