@@ -11,8 +11,10 @@ from headrace import Headrace, wire
 from headrace.consumer.claimed import ClaimedJob, adoption, read
 from headrace.ids import LENGTH
 from headrace.keys import keys_of
+from headrace.operations import KEY_UNTIL_START
 from headrace.policy import LeasePolicy
 from headrace.wire import Error, Head
+from headrace.workflows.member import Member, MemberHandOff
 
 K = keys_of("mail")
 ERROR = Error("max_attempts", "ValueError", "no", failed_at=1, consumer="c")
@@ -60,6 +62,7 @@ class TestRunnable:
         assert (context.job_id, context.queue, context.task) == ("a", "mail", "known")
         assert (context.attempt, context.delivery, context.max_attempts) == (3, 9, 7)
         assert context.stop_reason is None
+        assert context.job == job(attempt=2, delivery=9)
 
     def test_a_jobs_own_bound_of_attempts_wins(self) -> None:
         context = taken(job(b',"task":"known","max_attempts":2}')).context
@@ -76,6 +79,48 @@ class TestRunnable:
 
     def test_what_cannot_run_is_no_suspect(self) -> None:
         assert not taken(job(b',"task":"unheard"}', crashes=9)).suspect
+
+
+class TestKeyUntilStart:
+    """A job whose key is free when it begins."""
+
+    RAW = job(KEY_UNTIL_START + b',"task":"known"}', key="k", delivery=2)
+
+    def test_it_is_a_job_without_a_key_which_redis_has_to_free_first(self) -> None:
+        claimed = taken(self.RAW)
+        assert claimed.freed_key == "k"
+        assert (claimed.head, claimed.body) == (Head("a", delivery=2), b',"task":"known"}')
+        assert claimed.job == job(delivery=2)
+        assert (claimed.moved, claimed.owned) == (self.RAW, False)
+
+    def test_one_that_is_free_already_is_as_any_other(self) -> None:
+        claimed = taken(job(KEY_UNTIL_START + b',"task":"known"}'))
+        assert (claimed.freed_key, claimed.owned) == ("", True)
+
+    def test_one_that_is_held_until_the_end_stays(self) -> None:
+        claimed = taken(job(key="k"))
+        assert (claimed.freed_key, claimed.head.key, claimed.owned) == ("", "k", True)
+
+
+class TestMember:
+    """A job that belongs to a workflow."""
+
+    @pytest.mark.parametrize(("keep", "wanted"), [(0, False), (1, True), (2, True)])
+    def test_its_run_knows_of_that_and_whether_its_result_is_wanted(
+        self, keep: int, wanted: bool
+    ) -> None:
+        field = b'{"id":"w","n":3,"queues":["mail"],"keep":%d}' % keep
+        claimed = taken(job(b',"task":"known","workflow":%b}' % field))
+        assert claimed.context is not None
+        assert isinstance(claimed.context.hand_off, MemberHandOff)
+        assert claimed.context.hand_off.member == Member("w", 3, ("mail",), keep)
+        assert claimed.wanted is wanted
+
+    @pytest.mark.parametrize("more", [b"", b',"workflow":7'])
+    def test_what_belongs_to_none_begins_without(self, more: bytes) -> None:
+        claimed = taken(job(b',"task":"known"%b}' % more))
+        assert claimed.context is not None
+        assert (claimed.context.hand_off, claimed.wanted) == (None, False)
 
 
 class TestRenamed:

@@ -100,6 +100,10 @@ class TestSettle:
             *(f"mail:result:{name}" for name in "bxa"),
         )
 
+    def test_of_a_run_that_is_tried_again_its_history_is_told(self) -> None:
+        again = Outcome("a", 1, "retry", job=b"again", result_ttl_ms=60, result=b"run")
+        assert op.settle(K, "c", [again]).keys == (*self.KEYS, "mail:history:a")
+
     def test_the_keys_of_jobs_that_have_one_stand_after_those_of_results(self) -> None:
         one = Outcome("a", 1, "done", key="x")
         two = Outcome("b", 2, "done", result_ttl_ms=60, result=b"value", key="y 7")

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from headrace import Headrace, InvalidArguments, Reject, Retry, results, wire
+from headrace import Headrace, InvalidArguments, InvalidJob, Reject, Retry, results, wire
 from headrace.clock import now_ms
 from headrace.consumer import outcomes
 from headrace.consumer.claimed import ClaimedJob, read
@@ -23,6 +23,8 @@ from headrace.keys import keys_of
 from headrace.operations import Outcome
 from headrace.retry import Backoff
 from headrace.wire import Error, Head
+from headrace.workflows.commit import Commit
+from headrace.workflows.member import Failed, Member, read_failure
 
 K = keys_of("queue")
 DAY_MS = 86_400_000
@@ -43,6 +45,10 @@ def kept() -> None: ...
 
 @app.task(dead_letter=False, max_attempts=1, result_ttl=60)
 def dropped() -> None: ...
+
+
+@app.task(drop_expired=True)
+def fleeting() -> None: ...
 
 
 @app.task(retry_on=ValueError, give_up_on=UnicodeError)
@@ -124,6 +130,61 @@ class TestDone:
         assert outcomes.of_run(stopped("timeout"), b"", policy()).verb == "done"
 
 
+class TestMember:
+    """A job that belongs to a workflow, which is told of its end in the same step."""
+
+    IT = Member("w", 3, ("queue",), keep=1)
+
+    def member(self, task: str = "plain", **head: Any) -> ClaimedJob:
+        field = b',"workflow":{"id":"w","n":3,"queues":["queue"],"keep":1}'
+        return claimed(task, field, **head)
+
+    def test_what_it_returned_is_told(self) -> None:
+        outcome = outcomes.of_run(self.member(), success(self.member(), "x"), policy())
+        assert outcome == Outcome("a", 7, "done", commit=Commit((), 3, self.IT, value=b'"x"'))
+
+    @pytest.mark.parametrize(("task", "verb"), [("plain", "dead"), ("dropped", "drop")])
+    def test_how_it_failed_is_told(self, task: str, verb: str) -> None:
+        outcome = failed(self.member(task, attempt=9), ValueError("no"))
+        assert outcome.verb == verb
+        assert isinstance(outcome.commit, Commit)
+        assert (outcome.commit.member, outcome.commit.value) == (self.IT, b"")
+        failure = read_failure(outcome.commit.why)
+        assert failure == Failed("max_attempts", "ValueError", "no", "w-000003", "queue")
+
+    @pytest.mark.parametrize("stop", ["shutdown", "lost"])
+    def test_one_that_is_given_back_has_not_ended(self, stop: StopReason) -> None:
+        job = self.member()
+        assert job.context is not None
+        job.context.stop_reason = stop
+        assert failed(job, JobStopped("x")).commit is None
+
+    def test_one_that_is_tried_again_has_not_ended(self) -> None:
+        assert failed(self.member(), ValueError("no")).commit is None
+
+
+@pytest.mark.parametrize("task", ["plain", "kept"])
+def test_a_run_that_is_over_hands_nothing_on_any_more(task: str) -> None:
+    job = claimed(task)
+    assert job.context is not None
+    outcomes.of_run(job, b"", policy())
+    with pytest.raises(InvalidJob, match="ended"):
+        job.context.enqueue(app.call("plain"))
+
+
+def test_one_that_its_limits_hold_back_goes_into_its_lane_in_the_same_step() -> None:
+    job, lane = claimed(), Commit((), 0)
+    job.unrunnable, job.hold = "no_slot", lane
+    assert outcomes.of_unrunnable(job, policy()) == Outcome("a", 7, "release", commit=lane)
+
+
+def test_a_task_that_drops_what_expires_drops_nothing_else() -> None:
+    for unrunnable, verb in (("expired", "drop"), ("rejected", "dead")):
+        job = claimed("fleeting")
+        job.unrunnable = unrunnable  # type: ignore[assignment]
+        assert outcomes.of_unrunnable(job, policy()).verb == verb
+
+
 class TestStopped:
     @pytest.mark.parametrize("why", ["shutdown", "lost"])
     @pytest.mark.parametrize("error", [asyncio.CancelledError(), JobStopped("x")])
@@ -151,6 +212,15 @@ class TestStopped:
         _, _, error = letter_of(failed(job, JobStopped("timeout")))
         assert (error.reason, error.type) == ("timeout", "TimeoutError")
         assert error.message == "the job ran out of time"
+
+    def test_the_soft_one_is_a_bound_of_time_as_well(self) -> None:
+        outcome = failed(stopped("soft_timeout"), JobStopped("soft_timeout"))
+        assert outcome.verb == "retry"
+        job = claimed(more=b',"max_attempts":1')
+        assert job.context is not None
+        job.context.stop_reason = "soft_timeout"
+        _, _, error = letter_of(failed(job, JobStopped("soft_timeout")))
+        assert (error.reason, error.type) == ("timeout", "TimeoutError")
 
     def test_its_letter_tells_where_it_was_when_its_time_was_over(self) -> None:
         job = claimed(more=b',"max_attempts":1')
@@ -396,6 +466,10 @@ class TestInvalidArguments:
 
 class TestDeath:
     """The process that ran it alone died."""
+
+    def test_how_long_it_computed_is_told_where_that_was_seen(self) -> None:
+        assert ProcessDied("", 3, 0, "").cpu_s == 0.0
+        assert ProcessDied("SIGXCPU", None, 0, "", 2.5).cpu_s == 2.5
 
     def test_it_is_charged_a_crash_and_no_attempt(self) -> None:
         job = claimed(priority=1, delivery=4, crashes=2, attempt=1, unknown_since=5)

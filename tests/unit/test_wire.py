@@ -316,6 +316,12 @@ class TestLetter:
         assert wire.read_error(letter) == ERROR
         assert wire.redriven(letter) == wire.join(wire.renewed(head), body)
 
+    def test_one_that_goes_back_expires_no_more(self) -> None:
+        body = b',"task":"t","expires_at":5,"n":1}'
+        letter = wire.letter(Head("a"), body, ERROR)
+        assert wire.redriven(letter) == wire.join(Head("a"), b',"task":"t","n":1}')
+        assert wire.revived(body) == b',"task":"t","n":1}'
+
     @given(heads, bodies)
     def test_a_job_that_dies_again_has_its_last_error_alone(self, head: Head, body: bytes) -> None:
         once = wire.letter(head, body, ERROR)
