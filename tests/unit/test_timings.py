@@ -74,6 +74,37 @@ def test_a_tally_is_read_as_it_was_written_also_by_another_version() -> None:
     assert tally.read(b"not ours") == tally.empty()
 
 
+def test_tallies_with_a_number_before_are_read_in_bulk_and_what_is_not_ours_is_of_no_time() -> None:
+    one = [*range(len(tally.empty()))]
+    ours = [b"7 " + tally.write(one).encode(), None, b"8 1 2", b"9 " + b"1 " * 60 + b"1"]
+    found = tally.read_dated(ours)
+    assert found[0] == [7, *one]
+    assert found[1][0] == -1
+    assert found[2] == [8, 1, 2, *tally.empty()[2:]]
+    assert found[3] == [9, *[1] * len(one)]
+    for broken in (
+        b"not ours",
+        b"8 -1",
+        b"1],[2",
+        b"",
+        b"1 ] 2",
+        b"[1]",
+        b"1e3",
+        b"\xff",
+    ):
+        mixed = tally.read_dated([ours[0], broken, ours[2]])
+        assert (mixed[0], mixed[2]) == (found[0], found[2])
+        assert mixed[1][0] == -1
+    assert tally.read_dated([]) == []
+
+
+@given(st.lists(st.lists(st.integers(0, 2**60), min_size=41, max_size=41), max_size=5))
+def test_tallies_added_in_bulk_are_the_sum_of_each(rows: list[list[int]]) -> None:
+    into = [*range(len(tally.empty()))]
+    tally.add_dated(into, [[7, *row] for row in rows])
+    assert into == tally.total([[*range(len(tally.empty()))], *rows])
+
+
 def test_tallies_add_up() -> None:
     assert tally.total([]) == tally.empty()
     one = [*range(len(tally.empty()))]

@@ -11,7 +11,8 @@ it, and what is told and not answered is not told again, for it would count twic
     tally      what is counted, in fixed buckets; percentiles. Pure
     recorder   counts in a consumer           requests   what is asked of Redis
     telling     tells it, and keeps what was not taken
-    recent     the last minutes of a queue    keys       the keys
+    recent     the last minutes of a queue    places     reads and sums them in bulk
+    keys       the keys
 """
 
 from headrace.timings.keys import minutes_of, timings_of

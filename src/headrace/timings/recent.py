@@ -1,14 +1,10 @@
-"""The last minutes of a queue: what its jobs came to, minute by minute, and task by task.
-
-A day of many tasks in many partitions is millions of numbers. They are read some at a time, each time in a
-round trip, so that an event loop serves others between.
-"""
+"""The last minutes of a queue: what its jobs came to, minute by minute, and task by task."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby, islice
+from itertools import chain
 from typing import Final, NamedTuple
 
 from headrace import operations as op
@@ -16,14 +12,14 @@ from headrace.flows import Flow
 from headrace.keys import Keys
 from headrace.operations import Operation, command, unfailed
 from headrace.timings import tally
-from headrace.timings.keys import minutes_of, timings_of
+from headrace.timings.keys import timings_of
+from headrace.timings.places import Row, add_up
 from headrace.timings.requests import KEPT_MIN, STEP_MIN
 from headrace.timings.tally import Tally
 
-AT_ONCE: Final = 500
-"""So many places of rings are read in one round trip: about a hundredth of a second to make sense of."""
-
 _MINUTE_MS: Final = 60_000
+_SLICE_MIN: Final = 60  # of a queue, then of the next: so those of one time are added at once
+_MOST_KEPT: Final = 4  # of a MB and a half at the very most
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +41,36 @@ class Recent:
     told: bool
 
 
-class _Place(NamedTuple):
-    """A place in the ring of a queue: what its field is, of when it is wanted, and to which sums it is added."""
+class _Sums(NamedTuple):
+    """Sums of steps of ten minutes: by step, and by task."""
 
-    k: Keys
-    field: bytes
-    at: int
-    sums: tuple[Tally, ...]
+    by_step: dict[int, Tally]
+    by_task: dict[bytes, Tally]
+
+
+class Kept:
+    """What was over when it was read, of the last few that were asked for: nobody tells of the past.
+
+    So a page that is looked at again and again reads a day once, and then what is new.
+    """
+
+    def __init__(self) -> None:
+        self._sums: dict[tuple[int, tuple[str, ...]], tuple[range, _Sums]] = {}
+
+    def find(self, queues: Sequence[Keys], steps: range, tasks: Iterable[bytes]) -> _Sums | None:
+        """Return the sums of these steps; None if they are not kept, or of tasks that are forgotten since."""
+        key = len(steps), tuple(k.queue for k in queues)
+        found = self._sums.pop(key, None)
+        if found is None or found[0] != steps or not found[1].by_task.keys() <= {*tasks}:
+            return None
+        self._sums[key] = found  # the last that was used
+        return found[1]
+
+    def keep(self, queues: Sequence[Keys], steps: range, sums: _Sums) -> None:
+        """Keep sums in place of those that were used longest ago."""
+        self._sums[len(steps), tuple(k.queue for k in queues)] = steps, sums
+        while len(self._sums) > _MOST_KEPT:
+            del self._sums[next(iter(self._sums))]
 
 
 def recent(queues: Sequence[Keys], minutes: int) -> Flow[Recent]:
@@ -63,13 +82,8 @@ def recent(queues: Sequence[Keys], minutes: int) -> Flow[Recent]:
     # Of a day that begins within a step, the ring has no more.
     steps = steps[-(KEPT_MIN // STEP_MIN) :]
     by_task = _nothing_of(names)
-    of_minutes = (
-        _Place(k, b"%d" % (at % KEPT_MIN), at, (into,))
-        for k in queues
-        for at, into in by_minute.items()
-    )
-    of_tasks = _of_tasks(queues, names, dict.fromkeys(steps), by_task)
-    yield from _add_up(chain(of_minutes, of_tasks))
+    yield from add_up(_of_minutes(queues, [*by_minute]), by_minute)
+    yield from add_up(_of_tasks(queues, names, steps, by_task), {})
     return Recent(
         int(now),
         {at * _MINUTE_MS: one for at, one in by_minute.items()},
@@ -79,47 +93,60 @@ def recent(queues: Sequence[Keys], minutes: int) -> Flow[Recent]:
     )
 
 
-def recent_by_ten(queues: Sequence[Keys], minutes: int) -> Flow[Recent]:
-    """Read the last minutes of queues, as one, by ten: the same numbers, and a fraction of the reading."""
+def recent_by_ten(queues: Sequence[Keys], minutes: int, kept: Kept | None = None) -> Flow[Recent]:
+    """Read the last minutes of queues, as one, by ten: the same numbers, and a fraction of the reading.
+
+    Args:
+        queues: they.
+        minutes: so many, whole tens.
+        kept: what was read before, and what is read now, for the next time.
+    """
     now, *names = unfailed((yield [op.time_ms(), *map(_tasks, queues)]))
-    step = int(now) // _MINUTE_MS // STEP_MIN
-    by_step = {at: tally.empty() for at in range(step - minutes // STEP_MIN + 1, step + 1)}
-    by_task = _nothing_of(names)
-    yield from _add_up(_of_tasks(queues, names, by_step, by_task))
+    minute = int(now) // _MINUTE_MS
+    last = minute // STEP_MIN
+    first = last - minutes // STEP_MIN + 1
+    # Other nodes of a cluster have clocks of their own: a step that ended just now may be told of yet.
+    over = range(first, (minute - 1) // STEP_MIN)
+    kept = kept or Kept()
+    before = kept.find(queues, over, chain.from_iterable(names))
+    if before is None:
+        before = yield from _summed(queues, names, over)
+        kept.keep(queues, over, before)
+    lately = yield from _summed(queues, names, range(over.stop, last + 1))
+    by_task = {
+        task: tally.total([one, before.by_task.get(task, tally.empty())])
+        for task, one in lately.by_task.items()
+    }
     length_ms = STEP_MIN * _MINUTE_MS
+    by_step = before.by_step | lately.by_step
     by_ten = {at * length_ms: one for at, one in by_step.items()}
-    return Recent(int(now), by_ten, _named(by_task), min(by_ten), any(names))
+    return Recent(int(now), by_ten, _named(by_task), first * length_ms, any(names))
 
 
-def _add_up(places: Iterable[_Place]) -> Flow[None]:
-    """Read places, ``AT_ONCE`` in a round trip, and add what stands there to their sums."""
-    rest = iter(places)
-    while some := list(islice(rest, AT_ONCE)):
-        reads = [
-            command("HMGET", minutes_of(k), *(one.field for one in asked), parse=list)
-            for k, asked in groupby(some, key=lambda one: one.k)
-        ]
-        found = chain.from_iterable(unfailed((yield reads)))
-        for place, raw in zip(some, found, strict=True):
-            of, _, numbers = (raw or b"").partition(b" ")
-            if of == b"%d" % place.at:  # else it is of another day
-                counts = tally.read(numbers)
-                for into in place.sums:
-                    tally.add(into, counts)
+def _summed(queues: Sequence[Keys], names: Sequence[list[bytes]], steps: range) -> Flow[_Sums]:
+    sums = _Sums({at: tally.empty() for at in steps}, _nothing_of(names))
+    yield from add_up(_of_tasks(queues, names, steps, sums.by_task), sums.by_step)
+    return sums
+
+
+def _of_minutes(queues: Sequence[Keys], minutes: Sequence[int]) -> Iterator[Row]:
+    for start in range(0, len(minutes), _SLICE_MIN):
+        some = minutes[start : start + _SLICE_MIN]
+        fields = [b"%d" % (at % KEPT_MIN) for at in some]
+        for k in queues:
+            yield Row(k, fields, some, None)
 
 
 def _of_tasks(
     queues: Sequence[Keys],
     names: Sequence[list[bytes]],
-    steps: Mapping[int, Tally | None],
+    steps: range,
     by_task: Mapping[bytes, Tally],
-) -> Iterator[_Place]:
-    """Return the places of tasks: to the sums of which tasks they are added, and of which steps, if of any."""
+) -> Iterator[Row]:
+    numbers = [b"%d " % (at % (KEPT_MIN // STEP_MIN)) for at in steps]
     for k, tasks in zip(queues, names, strict=True):
         for task in tasks:
-            for at, step in steps.items():
-                sums = (by_task[task],) if step is None else (by_task[task], step)
-                yield _Place(k, b"%d %b" % (at % (KEPT_MIN // STEP_MIN), task), at, sums)
+            yield Row(k, [number + task for number in numbers], steps, by_task[task])
 
 
 def _nothing_of(names: Iterable[Iterable[bytes]]) -> dict[bytes, Tally]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import add as plus
@@ -25,7 +26,9 @@ Tally: TypeAlias = list[int]
 RUNS, DONE, RETRIED, DEAD, CANCELLED, WAIT_US, RUN_US = range(7)
 """Where in a tally: runs; how jobs ended; microseconds that they waited and ran, in sum."""
 
-_decode: Final = msgspec.json.Decoder(list[Annotated[int, msgspec.Meta(ge=0)]]).decode
+_Numbers: TypeAlias = list[Annotated[int, msgspec.Meta(ge=0)]]
+_decode: Final = msgspec.json.Decoder(_Numbers).decode
+_decode_rows: Final = msgspec.json.Decoder(list[_Numbers]).decode
 _BUCKETS: Final = len(BOUNDS_S) + 1
 WAITS: Final = 7
 """Where the buckets of waits begin."""
@@ -103,6 +106,15 @@ def add(into: Tally, one: Tally) -> None:
     into[:] = map(plus, into, one)
 
 
+def add_dated(into: Tally, rows: Sequence[Sequence[int]]) -> None:
+    """Add tallies to another, as ``read_dated`` has read them."""
+    columns = zip(*rows, strict=True)
+    next(columns, None)  # when they are of
+    # By columns: one sum over all rows, which are thousands for a page of charts.
+    if rows:
+        into[:] = map(plus, into, map(sum, columns))
+
+
 def write(tally: Tally) -> str:
     """Write a tally as it stands in Redis."""
     return " ".join(map(str, tally))
@@ -110,8 +122,30 @@ def write(tally: Tally) -> str:
 
 def read(raw: bytes) -> Tally:
     """Read a tally; what somebody else has written counts as nothing."""
+    return _fit(_numbers(raw), _LENGTH)
+
+
+def read_dated(raws: Sequence[bytes | None]) -> list[Tally]:
+    """Read tallies with a number before each, which says of when it is; nothing is of -1, and so is what is not ours.
+
+    All by one call, in a fraction of the time.
+    """
+    whole = b"],[".join([raw or b"" for raw in raws]).replace(b" ", b",")
+    rows: list[list[int]] | None = None
+    with suppress(msgspec.MsgspecError):
+        rows = _decode_rows(b"[[%b]]" % whole)
+    if rows is None or len(rows) != len(raws):  # one of them is not ours
+        rows = [_numbers(raw or b"") for raw in raws]
+    return [row if len(row) == _LENGTH + 1 else _fit(row or [-1], _LENGTH + 1) for row in rows]
+
+
+def _numbers(raw: bytes) -> list[int]:
     try:
-        numbers = _decode(b"[%b]" % raw.replace(b" ", b","))  # half the time of int()
+        return _decode(b"[%b]" % raw.replace(b" ", b","))  # half the time of int()
     except msgspec.MsgspecError:
-        return empty()
-    return numbers if len(numbers) == _LENGTH else [*numbers, *empty()[len(numbers) :]][:_LENGTH]
+        return []
+
+
+def _fit(numbers: list[int], length: int) -> list[int]:
+    """Return what another version has written in as many numbers as this one has."""
+    return [*numbers, *[0] * (length - len(numbers))][:length]

@@ -6,7 +6,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from redis import Redis
@@ -20,7 +20,8 @@ from headrace.operations import Operation
 from headrace.store import AsyncStore
 from headrace.timings import Recorder, minutes_of, requests, tally, telling, timings_of
 from headrace.timings.keys import SLOTS
-from headrace.timings.recent import AT_ONCE, Recent, recent, recent_by_ten
+from headrace.timings.places import AT_ONCE
+from headrace.timings.recent import Kept, Recent, recent, recent_by_ten
 from headrace.timings.recorder import OTHERS
 from headrace.timings.requests import KEPT_MIN, MOST_TASKS, STEP_MIN
 from tests.support.consuming import LONG_S, Site, a_store
@@ -292,6 +293,93 @@ async def test_a_day_of_many_tasks_is_read_some_at_a_time_so_that_others_are_ser
     assert {task: one[tally.DONE] for task, one in last.tasks.items()} == {
         f"t{n}": 4 for n in range(12)
     }
+
+
+NOW_MS = 29_000_005 * 60_000  # in the middle of ten minutes
+
+
+def stand(redis: Redis, k: Keys, task: str, *steps_ago: int) -> None:
+    """Put ten minutes of a task there, in which one job was done, as consumers have told of them."""
+    redis.hset(timings_of(k), task, tally.write(one_run(run_s=1)))
+    for ago in steps_ago:
+        step = NOW_MS // 600_000 - ago
+        redis.hset(minutes_of(k), f"{step % 144} {task}", f"{step} {tally.write(one_run(run_s=1))}")
+
+
+async def read_of(
+    store: AsyncStore, flow: Flow[Recent], *, now_ms: int = NOW_MS
+) -> tuple[Recent, int]:
+    """Read what was lately at this instant; give how many places were read, too."""
+    places, first = 0, cast("Any", next(flow))
+    try:
+        step: Any = flow.send([now_ms, *(await store.run_all(first))[1:]])
+        while True:
+            answers = await store.run_all(step)
+            places += sum(map(len, answers))
+            step = flow.send(answers)
+    except StopIteration as end:
+        return end.value, places
+
+
+async def test_what_is_over_is_read_once_and_what_is_told_since_is_seen(
+    redis: Redis, store: AsyncStore
+) -> None:
+    parts, kept = [keys_of("queue"), keys_of("queue@1")], Kept()
+    for k in parts:
+        stand(redis, k, "pay", 0, 1, 100)
+    first, all_of_them = await read_of(store, recent_by_ten(parts, KEPT_MIN, kept))
+    stand(redis, parts[0], "ship", 0)
+    stand(redis, parts[0], "pay", 5)  # of which nobody tells any more
+    again, few = await read_of(store, recent_by_ten(parts, KEPT_MIN, kept))
+    assert few < 10 < all_of_them
+    assert first.tasks["pay"][tally.DONE] == again.tasks["pay"][tally.DONE] == 6
+    assert again.tasks["ship"][tally.DONE] == 1
+    assert tally.total(again.minutes.values())[tally.DONE] == 7
+    assert [*again.minutes] == [*first.minutes] == sorted(first.minutes)
+
+
+async def test_what_was_over_is_read_anew_when_more_is_over(
+    redis: Redis, store: AsyncStore
+) -> None:
+    k, kept = keys_of("queue"), Kept()
+    stand(redis, k, "pay", 0, 143)
+    first, _ = await read_of(store, recent_by_ten([k], KEPT_MIN, kept))
+    later, _ = await read_of(store, recent_by_ten([k], KEPT_MIN, kept), now_ms=NOW_MS + 600_000)
+    assert first.tasks["pay"][tally.DONE] == 2
+    assert later.tasks["pay"][tally.DONE] == 1  # a day is a day
+    assert max(later.minutes) == max(first.minutes) + 600_000
+
+
+async def test_a_step_is_over_a_minute_after_its_end(redis: Redis, store: AsyncStore) -> None:
+    k, kept = keys_of("queue"), Kept()
+    just_now = NOW_MS // 600_000 * 600_000 + 100
+    stand(redis, k, "pay", 0)
+    await read_of(store, recent_by_ten([k], 60, kept), now_ms=just_now)
+    stand(redis, k, "pay", 1)  # another node's clock is behind
+    last, _ = await read_of(store, recent_by_ten([k], 60, kept), now_ms=just_now)
+    assert last.tasks["pay"][tally.DONE] == 2
+
+
+async def test_what_is_kept_of_a_queue_that_is_forgotten_is_forgotten(
+    redis: Redis, store: AsyncStore
+) -> None:
+    k, kept = keys_of("queue"), Kept()
+    stand(redis, k, "pay", 3)
+    await read_of(store, recent_by_ten([k], 360, kept))
+    redis.delete(timings_of(k), minutes_of(k))
+    last, _ = await read_of(store, recent_by_ten([k], 360, kept))
+    assert (last.tasks, last.told) == ({}, False)
+    assert tally.total(last.minutes.values()) == tally.empty()
+
+
+async def test_of_a_day_so_many_are_kept_and_no_more(redis: Redis, store: AsyncStore) -> None:
+    kept, queues = Kept(), [keys_of(f"q{n}") for n in range(20)]
+    for k in queues:
+        stand(redis, k, "pay", 3)
+        await read_of(store, recent_by_ten([k], 360, kept))
+    _, last = await read_of(store, recent_by_ten([queues[-1]], 360, kept))
+    _, first = await read_of(store, recent_by_ten([queues[0]], 360, kept))
+    assert last < first
 
 
 async def test_a_queue_that_is_forgotten_takes_its_timings_along(

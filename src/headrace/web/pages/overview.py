@@ -11,6 +11,7 @@ from headrace.doctor.places import PLACES, key_of
 from headrace.errors import StoreError
 from headrace.keys import Keys, keys_of
 from headrace.store import AsyncStore
+from headrace.timings.recent import Kept
 from headrace.web.access import may_use_all
 from headrace.web.pages.life_cycle import TALL, WIDE
 from headrace.web.pages.shell import Shell
@@ -31,6 +32,7 @@ class Overview:
         self._shell = shell
         self._updates = updates
         self._store = store
+        self._kept = Kept()
 
     async def overview(self, request: Request) -> Response:
         """Show the queues as they are."""
@@ -40,7 +42,7 @@ class Overview:
         try:
             view = await self._updates.current(k.queue)
             parts, of = self._drawn(view, k.queue)
-            recently = await lately(self._store, parts, minutes)
+            recently = await lately(self._store, parts, minutes, kept=self._kept)
         except StoreError:
             trouble = "Redis does not answer"
         except TimeoutError:

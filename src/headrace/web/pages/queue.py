@@ -13,6 +13,7 @@ from headrace.doctor import balance_of, equation
 from headrace.doctor.places import PLACES, Place, key_of
 from headrace.keys import keys_of
 from headrace.store import AsyncStore
+from headrace.timings.recent import Kept
 from headrace.web.api.asked import known
 from headrace.web.api.queues import Queues
 from headrace.web.listing import Lister, search
@@ -43,6 +44,7 @@ class QueuePage:
         self._shell = shell
         self._queues = queues
         self._store = store
+        self._kept = Kept()
         self._lister = Lister(shell.reader.ask)
 
     async def queue(self, request: Request) -> Response:
@@ -61,7 +63,7 @@ class QueuePage:
         (flows,) = await reader.ask([unfinished(keys_of(name), _WORKFLOWS)])
         recently, parts = None, [keys_of(part) for part in reader.parts(name)]
         if first and not (text or task):  # whoever searches, or turns pages, looks at the jobs
-            recently = await lately(self._store, parts, minutes)
+            recently = await lately(self._store, parts, minutes, kept=self._kept)
         counts = {one: getattr(snapshot, one) for one in PLACES}
         if following == f"0.{counts[place]}":  # that was all of an only part
             following = None

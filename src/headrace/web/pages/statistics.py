@@ -14,7 +14,7 @@ from starlette.requests import Request
 from headrace.keys import Keys
 from headrace.store import AsyncStore
 from headrace.timings import tally
-from headrace.timings.recent import Recent, recent, recent_by_ten
+from headrace.timings.recent import Kept, Recent, recent, recent_by_ten
 from headrace.timings.requests import STEP_MIN
 from headrace.timings.tally import BOUNDS_S, Histogram, Tally
 from headrace.web.filters import clock, lasting
@@ -160,14 +160,22 @@ def some_of(parts: Sequence[Keys]) -> str:
     return f", {MOST_READ} of its {len(parts)} partitions" if len(parts) > MOST_READ else ""
 
 
-async def lately(store: AsyncStore, queues: Sequence[Keys], minutes: int) -> Lately:
+async def lately(store: AsyncStore, queues: Sequence[Keys], minutes: int, *, kept: Kept) -> Lately:
     """Read what became of the jobs of these queues, as of one; of the first ``MOST_READ`` of them.
+
+    Args:
+        store: the Redis.
+        queues: they.
+        minutes: one of ``SPANS``.
+        kept: what earlier pages have read of it.
 
     Raises:
         StoreError: Redis did not answer, or answered with an error.
     """
-    by = recent if SPANS[minutes][1] < STEP_MIN else recent_by_ten
-    return shown(await store.follow(by(queues[:MOST_READ], minutes)), minutes)
+    some = queues[:MOST_READ]
+    by_minute = SPANS[minutes][1] < STEP_MIN
+    flow = recent(some, minutes) if by_minute else recent_by_ten(some, minutes, kept)
+    return shown(await store.follow(flow), minutes)
 
 
 def shown(found: Recent, minutes: int) -> Lately:
