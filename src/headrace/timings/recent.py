@@ -17,6 +17,13 @@ from headrace.timings.places import Row, add_up
 from headrace.timings.requests import KEPT_MIN, STEP_MIN
 from headrace.timings.tally import Tally
 
+MOST_PLACES: Final = 100_000
+"""So many places are read for one answer, half a second to one in all; of queues beyond that none is."""
+
+_LEAST_EACH: Final = (
+    10  # places that a task counts as at least: its name and its sum stay in memory
+)
+_NAMES_AT_ONCE: Final = 100  # queues whose tasks are asked for in one round trip
 _MINUTE_MS: Final = 60_000
 _SLICE_MIN: Final = 60  # of a queue, then of the next: so those of one time are added at once
 _MOST_KEPT: Final = 4  # of a MB and a half at the very most
@@ -32,6 +39,7 @@ class Recent:
         tasks: by task; of whole steps of ten minutes, so of up to ten minutes more.
         tasks_from_ms: when the first of those began, ms since 1970.
         told: whether anything was told, however long ago.
+        queues: how many of the queues were read, from the first: ``MOST_PLACES``, or one.
     """
 
     now_ms: int
@@ -39,6 +47,7 @@ class Recent:
     tasks: dict[str, Tally]
     tasks_from_ms: int
     told: bool
+    queues: int = 1
 
 
 class _Sums(NamedTuple):
@@ -75,8 +84,8 @@ class Kept:
 
 def recent(queues: Sequence[Keys], minutes: int) -> Flow[Recent]:
     """Read the last minutes of queues, as one: so many, the one under way among them."""
-    now, *names = unfailed((yield [op.time_ms(), *map(_tasks, queues)]))
-    minute = int(now) // _MINUTE_MS
+    now, names = yield from _begin(queues, minutes, minutes // STEP_MIN + 1)
+    queues, minute = queues[: len(names)], now // _MINUTE_MS
     by_minute = {at: tally.empty() for at in range(minute - minutes + 1, minute + 1)}
     steps = range((minute - minutes + 1) // STEP_MIN, minute // STEP_MIN + 1)
     # Of a day that begins within a step, the ring has no more.
@@ -85,11 +94,12 @@ def recent(queues: Sequence[Keys], minutes: int) -> Flow[Recent]:
     yield from add_up(_of_minutes(queues, [*by_minute]), by_minute)
     yield from add_up(_of_tasks(queues, names, steps, by_task), {})
     return Recent(
-        int(now),
+        now,
         {at * _MINUTE_MS: one for at, one in by_minute.items()},
         _named(by_task),
         steps[0] * STEP_MIN * _MINUTE_MS,
         any(names),
+        len(names),
     )
 
 
@@ -101,12 +111,12 @@ def recent_by_ten(queues: Sequence[Keys], minutes: int, kept: Kept | None = None
         minutes: so many, whole tens.
         kept: what was read before, and what is read now, for the next time.
     """
-    now, *names = unfailed((yield [op.time_ms(), *map(_tasks, queues)]))
-    minute = int(now) // _MINUTE_MS
+    now, names = yield from _begin(queues, 0, minutes // STEP_MIN)
+    queues, minute = queues[: len(names)], now // _MINUTE_MS
     last = minute // STEP_MIN
     first = last - minutes // STEP_MIN + 1
     # Other nodes of a cluster have clocks of their own: a step that ended just now may be told of yet.
-    over = range(first, (minute - 1) // STEP_MIN)
+    over = range(first, max(first, (minute - 1) // STEP_MIN))
     kept = kept or Kept()
     before = kept.find(queues, over, chain.from_iterable(names))
     if before is None:
@@ -120,7 +130,30 @@ def recent_by_ten(queues: Sequence[Keys], minutes: int, kept: Kept | None = None
     length_ms = STEP_MIN * _MINUTE_MS
     by_step = before.by_step | lately.by_step
     by_ten = {at * length_ms: one for at, one in by_step.items()}
-    return Recent(int(now), by_ten, _named(by_task), first * length_ms, any(names))
+    return Recent(now, by_ten, _named(by_task), first * length_ms, any(names), len(names))
+
+
+def _begin(
+    queues: Sequence[Keys], of_minutes: int, of_task: int
+) -> Flow[tuple[int, list[list[bytes]]]]:
+    """Return the instant, ms since 1970, and the tasks of as many queues as may be read; of one in any case.
+
+    Args:
+        queues: they.
+        of_minutes: so many places are read of each, …
+        of_task: … and so many of each of its tasks.
+    """
+    now_ms, names, left = 0, list[list[bytes]](), MOST_PLACES
+    for start in range(0, len(queues), _NAMES_AT_ONCE):
+        asked = map(_tasks, queues[start : start + _NAMES_AT_ONCE])
+        now, *found = unfailed((yield [op.time_ms(), *asked]))
+        now_ms = now_ms or int(now)
+        for tasks in found:
+            left -= of_minutes + len(tasks) * max(of_task, _LEAST_EACH)
+            if left < 0 and names:
+                return now_ms, names
+            names.append(tasks)
+    return now_ms, names
 
 
 def _summed(queues: Sequence[Keys], names: Sequence[list[bytes]], steps: range) -> Flow[_Sums]:
@@ -145,7 +178,7 @@ def _of_tasks(
 ) -> Iterator[Row]:
     numbers = [b"%d " % (at % (KEPT_MIN // STEP_MIN)) for at in steps]
     for k, tasks in zip(queues, names, strict=True):
-        for task in tasks:
+        for task in tasks if numbers else ():
             yield Row(k, [number + task for number in numbers], steps, by_task[task])
 
 

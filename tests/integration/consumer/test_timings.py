@@ -21,7 +21,7 @@ from headrace.store import AsyncStore
 from headrace.timings import Recorder, minutes_of, requests, tally, telling, timings_of
 from headrace.timings.keys import SLOTS
 from headrace.timings.places import AT_ONCE
-from headrace.timings.recent import Kept, Recent, recent, recent_by_ten
+from headrace.timings.recent import MOST_PLACES, Kept, Recent, recent, recent_by_ten
 from headrace.timings.recorder import OTHERS
 from headrace.timings.requests import KEPT_MIN, MOST_TASKS, STEP_MIN
 from tests.support.consuming import LONG_S, Site, a_store
@@ -315,7 +315,8 @@ async def read_of(
         step: Any = flow.send([now_ms, *(await store.run_all(first))[1:]])
         while True:
             answers = await store.run_all(step)
-            places += sum(map(len, answers))
+            if isinstance(answers[0], list):  # else it asks for more names
+                places += sum(map(len, answers))
             step = flow.send(answers)
     except StopIteration as end:
         return end.value, places
@@ -360,6 +361,16 @@ async def test_a_step_is_over_a_minute_after_its_end(redis: Redis, store: AsyncS
     assert last.tasks["pay"][tally.DONE] == 2
 
 
+@pytest.mark.parametrize("after_ms", [0, 100, 60_000, 599_999])
+async def test_ten_minutes_are_the_step_that_is_under_way(
+    redis: Redis, store: AsyncStore, after_ms: int
+) -> None:
+    k, start_ms = keys_of("queue"), NOW_MS // 600_000 * 600_000
+    stand(redis, k, "pay", 0, 1)
+    last, _ = await read_of(store, recent_by_ten([k], 10), now_ms=start_ms + after_ms)
+    assert (last.tasks["pay"][tally.DONE], [*last.minutes]) == (1, [start_ms])
+
+
 async def test_what_is_kept_of_a_queue_that_is_forgotten_is_forgotten(
     redis: Redis, store: AsyncStore
 ) -> None:
@@ -380,6 +391,40 @@ async def test_of_a_day_so_many_are_kept_and_no_more(redis: Redis, store: AsyncS
     _, last = await read_of(store, recent_by_ten([queues[-1]], 360, kept))
     _, first = await read_of(store, recent_by_ten([queues[0]], 360, kept))
     assert last < first
+
+
+@pytest.mark.parametrize("how", [recent, recent_by_ten])
+async def test_of_very_many_partitions_so_many_are_read_as_one_answer_may_cost(
+    redis: Redis, store: AsyncStore, how: Callable[[Sequence[Keys], int], Flow[Recent]]
+) -> None:
+    parts = [keys_of(f"queue@{n}") for n in range(1_000)]
+    batch = redis.pipeline(transaction=False)
+    for k in parts:
+        batch.hset(timings_of(k), mapping={f"t{n}": "1" for n in range(10)})
+    batch.execute()
+    stand(redis, parts[0], "pay", 3)
+    day, places = await read_of(store, how(parts, KEPT_MIN))
+    assert places <= MOST_PLACES
+    assert 10 < day.queues < 100
+    assert day.tasks["pay"][tally.DONE] == 1
+    short, places = await read_of(store, how(parts, 10))
+    assert places <= MOST_PLACES
+    assert day.queues < short.queues
+    flow = how(parts, KEPT_MIN)
+    assert (
+        len(cast("list[Operation[Any]]", next(flow))) < 200
+    )  # nor is every partition asked for its tasks
+    flow.close()
+
+
+async def test_one_queue_is_read_whatever_it_costs(
+    redis: Redis, store: AsyncStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.timings.recent.MOST_PLACES", 5)
+    k = keys_of("queue")
+    stand(redis, k, "pay", 3)
+    last, _ = await read_of(store, recent([k, keys_of("other")], KEPT_MIN))
+    assert (last.queues, last.tasks["pay"][tally.DONE]) == (1, 1)
 
 
 async def test_a_queue_that_is_forgotten_takes_its_timings_along(

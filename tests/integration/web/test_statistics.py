@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import httpx
 import pytest
+from redis import Redis
 
 from headrace import Headrace
 from headrace.keys import keys_of
 from headrace.store import AsyncStore
-from headrace.timings import requests, tally
+from headrace.timings import requests, tally, timings_of
 from tests.integration.web.client import K, error_of
 from tests.support.consuming import consuming
 
@@ -72,6 +75,30 @@ async def test_a_divided_queue_is_told_of_as_one(
     assert found["overall"]["done"] == found["tasks"]["add"]["done"] == 2
     measured = (await api.get("/metrics")).text
     assert 'headrace_job_run_seconds_count{queue="queue",task="add"} 2.0' in measured
+
+
+async def test_of_a_thousand_partitions_some_are_read_and_the_answer_and_the_pages_say_so(
+    api: httpx.AsyncClient, store: AsyncStore, redis: Redis
+) -> None:
+    redis.hset("headrace:partitions", "queue", "1000 1000")
+    names = ["queue", *(f"queue@{n}" for n in range(1, 1_000))]
+    batch = redis.pipeline(transaction=False)
+    for name in names:
+        batch.hset(timings_of(keys_of(name)), mapping={f"t{n}": "1" for n in range(50)})
+    batch.sadd("headrace:queues", *names)
+    batch.execute()
+    await store.run(requests.add(K, {"t1": some(1.0)}))
+    found = (await api.get(PATH, params={"minutes": 1440})).json()
+    assert found["partitions"] == 1_000
+    assert 1 < found["partitions_read"] < 20
+    assert found["overall"]["done"] == found["tasks"]["t1"]["done"] == 1
+    for path in ("/queues/queue?minutes=1440", "/?minutes=1440"):
+        assert re.search(r", 1[0-9] of its 1,000 partitions", (await api.get(path)).text)
+
+
+async def test_of_few_partitions_all_are_read(api: httpx.AsyncClient) -> None:
+    found = (await api.get(PATH)).json()
+    assert (found["partitions"], found["partitions_read"]) == (1, 1)
 
 
 @pytest.mark.parametrize("minutes", ["0", "1441", "-5", "x", "1e3", ""])

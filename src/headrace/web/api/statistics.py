@@ -72,6 +72,14 @@ class Statistics(TypedDict):
     """What became of a queue's jobs lately. Consumers tell every ten seconds."""
 
     queue: str
+    partitions: Annotated[int, Meta(description="How many the queue has.")]
+    partitions_read: Annotated[
+        int,
+        Meta(
+            description="So many of them are summed up here, the first: a day of all may be too much. "
+            "Ask for fewer minutes to have more."
+        ),
+    ]
     now_ms: int
     overall: Ends
     tasks: Annotated[
@@ -118,6 +126,8 @@ class StatisticsOf:
         return answer(
             Statistics(
                 queue=queue,
+                partitions=len(parts),
+                partitions_read=found.queues,
                 now_ms=found.now_ms,
                 overall=_ends(tally.total(found.minutes.values())),
                 tasks={task: _ends(counts) for task, counts in found.tasks.items()},

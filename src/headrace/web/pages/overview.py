@@ -9,13 +9,13 @@ from starlette.responses import Response
 
 from headrace.doctor.places import PLACES, key_of
 from headrace.errors import StoreError
-from headrace.keys import Keys, keys_of
+from headrace.keys import keys_of
 from headrace.store import AsyncStore
 from headrace.timings.recent import Kept
 from headrace.web.access import may_use_all
 from headrace.web.pages.life_cycle import TALL, WIDE
 from headrace.web.pages.shell import Shell
-from headrace.web.pages.statistics import MOST_READ, lately, some_of, span_of
+from headrace.web.pages.statistics import MOST_READ, Lately, lately, some_of, span_of
 from headrace.web.updates import Updates
 
 
@@ -41,8 +41,7 @@ class Overview:
         view, recently, trouble, of = None, None, "", ""
         try:
             view = await self._updates.current(k.queue)
-            parts, of = self._drawn(view, k.queue)
-            recently = await lately(self._store, parts, minutes, kept=self._kept)
+            recently, of = await self._drawn(view, k.queue, minutes)
         except StoreError:
             trouble = "Redis does not answer"
         except TimeoutError:
@@ -55,15 +54,17 @@ class Overview:
             keys={place: key_of(k, place) for place in PLACES},
         )  # fmt: skip
 
-    def _drawn(self, view: dict[str, Any], queue: str) -> tuple[list[Keys], str]:
-        """Return of what there are charts, and what that is called: all queues, or if they are many this one."""
+    async def _drawn(self, view: dict[str, Any], queue: str, minutes: int) -> tuple[Lately, str]:
+        """Return the charts, and what they are of: all queues, or if they are many this one."""
         reader = self._shell.reader
         names = [row["queue"] for row in view["queues"]]
         parts = [keys_of(part) for name in names for part in reader.parts(name)]
         if len(parts) <= MOST_READ:
-            return parts, "all queues"
+            read = await lately(self._store, parts, minutes, kept=self._kept)
+            if read.queues == len(parts):
+                return read, "all queues"
+            return read, f"{read.queues} of the {len(parts)} queues, as many as a page reads"
         parts = [keys_of(part) for part in reader.parts(queue)]
-        return (
-            parts,
-            f"queue {queue}{some_of(parts)}; of more than {MOST_READ} together there are none",
-        )
+        read = await lately(self._store, parts, minutes, kept=self._kept)
+        some = some_of(parts, read)
+        return read, f"queue {queue}{some}; of more than {MOST_READ} together there are none"

@@ -72,7 +72,7 @@ class QueuePage:
             counts=counts, jobs=jobs, searched=searched, following=following, text=text, task=task,
             paused=snapshot.paused, oldest_s=snapshot.oldest_s, now_ms=snapshot.now_ms,
             first=first, lately=recently, sum=equation(balance_of(snapshot)),
-            parts=len(parts), some_of=some_of(parts), workflows=flows,
+            parts=len(parts), some_of=some_of(parts, recently), workflows=flows,
         )  # fmt: skip
 
     async def _found(

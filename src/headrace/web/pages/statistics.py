@@ -28,7 +28,8 @@ SPANS: Final[Mapping[int, tuple[str, int]]] = {60: ("1 h", 1), 360: ("6 h", 10),
 MOST_READ: Final = 20
 """So many queues, or partitions of one, are read for a page, some hundredths of a second for most.
 
-Of a day of very many tasks it is tenths of a second, in which others are served (see ``timings.recent``)."""
+Of a day of very many tasks it is tenths of a second, in which others are served, and of fewer queues (see
+``timings.recent.MOST_PLACES``)."""
 
 _USUAL_MIN: Final = 60
 _MINUTE_MS: Final = 60_000
@@ -128,6 +129,7 @@ class Lately(NamedTuple):
         tasks_from_ms: since when the tasks are counted, ms since 1970.
         spans: what else can be looked at, see ``SPANS``.
         scale: of lengths of time: what is written where, percent.
+        queues: so many queues, or partitions, were read.
     """
 
     minutes: int
@@ -139,6 +141,7 @@ class Lately(NamedTuple):
     tasks_from_ms: int
     spans: Mapping[int, tuple[str, int]]
     scale: Sequence[tuple[float, str]]
+    queues: int
 
 
 def span_of(request: Request) -> int:
@@ -155,9 +158,11 @@ def span_of(request: Request) -> int:
     return found
 
 
-def some_of(parts: Sequence[Keys]) -> str:
-    """Say that of a queue with very many partitions some are read; "" of any other."""
-    return f", {MOST_READ} of its {len(parts)} partitions" if len(parts) > MOST_READ else ""
+def some_of(parts: Sequence[Keys], read: Lately | None) -> str:
+    """Say that of a queue with very many partitions some were read; "" of any other."""
+    if read is None or read.queues == len(parts):
+        return ""
+    return f", {read.queues} of its {len(parts):,} partitions"
 
 
 async def lately(store: AsyncStore, queues: Sequence[Keys], minutes: int, *, kept: Kept) -> Lately:
@@ -187,6 +192,7 @@ def shown(found: Recent, minutes: int) -> Lately:
         (_done(slices, step_min), _failed(slices, step_min), _waited(slices, step_min)),
         sorted((_row(*one) for one in found.tasks.items()), key=lambda row: (-row.runs, row.task)),
         found.tasks_from_ms, SPANS, [(place_of(at_s), says) for at_s, says in _WRITTEN],
+        found.queues,
     )  # fmt: skip
 
 
