@@ -25,7 +25,7 @@ from headrace import (
     Tasks,
     redaction,
 )
-from headrace.encryption import ENCRYPTED, Opener, for_job, refused
+from headrace.encryption import ENCRYPTED, Opener, edited_call, for_job, refused
 from headrace.encryption.encrypted import HIDDEN
 from headrace.encryption.encryption import CannotOpen, id_of
 from headrace.encryption.sealing import (
@@ -338,3 +338,77 @@ def test_the_same_call_goes_through_hooks_and_is_encrypted_once() -> None:
         assert b"4111" not in jobs.job(job).job
         jobs.run()
         assert (seen, job.result()) == ([("4111",)], "4111!")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {ENCRYPTED: "hello"},
+        {ENCRYPTED: ""},
+        {ENCRYPTED: None},
+        {ENCRYPTED: {"deep": 1}},
+        {ENCRYPTED: ["0e2b81f0.AAAA"]},
+        {ENCRYPTED: f"{KEYS.key_ids[0]}.AAAA"},
+        {ENCRYPTED: seal_call(KEYS, "refund", (), {})[1][ENCRYPTED]},
+        {ENCRYPTED: seal_call(KEYS, "pay", (), {})[1][ENCRYPTED] + "A"},
+        {ENCRYPTED: seal_call(KEYS, "pay", (), {})[1][ENCRYPTED], RESULTS: "none"},
+        {ENCRYPTED: seal_call(KEYS, "pay", (), {})[1][ENCRYPTED], "card": "4111"},
+    ],
+)
+def test_an_argument_that_is_called_as_what_is_encrypted_and_is_not_is_refused_at_the_caller(
+    given: dict[str, Any],
+) -> None:
+    app = Headrace(encryption=KEYS)
+    with pytest.raises(InvalidJob, match="encrypted"):
+        app.call("pay", **given)
+
+
+def test_what_somebody_has_encrypted_before_passes_under_whatever_key() -> None:
+    app = Headrace(encryption=KEYS)
+    for keys in (KEYS, Encryption([OTHER])):
+        _, sealed = seal_call(keys, "pay", ("4111",), {})
+        assert json.loads(app.call("pay", **sealed).job)["kwargs"] == sealed
+
+
+@given(value=st.sampled_from(["x", None, 5]), name=st.sampled_from(["card", RESULTS]))
+def test_within_an_argument_any_object_comes_back_as_it_was(value: Any, name: str) -> None:
+    looks_so = {ENCRYPTED: value, "task": "pay", "job": "1"}
+    call_of = Headrace(encryption=KEYS).call("pay", looks_so, **{name: [{ENCRYPTED: value}]})
+    sealed = json.loads(call_of.job)["kwargs"]
+    assert open_call(KEYS, "pay", sealed) == ([looks_so], {name: [{ENCRYPTED: value}]})
+
+
+class TestEdited:
+    """A dead letter whose arguments are encrypted, with other arguments."""
+
+    def test_what_was_encrypted_is_when_it_was_edited_too(self) -> None:
+        _, before = seal_call(KEYS, "pay", ("4111",), {})
+        for changes in ({"kwargs": {"card": "4242"}}, {"args": ["4242"], "kwargs": {}}):
+            fields = edited_call(KEYS, "pay", {"kwargs": before}, changes)
+            assert fields["args"] == []
+            assert "4242" not in json.dumps(fields)
+            opened = open_call(KEYS, "pay", fields["kwargs"])
+            assert opened == (changes.get("args", []), changes["kwargs"])
+
+    @pytest.mark.parametrize("keys", [KEYS, None])
+    def test_what_would_not_be_all_of_the_arguments_is_refused(
+        self, keys: Encryption | None
+    ) -> None:
+        _, before = seal_call(KEYS, "pay", ("4111",), {})
+        for changes in ({"args": ["4242"]}, {"args": ["4242"], "kwargs": before}):
+            with pytest.raises(InvalidJob, match="give all of them anew"):
+                edited_call(keys, "pay", {"kwargs": before}, changes)
+
+    def test_without_keys_nothing_is_put_in_the_clear(self) -> None:
+        _, before = seal_call(KEYS, "pay", ("4111",), {})
+        with pytest.raises(InvalidJob, match="HEADRACE_ENCRYPTION_KEYS"):
+            edited_call(None, "pay", {"kwargs": before}, {"kwargs": {"card": "4242"}})
+        _, after = seal_call(KEYS, "pay", ("4242",), {})
+        fields = edited_call(None, "pay", {"kwargs": before}, {"kwargs": after})
+        assert fields == {"args": [], "kwargs": after}
+
+    def test_what_was_in_the_clear_stays_so(self) -> None:
+        for before in ({}, {"kwargs": {"host": "a"}}, {"args": [1], "kwargs": 5}):
+            changes = {"args": ["b"]}
+            assert edited_call(KEYS, "ping", before, changes) == changes
+        assert edited_call(KEYS, "pay", {"kwargs": {ENCRYPTED: "x"}}, {}) == {}

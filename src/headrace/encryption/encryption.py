@@ -139,6 +139,15 @@ def key_id_of(token: object) -> str:
     return match[1] if match else ""
 
 
+def is_known(encryption: Encryption, token: object) -> bool:
+    """Whether a text is under one of these keys.
+
+    Raises:
+        CannotOpen: it is no text that was encrypted, under whatever key.
+    """
+    return _parts(token)[0] in encryption.key_ids
+
+
 def _parts(token: object) -> tuple[str, bytes]:
     match = _TOKEN.fullmatch(token) if isinstance(token, str) else None
     if match is None:

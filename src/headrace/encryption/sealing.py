@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from headrace.encryption.encryption import CannotOpen, Encryption
+from headrace.encryption.encryption import CannotOpen, Encryption, is_known
 from headrace.errors import InvalidJob
 from headrace.faithful import encode_args, encode_kwargs
 from headrace.handoff import PLACEHOLDER
@@ -55,19 +55,41 @@ def seal_call(
     What somebody has encrypted before is left as it is.
 
     Raises:
-        InvalidJob: one of them does not come back equal from JSON, or stands beside what is encrypted.
+        InvalidJob: one of them does not come back equal from JSON, or is called as what is encrypted, and
+            is not.
     """
     if ENCRYPTED in kwargs:
-        if args or not kwargs.keys() <= _MARKS:
-            raise InvalidJob(
-                f"{ENCRYPTED} holds all arguments of a call, encrypted before: give no others beside it, or "
-                "call the argument something else"
-            )
+        _refuse_unsealed(encryption, task, args, kwargs)
         return args, kwargs
     raw = b"%b,%b" % (encode_args(args, names), encode_kwargs(kwargs))
     tokens = [one.decode() for one in dict.fromkeys(_PLACEHOLDERS.findall(raw))]
     token = encryption.seal(b"[%b,%b]" % (raw, _encode(tokens)), about_call(task))
     return (), {ENCRYPTED: token} | ({RESULTS: tokens} if tokens else {})
+
+
+def _refuse_unsealed(
+    encryption: Encryption, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Refuse what no consumer could run; what is under a key that is not here passes.
+
+    Raises:
+        InvalidJob: it is not what ``seal_call`` makes.
+    """
+    if args or not kwargs.keys() <= _MARKS:
+        raise InvalidJob(
+            f"{ENCRYPTED} holds all arguments of a call, encrypted before: give no others beside it, or "
+            "call the argument something else"
+        )
+    if not isinstance(kwargs.get(RESULTS, []), list):
+        raise InvalidJob(f"{RESULTS}, beside {ENCRYPTED}, is a list of results of other members")
+    try:
+        if is_known(encryption, kwargs[ENCRYPTED]):
+            encryption.open(kwargs[ENCRYPTED], about_call(task))
+    except CannotOpen as error:
+        raise InvalidJob(
+            f"{ENCRYPTED} is kept for arguments of {task!r} that were encrypted before, and these are {error}. "
+            "Call the argument something else, or put it within another one"
+        ) from error
 
 
 def sealer_of(encryption: Encryption | None) -> Seal | None:

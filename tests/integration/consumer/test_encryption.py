@@ -36,6 +36,7 @@ from tests.support.wait import WAIT_S, await_until
 SECRET = "4111-secret-1111"
 OLD, NEW = (Encryption.generate_key() for _ in range(2))
 KEYS = Encryption([NEW, OLD])
+FORM = {"sec-fetch-site": "same-origin"}
 
 
 def everything(redis: Any) -> bytes:
@@ -353,6 +354,85 @@ async def test_the_pages_and_the_api_show_that_a_job_is_encrypted(sealed: Site) 
             assert SECRET not in page.text, path
             assert page.is_success, (path, page.text)
             assert ("$encrypted" in page.text) or not shows, path
+
+
+async def test_an_edited_letter_is_encrypted_anew_where_the_server_has_the_keys(
+    sealed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the API and by the form; neither leaves anything of it in the clear, nor half of it."""
+    ran = await _dead_letters(sealed, 2)
+    first, second = (letter["id"] for letter in sealed.letters())
+    monkeypatch.setenv("HEADRACE_ENCRYPTION_KEYS", f"{NEW},{OLD}")
+    async with served(sealed.url) as (client, _):
+        path = f"/api/v1/dead-letters/{first}/redrive?queue=queue"
+        answer = await client.post(path, json={"args": [SECRET]}, headers=FORM)
+        assert answer.status_code == 400
+        assert "give all of them anew" in answer.json()["detail"]
+        answer = await client.post(path, json={"args": [SECRET], "kwargs": {}}, headers=FORM)
+        assert answer.json()["count"] == 1
+        page = f"/dead-letters/{second}/redrive?queue=queue"
+        old = json.dumps(_kwargs_of(sealed, second), indent=2)
+        data = {"args": json.dumps([SECRET]), "kwargs": old}
+        answer = await client.post(page, data=data, headers=FORM)
+        assert answer.status_code == 400
+        assert "give all of them anew" in answer.text
+        data = {"args": "[]", "kwargs": json.dumps({"card": SECRET})}
+        answer = await client.post(page, data=data, headers=FORM)
+        assert answer.status_code == 303
+    assert SECRET.encode() not in everything(sealed.redis)
+    async with sealed.consumer():
+        await await_until(lambda: ran == [SECRET, SECRET])
+
+
+async def test_a_server_without_keys_puts_nothing_of_an_encrypted_letter_in_the_clear(
+    sealed: Site,
+) -> None:
+    ran = await _dead_letters(sealed, 1)
+    (letter,) = sealed.letters()
+    async with served(sealed.url) as (client, _):
+        path = f"/api/v1/dead-letters/{letter['id']}/redrive?queue=queue"
+        answer = await client.post(path, json={"kwargs": {"card": SECRET}}, headers=FORM)
+        assert answer.status_code == 400
+        assert "HEADRACE_ENCRYPTION_KEYS" in answer.json()["detail"]
+        assert sealed.letters() == [letter]
+        await client.post(path, json={}, headers=FORM)  # as it is
+    async with sealed.consumer():
+        await await_until(lambda: ran == ["4242"])
+
+
+async def test_over_http_what_is_called_encrypted_and_is_not_is_refused(
+    sealed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADRACE_ENCRYPTION_KEYS", NEW)
+    async with served(sealed.url) as (client, _):
+        job = {"task": "pay", "kwargs": {"$encrypted": {"card": "4242"}}}
+        answer = await client.post("/api/v1/jobs", json=job)
+        assert answer.status_code == 400
+        assert "Call the argument something else" in answer.json()["detail"]
+    assert sealed.counters().get("enqueued", 0) == 0
+
+
+async def _dead_letters(site: Site, count: int) -> list[str]:
+    """Have so many jobs die, each called with 4242; give what is run from then on."""
+    ran = list[str]()
+    fails = [True]
+
+    @site.app.task(max_attempts=1)
+    async def pay(card: str) -> None:
+        if fails:
+            raise OSError(card)
+        ran.append(card)
+
+    for _ in range(count):
+        await pay.aenqueue("4242")
+    async with site.consumer(check=False):
+        await site.died(count)
+    fails.clear()
+    return ran
+
+
+def _kwargs_of(site: Site, job_id: str) -> Any:
+    return next(letter["kwargs"] for letter in site.letters() if letter["id"] == job_id)
 
 
 async def _fail(card: str) -> None:

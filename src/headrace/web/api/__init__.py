@@ -59,7 +59,7 @@ def api(
         jobs=Jobs(headrace, reader, store, lines.policy),
         queues=Queues(headrace, reader, updates),
         claims=Claims(reader, lines),
-        letters=DeadLetters(store, reader),
+        letters=DeadLetters(store, reader, headrace.encryption),
         consumers=Consumers(store, reader),
         statistics=StatisticsOf(headrace, store, reader),
         schedules=Schedules(headrace, store),

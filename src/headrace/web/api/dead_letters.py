@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
@@ -16,6 +16,7 @@ from headrace import operations as op
 from headrace import redaction
 from headrace.doctor import dead_letters
 from headrace.doctor.dead_letters import DeadLetter, Group
+from headrace.encryption import Encryption, edited_call
 from headrace.keys import Keys, keys_of
 from headrace.settings import DEFAULT_QUEUE
 from headrace.store import AsyncStore
@@ -71,10 +72,12 @@ class DeadLetters:
     Args:
         store: the Redis.
         reader: knows how queues are divided.
+        encryption: the keys of the application; what was encrypted is, when it was edited, too.
     """
 
-    def __init__(self, store: AsyncStore, reader: Reader) -> None:
+    def __init__(self, store: AsyncStore, reader: Reader, encryption: Encryption | None) -> None:
         self._store = store
+        self._encryption = encryption
         self._reader = reader
 
     def endpoints(self) -> list[Endpoint]:
@@ -194,12 +197,13 @@ class DeadLetters:
             StoreError: Redis did not do it.
         """
         letter, k = await self.named(request)
-        changes = {
+        changes: Mapping[str, Any] = {
             name: value
             for name in ("args", "kwargs")
             if (value := getattr(edited, name)) is not None
         }
         try:
+            changes = edited_call(self._encryption, letter.task, letter.fields, changes)
             job = dead_letters.edited(letter.raw, **changes)
         except ValueError as error:
             raise Refusal("invalid", f"it cannot be edited: {error}") from None
