@@ -128,11 +128,18 @@ def allowed(handle: Handle, *rights: Right) -> Handle:
         if not who.has(rights):
             says = f"token {who.name!r} is a {who.role}'s, who may not {rights[0]}"
             raise Refusal("forbidden", says)
-        response = await handle(request)
-        if _CHANGES.issuperset(rights) and request.method not in {"GET", "HEAD"}:
-            what = one_line(request.url.path + getattr(request.state, "about", ""))
-            name = who.name or "anybody"
-            actions.info("%s: %s %s: %d", name, request.method, what, response.status_code)
+        changes = _CHANGES.issuperset(rights) and request.method not in {"GET", "HEAD"}
+        became = "perhaps in part"  # its answer never came, or a later one's
+        try:
+            response = await handle(request)
+            became = str(response.status_code)
+        except Refusal:
+            changes = False
+            raise
+        finally:
+            if changes:
+                what = one_line(request.url.path + getattr(request.state, "about", ""))
+                actions.info("%s: %s %s: %s", who.name or "anybody", request.method, what, became)
         return response
 
     return handle_allowed

@@ -10,6 +10,7 @@ from headrace.clock import now_ms
 from headrace.web import access as checking
 from headrace.web import sessions
 from tests.integration.web.keyring import Keyring
+from tests.integration.web.pages import die
 from tests.support.pages import BROWSER, FORM, Page, open_page, send
 
 
@@ -277,3 +278,40 @@ async def test_the_line_of_a_schedule_that_is_added_by_the_page_names_it(
     await send(browser, form, name="a\nforged: line", task="t", every="60", status=400)
     said = [one.getMessage() for one in caplog.records if one.name == "headrace.actions"]
     assert said == ["operator: POST /schedules (nightly): 303", "operator: POST /schedules: 400"]
+
+
+async def test_the_line_of_letters_that_go_names_their_queue_and_which_they_were(
+    keyring: Keyring, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By the API and by the pages: the path says neither."""
+    caplog.set_level("INFO", "headrace.actions")
+    for n in range(9):
+        die(redis, f"d{n}", queue="bills", task="pay")
+    admin, api = await signed_in(keyring, "admin"), keyring.client("admin")
+    letters = "/api/v1/dead-letters"
+    await api.post(f"{letters}/redrive", json={"queue": "bills", "ids": ["d0", "d1"]})
+    await api.post(
+        f"{letters}/purge", json={"queue": "bills", "reason": "max_attempts", "text": "no such"}
+    )
+    await api.post(f"{letters}/d2/redrive?queue=bills", json={})
+    await api.post(f"{letters}/purge", json={"queue": "bills", "ids": [f"e{n}" for n in range(7)]})
+    await api.post(f"{letters}/purge", json={"queue": "bills"})  # of which? Refused
+    for word in ("redrive", "purge"):
+        form = {"queue": "bills", "task": "pay\nforged: line", "id": "d3"}
+        await admin.post(f"/dead-letters/{word}", data=form, headers=FORM)
+    redis.delete("bills:dlq")
+    redis.set("bills:dlq", "mine")
+    await api.post(f"{letters}/purge", json={"queue": "bills", "all": True})
+    said = [one.getMessage() for one in caplog.records if one.name == "headrace.actions"]
+    assert said == [
+        f"admin: POST {letters}/redrive (queue bills, d0 d1): 200",
+        f"admin: POST {letters}/purge (queue bills, reason max_attempts, with a text): 200",
+        f"admin: POST {letters}/d2/redrive (queue bills): 200",
+        f"admin: POST {letters}/purge (queue bills, e0 e1 e2 e3 e4 and 2 more): 200",
+        *(
+            f"admin: POST /dead-letters/{word} (queue bills, task pay\\nforged: line, d3): 303"
+            for word in ("redrive", "purge")
+        ),
+        f"admin: POST {letters}/purge (queue bills, all letters): perhaps in part",
+    ]
+    redis.delete("bills:dlq")

@@ -20,7 +20,7 @@ from headrace.encryption import Encryption, edited_call
 from headrace.keys import Keys, keys_of
 from headrace.settings import DEFAULT_QUEUE
 from headrace.store import AsyncStore
-from headrace.web.access import may_use
+from headrace.web.access import may_use, note_about
 from headrace.web.answers import answer
 from headrace.web.api.asked import UNREADABLE, Limit, limit_of, queue_of, read
 from headrace.web.api.letter_shapes import (
@@ -46,6 +46,8 @@ from headrace.wire import DEFAULT_MAX_BYTES
 MOST_SEARCHED: Final = (
     5_000  # letters that one request reads: some tenths of a second of the server's
 )
+
+_IDS_SAID: Final = 5  # in a line of the log
 
 _AFTER: Final = r"^[0-9]{1,4}\.[0-9]{1,12}$"
 _After: TypeAlias = Annotated[
@@ -197,6 +199,7 @@ class DeadLetters:
             StoreError: Redis did not do it.
         """
         letter, k = await self.named(request)
+        note_about(request, f"queue {k.queue}")
         changes: Mapping[str, Any] = {
             name: value
             for name in ("args", "kwargs")
@@ -223,6 +226,7 @@ class DeadLetters:
             say = 'say which letters: "ids", "reason", "task", "kind" or "text"; or "all": true'
             raise Refusal("invalid", say)
         may_use(request, selected.queue)
+        note_about(request, f"queue {selected.queue}, {_said(selected)}")
         wanted = {
             name: value
             for name in ("reason", "task", "kind", "text")
@@ -257,6 +261,21 @@ class DeadLetters:
                 return page.letters[0], k
         says = f"no dead letter of queue {queue_of(request, DEFAULT_QUEUE)!r} has the id {job_id!r}"
         raise Refusal("unknown", says)
+
+
+def _said(selected: Selected) -> str:
+    """Say which letters are meant, for the log; what they are searched for may be a secret."""
+    said = [
+        f"{name} {value}"
+        for name in ("reason", "task", "kind")
+        if (value := getattr(selected, name))
+    ]
+    if selected.text is not None:
+        said.append("with a text")
+    if ids := selected.ids:
+        more = f" and {len(ids) - _IDS_SAID:,} more" if len(ids) > _IDS_SAID else ""
+        said.append(f"{' '.join(ids[:_IDS_SAID])}{more}")
+    return ", ".join(said) or "all letters"
 
 
 async def _selected(request: Request) -> Selected:
