@@ -15,9 +15,10 @@ import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError
 
-from headrace import Headrace, InvalidSetting, ResultTimeout
+from headrace import Headrace, InvalidSetting, ResultTimeout, chain
 from headrace.cli.serve import Part
 from headrace.embedded.server import EmbeddedServer, free_port
+from headrace.errors import NotPermitted
 from headrace.keys import keys_of
 from tests.support.processes import ROOT, Process, clean_environment, processes
 from tests.support.servers import private_server
@@ -167,6 +168,7 @@ def test_a_viewer_sees_everything_and_changes_nothing(
 ) -> None:
     app = Headrace(url_of(CONSUMER), queue="emails")
     job = app.enqueue("echo", "hello")
+    flow = chain(app.call("echo", 1), app.call("echo", 2)).enqueue()
     boss.lpush(K.dead, b'{"id":"dead-1","task":"echo","error":{"reason":"timeout"}}')
     before = boss.lrange(K.pending, 0, -1), boss.lrange(K.dead, 0, -1)
     assert "emails" in run("viewer", "info")
@@ -200,8 +202,16 @@ def test_a_viewer_sees_everything_and_changes_nothing(
         assert server.alive(), server.output
         assert server.end() == 0, server.output
     assert nothing_refused == []
-    for command in (("pause", "emails"), ("cancel", job.id, "--queue", "emails")):
-        assert "docs/operators.md" in run("viewer", *command, code=None)
+    for command in (
+        ("pause", "emails"), ("cancel", job.id, "--queue", "emails"), ("cancel", job.id, "no-such-id"),
+        ("dlq", "redrive", "--all", "--queue", "emails"),
+        ("workflow", flow.id, "--queue", "emails", "--cancel"),
+    ):  # fmt: skip
+        said = run("viewer", *command, code=NotPermitted.exit_code)
+        assert "docs/operators.md" in said
+        assert "cannot be read" not in said
+        assert "no job" not in said  # perhaps it is there
+        assert "nothing is known" not in said
     assert (boss.lrange(K.pending, 0, -1), boss.lrange(K.dead, 0, -1)) == before
     app.close()
     with Redis.from_url(url_of("viewer")) as redis:
@@ -211,6 +221,24 @@ def test_a_viewer_sees_everything_and_changes_nothing(
             ("CLIENT", "KILL", "ID", 1), ("FLUSHALL",), ("KEYS", "*"), ("MONITOR",), ("ACL", "LIST"),
         ):  # fmt: skip
             may_not(redis, *words)
+
+
+def test_a_job_is_cancelled_where_that_is_allowed_whatever_is_refused_elsewhere(
+    boss: Any, url_of: Any, run: Any
+) -> None:
+    rights = ("+@all", "%R~*", "~emails*", "~headrace:*", "&*")
+    boss.execute_command("ACL", "SETUSER", "half", "on", ">secret", *rights)
+    app = Headrace(url_of(CONSUMER), queue="emails")
+    jobs = [app.enqueue("echo", n) for n in range(2)]
+    boss.sadd("headrace:queues", "zebras")
+    said = run("half", "cancel", jobs[0].id, code=0)
+    assert f"{jobs[0].id} is cancelled" in said
+    said = run("half", "cancel", jobs[1].id, "no-such-id", code=NotPermitted.exit_code)
+    assert f"{jobs[1].id} is cancelled" in said
+    assert "no job no-such-id waits or runs in emails;" in said
+    assert said.count("queue zebras: ") == 1
+    app.close()
+    boss.execute_command("ACL", "DELUSER", "half")
 
 
 def test_an_operator_changes_what_waits_and_takes_nothing(boss: Any, url_of: Any, run: Any) -> None:

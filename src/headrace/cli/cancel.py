@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from headrace import flows, results
 from headrace import operations as op
 from headrace.cli import output
-from headrace.cli.connection import Connection, known_queues, passing_over
+from headrace.cli.connection import Connection, PassingOver, known_queues
 from headrace.cli.flags import Json, Queue, help_page
 from headrace.keys import keys_of
 from headrace.store import Store
@@ -35,27 +35,29 @@ def cancel(
 
     A task that runs learns of it within a third of a lease, 5 s by default, and ends as one that
     ran out of its time. A job that waits is looked for in its queue, one by one. Exit code: 0 all
-    are cancelled or asked to stop; 1 some are not there, or are over.
+    are cancelled or asked to stop; 1 some are not there, or are over; 11 Redis does not allow it.
     """
     found: dict[Answer, list[str]] = {"cancelled": [], "requested": [], "missing": []}
+    passing_over = PassingOver()
     with connection.store() as store:
         queues = known_queues(store, [queue])
         for job_id in ids:
-            answer = _cancel(store, queues, job_id)
+            answer = _cancel(store, queues, job_id, passing_over)
             found[answer].append(job_id)
             if answer != "missing" and not json:
                 output.say(f"{job_id} {_SAID[answer]}")
     if json:
         output.say_json(found)
-    if missing := found["missing"]:
+    missing, looked = found["missing"], [q for q in queues if q not in passing_over.refused]
+    if missing and looked:
         output.complain(
-            f"no job {', '.join(missing)} waits or runs in {', '.join(queues)}; "
+            f"no job {', '.join(missing)} waits or runs in {', '.join(looked)}; "
             "headrace explain ID says what is known of one"
         )
-    return 1 if missing else 0
+    return passing_over.exit_code if missing else 0
 
 
-def _cancel(store: Store, queues: list[str], job_id: str) -> Answer:
+def _cancel(store: Store, queues: list[str], job_id: str, passing_over: PassingOver) -> Answer:
     for name in queues:
         keys = keys_of(name)
         with passing_over(name):

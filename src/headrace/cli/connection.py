@@ -14,7 +14,7 @@ from headrace import operations as op
 from headrace.cli import output
 from headrace.cli.flags import COMMON
 from headrace.doctor import command
-from headrace.errors import StoreRefused, StoreUnavailable
+from headrace.errors import HeadraceError, NotPermitted, StoreRefused, StoreUnavailable
 from headrace.keys import CONNECTION_PREFIX, keys_of
 from headrace.partitions import view
 from headrace.partitions.view import Parts
@@ -114,15 +114,36 @@ def known_queues(
     return view.expanded(names, store.follow(view.look(names)) if parts is None else parts)
 
 
-@contextmanager
-def passing_over(queue: str) -> Iterator[None]:
-    """Tell of a queue that cannot be read, and go on: its keys may be another program's."""
-    try:
-        yield
-    except StoreRefused as error:
-        tell_of_broken(queue, error)
+class PassingOver:
+    """Tells of queues that cannot be read, and goes on: their keys may be another program's, or not for us.
+
+    Attributes:
+        refused: what Redis said, by queue.
+    """
+
+    def __init__(self) -> None:
+        self.refused: dict[str, StoreRefused] = {}
+
+    @property
+    def exit_code(self) -> int:
+        """With which a command ends that did not find what it looked for: it may stand where Redis refused."""
+        codes = (error.exit_code for error in self.refused.values())
+        return max(codes, default=HeadraceError.exit_code)
+
+    @contextmanager
+    def __call__(self, queue: str) -> Iterator[None]:
+        """Look at a queue, unless Redis refuses that."""
+        try:
+            yield
+        except StoreRefused as error:
+            if queue not in self.refused:  # once, of however many jobs
+                tell_of_broken(queue, error)
+            self.refused[queue] = error
 
 
 def tell_of_broken(queue: str, error: StoreRefused) -> None:
-    """Tell of a queue that cannot be read."""
+    """Tell of a queue that cannot be read, or what is asked of it cannot be done."""
+    if isinstance(error, NotPermitted):
+        output.complain(f"queue {queue}: {error}")
+        return
     output.complain(f"queue {queue} cannot be read: {error}; see {command('doctor', of=queue)}")

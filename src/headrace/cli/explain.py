@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from headrace import doctor
 from headrace.cli import output
-from headrace.cli.connection import Connection, known_queues, passing_over
+from headrace.cli.connection import Connection, PassingOver, known_queues
 from headrace.cli.flags import ALL, Json, Leases, Most, Queue, help_page
 from headrace.cli.output import Line, paragraph
 from headrace.doctor import Explanation
@@ -46,6 +46,7 @@ def explain(
     there, or its end is known; 1 nothing is known of it.
     """
     everywhere: list[Explanation] = []
+    passing_over = PassingOver()
     with connection.store() as store:
         policy = leases.policy()
         for name in known_queues(store, [queue]):
@@ -55,7 +56,7 @@ def explain(
     found = [one for one in everywhere if one.state != "unknown"]
     shown = found or everywhere
     output.show([asdict(one) for one in shown], _lines(shown, known=bool(found)), json=json)
-    return 0 if found else 1
+    return 0 if found else passing_over.exit_code
 
 
 def _lines(shown: Sequence[Explanation], *, known: bool) -> Iterator[Line]:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from headrace import redaction
 from headrace.cli import output
-from headrace.cli.connection import Connection, known_queues, passing_over
+from headrace.cli.connection import Connection, PassingOver, known_queues
 from headrace.cli.flags import Json, Queue, help_page
 from headrace.cli.output import Line, paragraph
 from headrace.keys import keys_of
@@ -37,8 +37,10 @@ def workflow(
     When a dead member is redriven (headrace dlq redrive), its workflow goes on. Exit code: 0 it is
     there; 1 nothing is known of it, or it could not be cancelled, for it is over.
     """
+    passing_over = PassingOver()
     with connection.store() as store:
-        for name in known_queues(store, [queue]):
+        queues = known_queues(store, [queue])
+        for name in queues:
             with passing_over(name):
                 k = keys_of(name)
                 could = not cancel or store.follow(cancelled(k, workflow_id))
@@ -47,10 +49,13 @@ def workflow(
                     answer = {"id": workflow_id, "queue": name, **_plain(status)}
                     output.show(answer, _lines(workflow_id, name, status), json=json)
                     return 0 if could else 1
-    output.complain(
-        f"nothing is known of workflow {workflow_id}: it never was, or has been over for longer than its ttl"
-    )
-    return 1
+    looked = [name for name in queues if name not in passing_over.refused]
+    if looked:
+        output.complain(
+            f"nothing is known of workflow {workflow_id} in {', '.join(looked)}: it never was, or has been "
+            "over for longer than its ttl"
+        )
+    return passing_over.exit_code
 
 
 def _plain(status: WorkflowStatus) -> dict[str, Any]:
