@@ -6,7 +6,7 @@ What stands in Redis, and whatever is shown of it, is text under a key that neit
 has. ``cryptography`` (the extra ``headrace[encryption]``) is imported when there is a key, and not before.
 """
 
-from headrace.encryption.editing import edited_call
+from headrace.encryption.editing import edited_call, is_encrypted
 from headrace.encryption.encrypted import EncryptedTask, Misfit
 from headrace.encryption.encryption import Encryption, from_environment
 from headrace.encryption.opener import Opener, for_job, opener_of, refused, refused_of_workflow
@@ -22,6 +22,7 @@ __all__ = [
     "edited_call",
     "for_job",
     "from_environment",
+    "is_encrypted",
     "opener_of",
     "refused",
     "refused_of_workflow",

@@ -27,8 +27,7 @@ def edited_call(
     Raises:
         InvalidJob: they cannot be encrypted here, or are not all of the arguments.
     """
-    old = before.get("kwargs")
-    if not changes or not isinstance(old, dict) or ENCRYPTED not in old:
+    if not changes or not is_encrypted(before):
         return changes
     args, new = changes.get("args", []), changes.get("kwargs")
     # Of the text nothing can be kept: it stands for all arguments, and would win over what is beside it.
@@ -44,3 +43,9 @@ def edited_call(
             f"give it {VARIABLE}, put the letter back as it is, or enqueue a new job where the keys are"
         )
     return {"args": list(args), "kwargs": new}
+
+
+def is_encrypted(fields: Mapping[str, Any]) -> bool:
+    """Whether the arguments of a job with these fields are encrypted."""
+    kwargs = fields.get("kwargs")
+    return isinstance(kwargs, dict) and ENCRYPTED in kwargs

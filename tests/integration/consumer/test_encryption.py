@@ -395,9 +395,41 @@ async def test_a_server_without_keys_puts_nothing_of_an_encrypted_letter_in_the_
         assert answer.status_code == 400
         assert "HEADRACE_ENCRYPTION_KEYS" in answer.json()["detail"]
         assert sealed.letters() == [letter]
+        page = (await client.get(f"/dead-letters/{letter['id']}?queue=queue")).text
+        assert (
+            "It cannot be edited here: its arguments are encrypted, and this server has no keys"
+            in page
+        )
         await client.post(path, json={}, headers=FORM)  # as it is
     async with sealed.consumer():
         await await_until(lambda: ran == ["4242"])
+
+
+async def test_an_edited_member_of_a_workflow_goes_on_with_results_encrypted(
+    sealed: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it was given of others is edited away with the rest; what it returns goes on."""
+    app = sealed.app
+
+    @app.task
+    async def echo(card: str) -> str:
+        return card
+
+    @app.task(max_attempts=1)
+    async def pay(card: str, cents: int) -> str:
+        if not cents:
+            raise ValueError(card)
+        return f"{cents} {card}"
+
+    flow = await chain(echo.call(SECRET), pay.call(RESULT, 0), echo.call(RESULT)).aenqueue()
+    async with sealed.consumer(duties=DUTIES, check=False):
+        (letter,) = await sealed.died()
+        monkeypatch.setenv("HEADRACE_ENCRYPTION_KEYS", NEW)
+        async with served(sealed.url) as (client, _):
+            path = f"/api/v1/dead-letters/{letter['id']}/redrive?queue=queue"
+            new = {"args": [SECRET, 5], "kwargs": {}}
+            assert (await client.post(path, json=new, headers=FORM)).json()["count"] == 1
+        assert await flow.aresult(WAIT_S) == f"5 {SECRET}"
 
 
 async def test_over_http_what_is_called_encrypted_and_is_not_is_refused(

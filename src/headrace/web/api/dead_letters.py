@@ -16,7 +16,7 @@ from headrace import operations as op
 from headrace import redaction
 from headrace.doctor import dead_letters
 from headrace.doctor.dead_letters import DeadLetter, Group
-from headrace.encryption import Encryption, edited_call
+from headrace.encryption import Encryption, edited_call, is_encrypted
 from headrace.keys import Keys, keys_of
 from headrace.settings import DEFAULT_QUEUE
 from headrace.store import AsyncStore
@@ -214,6 +214,10 @@ class DeadLetters:
             raise Refusal("too-large", f"it would be over the limit of {DEFAULT_MAX_BYTES:,} bytes")
         count = await self._store.run(op.redrive(k, [(letter.raw, job)]))
         return Moved(queue=queue_of(request, DEFAULT_QUEUE), count=count, more=False)
+
+    def lacks_keys(self, letter: DeadLetter) -> bool:
+        """Whether a letter's arguments are encrypted, and others could not be."""
+        return self._encryption is None and is_encrypted(letter.fields)
 
     async def move(self, request: Request, selected: Selected, action: Callable[..., Any]) -> Moved:
         """Redrive or purge the letters that are selected, up to ``MOST_MOVED``.

@@ -50,7 +50,7 @@ class LetterPage:
     async def letter(self, request: Request) -> Response:
         """Show a letter whole."""
         letter, _ = await self._letters.named(request)
-        fields, cannot = _editable(letter)
+        fields, cannot = self._editable(letter)
         rest = {name: one for name, one in letter.fields.items() if name not in _SHOWN_ELSEWHERE}
         return self._shell.page(
             request, "letter", here="dead-letters", letter=letter, job=job_view(letter.raw),
@@ -62,35 +62,35 @@ class LetterPage:
         """Put a letter back, with the arguments that the form has, if it changed any."""
         form = await form_of(request)
         letter, _ = await self._letters.named(request)
-        before = {one.title: one.text for one in _editable(letter)[0]}
+        before = {one.title: one.text for one in self._editable(letter)[0]}
         changes = {
             name: _value(name, form[name][0])
             for name in _EDITABLE
             if name in form and form[name][0].replace("\r\n", "\n") != before.get(name)
         }
         if changes and not before:
-            raise Refusal("invalid", f"it cannot be edited here: {_editable(letter)[1]}")
+            raise Refusal("invalid", f"it cannot be edited here: {self._editable(letter)[1]}")
         moved = await self._letters.put_back(request, Edited(**changes))
         return lead(
             request, f"jobs/{letter.id}", queue=moved["queue"], done="redriven", n=moved["count"]
         )
 
-
-def _editable(letter: DeadLetter) -> tuple[list[Block], str]:
-    """Return the arguments as they can be edited, or why they cannot be."""
-    if not letter.task:
-        return [], "it is no job"
-    if redaction.shown(letter.raw) != letter.raw and redaction.MASK.encode() in redaction.shown(
-        letter.raw
-    ):
-        return [], "some of its arguments are hidden, and would be lost"
-    blocks = [
-        block(name, msgspec.json.encode(letter.fields.get(name, kind())))
-        for name, kind in (("args", list), ("kwargs", dict))
-    ]
-    if any(one.note for one in blocks):
-        return [], f"its arguments are over {MOST_SHOWN:,} bytes: use the API"
-    return blocks, ""
+    def _editable(self, letter: DeadLetter) -> tuple[list[Block], str]:
+        """Return the arguments as they can be edited, or why they cannot be."""
+        if not letter.task:
+            return [], "it is no job"
+        shown = redaction.shown(letter.raw)
+        if shown != letter.raw and redaction.MASK.encode() in shown:
+            return [], "some of its arguments are hidden, and would be lost"
+        if self._letters.lacks_keys(letter):
+            return [], "its arguments are encrypted, and this server has no keys"
+        blocks = [
+            block(name, msgspec.json.encode(letter.fields.get(name, kind())))
+            for name, kind in (("args", list), ("kwargs", dict))
+        ]
+        if any(one.note for one in blocks):
+            return [], f"its arguments are over {MOST_SHOWN:,} bytes: use the API"
+        return blocks, ""
 
 
 def _value(name: str, text: str) -> Any:
