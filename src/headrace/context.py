@@ -6,12 +6,12 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import SimpleNamespace
-from typing import Annotated, Any, Final, Literal, Protocol
+from typing import Annotated, Any, Final, Literal, Protocol, Unpack
 
 import msgspec
 
 from headrace.errors import InvalidJob, JobStopped
-from headrace.handoff import HandOff
+from headrace.handoff import FlowOptions, HandOff
 
 StopReason = Literal["soft_timeout", "timeout", "lost", "cancelled", "shutdown"]
 
@@ -95,20 +95,23 @@ class Context:
         if self.stop_reason is not None:
             raise JobStopped(self.stop_reason)
 
-    def enqueue(self, call: Any) -> str:
-        """Hand a job on: it is enqueued in the same step that ends this one well, or not at all.
+    def enqueue(self, call: Any, **options: Unpack[FlowOptions]) -> str:
+        """Hand a job on, or a workflow: it is enqueued in the same step that ends this one well, or not at all.
 
         Nothing is sent here, so that it is the same in ``def`` and ``async def`` tasks. When this run
         fails, is tried again or given back, what it has handed on is dropped: the next run does so anew.
 
         Args:
-            call: as ``task.call(…)`` or ``task.options(…).call(…)`` makes it.
+            call: as ``task.call(…)`` or ``task.options(…).call(…)`` makes it; or a ``chain``, ``group``,
+                ``chord`` or ``Dag`` of such.
+            options: of a workflow, as its ``enqueue`` takes them: ``on_failure``, ``ttl``, ``window``.
 
         Returns:
-            The id that the job will have.
+            The id that the job will have, or the workflow, for ``app.workflow(id, queue=…)``.
 
         Raises:
-            InvalidArguments: it is no call.
+            InvalidArguments: it is neither; or it is a call, and there are options.
+            InvalidSetting: an option has no meaning; or a hook around the enqueue is async.
             InvalidJob: this is no job, or one that has ended; or it hands on more than 1,000 jobs or 1 MiB;
                 or, on a cluster, one of another queue.
         """
@@ -116,7 +119,7 @@ class Context:
             raise InvalidJob("no job runs here that could hand one on: use add.enqueue(1, 2)")
         if self.hand_off is None:
             self.hand_off = HandOff()
-        return self.hand_off.add(call, self.queue)
+        return self.hand_off.add(call, self.queue, options)
 
 
 class _Tick(msgspec.Struct, frozen=True):

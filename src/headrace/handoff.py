@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import secrets
 import threading
+from datetime import timedelta
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, TypedDict
 
 from headrace import wire
 from headrace.errors import InvalidArguments, InvalidJob
 from headrace.expiry import check_instant
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
 
-_SAY: Final = "ctx.enqueue takes calls, as add.call(1, 2) and app.call('add', 1, 2) make them"
+_SAY: Final = (
+    "ctx.enqueue takes calls, as add.call(1, 2) and app.call('add', 1, 2) make them, and workflows of such, "
+    "as chain(…) and group(…)"
+)
 
 _TOO_LARGE: Final = (
     f"on a cluster it travels inside another job, which would have more than {wire.DEFAULT_MAX_BYTES:,} "
@@ -27,6 +31,22 @@ PLACEHOLDER: Final = f"headrace-result-{secrets.token_hex(8)}"
 _PLACEHOLDER: Final = PLACEHOLDER.encode()
 
 
+class Member(NamedTuple):
+    """A job of a workflow that is handed on, for those who are to hear that it is enqueued."""
+
+    job_id: str
+    queue: str
+    task: str
+
+
+class FlowOptions(TypedDict, total=False):
+    """How a workflow is run that is handed on: as its ``enqueue`` takes them."""
+
+    on_failure: Literal["stop", "continue"]
+    ttl: float | timedelta
+    window: int
+
+
 class FollowUp(NamedTuple):
     """A job that is handed on.
 
@@ -39,6 +59,8 @@ class FollowUp(NamedTuple):
         job: its bytes.
         told: its task, if somebody is to hear that it is enqueued; else "".
         envelope: the job that forwards it to another node; b"" if it is on this one.
+        members: of whom in its place somebody is to hear, if it starts a workflow …
+        mark: … and a key in the slot of its queue that is set with it, for ``key_ttl_ms``, and to what.
     """
 
     queue: str
@@ -49,6 +71,8 @@ class FollowUp(NamedTuple):
     job: bytes
     told: str = ""
     envelope: bytes = b""
+    members: tuple[Member, ...] = ()
+    mark: tuple[str, str] | None = None
 
 
 def envelope_around(
@@ -84,19 +108,28 @@ class HandOff:
         self.jobs: list[FollowUp] = []
         self.size: int = 0
 
-    def add(self, call: Any, home: str) -> str:
-        """Collect a call (``task.call(…)``), through its hooks; return the id that its job will have.
+    def add(self, call: Any, home: str, options: FlowOptions | None = None) -> str:
+        """Collect a call or a workflow, through its hooks; return the id that its job will have, or it.
 
         Args:
-            call: the call.
+            call: the call (``task.call(…)``), or the steps of a workflow.
             home: the queue of the job that hands it on.
+            options: how a workflow is run.
 
         Raises:
-            InvalidArguments: it is no call.
+            InvalidArguments: it is neither; or there are options, and it is no workflow.
             InvalidJob: there are more than one step of Redis may carry; the job has ended; it is to take
                 the place of another one, or expires in so many seconds; or is too large for a cluster.
-            InvalidSetting: one of its hooks is async.
+            InvalidSetting: one of its hooks is async, or an option has no meaning.
         """
+        if (start_with := getattr(call, "start_with", None)) is not None:
+            flow_id: str = start_with(lambda starter: self._keep(starter(home)), **options or {})
+            return flow_id
+        if options:
+            said = ", ".join(f"{name}=" for name in options)
+            raise InvalidArguments(
+                f"{said} is of workflows: a call has its own, task.options(…).call(…)"
+            )
         if (hand_on := getattr(call, "hand_on", None)) is not None:
             job_id: str = hand_on(partial(self._add, home))
             return job_id
@@ -122,6 +155,9 @@ class HandOff:
             one = one._replace(envelope=before + one.job + after)
             if len(one.envelope) > wire.DEFAULT_MAX_BYTES:
                 raise InvalidJob(_TOO_LARGE)
+        return self._keep(one)
+
+    def _keep(self, one: FollowUp) -> str:
         size = len(one.envelope or one.job)
         with self._lock:
             if self._closed:

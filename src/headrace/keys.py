@@ -17,7 +17,7 @@
     queue:history:<id>       list    runs of the job after which it was tried again; expires
     queue:unique:<key>       string  the id of the job that has the key; goes with it, or expires
     queue:moving             list    jobs on their way to another server (see moving)
-    queue:forwarded:<id>     string  a job has come here that was handed on to another node; expires
+    queue:forwarded:<id>     string  a job has come here from another node, or a workflow has begun, that was handed on; expires
     queue:arrived:<batch>    string  a batch of them that has arrived here; expires
     queue:members            zset    consumers that share the queue, which is divided: since when, ms; expires
     queue:present            zset    when each of them was there last, ms; expires

@@ -157,6 +157,16 @@ async def astart_hooked(
     await _send(start, calls, _always)
 
 
+def hand_on_hooked(
+    hand_on: Callable[[Sequence[Call[Any]]], list[str]], calls: Sequence[Call[Any]]
+) -> None:
+    """Hand a workflow of these calls on through their hooks: its consumer tells when it is enqueued.
+
+    Raises what ``start_hooked`` raises.
+    """
+    _driven(hand_on, calls, _never)
+
+
 def passed(call: Call[Any], schedule: str) -> Call[Any]:
     """Return the call of a schedule as its hooks leave it: they see it once, and not at each tick.
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from headrace.context import Context
-from headrace.handoff import FollowUp
+from headrace.handoff import FollowUp, Member
 from headrace.hooks.bridge import awaiting, wait_on
 from headrace.hooks.events import Event, EventName, Listener, Listeners
 
@@ -93,12 +93,14 @@ class ConsumerHooks:
             self.tell(event, listeners.get(event.name, ()))
 
     def handed_on(self, jobs: Iterable[FollowUp]) -> None:
-        """Tell that jobs are enqueued that another one has handed on: Redis knows."""
+        """Tell that jobs are enqueued, or will be in a workflow, that another one has handed on: Redis knows."""
         for one in jobs:
             # Of one with a key nobody has said whether that was free.
-            if one.told in self._tasks and not one.key:
-                listeners = self._tasks[one.told].listeners.get("enqueued", ())
-                self.tell(Event("enqueued", one.job_id, one.queue, one.told), listeners)
+            own = () if one.key else (Member(one.job_id, one.queue, one.told),)
+            for job_id, queue, task in one.members or own:
+                if task in self._tasks:
+                    listeners = self._tasks[task].listeners.get("enqueued", ())
+                    self.tell(Event("enqueued", job_id, queue, task), listeners)
 
     def tell(self, event: Event, listeners: Sequence[Listener]) -> None:
         """Have listeners told, some time soon. Safe from any thread."""

@@ -21,7 +21,7 @@ from headrace.store.sync import complete
 from headrace.task import Task
 from headrace.testing.listening import ListenersHere
 from headrace.testing.memory import Memory
-from headrace.testing.recorded import Recorded
+from headrace.testing.recorded import Awaited, Recorded
 from headrace.testing.runs import Crash, Run, Runner, stop
 
 MOST_RUNS: Final = 1_000
@@ -48,14 +48,14 @@ class Drive:
         self._hooks = ListenersHere(tasks)
 
     def run(
-        self, until_ms: int, failures: list[BaseException], enough: Recorded | None = None
+        self, until_ms: int, failures: list[BaseException], enough: Awaited | None = None
     ) -> list[Recorded]:
         """Run what is due until an instant, and what that enqueues, one job after the other.
 
         Args:
             until_ms: the instant, by the test's clock.
             failures: gets what tasks have raised.
-            enough: stop when this job is over.
+            enough: stop when this is over.
 
         Raises:
             RuntimeError: jobs do not come to an end.
@@ -67,7 +67,7 @@ class Drive:
         return complete(self._through(self._jobs(until_ms, failures, enough), here))
 
     async def arun(
-        self, until_ms: int, failures: list[BaseException], enough: Recorded | None = None
+        self, until_ms: int, failures: list[BaseException], enough: Awaited | None = None
     ) -> list[Recorded]:
         """Run what is due, as ``run`` does, in this event loop."""
         return await self._through(self._jobs(until_ms, failures, enough), self._runner.arun)
@@ -88,7 +88,7 @@ class Drive:
             ran: list[Recorded] = end.value
             return ran
 
-    def _jobs(self, until_ms: int, failures: list[BaseException], enough: Recorded | None) -> _Jobs:
+    def _jobs(self, until_ms: int, failures: list[BaseException], enough: Awaited | None) -> _Jobs:
         """Claim one job after the other, as a flow: it gives the job, and is sent how it ran."""
         ran: list[Recorded] = []
         at_ms = count = most = 0

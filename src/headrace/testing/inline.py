@@ -16,7 +16,7 @@ from headrace.options import Seconds, seconds
 from headrace.task import Task
 from headrace.testing.drive import Drive
 from headrace.testing.memory import Memory, in_turn
-from headrace.testing.recorded import Recorded, Stage
+from headrace.testing.recorded import Awaited, Recorded, Stage
 from headrace.testing.runs import Runner
 from headrace.testing.stand_in import Fault, MemoryProducer, StandIn
 
@@ -200,13 +200,13 @@ class Inline:
             _raise(failures)
         return ran
 
-    def _run_until(self, over: Recorded) -> None:
-        """Run what is due, until a job is over: somebody waits for it."""
+    def _run_until(self, over: Awaited) -> None:
+        """Run what is due, until a job or a workflow is over: somebody waits for it."""
         with self._turns:
             self._runner.check_no_loop_runs()
             self._drive.run(self._memory.now_ms, [], over)
 
-    async def _arun_until(self, over: Recorded) -> None:
+    async def _arun_until(self, over: Awaited) -> None:
         await self._drive.arun(self._memory.now_ms, [], over)
 
     def _until_ms(self, within: Seconds) -> int:

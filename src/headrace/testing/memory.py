@@ -23,9 +23,11 @@ from headrace.operations.tracking import CANCEL_REQUEST_TTL_MS
 from headrace.policy import LeasePolicy
 from headrace.producer import Call
 from headrace.task import Task
+from headrace.testing.flows import MemoryFlows
 from headrace.testing.recorded import Recorded, Stage, recorded
 from headrace.unique import REPLACING
 from headrace.workflows.commit import Commit
+from headrace.workflows.handing import START, begun
 
 _WAITS: Final = frozenset({"retry", "park", "release"})
 _ENDS: Final[Mapping[str, Stage]] = {
@@ -43,6 +45,7 @@ class Memory:
         jobs: in the order in which they were accepted.
         now_ms: the instant, ms since 1970: that of the start, and what the test has added.
         max_pending: refuse jobs for a queue in which so many wait; 0 for never.
+        flows: the workflows.
     """
 
     def __init__(self, tasks: Mapping[str, Task[Any, Any]], max_pending: int = 0) -> None:
@@ -58,6 +61,9 @@ class Memory:
         self._ready: list[tuple[tuple[int, int, int | str], int, Recorded]] = []
         self._late: list[tuple[int, int, Recorded]] = []
         self._turn = 0
+        self.flows = MemoryFlows(
+            self._accept, lambda: self.now_ms, self._waiting, self._cancel_members
+        )
 
     @property
     def ahead_ms(self) -> int:
@@ -99,6 +105,7 @@ class Memory:
                 return True
             self._finish(job, "cancelled")
             self._tell(job, results.CANCELLED, result_ttl_ms)
+            self.flows.lost(job.job, "cancelled", "it was cancelled")
             return True
 
     def clear(self) -> None:
@@ -107,12 +114,18 @@ class Memory:
         self._ready.clear()
         self._late.clear()
         self._keys.clear()
+        self.flows.clear()
+
+    def _cancel_members(self, workflow_id: str) -> None:
+        for job in [one for one in self.jobs if one.id.startswith(f"{workflow_id}-")]:
+            self.cancel(job)
+
+    def _waiting(self, queue: str) -> int:
+        return sum(job.queue == queue and job.state in ("pending", "delayed") for job in self.jobs)
 
     def _check_room(self, calls: Sequence[Call[Any]]) -> None:
         for queue in {one.queue for one in calls} if self.max_pending else ():
-            waiting = sum(
-                job.queue == queue and job.state in ("pending", "delayed") for job in self.jobs
-            )
+            waiting = self._waiting(queue)
             if waiting + sum(one.queue == queue for one in calls) > self.max_pending:
                 raise QueueFull(f"queue {queue!r} has {waiting} jobs waiting, which is its bound")
 
@@ -192,11 +205,23 @@ class Memory:
             else:
                 self._finish(job, _ENDS[outcome.verb])
             if isinstance(outcome.commit, Commit):
-                self._hand_on(outcome.commit.jobs)
+                self._commit(outcome.commit)
+            elif outcome.verb in ("dead", "drop", "cancel"):
+                error = wire.read_error(job.job) or wire.Error("cancelled")
+                self.flows.lost(job.job, error.reason, error.message, job.queue)
             self._tell(job, outcome.result, outcome.result_ttl_ms)
+
+    def _commit(self, commit: Commit) -> None:
+        self._hand_on(commit.jobs)
+        if commit.member is not None:
+            self.flows.ended(commit.member, commit.value, commit.why)
 
     def _hand_on(self, jobs: Sequence[FollowUp]) -> None:
         for one in jobs:
+            body = wire.read_body(one.job)
+            if body.task == START:  # which a consumer would run at once
+                self.flows.begin(begun(body.args[3]))
+                continue
             head, _ = wire.split(one.job) or (wire.Head(""), b"")
             about = (one.due, head.priority, one.key or None, one.key_ttl_ms)
             self._accept(Call(one.queue, one.job_id, one.job, *about))
@@ -207,9 +232,11 @@ class Memory:
             job.job = _returned(job.job, crashes=1)
             if job.cancelled_at_ms:
                 self._finish(job, "cancelled")
+                self.flows.lost(job.job, "cancelled", "it was cancelled")
             elif job.crashes >= LeasePolicy().max_crashes:
                 job.job = _letter(job, self.now_ms)
                 self._finish(job, "dead")
+                self.flows.lost(job.job, "crashed", "its consumers were lost", job.queue)
             else:
                 self._put(job, 0)
 

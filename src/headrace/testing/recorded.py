@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from headrace import wire
 from headrace.context import StopReason
@@ -19,6 +19,14 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Stage = Literal["pending", "delayed", "processing", "done", "dead", "dropped", "cancelled"]
+
+
+class Awaited(Protocol):
+    """A job or a workflow for whose end somebody waits."""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
 
 
 @dataclass(eq=False)

@@ -21,6 +21,7 @@ from headrace.isolation.runner import IsolatedRunner
 from headrace.lifespan import Lifetime
 from headrace.operations.request import nothing
 from headrace.store import Store
+from headrace.supervisor.forward import know_forwarding
 
 _GRACE_S: Final = 5.0  # what still runs when a test ends is given back
 
@@ -80,6 +81,7 @@ def consumer(app: Headrace, **options: Any) -> Iterator[threading.Thread]:
         "queues": tuple(map(QueueWeight, sorted(named))),
         "grace_s": _GRACE_S,
     } | options
+    know_forwarding(app)  # as the command line has it
     running = _Running(app, ConsumerOptions(**chosen))
     thread = threading.Thread(target=running.run, name="headrace-test-consumer", daemon=True)
     thread.start()

@@ -11,12 +11,14 @@ from headrace.flows import Flow
 from headrace.operations import Operation
 from headrace.producer import Call, Producer
 from headrace.store import AsyncStore, SharedStore, Store
+from headrace.testing.flows import MemoryFlow
 from headrace.testing.memory import Memory
-from headrace.testing.recorded import Recorded
+from headrace.testing.recorded import Awaited, Recorded
 
 R = TypeVar("R")
 
 Fault = type[StoreUnavailable] | type[ReplyLost]
+_Make = Callable[[Memory, Operation[Any]], Any]
 
 
 class NotExercised(HeadraceError):
@@ -28,7 +30,7 @@ class StandIn:
 
     Args:
         memory: the queues.
-        drive: runs what is due, until a job is over …
+        drive: runs what is due, until a job or a workflow is over …
         adrive: … and the same, awaited.
 
     Attributes:
@@ -39,8 +41,8 @@ class StandIn:
     def __init__(
         self,
         memory: Memory,
-        drive: Callable[[Recorded], None],
-        adrive: Callable[[Recorded], Awaitable[None]],
+        drive: Callable[[Awaited], None],
+        adrive: Callable[[Awaited], Awaitable[None]],
     ) -> None:
         self.memory = memory
         self.drive = drive
@@ -61,7 +63,11 @@ class StandIn:
             NotExercised: it is none of those that can be answered.
         """
         self._fail_before()
-        make = _ANSWERS.get(operation.name)
+        flows = self.memory.flows
+        if flows.answers(operation):
+            make: _Make | None = _of_workflow
+        else:
+            make = _ANSWERS.get(operation.name)
         if make is None:
             raise NotExercised(
                 f"{operation.name!r} needs a Redis, and there is none in this test: run it on a real "
@@ -71,11 +77,12 @@ class StandIn:
         self._fail_after()
         return answer
 
-    def awaited(self, step: object) -> Recorded | None:
-        """Return the job whose end a request waits for; None when it waits for nothing to come."""
+    def awaited(self, step: object) -> Recorded | MemoryFlow | None:
+        """Return the job or workflow whose end a request waits for; None when it waits for nothing to come."""
         if not isinstance(step, Operation) or step.name != "BLMOVE":
             return None
-        job = self.memory.find(_id_of_result(step))
+        about = _id_of_result(step)
+        job = self.memory.find(about) or self.memory.flows.find(about)
         return None if job is None or job.over else job
 
     def _fail_before(self) -> None:
@@ -93,6 +100,7 @@ class MemoryProducer(Producer):
     def __init__(self, url: str, stand_in: StandIn, max_pending: int) -> None:
         self.url = url
         self.max_pending = max_pending
+        self.joins_queues = True
         self._stand_in = stand_in
         self.store: MemoryStore = MemoryStore(stand_in)
         self._questions = AsyncMemoryStore(stand_in)
@@ -192,7 +200,7 @@ class _Steps(Generic[R]):
         self.over = False
         self._go_on(lambda: next(flow))
 
-    def awaited(self) -> Recorded | None:
+    def awaited(self) -> Recorded | MemoryFlow | None:
         return self._stand_in.awaited(self._step)
 
     def answer(self) -> None:
@@ -213,9 +221,12 @@ class _Steps(Generic[R]):
             self.over, self.value = True, end.value
 
 
-def _check_over(job: Recorded) -> None:
+def _check_over(job: Recorded | MemoryFlow) -> None:
     if job.over:
         return
+    if isinstance(job, MemoryFlow):
+        why = "nothing of it is due, and time stands still in a test: advance(…) makes delayed members due"
+        raise ResultTimeout(f"no result of {job!r}: {why}")
     if job.state == "delayed":
         why = "it is delayed, and time stands still in a test: advance(…) makes it due"
     else:
@@ -229,6 +240,11 @@ def _id_of_result(operation: Operation[Any]) -> str:
 
 def _id_of_key(key: str) -> str:
     return key.rpartition(":")[2]
+
+
+def _of_workflow(memory: Memory, operation: Operation[Any]) -> Any:
+    with memory.lock:
+        return memory.flows.answer(operation)
 
 
 def _find(memory: Memory, operation: Operation[Any]) -> Any:
@@ -250,6 +266,9 @@ def _cancel(memory: Memory, operation: Operation[Any]) -> Any:
 
 
 def _await_result(memory: Memory, operation: Operation[Any]) -> Any:
+    flow = memory.flows.find(_id_of_result(operation))
+    if flow is not None:
+        return flow.end or None
     job = memory.find(_id_of_result(operation))
     return job.end if job is not None and job.end and memory.now_ms < job.end_until_ms else None
 
@@ -264,7 +283,7 @@ def _ended(memory: Memory, operation: Operation[Any]) -> Any:
 
 
 # What handles ask. ``seek``: ``find`` has told all that is known; no job waits in a lane.
-_ANSWERS: Final[dict[str, Callable[[Memory, Operation[Any]], Any]]] = {
+_ANSWERS: Final[dict[str, _Make]] = {
     "find": _find,
     "seek": lambda *_: (b"", 0),
     "cancel": _cancel,

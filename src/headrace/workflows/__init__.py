@@ -2,6 +2,7 @@
 
     steps      chain, group, chord, Dag: what is to be done, as data
     starting   hands it to Redis
+    handing    lets a job hand it to Redis, with its own end
     workflow   the handle of one that was started
     member     what a job knows of the workflow to which it belongs
     commit     the end of a job, with what follows from it

@@ -54,9 +54,10 @@ class Commit:
         used += [key for queue in numbers for key in places_of(keys_of(queue))]
         args += (len(numbers), len(jobs))
         for one in jobs:
+            key, holder = one.mark or ("", "")
             if one.key:
-                used.append(keys_of(one.queue).unique(one.key))
-            holder = one.job_id if one.key else ""
+                key, holder = keys_of(one.queue).unique(one.key), one.job_id
+            used += [key] if key else []
             args += (numbers[one.queue], one.due, holder, one.key_ttl_ms, one.job)
         return run("workflows/commit", used, args, texts)
 

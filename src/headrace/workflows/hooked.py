@@ -18,13 +18,13 @@ def through_hooks(nodes: Sequence[Node], start: Callable[[Sequence[Node]], Workf
 
     Raises what ``start`` raises, and what the hooks do.
     """
-    if not _are_hooked(nodes):
+    if not are_hooked(nodes):
         return start(nodes)
     found: list[Workflow] = []
 
     def send(calls: Sequence[Call[Any]]) -> list[str]:
-        found.append(start(_with(calls, nodes)))
-        return _ids(found[0], nodes)
+        found.append(start(with_calls(calls, nodes)))
+        return ids_of(found[0].id, nodes)
 
     start_hooked(send, [node.call for node in nodes])
     return found[0]
@@ -34,25 +34,28 @@ async def athrough_hooks(
     nodes: Sequence[Node], start: Callable[[Sequence[Node]], Awaitable[Workflow]]
 ) -> Workflow:
     """Start a workflow, as ``through_hooks`` does."""
-    if not _are_hooked(nodes):
+    if not are_hooked(nodes):
         return await start(nodes)
     found: list[Workflow] = []
 
     async def send(calls: Sequence[Call[Any]]) -> list[str]:
-        found.append(await start(_with(calls, nodes)))
-        return _ids(found[0], nodes)
+        found.append(await start(with_calls(calls, nodes)))
+        return ids_of(found[0].id, nodes)
 
     await astart_hooked(send, [node.call for node in nodes])
     return found[0]
 
 
-def _are_hooked(nodes: Sequence[Node]) -> bool:
+def are_hooked(nodes: Sequence[Node]) -> bool:
+    """Whether any of its calls has hooks."""
     return any(type(node.call) is not Call for node in nodes)
 
 
-def _with(calls: Sequence[Call[Any]], nodes: Sequence[Node]) -> list[Node]:
+def with_calls(calls: Sequence[Call[Any]], nodes: Sequence[Node]) -> list[Node]:
+    """Return the nodes with these calls, as hooks have left them."""
     return [replace(node, call=call) for node, call in zip(nodes, calls, strict=True)]
 
 
-def _ids(workflow: Workflow, nodes: Sequence[Node]) -> list[str]:
-    return [job_id_of(workflow.id, n) for n in range(len(nodes))]
+def ids_of(workflow_id: str, nodes: Sequence[Node]) -> list[str]:
+    """Return the ids of its members."""
+    return [job_id_of(workflow_id, n) for n in range(len(nodes))]

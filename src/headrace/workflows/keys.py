@@ -6,6 +6,7 @@
     queue:workflow:<id>:rest     list    members that wait for nobody and were not enqueued yet
     queue:workflows              zset    workflows that are not over; score: since when, ms
     queue:result:<id>            list    one element: how it ended, as a job's
+    queue:forwarded:<id>         string  a job has handed it on: how many members it will have; "" once it has begun; expires
 
 Those of one workflow expire when it is over; until then it is in ``queue:workflows``.
 """
@@ -44,6 +45,11 @@ def workflow_keys(home: Keys, workflow_id: str) -> WorkflowKeys:
         unfinished_of(home),
         home.result(workflow_id),
     )
+
+
+def begun_of(home: Keys, workflow_id: str) -> str:
+    """Where it stands whether a workflow that a job has handed on has begun."""
+    return f"{home.queue}:forwarded:{workflow_id}"
 
 
 def places_of(k: Keys) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from headrace.operations import Argument, Operation, register, run, unfailed
 from headrace.options import Seconds, seconds
 from headrace.producer import Producer
 from headrace.scripts import MAX_BYTES, MAX_ITEMS
-from headrace.workflows.keys import places_of, workflow_keys
+from headrace.workflows.keys import begun_of, places_of, workflow_keys
 from headrace.workflows.member import MAX_MEMBERS, Member
 from headrace.workflows.node import Node
 
@@ -232,8 +232,13 @@ def _is_error(value: object) -> bool:
     return isinstance(value, dict) and value.keys() == {"error"}
 
 
-def started(plan: Plan, chosen: StartOptions, max_pending: int) -> Flow[None]:
+def started(
+    plan: Plan, chosen: StartOptions, max_pending: int, *, remembered_ms: int = 0
+) -> Flow[None]:
     """Hand a workflow to Redis: what its first members are, and then, in one step, that it begins.
+
+    One that has begun stays as it is. That it has is known from its state, as long as that is kept, and for
+    ``remembered_ms`` besides.
 
     Raises:
         QueueFull: too many jobs wait already.
@@ -241,11 +246,13 @@ def started(plan: Plan, chosen: StartOptions, max_pending: int) -> Flow[None]:
     """
     there = 0
     for some in chunks(plan.rest):
-        there = yield fill(plan, there, some)
+        if (yield fill(plan, there, some)) < 0:
+            return
+        there += len(some)  # not what is there: another run may be further
     # Known before it starts, for whoever leads is to look after it; and after it, in case the leader
     # has seen the last workflow end meanwhile, and forgotten where to look.
     known = [*map(register, plan.queues), run("register", (keys.WORKFLOWS,), plan.queues, int)]
-    answers = yield [*known, start(plan, chosen, max_pending), *known]
+    answers = yield [*known, start(plan, chosen, max_pending, remembered_ms), *known]
     (answer,) = unfailed(answers[len(known) : -len(known)])
     word = answer[0]
     if word == b"full":
@@ -259,19 +266,23 @@ def started(plan: Plan, chosen: StartOptions, max_pending: int) -> Flow[None]:
 
 
 def fill(plan: Plan, before: int, records: Sequence[bytes]) -> Operation[int]:
-    """Bring members; return how many are there. Sent again, it changes nothing."""
-    rest = workflow_keys(keys_of(plan.home), plan.id).rest
-    return run("workflows/fill", (rest,), (before, _FILLED_FOR_MS, *records), int)
+    """Bring members; return how many are there, or -1: it has begun. Sent again, it changes nothing."""
+    k = workflow_keys(keys_of(plan.home), plan.id)
+    used = (k.rest, k.hash, begun_of(keys_of(plan.home), plan.id))
+    return run("workflows/fill", used, (before, _FILLED_FOR_MS, *records), int)
 
 
-def start(plan: Plan, chosen: StartOptions, max_pending: int) -> Operation[list[Any]]:
+def start(
+    plan: Plan, chosen: StartOptions, max_pending: int, remembered_ms: int = 0
+) -> Operation[list[Any]]:
     """Start a workflow that was brought."""
-    used = [*workflow_keys(keys_of(plan.home), plan.id)]
+    home = keys_of(plan.home)
+    used = [*workflow_keys(home, plan.id), begun_of(home, plan.id)]
     used += [key for queue in plan.places for key in places_of(keys_of(queue))]
     most = min(chosen.window, len(next(iter(chunks(plan.rest)))))
     args: list[Argument] = [plan.id, len(plan.rest), chosen.on_failure, chosen.ttl_ms]
     args += (chosen.window, most, _pack([plan.last]), _pack(plan.edges), max_pending)
-    args += (len(plan.queues), *plan.queues)
+    args += (remembered_ms, len(plan.queues), *plan.queues)
     for one in plan.waiting:
         args += one
     return run("workflows/start", used, args, list)

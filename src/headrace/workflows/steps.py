@@ -12,6 +12,7 @@ from headrace.handoff import PLACEHOLDER
 from headrace.options import Seconds
 from headrace.producer import Call
 from headrace.workflows import starting
+from headrace.workflows.handing import Keep, handed_on
 from headrace.workflows.hooked import athrough_hooks, through_hooks
 from headrace.workflows.node import Node, tokens_of
 from headrace.workflows.workflow import Workflow
@@ -87,6 +88,21 @@ class Steps:
             return Workflow(producer, plan.home, plan.id, decode=plan.decode)
 
         return await athrough_hooks(self.nodes, start)
+
+    def start_with(
+        self,
+        keep: Keep,
+        *,
+        on_failure: OnFailure = "stop",
+        ttl: Seconds = DAY_S,
+        window: int = WINDOW,
+    ) -> str:
+        """Let a job start the workflow when it ends (``Context.enqueue``); return the id that it will have.
+
+        Raises what ``enqueue`` raises before it asks Redis; PayloadTooLarge.
+        """
+        options = starting.options(on_failure, ttl, window)
+        return handed_on(self.nodes, self.exits, options, keep, many=self.many)
 
 
 Step: TypeAlias = "Call[Any] | Steps"

@@ -14,12 +14,15 @@ from headrace.flows import PAGE, Flow
 from headrace.keys import Keys, keys_of
 from headrace.operations import Operation, command, run
 from headrace.producer import Producer
-from headrace.workflows.keys import workflow_keys
+from headrace.workflows.keys import begun_of, workflow_keys
 from headrace.workflows.member import read_failure
 
 _WAIT_S: Final = 5.0  # how long one request blocks; short, so that a dead connection is noticed
 
-WorkflowState = Literal["running", "failed", "done", "cancelled", "unknown"]
+_KEPT_MS: Final = 86_400_000
+"""For how long it is known that a workflow was cancelled before it began."""
+
+WorkflowState = Literal["waiting", "running", "failed", "done", "cancelled", "unknown"]
 
 
 class FailedMember(NamedTuple):
@@ -44,7 +47,7 @@ class WorkflowStatus(NamedTuple):
     """How far a workflow is.
 
     Attributes:
-        state: running; failed: a member is dead, and what follows waits until it is redriven; done;
+        state: waiting: a job has handed it on, and it begins soon; running; failed: a member is dead, and what follows waits until it is redriven; done;
             cancelled; unknown: it never was, or has been over for longer than its ``ttl``.
         total: how many members it has.
         ended: how many of them have ended.
@@ -143,7 +146,7 @@ class Workflow:
             if end is not None:
                 return end
             state: bytes | None = yield _ask(k, self.id, "HGET", "state")
-            if state is None:
+            if state is None and not (yield _handed_on(k, self.id)):
                 raise NoResult(
                     f"nothing is known of workflow {self.id} in queue {self.queue!r}: it never was "
                     "there, or it has been over for longer than its ttl="
@@ -168,12 +171,18 @@ def _ask(k: Keys, workflow_id: str, name: str, *fields: str) -> Operation[Any]:
     return command(name, workflow_keys(k, workflow_id).hash, *fields, parse=lambda raw: raw)
 
 
+def _handed_on(k: Keys, workflow_id: str) -> Operation[int]:
+    """Ask how many members a workflow will have that a job has handed on, and that has not begun; else 0."""
+    return command("GET", begun_of(k, workflow_id), parse=lambda raw: int(raw or 0))
+
+
 def status_of(k: Keys, workflow_id: str) -> Flow[WorkflowStatus]:
     """Read how far a workflow is."""
     fields = ("state", "total", "left", "running", "failed")
     state, *numbers = yield _ask(k, workflow_id, "HMGET", *fields)
     if state is None:
-        return WorkflowStatus("unknown")
+        waits: int = yield _handed_on(k, workflow_id)
+        return WorkflowStatus("waiting", waits) if waits else WorkflowStatus("unknown")
     total, left, running, failed = map(int, numbers)
     dead: list[FailedMember] = []
     cursor = "0"
@@ -195,8 +204,8 @@ def _failed(field: bytes, raw: bytes) -> FailedMember:
 
 def stop(k: Keys, workflow_id: str) -> Operation[str]:
     """Let nothing follow any more; return the state that it had. Repeated, it changes nothing."""
-    used = workflow_keys(k, workflow_id)
-    return run("workflows/stop", used, (results.CANCELLED,), op.text)
+    used = (*workflow_keys(k, workflow_id), begun_of(k, workflow_id))
+    return run("workflows/stop", used, (results.CANCELLED, workflow_id, _KEPT_MS), op.text)
 
 
 def cancelled(k: Keys, workflow_id: str) -> Flow[bool]:
@@ -204,6 +213,8 @@ def cancelled(k: Keys, workflow_id: str) -> Flow[bool]:
     state: str = yield stop(k, workflow_id)
     if state in ("done", "unknown"):
         return False
+    if state == "waiting":
+        return True
     raw: bytes | None = yield _ask(k, workflow_id, "HGET", "queues")
     for queue in (raw or k.queue.encode()).decode().split():
         yield from _cancel_members(keys_of(queue), workflow_id)

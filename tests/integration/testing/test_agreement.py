@@ -21,7 +21,7 @@ from headrace.policy import LeasePolicy
 from headrace.producer import Call, Producer
 from headrace.store import Store
 from headrace.testing.memory import Memory
-from headrace.testing.recorded import Recorded
+from headrace.testing.recorded import Awaited
 from headrace.testing.stand_in import MemoryProducer, StandIn
 from tests.property.commands import AGE_SCRIPT, plain, raw
 
@@ -40,11 +40,11 @@ def work() -> None: ...
 def forgetful() -> None: ...
 
 
-def never_driven(_: Recorded) -> None:
+def never_driven(_: Awaited) -> None:
     raise AssertionError("nobody waits here")
 
 
-async def never_driven_either(_: Recorded) -> None:
+async def never_driven_either(_: Awaited) -> None:
     raise AssertionError("nobody waits here")
 
 
