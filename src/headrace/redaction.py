@@ -23,6 +23,9 @@ from headrace.settings import variable
 VARIABLE: Final = "HEADRACE_REDACT"
 MASK: Final = "•••"
 
+_PACKED: Final = (
+    "headrace.start"  # whose fourth argument is a workflow, with the arguments of its members
+)
 _HOLDERS: Final = ("args", "kwargs", "headers")
 _LEAST: Final = 3  # letters of a text that is looked for in errors: shorter ones stand everywhere
 
@@ -98,6 +101,8 @@ def _hide(fields: dict[str, Any], hidden: Rule) -> set[str]:
     secrets: set[str] = set()
     task = fields.get("task")
     whole = isinstance(task, str) and hidden.tasks.fullmatch(task) is not None
+    if task == _PACKED and isinstance(fields.get("args"), list):
+        fields["args"] = [*fields["args"][:3], *([MASK] * len(fields["args"][3:]))]
     for name in _HOLDERS:
         if name in fields:
             fields[name] = _without(fields[name], hidden.names, secrets, whole=whole)

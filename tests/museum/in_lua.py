@@ -21,6 +21,7 @@ from tests.integration.transitions import (
     test_commit,
     test_keys,
     test_move,
+    test_starting,
     test_sweep,
     test_workflow,
     test_workflow_apart,
@@ -103,6 +104,12 @@ def coming_twice(patch: pytest.MonkeyPatch) -> None:
     assert misprint(patch, "forwarding/arrive", known, ""), CHANGED
 
 
+def bringing_anew(patch: pytest.MonkeyPatch) -> None:
+    """Who starts a workflow again brings its members again, beside those that wait."""
+    known = r"^if redis\.call\('EXISTS', hash\) == 1 or .*"
+    assert misprint(patch, "workflows/fill", known, ""), CHANGED
+
+
 def leaving_unnamed(patch: pytest.MonkeyPatch) -> None:
     """Who is late ends the batch of whoever came after."""
     named = r"^if redis\.call\('LINDEX', moving, 0\) ~= .*"
@@ -160,6 +167,13 @@ def play_apart(queue: Driver) -> None:
     for seed in range(40):
         queue.redis.flushdb()
         test_workflow_apart.played(queue, seed, "continue")
+
+
+def start(queue: Driver) -> None:
+    """Plays of ``test_starting``: three who start one workflow, which is soon over."""
+    for seed in range(5):
+        queue.redis.flushdb()
+        test_starting.begun_at_random(queue, seed)
 
 
 def move(queue: Driver) -> None:
@@ -220,6 +234,7 @@ MISPRINTS = [
         "the end of one job frees the key of another", unlocking, end_a_job_whose_key_another_has
     ),
     Misprint("what is handed on to another node comes twice", coming_twice, play_apart),
+    Misprint("a workflow that is handed on brings its members twice", bringing_anew, start),
     Misprint("a queue that moves arrives twice", arriving_twice, move),
     Misprint("who is late drops what another moves", leaving_unnamed, move),
     Misprint("who goes on leaves behind what was on its way", taking_anew, move),

@@ -40,6 +40,7 @@ def test_nothing_is_hidden_that_nobody_asked_for() -> None:
         ("pay()", {"args": [1, "x"], "kwargs": {"y": 2}}, {"args": [MASK, MASK], "kwargs": {"y": MASK}}),
         ("send()", {"args": [1, "x"]}, {"args": [1, "x"]}),
         ("id", {}, {}),
+        ("x", {"task": "headrace.start", "args": ["w", "queue", 2, "eJ"]}, {"task": "headrace.start", "args": ["w", "queue", 2, MASK]}),
     ],
 )  # fmt: skip
 def test_what_is_called_so_is_hidden(

@@ -5,13 +5,13 @@
 --      then, only if it belongs to a workflow, that one's: hash (hash); ended (string); results (hash); rest
 --      (list); unfinished (zset); told (list); then of each queue of that workflow, and that jobs are handed
 --      on to: pending (list); priority (zset); delayed (zset); nudge (list); stats (hash); then the unique
---      keys (string) that such jobs take, in turn
+--      keys (string) that such jobs take, or what is set with them, in turn
 -- ARGV 1 consumer 2 id 3 claim number (negative: its item is nearer to the tail of processing)
 --      4 verb: done, or dead drop cancel, which hand on at most the word of their end 5 letter, for dead
 --      6 result_ttl (ms; 0 none) 7 result 8 its number in its workflow, '' if there is none; what that is
 --      to know: 9 its result, '' for nothing 10 how it failed, '' if it did not, both as JSON
 --      11 how many queues 12 how many jobs, then for each job: number of its queue, from 0; due: '' now,
---      '+ms' or '@ms'; its id if it takes a key, else ''; key_ttl (ms; 0: until it ends); bytes
+--      '+ms' or '@ms'; its id if it takes a key (or what is set), else ''; key_ttl (ms; 0: until it ends); bytes
 -- Returns {}, or {id}: it was lost, and nothing changed. So it is when this is repeated.
 -- include: sound
 -- include: now

@@ -119,8 +119,7 @@ def _starter(
         raise PayloadTooLarge(
             f"a workflow of {len(packed):,} bytes cannot be handed on; the limit is {MAX_PLAN:,}: {_SAY}"
         )
-    # Compressed, for members are much alike; and not to be read by who looks at the queue, as arguments that
-    # are hidden there would be.
+    # Compressed, for members are much alike. Where arguments are hidden, all of it is (see ``redaction``).
     carried = b64encode(zlib.compress(packed, 1)).decode()
     if len(carried) > _MAX_CARRIED:
         raise PayloadTooLarge(
