@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from headrace import Headrace
+from headrace import CURRENT, RESULT, Context, Headrace, Workflow, chain
 from headrace import operations as op
 from headrace.forgetting import forget
 from headrace.keys import keys_of
@@ -19,6 +19,7 @@ from headrace.partitions.names import name_of, names_of
 from headrace.partitions.requests import Count
 from headrace.partitions.view import joined, look
 from headrace.supervisor import sharing as module
+from headrace.supervisor.forward import know_forwarding
 from tests.support.clusters import also_on_a_cluster, url_of
 from tests.support.consuming import Running, sharing
 from tests.support.invariants import ends
@@ -401,4 +402,33 @@ async def test_the_limit_of_a_queue_is_shared_among_its_partitions(url: str) -> 
         await app.aenqueue_many(work.call() for _ in range(800))
         await await_until(lambda: gauge.ran == 1_000)
     assert gauge.most <= 9
+    await app.aclose()
+
+
+async def test_a_job_of_a_partition_hands_on_a_workflow(url: str) -> None:
+    app, ran = divided(url), Counter[int]()
+
+    @app.task
+    async def plus(n: int, m: int = 1) -> int:
+        ran[n] += 1
+        return n + m
+
+    @app.task(result_ttl=600)
+    async def hands_on(n: int, ctx: Context = CURRENT) -> list[str]:
+        call = plus.call(n)
+        return [ctx.enqueue(chain(call, plus.call(RESULT))), call.queue]
+
+    know_forwarding(app)
+    async with sharing(app, "emails"):
+        jobs = await app.aenqueue_many(hands_on.call(10 * n) for n in range(8))
+        for n, job in enumerate(jobs):
+            flow_id, home = await job.aresult(WAIT_S)
+            flow = app.workflow(flow_id, queue=home)
+
+            async def has_begun(flow: Workflow = flow) -> bool:
+                return (await flow.astatus()).state not in ("unknown", "waiting")
+
+            await await_until(has_begun)
+            assert await flow.aresult(WAIT_S) == 10 * n + 2
+    assert set(ran.values()) == {1} and len(ran) == 16
     await app.aclose()

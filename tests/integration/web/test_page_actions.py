@@ -16,6 +16,7 @@ from headrace.store import AsyncStore
 from headrace.timings import requests
 from headrace.web.api import dead_letters
 from headrace.web.pages import queue as queue_page
+from headrace.workflows.keys import begun_of
 from tests.integration.web.client import K
 from tests.integration.web.pages import Filled, die, fill, some_counts
 from tests.support import invariants
@@ -389,6 +390,17 @@ class TestWorkflows:
         asked = f"/workflows/{filled.workflow}/cancel"
         page = await open_page(api, f"{asked}?queue=flows")
         page = await send(api, page.forms[asked])
+        assert "The workflow is cancelled" in page.text
+
+    async def test_that_wait_to_begin_are_shown_and_cancelled(
+        self, app: Headrace, api: httpx.AsyncClient, redis: Redis
+    ) -> None:
+        redis.set(begun_of(keys_of("flows"), "one"), 2, ex=60)  # as when a job has handed it on
+        page = await open_page(api, "/workflows/one?queue=flows")
+        assert "waiting" in page.text
+        assert "0 of 2 members have ended" in page.text
+        asked = "/workflows/one/cancel"
+        page = await send(api, (await open_page(api, f"{asked}?queue=flows")).forms[asked])
         assert "The workflow is cancelled" in page.text
 
     async def test_with_very_many_members_are_cut(

@@ -12,7 +12,7 @@ from headrace.store import AsyncStore
 from headrace.web.api.workflows import Workflows
 from headrace.web.pages.drawing import drawn
 from headrace.web.pages.shell import Shell, lead
-from headrace.workflows.graph import graph_of
+from headrace.workflows.graph import Graph, graph_of
 
 MOST_SHOWN: Final = 500  # members
 _OVER: Final = frozenset({"done", "cancelled"})
@@ -35,8 +35,10 @@ class WorkflowPage:
     async def workflow(self, request: Request) -> Response:
         """Show how far a workflow is."""
         flow = await self._workflows.look(request)
-        reading = graph_of(keys_of(flow["queue"]), flow["id"], flow["total"], MOST_SHOWN)
-        graph = await self._store.follow(reading)
+        graph = Graph([], [])
+        if flow["state"] != "waiting":  # else it is not there yet
+            reading = graph_of(keys_of(flow["queue"]), flow["id"], flow["total"], MOST_SHOWN)
+            graph = await self._store.follow(reading)
         messages = {one["n"]: one["message"] for one in flow["failed"]}
         return self._shell.page(
             request, "workflow", here="queue", queue=flow["queue"], flow=flow, members=graph.members,
