@@ -7,7 +7,7 @@ import json
 import random
 import zlib
 from base64 import b64decode
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -472,6 +472,24 @@ class TestHooks:
         async with site.consumer():
             await site.drained()
         assert headers == [{"by": "a hook of link"}] * 2
+
+    async def test_an_async_one_cannot_stand_there(self, site: Site, tasks: Tasks) -> None:
+        said: list[str] = []
+
+        @site.app.around_enqueue
+        async def around(request: EnqueueRequest) -> AsyncIterator[None]:
+            yield
+
+        @site.app.task
+        async def hands_on(ctx: Context = CURRENT) -> None:
+            with pytest.raises(InvalidSetting, match="is async") as refused:
+                ctx.enqueue(chain(tasks.add.call(1), tasks.add.call(RESULT)))
+            said.append(str(refused.value))
+
+        await hands_on.aenqueue()
+        async with site.consumer():
+            await site.drained()
+        assert said and not tasks.added
 
     async def test_of_a_run_that_fails_nothing_is_told(self, site: Site, tasks: Tasks) -> None:
         told: list[str] = []
