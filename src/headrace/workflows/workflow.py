@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+from headrace import flows, results, wire
 from headrace import operations as op
-from headrace import results, wire
 from headrace.clock import monotonic
 from headrace.encryption import refused_of_workflow
 from headrace.errors import JobFailed, NoResult, ResultTimeout
@@ -215,38 +215,68 @@ def cancelled(k: Keys, workflow_id: str) -> Flow[bool]:
         return False
     if state == "waiting":
         return True
-    raw: bytes | None = yield _ask(k, workflow_id, "HGET", "queues")
-    for queue in (raw or k.queue.encode()).decode().split():
-        yield from _cancel_members(keys_of(queue), workflow_id)
+    raw, running = yield _ask(k, workflow_id, "HMGET", "queues", "running")
+    queues = [keys_of(queue) for queue in (raw or k.queue.encode()).decode().split()]
+    asked: set[str] = set()
+    found = yield from _cancel_others(queues, workflow_id, asked)
+    # One that moves meanwhile (a retry, a lane) is missed where it was not any more and where it was not
+    # yet. So whoever is missing is looked for until nobody else is there.
+    while found < int(running or 0):
+        more = yield from _cancel_others(queues, workflow_id, asked)
+        if not more:
+            break
+        found += more
     return True
 
 
-def _cancel_members(k: Keys, workflow_id: str) -> Flow[None]:
-    """Take out the members that wait in a queue, and ask those that run to stop."""
-    mark = b'"workflow":{"id":"%b"' % workflow_id.encode()
-    for name, key in (("LRANGE", k.pending), ("ZRANGE", k.delayed), ("ZRANGE", k.priority)):
+def _cancel_others(queues: Sequence[Keys], workflow_id: str, asked: set[str]) -> Flow[int]:
+    """Cancel the members that were not asked yet, wherever they are; return how many there were.
+
+    Those that wait are taken out, those that run are asked to stop.
+    """
+    found = 0
+    for k in queues:
+        found += yield from _cancel_listed(k, workflow_id, asked)
+        for key in (k.claims, k.limited):
+            found += yield from _cancel_hashed(k, key, workflow_id, asked)
+    return found
+
+
+def _cancel_listed(k: Keys, workflow_id: str, asked: set[str]) -> Flow[int]:
+    found, mark = 0, b'"workflow":{"id":"%b"' % workflow_id.encode()
+    waiting = ("LRANGE", k.pending), ("ZRANGE", k.delayed), ("ZRANGE", k.priority)
+    # A blocking move leaves a member without a claim for a moment; or until a sweep, if nobody is there.
+    for name, key in (*waiting, ("LRANGE", k.processing)):
         at = 0
         while page := (yield command(name, key, at, at + PAGE - 1, parse=lambda raw: raw)):
-            members = [job for job in page if mark in job and _is_member(job, workflow_id)]
-            for job in members:
-                parts = wire.split(job)
-                if parts is not None:
-                    yield op.cancel(k, parts[0].id, job)
-            at += len(page) - len(members)
-    cursor = "0"
+            members = [(_member_id(job, workflow_id), job) for job in page if mark in job]
+            new = [(job_id, job) for job_id, job in members if job_id and job_id not in asked]
+            for job_id, job in new:
+                found += yield from _cancel(k, job_id, job, asked)
+            at += 0 if new else PAGE  # what is taken out brings others forward
+    return found
+
+
+def _cancel_hashed(k: Keys, key: str, workflow_id: str, asked: set[str]) -> Flow[int]:
+    found, cursor = 0, "0"
     while True:
-        scan = command(
-            "HSCAN", k.claims, cursor, "MATCH", f"{workflow_id}-*", "COUNT", 1000, parse=list
-        )
+        scan = command("HSCAN", key, cursor, "MATCH", f"{workflow_id}-*", "COUNT", 1000, parse=list)
         cursor_raw, pairs = yield scan
-        for job_id in pairs[::2]:
-            yield op.cancel(k, job_id.decode(), b"")
+        for job_id in (raw.decode() for raw in pairs[::2]):
+            if job_id not in asked:
+                found += yield from _cancel(k, job_id, b"", asked)
         cursor = cursor_raw.decode()
         if cursor == "0":
-            return
+            return found
 
 
-def _is_member(job: bytes, workflow_id: str) -> bool:
-    """Whether it is a member, or one on its way to another node."""
+def _cancel(k: Keys, job_id: str, job: bytes, asked: set[str]) -> Flow[bool]:
+    asked.add(job_id)
+    return (yield from flows.cancel(k, job_id, job, result_ttl_ms=0, result=b""))
+
+
+def _member_id(job: bytes, workflow_id: str) -> str:
+    """Return the id of a member, or of one on its way to another node; "" if it is neither."""
     parts = wire.split(job)
-    return parts is not None and parts[0].id.startswith(f"{workflow_id}-")
+    is_member = parts is not None and parts[0].id.startswith(f"{workflow_id}-")
+    return parts[0].id if parts is not None and is_member else ""
