@@ -14,7 +14,8 @@ What is beside the core is simulated on real scripts:
     real           Redis, whose scripts run on a server by the world's clock
     flows          what there is to do: workflows, hand-off, batches, limits, a schedule
     flow_tasks     their tasks
-    flow_checker   what is promised of them
+    flow_checker   what is promised of limits and schedules
+    workflow_checker   and of workflows
 
 ``python -m tests.simulation`` runs seeds; docs/simulation.md says how to read them.
 """

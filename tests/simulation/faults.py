@@ -24,6 +24,9 @@ KINDS = MESSAGES + PROCESSES + SERVERS + WEAK
 
 LATENCIES = ((0.0001, 0.001), (0.0005, 0.01), (0.001, 0.05))
 CALLS = ("crash before", "crash after", "crash at reply")
+STOPS = ("stopped before", "stopped after")
+# What happens at a call that was chosen by its script.
+AIMED = (*CALLS, *STOPS, "stopped before", "slow")
 
 
 class Faults:
@@ -48,6 +51,8 @@ class Faults:
         self.enabled = [kind for kind in KINDS if rng.random() < chances[kind] and not calm]
         self._rates = {k: rng.choice((0.003, 0.01, 0.05)) for k in MESSAGES if k in self.enabled}
         self._calls: dict[str, tuple[int, str]] = {}  # node -> at which of its calls, how
+        self._aims: dict[str, tuple[int, str]] = {}  # script -> at which of its calls, how
+        self._consumers: set[str] = set()
         self._seen: Counter[str] = Counter()
 
     @property
@@ -97,8 +102,34 @@ class Faults:
             return self._rng.choice((0.3, 2.0, 4.9, 6.0, 12.0)) * self._rng.uniform(0.9, 1.1)
         return self._rng.uniform(*self._latency)
 
+    def aim(self, scripts: Sequence[str]) -> None:
+        """Perhaps let something happen at calls of a few scripts: by chance it rarely does at rare ones.
+
+        Args:
+            scripts: the SHA-1 of each.
+        """
+        if scripts and self.enabled and self._rng.random() < 0.7:
+            for sha in self._rng.sample(scripts, k=3):
+                self._aims[sha] = (self._rng.choice((1, 1, 2, 4)), self._rng.choice(AIMED))
+
+    def _hit(self, node: Node, commands: Sequence[Command]) -> str:
+        """Tell what is to happen at this call of a script, if it was chosen."""
+        for sha in (command[1] for command in commands if command[0] == "EVALSHA"):
+            at, how = self._aims.get(sha, (0, ""))
+            if at == 1:
+                del self._aims[sha]
+                return how if how not in CALLS or node.name in self._consumers else ""
+            if at:
+                self._aims[sha] = (at - 1, how)
+        return ""
+
+    def _stop(self, node: Node) -> None:
+        node.hold(self.world.now + self._rng.uniform(0.1, 2.5) * self.lease_s, whole=True)
+        self.world.at(node.stopped_until, self._touch, node)
+
     def prepare(self, node: Node) -> None:
-        """Perhaps let a node crash at one of its calls."""
+        """Perhaps let a consumer crash at one of its calls."""
+        self._consumers.add(node.name)
         if "crash at a call" in self.enabled and self._rng.random() < 0.7:
             self._calls[node.name] = (self._rng.randint(1, 60), self._rng.choice(CALLS))
 
@@ -111,14 +142,27 @@ class Faults:
         if not self.active:
             return ""
         self._seen[node.name] += 1
+        if self._aims and (aimed := self._hit(node, commands)):
+            return self._strike_call(node, aimed)
         at, how = self._calls.get(node.name, (0, ""))
         if at == self._seen[node.name] and how != "crash at reply":
-            self.count("crash at a call", node)
-            if how == "crash before":
-                node.kill()
-                return "swallowed"
-            return how
+            return self._strike_call(node, how)
         return self._draw(node, ("request lost", "request swallowed", "slow"))
+
+    def _strike_call(self, node: Node, how: str) -> str:
+        """Let something happen at a call; tell what becomes of the request."""
+        if how == "crash at reply":
+            self._calls[node.name] = (self._seen[node.name], how)
+            return ""
+        if how in STOPS:  # what it asks for, or what it hears, was true when it stopped
+            self.count("stopped", node)
+            self._stop(node)
+            return how if how == "stopped before" else ""
+        self.count("slow" if how == "slow" else "crash at a call", node)
+        if how == "crash before":
+            node.kill()
+            return "swallowed"
+        return how
 
     def of_batch(self, connection: Connection, commands: Sequence[Command]) -> int:
         """Tell after how many of several commands the connection breaks; 0 it does not."""
@@ -187,8 +231,7 @@ class Faults:
             return
         self.count(kind, node)
         if kind == "stopped":
-            node.hold(now + rng.uniform(0.1, 2.5) * self.lease_s, whole=True)
-            self.world.at(node.stopped_until, self._touch, node)
+            self._stop(node)
         elif kind == "partition":
             node.cut_off_until = now + rng.uniform(0.1, 2.0) * self.lease_s
             self.world.at(node.cut_off_until + 15.0, self._touch, node)

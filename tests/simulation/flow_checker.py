@@ -1,49 +1,38 @@
 """Decides what is promised of the parts beside the core, from outside as well.
 
-A follower begins when all have ended that it follows, and not before; what belongs together is accepted
-together, each job once; no more run than a limit allows; each tick fires once, or is counted as missed.
+What belongs together is accepted together, each job once; no more run than a limit allows; each tick fires
+once, or is counted as missed. What follows what is decided beside it, in ``workflow_checker``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.schedules.definition import read
 from headrace.schedules.requests import State
 from headrace.schedules.timing import Every
-from tests.simulation.checker import Checker, Run
+from tests.simulation.checker import Run
 from tests.simulation.queue import Queue
 from tests.simulation.real import RealQueue
+from tests.simulation.workflow_checker import WorkflowChecker
 from tests.simulation.world import Node
 from tests.support.ticks import Ledger
 
 CAP, RATE, BURST = 2, 4, 2
-MOST = {"capped": CAP, "keyed": 1}  # how many run at once: of the task, of each tenant
+MOST = {
+    "capped": CAP,
+    "keyed": 1,
+    "narrow": CAP,
+}  # how many run at once: of the task, of each tenant
 EVERY_MS = 3_000  # the schedule's period
 
 
-@dataclass
-class Flow:
-    """Jobs that are accepted together, or not at all.
+class FlowChecker(WorkflowChecker):
+    """Knows, beside what follows what, what may run beside what, and when a schedule ticks.
 
     Attributes:
-        keys: of these jobs.
-        there: whether they were; None if nobody knows.
-    """
-
-    keys: list[int] = field(default_factory=list)
-    there: bool | None = False
-
-
-class FlowChecker(Checker):
-    """Knows, beside what ``Checker`` knows, what follows what, and what may run beside what.
-
-    Attributes:
-        flows: what there is to do.
-        follows: for each key those that have to have ended before it begins.
         under: for each key the limit that it is under: "capped", "keyed/a", "rated".
         ticks: the tick of each job that the schedule has enqueued, by the job's id.
         counted: what Redis knew of the schedule when it was taken away, and its next tick.
@@ -51,8 +40,6 @@ class FlowChecker(Checker):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.flows: list[Flow] = []
-        self.follows: dict[int, list[int]] = {}
         self.under: dict[int, str] = {}
         self.ticks: dict[str, int] = {}
         self.counted: tuple[State, int] | None = None
@@ -67,9 +54,6 @@ class FlowChecker(Checker):
         run = super().begin(key)
         if run is None:
             return None
-        for other in self.follows.get(key, ()):
-            if not self.jobs[other].done():
-                self.wrong(f"flow: job {key} began, and {other}, which it follows, has not ended")
         limit = self.under.get(key)
         if limit == "rated":
             self._check_rate()
@@ -80,6 +64,9 @@ class FlowChecker(Checker):
     def _check_rate(self) -> None:
         self._rated.append(self.world.now)
         most = BURST + 1 + RATE * (self.world.now - self._rated[0])
+        # A clock that jumps fills the bucket: ahead, for time has passed; back, for nobody knows how much.
+        # A Redis that goes back forgets which tokens were taken.
+        most += (BURST + 1) * (self.faults.counts["clock jump"] + self.faults.counts["rollback"])
         if len(self._rated) > most:
             self.wrong(f"limits: {len(self._rated)} jobs began, and {most:.1f} might have")
 
@@ -92,6 +79,12 @@ class FlowChecker(Checker):
         most, now = MOST[limit.partition("/")[0]], self.world.now
         if len(nodes) > most and not any(self.faults.excuses(node, now) for node in nodes):
             self.wrong(f"limits: {len(nodes)} of {limit} run at once, and {most} may")
+
+    def ticked(self, job_id: str, at_ms: int) -> None:
+        """Note that the job of a tick began."""
+        if at_ms > self.clock_ms:
+            self.wrong(f"I8: the job of tick {at_ms} began {at_ms - self.clock_ms} ms early")
+        self.ticks[job_id] = at_ms
 
     # — what Redis does, and holds —
 
@@ -113,17 +106,16 @@ class FlowChecker(Checker):
             if count > most:
                 self.wrong(f"limits: {count} have a slot of {lane}, and {most} may")
 
+    def restore(self, saved: Any) -> None:
+        """Redis went back: ticks that have fired since then fire again."""
+        super().restore(saved)
+        self.ticks = {job_id: at for job_id, at in self.ticks.items() if job_id in self.ids}
+
     # — the end —
 
     def verdict(self, queue: Queue) -> None:
         """Decide, when everything has been still for a while."""
-        accepted = len(self.ticks)
-        for flow in self.flows:
-            began = any(self.jobs[key].runs for key in flow.keys)
-            if flow.there or (flow.there is None and began):
-                accepted += len(flow.keys)
-                for key in flow.keys:
-                    self.jobs[key].copies = 1
+        accepted = len(self.ticks) + self.settled()
         super().verdict(queue)
         enqueued = queue.stats["enqueued"]
         if enqueued != accepted:

@@ -15,17 +15,20 @@ Body = Callable[..., Awaitable[None]]
 """What each does: ``Scenario.run``."""
 
 
-def following(app: Headrace, checker: FlowChecker, run: Body, given: dict[int, Any]) -> None:
-    """Add tasks that follow others: what they get of those is given."""
+def following(app: Headrace, checker: FlowChecker, run: Body) -> None:
+    """Add tasks that follow others, and get what those return."""
 
     async def member(key: int, ms: int, value: Any, how: str) -> int:
-        if value != given.get(key):
-            checker.wrong(f"flow: job {key} was given {value}, and not {given.get(key)}")
+        checker.given(key, value)
         await run(key, ms, how)
         return key
 
     @app.task(name="link")
     async def link(key: int, ms: int, value: Any = None) -> int:
+        return await member(key, ms, value, "ok")
+
+    @app.task(name="narrow", concurrency_limit=CAP)
+    async def narrow(key: int, ms: int, value: Any = None) -> int:
         return await member(key, ms, value, "ok")
 
     @app.task(name="flawed")
@@ -83,5 +86,5 @@ def ticking(app: Headrace, checker: FlowChecker, run: Body) -> None:
     async def tick(key: int, ctx: Context) -> None:
         at = ctx.scheduled_at
         assert at is not None
-        checker.ticks[ctx.job_id] = round(at.timestamp() * 1000)
+        checker.ticked(ctx.job_id, round(at.timestamp() * 1000))
         await run(key, 10)

@@ -85,7 +85,8 @@ class Connection:
         if fate == "swallowed" or self.deaf:
             self.deaf = True
             return
-        at = max(self._last_arrival, world.now + faults.latency_s(slow=fate == "slow"))
+        sent = self.node.stopped_until if fate == "stopped before" else world.now
+        at = max(self._last_arrival, sent + faults.latency_s(slow=fate == "slow"))
         self._last_arrival = at
         world.at(at, self.network.server.receive, self, self.client_id, commands)
         if fate == "crash after":

@@ -20,10 +20,10 @@ from headrace.lanes.keys import lane_keys
 from headrace.operations import request
 from headrace.scripts import Script
 from tests.property.model import ENDED, Lease
-from tests.simulation.checker import Checker
 from tests.simulation.network import Command, Connection
 from tests.simulation.queue import Queue
 from tests.simulation.server import KNOWN, Blocked, Server
+from tests.simulation.workflow_checker import WorkflowChecker
 from tests.simulation.world import World
 
 K = keys_of("queue")
@@ -127,13 +127,15 @@ class RealServer(Server):
     """One Redis, with one queue that is looked at."""
 
     backend: Backend
+    checker: WorkflowChecker
     queue_class = RealQueue
 
-    def __init__(self, world: World, checker: Checker) -> None:
+    def __init__(self, world: World, checker: WorkflowChecker) -> None:
         super().__init__(world, checker)
         script: Callable[[str], Script] = vars(request)["script"]  # where bugs are put in
         self._known = {script(name).sha: script(name) for name in KNOWN}
         self.backend.ask(("FLUSHALL",))
+        checker.ask = self.ask
 
     def ask(self, command: Command) -> Any:
         """Let the server carry out a command, at this instant; see what there is then, and hand on what it has said.
@@ -145,7 +147,9 @@ class RealServer(Server):
         clock = ("HSET", CLOCK, "s", now // 1000, "us", now % 1000 * 1000)
         rest = (("LPOP", PUBLISHED, 1_000), *LOOK)
         _, answer, published, *seen = self.backend.ask(clock, command, *rest)
-        self.queue(K.pending).read(seen)
+        queue = self.queue(K.pending)
+        queue.read(seen)
+        self.checker.notice(queue)
         for message in published or ():
             self._publish(message)
         if isinstance(answer, Exception):
@@ -196,3 +200,21 @@ class RealServer(Server):
         if waiting.verb == "BLPOP" and K.nudge in waiting.queues and queue.nudges:
             return [K.nudge.encode(), self.ask(("LPOP", K.nudge))]
         return None
+
+    # — bad days —
+
+    def save(self) -> Any:
+        """Keep everything, as the file on a disk has it."""
+        (keys,) = self.backend.ask(("KEYS", "*"))
+        asked = [(verb, key) for key in keys for verb in ("PTTL", "DUMP")]
+        found = self.backend.ask(*asked) if keys else []
+        return super().save(), list(zip(keys, found[::2], found[1::2], strict=True))
+
+    def restore(self, saved: Any) -> None:
+        """Be as at that instant."""
+        state, kept = saved
+        super().restore(state)
+        back = [("RESTORE", key, max(0, ttl_ms), dump) for key, ttl_ms, dump in kept]
+        answers = self.backend.ask(("FLUSHALL",), *back)
+        assert set(answers) == {b"OK"}, answers
+        self.ask(("EXISTS", K.pending))

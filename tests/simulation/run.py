@@ -24,7 +24,9 @@ from headrace.consumer.run import End, failure, invoke, success
 from headrace.context import current_job
 from headrace.hooks import consumer_hooks
 from headrace.maintenance import DutyMaker, Maintenance
+from headrace.operations import request
 from headrace.policy import LeasePolicy
+from headrace.scripts import Script
 from headrace.store import AsyncStore, address, exchange
 from tests.simulation.checker import Checker
 from tests.simulation.faults import Faults
@@ -193,6 +195,7 @@ class Parts:
     checker: type[Checker] = Checker
     scenario: type[Scenario] = Scenario
     impossible: Sequence[str] = ()  # kinds of faults
+    rare: Sequence[str] = ()  # scripts at whose calls something happens more often
 
 
 PLAIN = Parts()
@@ -215,6 +218,8 @@ def run_seed(seed: int, *, queue_class: type[Queue] | None = None, parts: Parts 
     server.queue_class = queue_class or server.queue_class
     faults = server.faults = checker.faults = Faults(world, policy.lease_s)
     faults.enabled = [kind for kind in faults.enabled if kind not in parts.impossible]
+    script: Callable[[str], Script] = vars(request)["script"]  # where bugs are put in
+    faults.aim([script(name).sha for name in parts.rare])
     checker.clock_ms = server.clock_ms()
     Network.here = Network(world, server, faults)
     scenario = parts.scenario(world, checker, faults, policy)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
+from headrace import wire
 from headrace.policy import LeasePolicy
 from headrace.schedules.requests import State
+from tests.property.model import Lease
 from tests.simulation.checker import Job, Run
 from tests.simulation.faults import Faults
-from tests.simulation.flow_checker import CAP, EVERY_MS, Flow, FlowChecker
+from tests.simulation.flow_checker import CAP, EVERY_MS, FlowChecker
 from tests.simulation.real import RealQueue
 from tests.simulation.test_simulation import simulate
+from tests.simulation.workflow_checker import Flow
 from tests.simulation.world import Node, World
 
 SEEDS = (
@@ -74,6 +79,149 @@ def test_one_that_begins_after_what_it_follows_is_well(checker: FlowChecker, nod
     assert not checker.violations
 
 
+def a_flow(checker: FlowChecker, *keys: int, **fields: Any) -> Flow:
+    flow = Flow(**fields)
+    for key in keys:
+        checker.belongs(key, flow)
+    checker.flows.append(flow)
+    return flow
+
+
+def one(key: int, **more: Any) -> bytes:
+    return json.dumps({"id": f"id{key}", "task": "link", "args": [key]} | more).encode()
+
+
+def dead(key: int, reason: str = "max_attempts") -> bytes:
+    return wire.letter(wire.Head(f"id{key}"), b',"args":[%d]}' % key, wire.Error(reason))
+
+
+def test_one_that_follows_a_dead_one_is_seen_unless_it_may(
+    checker: FlowChecker, node: Node
+) -> None:
+    flow = a_flow(checker, 1, 2)
+    checker.follows[2] = [1]
+    checker.notice(RealQueue(dead=[dead(1)]))
+    checker.begin(2)
+    assert checker.violations == ["flow: job 2 began, and 1, which it follows, has not ended"]
+    flow.on_failure = "continue"
+    checker.jobs[2].runs.clear()
+    checker.begin(2)
+    assert len(checker.violations) == 1
+
+
+@pytest.mark.parametrize(
+    ("on_failure", "value", "fits"),
+    [
+        ("stop", [1, 2], True),
+        ("stop", [2, 1], False),
+        ("stop", [1], False),
+        ("stop", [1, None], False),
+        ("stop", [1, {"error": {"reason": "max_attempts"}}], False),
+        ("continue", [1, {"error": {"reason": "max_attempts"}}], False),  # it never died
+        ("continue", [{"error": {"reason": "crashed"}}, 2], False),  # not of that
+        ("continue", [{"error": {"reason": "max_attempts"}}, 2], True),
+    ],
+)
+def test_what_is_given_is_what_was_returned_or_how_it_failed(
+    checker: FlowChecker, node: Node, on_failure: Any, value: Any, fits: bool
+) -> None:
+    a_flow(checker, 1, 2, 3, on_failure=on_failure)
+    checker.follows[3], checker.gets = [1, 2], {3}
+    checker.notice(RealQueue(dead=[dead(1)]))
+    checker.jobs[1].runs.append(ended(1, node))
+    checker.jobs[2].runs.append(ended(2, node))
+    checker.given(3, value)
+    assert bool(checker.violations) != fits
+
+
+def test_another_value_at_another_run_is_seen(checker: FlowChecker, node: Node) -> None:
+    a_flow(checker, 1, 2, on_failure="continue")
+    checker.follows[2], checker.gets = [1], {2}
+    checker.cancels(1)
+    checker.jobs[1].runs.append(ended(1, node))
+    checker.given(2, 1)
+    assert not checker.violations
+    checker.given(2, {"error": {"reason": "cancelled"}})
+    assert len(checker.violations) == 1
+
+
+def test_a_job_that_is_accepted_under_two_ids_is_seen(checker: FlowChecker) -> None:
+    checker.notice(RealQueue(pending=[one(1)], limited=[b"capped/ 7 " + one(2)]))
+    checker.notice(RealQueue(pending=[one(1, delivery=1)]))
+    assert not checker.violations
+    checker.notice(RealQueue(pending=[one(2, id="other")]))
+    assert checker.violations == ["flow: job 2 was accepted twice"]
+
+
+@pytest.mark.parametrize("place", ["pending", "limited"])
+def test_one_that_waits_when_all_is_cancelled_is_seen(checker: FlowChecker, place: str) -> None:
+    flow = a_flow(checker, 1, 2, cancelling_at=1.0)
+    queue = RealQueue(processing=[one(1)])
+    setattr(queue, place, [b"capped/ 7 " + one(2)])
+    checker.cancelled(flow, queue)
+    assert checker.violations == [f"flow: job 2 is {place}, and its workflow is cancelled"]
+
+
+def test_what_follows_when_all_is_cancelled_is_seen(checker: FlowChecker, node: Node) -> None:
+    flow = a_flow(checker, 1, 2, 3, cancelling_at=1.0)
+    checker.cancelled(flow, RealQueue(processing=[one(1)]))
+    checker.begin(1)  # a consumer has it: it hears that it is to stop
+    checker.jobs[2].redriven_at = 2.0  # an operator wanted it
+    checker.begin(2)
+    assert not checker.violations
+    checker.begin(3)
+    checker.notice(RealQueue(pending=[one(3)]))
+    assert checker.violations == [
+        "flow: job 3 began, and its workflow was cancelled before",
+        "flow: job 3 was accepted, and its workflow was cancelled before",
+    ]
+
+
+@pytest.mark.parametrize("after_s", [2.0, 10.0])
+def test_who_does_not_hear_that_all_is_cancelled_is_seen(
+    checker: FlowChecker, node: Node, after_s: float
+) -> None:
+    flow, run = a_flow(checker, 1, cancelling_at=1.0), checker.begin(1)
+    checker.cancelled(flow, RealQueue(processing=[one(1)]))
+    checker.world.now += after_s
+    checker.end(run, "ok")
+    assert bool(checker.violations) == (after_s > checker.policy.lease_s)
+
+
+def test_a_commit_under_anothers_claim_is_seen(checker: FlowChecker, node: Node) -> None:
+    queue = RealQueue(leases={"id1": Lease("b:7", one(1), 1)})
+    before = checker.before("workflows/commit", queue)
+    for consumer, reply in (("b", []), ("a", [b"id1"]), ("a", [])):
+        args = [consumer, "id1", -7, "done"]
+        checker.after("workflows/commit", RealQueue(), before, args, reply, node)
+    assert checker.violations == ["I4: a ended id1 by done, which b:7 has"]
+
+
+def test_one_that_is_said_to_be_over_and_is_not_is_seen(checker: FlowChecker) -> None:
+    checker.refuses(a_flow(checker, 1, 2))
+    assert checker.violations == ["flow: it is said to be over, and [1, 2] have not ended"]
+
+
+@pytest.mark.parametrize(
+    ("state", "told", "fits"),
+    [
+        (b"done", b'{"state":"done","value":[1,2]}', True),
+        (b"done", b'{"state":"done","value":[2,1]}', False),
+        (b"running", b'{"state":"done","value":[1,2]}', False),
+        (b"cancelled", b'{"state":"cancelled"}', False),  # nobody has asked for that
+    ],
+)
+def test_an_end_that_does_not_fit_is_seen(
+    checker: FlowChecker, node: Node, state: bytes, told: bytes, fits: bool
+) -> None:
+    a_flow(checker, 1, 2, there=True, id="w", last=[1, 2])
+    for key in (1, 2):
+        checker.jobs[key].runs.append(ended(key, node))
+    checker.ask = lambda command: state if command[0] == "HGET" else [told]
+    checker.settled()
+    assert bool(checker.violations) != fits
+
+
 def test_one_too_many_at_once_is_seen(checker: FlowChecker, node: Node) -> None:
     for key in range(1, CAP + 2):
         checker.under[key] = "capped"
@@ -88,13 +236,29 @@ def test_too_many_at_a_time_are_seen(checker: FlowChecker, node: Node) -> None:
     assert checker.violations[0] == "limits: 4 jobs began, and 3.0 might have"
 
 
+def test_each_jump_of_the_clock_may_fill_the_bucket(checker: FlowChecker, node: Node) -> None:
+    checker.faults.count("clock jump")
+    for key in range(1, 9):
+        checker.under[key] = "rated"
+        checker.begin(key)
+    assert checker.violations[0] == "limits: 7 jobs began, and 6.0 might have"
+
+
+def test_a_tick_before_its_time_is_seen(checker: FlowChecker) -> None:
+    checker.clock_ms = 5_000
+    checker.ticked("x", 5_000)
+    assert not checker.violations
+    checker.ticked("y", 5_001)
+    assert checker.violations == ["I8: the job of tick 5001 began 1 ms early"]
+
+
 def test_a_slot_too_many_is_seen(checker: FlowChecker) -> None:
     checker.look(RealQueue(slots=[b"keyed/a 1 x", b"keyed/b 2 y", b"keyed/a 3 z"]))
     assert checker.violations == ["limits: 2 have a slot of keyed/a, and 1 may"]
 
 
 def test_a_flow_of_which_a_part_is_missing_is_seen(checker: FlowChecker, node: Node) -> None:
-    checker.flows.append(Flow([1, 2], there=None))
+    a_flow(checker, 1, 2, there=None)
     checker.jobs[1].runs.append(ended(1, node))
     queue = RealQueue()
     queue.stats.update(enqueued=1, done=1)
