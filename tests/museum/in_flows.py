@@ -99,5 +99,6 @@ EXHIBITS: Final = [
         "an earlier Headrace",
         "a cancel does not look into lanes",
         patch=looking_in_no_lane,
+        seed=1,
     ),
 ]

@@ -24,7 +24,7 @@ CAP, RATE, BURST = 2, 4, 2
 MOST = {
     "capped": CAP,
     "keyed": 1,
-    "narrow": CAP,
+    "narrow": 1,
 }  # how many run at once: of the task, of each tenant
 EVERY_MS = 3_000  # the schedule's period
 

@@ -27,7 +27,7 @@ def following(app: Headrace, checker: FlowChecker, run: Body) -> None:
     async def link(key: int, ms: int, value: Any = None) -> int:
         return await member(key, ms, value, "ok")
 
-    @app.task(name="narrow", concurrency_limit=CAP)
+    @app.task(name="narrow", concurrency_limit=1)
     async def narrow(key: int, ms: int, value: Any = None) -> int:
         return await member(key, ms, value, "ok")
 

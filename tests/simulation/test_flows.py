@@ -16,7 +16,8 @@ from tests.property.model import Lease
 from tests.simulation.checker import Job, Run
 from tests.simulation.faults import Faults
 from tests.simulation.flow_checker import CAP, EVERY_MS, FlowChecker
-from tests.simulation.real import RealQueue
+from tests.simulation.flows import real_flows
+from tests.simulation.real import K, RealQueue, RealServer
 from tests.simulation.test_simulation import simulate
 from tests.simulation.workflow_checker import Flow
 from tests.simulation.world import Node, World
@@ -277,3 +278,27 @@ def test_a_tick_that_is_nowhere_is_seen(checker: FlowChecker) -> None:
     queue.stats.update(enqueued=1, done=1)
     checker.verdict(queue)
     assert checker.violations == ["ticks: of 2 ticks 1 neither fired nor are counted as missed"]
+
+
+def test_a_redis_that_goes_back_has_everything_as_it_was(checker: FlowChecker) -> None:
+    with real_flows():
+        server = RealServer(checker.world, checker)
+        flow = a_flow(checker, 1, there=True)
+        lost = a_flow(checker, 2, 3, there=True, id="w")
+        server.ask(("LPUSH", K.pending, one(1)))
+        server.ask(("SET", "expires", "a", "PX", 60_000))
+        saved = server.save()
+        server.ask(("LPUSH", K.pending, one(2)))
+        server.ask(("SET", "expires", "b"))
+        lost.cancelled_at = checker.world.now
+        checker.ticks["id2"] = EVERY_MS
+        assert checker.ids == {"id1": 1, "id2": 2}
+        server.restore(saved)
+        assert server.queue(K.pending).pending == [one(1)]
+        assert server.ask(("GET", "expires")) == b"a"
+        assert 0 < server.ask(("PTTL", "expires")) <= 60_000
+    assert (flow.there, lost.there) == (True, None)
+    assert not any(flow.cancelled_at for flow in checker.flows)
+    assert (checker.ids, checker.ticks) == ({"id1": 1}, {})
+    server.checker.notice(RealQueue(pending=[one(2, id="another")]))  # as a new life of it has it
+    assert not checker.violations
