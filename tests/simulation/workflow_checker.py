@@ -32,7 +32,6 @@ class Flow:
         last: the keys of those whose results are its own.
         cancelling_at: when somebody first asked for its end, as a whole.
         cancelled_at: when the answer came that it is cancelled.
-        refused: the answer was that it is over already.
         held: the jobs that consumers had then.
     """
 
@@ -43,7 +42,6 @@ class Flow:
     last: Sequence[int] = ()
     cancelling_at: float | None = None
     cancelled_at: float | None = None
-    refused: bool = False
     held: frozenset[int] = frozenset()
 
 
@@ -94,8 +92,10 @@ class WorkflowChecker(Checker):
 
     def refuses(self, flow: Flow) -> None:
         """Note the answer that there is nothing to cancel: it is over."""
-        flow.refused = True
-        if missing := [key for key in flow.keys if not self._has_ended(key)]:
+        missing = [key for key in flow.keys if not self._has_ended(key)]
+        if (
+            missing and not self._is_weak()
+        ):  # then perhaps it is unknown, for its start is forgotten
             self.wrong(f"flow: it is said to be over, and {missing} have not ended")
 
     def _went_again(self, key: int, flow: Flow) -> bool:
