@@ -235,10 +235,14 @@ def test_too_many_at_a_time_are_seen(checker: FlowChecker, node: Node) -> None:
         checker.under[key] = "rated"
         checker.begin(key)
     assert checker.violations[0] == "limits: 4 jobs began, and 3.0 might have"
+    count = len(checker.violations)
+    checker.faults.count("slow", node)
+    checker.begin(8)
+    assert len([one for one in checker.violations if one.startswith("limits")]) == count
 
 
 def test_each_jump_of_the_clock_may_fill_the_bucket(checker: FlowChecker, node: Node) -> None:
-    checker.faults.count("clock jump")
+    checker.faults.counts["clock jump"] += 1
     for key in range(1, 9):
         checker.under[key] = "rated"
         checker.begin(key)
