@@ -37,7 +37,7 @@ def main() -> int:
     if options.seed is not None:
         _prepare(options.flows)
         outcome = _one(options.seed, keep=True)
-        show(outcome, whole=options.verbose)
+        show(outcome, whole=options.verbose, flows=options.flows)
         return 1 if outcome.violations else 0
     return run_many(options)
 
@@ -52,7 +52,7 @@ def run_many(options: argparse.Namespace) -> int:
             faults += outcome.faults
             if outcome.violations:
                 failed += 1
-                show(outcome, whole=False)
+                show(outcome, whole=False, flows=options.flows)
                 if not options.keep_going:
                     pool.terminate()
                     break
@@ -93,13 +93,14 @@ def line(event: tuple[Any, ...]) -> str:
     return f"{event[0]:>11.4f}  {event[1]:<10} {' '.join(map(spelled, event[2:]))}"
 
 
-def show(outcome: Outcome, *, whole: bool) -> None:
+def show(outcome: Outcome, *, whole: bool, flows: bool) -> None:
     for event in outcome.trace if whole else outcome.trace[-TRACE_LINES:]:
         print(line(event))
     for violation in outcome.violations:
         print(f"seed {outcome.seed}: {violation}")
     if outcome.violations:
-        print(f"again: python -m tests.simulation --seed {outcome.seed} -v\n")
+        option = "--flows " if flows else ""
+        print(f"again: python -m tests.simulation {option}--seed {outcome.seed} -v\n")
     else:
         print(f"seed {outcome.seed}: nothing wrong; {dict(outcome.faults)}")
 
