@@ -140,17 +140,22 @@ class _Witness:
 
 def use(mutant: Mutant) -> None:
     """Let every script of this process be made with the mutant."""
+    request.script = with_mutant(mutant)  # type: ignore[attr-defined,assignment]
+
+
+def with_mutant(mutant: Mutant) -> Callable[[str], Script]:
+    """Return what loads scripts, with the mutant in the place of what it is a mutant of."""
     right = _text(mutant.script)
 
-    def mutated(name: str) -> Script:
+    def load(name: str) -> Script:
         source = scripts.script(name).source
         if name == mutant.script:
-            source = scripts._INCLUDE.sub(lambda part: _text(f"lib/{part[1]}"), mutant.source)
+            source = scripts.with_includes(mutant.source)
         elif mutant.script.startswith("lib/"):
             source = source.replace(right, mutant.source)
         return Script(name, source, sha1(source.encode(), usedforsecurity=False).hexdigest())
 
-    request.script = mutated  # type: ignore[attr-defined,assignment]
+    return load
 
 
 def _text(script: str) -> str:

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from tests.mutants.bench import SCRIPTS
-from tests.mutants.lua import mutants_of
+from headrace import scripts
+from tests.mutants.__main__ import TESTS
+from tests.mutants.bench import SCRIPTS, with_mutant
+from tests.mutants.lua import Mutant, mutants_of
 from tests.mutants.survivors import PAGE, Explained, explained, row
+
+
+@pytest.mark.parametrize("script", TESTS)
+def test_with_a_mutant_that_is_the_script_itself_all_scripts_are_as_they_are(script: str) -> None:
+    source = (SCRIPTS / f"{script}.lua").read_text("utf-8")
+    load = with_mutant(Mutant(script, 1, "", "", source))
+    for name in ("settle", "claim", "adopt", "reclaim", "workflows/commit"):
+        assert load(name) == scripts.script(name)
 
 
 def wrong(line: str) -> list[str]:

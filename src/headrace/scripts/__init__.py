@@ -37,9 +37,14 @@ class Script:
 def script(name: str) -> Script:
     """Load a script from the package, its includes resolved; ``part/name``: one of a part."""
     part, _, plain = name.rpartition("/")
-    package = files("headrace")
-    source = _INCLUDE.sub(
-        lambda m: (package / (m[1] or "scripts") / "lib" / f"{m[2]}.lua").read_text("utf-8"),
-        (package / (part or "scripts") / f"{plain}.lua").read_text("utf-8"),
-    )
+    source = with_includes(_text(part, f"{plain}.lua"))
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def with_includes(source: str) -> str:
+    """Return the text of a script with what it includes."""
+    return _INCLUDE.sub(lambda found: _text(found[1], f"lib/{found[2]}.lua"), source)
+
+
+def _text(part: str | None, path: str) -> str:
+    return (files("headrace") / (part or "scripts") / path).read_text("utf-8")
