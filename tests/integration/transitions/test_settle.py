@@ -65,6 +65,17 @@ class TestVerbs:
         assert delayed == RETRIED
         assert before + 5_000 <= due_ms <= queue.now_ms() + 5_001
 
+    def test_a_delayed_retry_is_due_no_part_of_a_millisecond_early(self, queue: Driver) -> None:
+        for n in range(20):  # most are settled in the millisecond in which the clock is read
+            held = job(f"m{n}")
+            queue.hold(held)
+            seconds, us = queue.redis.time()
+            retried = job(f"m{n}", attempt=1, delivery=1)
+            queue.settle(held, "retry", delay_ms=LONG_MS, job=retried)
+            due_ms = queue.redis.zscore(queue.k.delayed, retried)
+            assert due_ms is not None
+            assert due_ms * 1_000 >= seconds * 1_000_000 + us + LONG_MS * 1_000
+
     def test_a_released_job_goes_to_the_front(self, queue: Driver) -> None:
         queue.hold(A)
         queue.enqueue(B)
