@@ -77,8 +77,9 @@ def i1_lost(e: Evidence) -> Iterator[tuple[bool, Violation]]:
         if not (e.finished(n) or e.places[n] or enqueue.job_id in e.history.removals):
             runs = [(run.delivery, run.how) for run in e.runs[n]]
             text = f"job {n} ({enqueue.task}) was acknowledged and is nowhere; its runs: {runs}"
-            sent_at = enqueue.sent_at
-            excused = any(at - window_s <= sent_at <= at for at in e.history.rollbacks)
+            # Redis had it at some instant between: one that is stopped answers when it goes on.
+            sent_at, acked_at = enqueue.sent_at, max(enqueue.sent_at, enqueue.acked_at)
+            excused = any(at - window_s <= acked_at and sent_at <= at for at in e.history.rollbacks)
             yield excused, Violation("I1", text)
 
 

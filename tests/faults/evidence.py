@@ -19,7 +19,7 @@ class Terms:
     """What one class of faults promises.
 
     Attributes:
-        loss_window_s: acknowledged jobs may be lost that were sent so long before Redis forgot, s.
+        loss_window_s: jobs may be lost that were acknowledged so long before Redis forgot, s.
         rollback: Redis may forget its last moments, so a job may be delivered under a number that
             it had before, and a settle that had taken effect may have to be repeated.
         runs_once: nobody died or stood still, so no job may run twice.

@@ -43,6 +43,7 @@ class Enqueue(NamedTuple):
         sent_at: when it was sent, s.
         delay_s: how long it has to wait, s; 0 not at all.
         outcome: ``acked``; ``refused``: it did not happen, said the store; ``unsure``: nobody knows.
+        acked_at: when it was acknowledged, s: Redis had it at some instant between; 0.0 if it was not.
     """
 
     number: int
@@ -51,6 +52,7 @@ class Enqueue(NamedTuple):
     sent_at: float
     delay_s: float = 0.0
     outcome: Outcome = "acked"
+    acked_at: float = 0.0
 
 
 class Run(NamedTuple):
@@ -224,9 +226,10 @@ class _Reading:
         for number, job_id, task, delay_s in jobs:
             self._enqueues[number] = Enqueue(number, job_id, task, at, delay_s, "unsure")
 
-    def on_acked(self, _at: float, _pid: int, numbers: list[int]) -> None:
+    def on_acked(self, at: float, _pid: int, numbers: list[int]) -> None:
         for number in numbers:
-            self._enqueues[number] = self._enqueues[number]._replace(outcome="acked")
+            one = self._enqueues[number]
+            self._enqueues[number] = one._replace(outcome="acked", acked_at=at)
 
     def on_refused(self, _at: float, _pid: int, numbers: list[int]) -> None:
         for number in numbers:

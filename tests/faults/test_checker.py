@@ -206,6 +206,17 @@ def test_what_redis_forgot_is_excused_within_its_window_alone() -> None:
     assert rejected_for(story.verdict(loss_window_s=0.5, rollback=True)) == {"I1"}
 
 
+def test_a_job_that_was_acknowledged_long_after_it_was_sent_is_excused_as_acknowledged_then() -> (
+    None
+):
+    story = Story()
+    story.enqueued(1, sent_at=90.0, acked_at=99.5)  # the primary stood still meanwhile
+    story.counters.clear()
+    story.history.rollbacks.append(100.0)
+    assert not story.verdict(loss_window_s=2.0, rollback=True).violations
+    assert rejected_for(story.verdict(loss_window_s=0.2, rollback=True)) == {"I1"}
+
+
 # — bad ones, at least one for each invariant —
 
 
@@ -477,7 +488,10 @@ def test_what_processes_wrote_is_read_back(tmp_path: Path) -> None:
     journal.write("death", 99, "c1", -9)
     journal.write("death", 98, "c2", 1)
     history = records.read(tmp_path)
-    assert history.enqueues[0]._replace(sent_at=0.0) == Enqueue(7, "job-7", "nap", 0.0, 0.5)
+    (enqueue,) = history.enqueues
+    assert 0 < enqueue.sent_at < enqueue.acked_at
+    read = enqueue._replace(sent_at=0.0, acked_at=0.0)
+    assert read == Enqueue(7, "job-7", "nap", 0.0, 0.5)
     assert (history.runs[0].number, history.runs[0].how) == (7, None)
     assert history.settled[0].effective is None
     assert [(f.fault, f.transition) for f in history.faults] == [("lost", "settle")]
