@@ -21,8 +21,11 @@ def looking_in_no_lane(patch: pytest.MonkeyPatch) -> None:
     """Who cancels a workflow looks for members where jobs wait, and lanes are no such place."""
     right = workflow._cancel_hashed
 
-    def elsewhere(k: Keys, key: str, workflow_id: str, asked: set[str]) -> Flow[int]:
-        return (yield from right(k, key, workflow_id, asked)) if key != k.limited else 0
+    def elsewhere(
+        k: Keys, key: str, workflow_id: str, seen: set[str], tried: set[str]
+    ) -> Flow[None]:
+        if key != k.limited:
+            yield from right(k, key, workflow_id, seen, tried)
 
     patch.setattr(workflow, "_cancel_hashed", elsewhere)
 

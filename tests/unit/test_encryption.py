@@ -403,6 +403,9 @@ class TestEdited:
         _, before = seal_call(KEYS, "pay", ("4111",), {})
         with pytest.raises(InvalidJob, match="HEADRACE_ENCRYPTION_KEYS"):
             edited_call(None, "pay", {"kwargs": before}, {"kwargs": {"card": "4242"}})
+        for beside in ({**before, "card": "4242"}, {ENCRYPTED: {"card": "4242"}}):
+            with pytest.raises(InvalidJob, match="the argument something else"):
+                edited_call(None, "pay", {"kwargs": before}, {"kwargs": beside})
         _, after = seal_call(KEYS, "pay", ("4242",), {})
         fields = edited_call(None, "pay", {"kwargs": before}, {"kwargs": after})
         assert fields == {"args": [], "kwargs": after}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headrace.encryption.encryption import VARIABLE, Encryption
-from headrace.encryption.sealing import ENCRYPTED, seal_call
+from headrace.encryption.sealing import ENCRYPTED, refuse_unsealed, seal_call
 from headrace.errors import InvalidJob
 
 
@@ -37,7 +37,9 @@ def edited_call(
         )
     if encryption is not None:
         args, new = seal_call(encryption, task, tuple(args), new)
-    elif ENCRYPTED not in new:
+    elif ENCRYPTED in new:
+        refuse_unsealed(None, task, tuple(args), new)
+    else:
         raise InvalidJob(
             "its arguments are encrypted, and the new ones would be in the clear, for this server has no keys: "
             f"give it {VARIABLE}, put the letter back as it is, or enqueue a new job where the keys are"

@@ -139,13 +139,13 @@ def key_id_of(token: object) -> str:
     return match[1] if match else ""
 
 
-def is_known(encryption: Encryption, token: object) -> bool:
-    """Whether a text is under one of these keys.
+def key_of(token: object) -> str:
+    """Return the id of the key under which a text is.
 
     Raises:
-        CannotOpen: it is no text that was encrypted, under whatever key.
+        CannotOpen: it is no text that was encrypted.
     """
-    return _parts(token)[0] in encryption.key_ids
+    return _parts(token)[0]
 
 
 def _parts(token: object) -> tuple[str, bytes]:

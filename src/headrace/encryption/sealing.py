@@ -13,13 +13,13 @@ drops it. Nothing says that a value must be encrypted: who may write to Redis ca
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from headrace.encryption.encryption import CannotOpen, Encryption, is_known
+from headrace.encryption.encryption import CannotOpen, Encryption, key_of
 from headrace.errors import InvalidJob
 from headrace.faithful import encode_args, encode_kwargs
 from headrace.handoff import PLACEHOLDER
@@ -59,7 +59,7 @@ def seal_call(
             is not.
     """
     if ENCRYPTED in kwargs:
-        _refuse_unsealed(encryption, task, args, kwargs)
+        refuse_unsealed(encryption, task, args, kwargs)
         return args, kwargs
     raw = b"%b,%b" % (encode_args(args, names), encode_kwargs(kwargs))
     tokens = [one.decode() for one in dict.fromkeys(_PLACEHOLDERS.findall(raw))]
@@ -67,8 +67,8 @@ def seal_call(
     return (), {ENCRYPTED: token} | ({RESULTS: tokens} if tokens else {})
 
 
-def _refuse_unsealed(
-    encryption: Encryption, task: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+def refuse_unsealed(
+    encryption: Encryption | None, task: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> None:
     """Refuse what no consumer could run; what is under a key that is not here passes.
 
@@ -83,7 +83,8 @@ def _refuse_unsealed(
     if not isinstance(kwargs.get(RESULTS, []), list):
         raise InvalidJob(f"{RESULTS}, beside {ENCRYPTED}, is a list of results of other members")
     try:
-        if is_known(encryption, kwargs[ENCRYPTED]):
+        key = key_of(kwargs[ENCRYPTED])
+        if encryption is not None and key in encryption.key_ids:
             encryption.open(kwargs[ENCRYPTED], about_call(task))
     except CannotOpen as error:
         raise InvalidJob(

@@ -12,6 +12,7 @@ from headrace.ids import new_id
 from headrace.keys import keys_of
 from headrace.moving import requests
 from headrace.moving.requests import Batch, Held
+from headrace.workflows.handing import START
 from headrace.workflows.keys import unfinished_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ _FLOWS: Final = (
     "workflows that are not over use queue {0}, and those of one workflow stay together: let them end, or "
     "cancel them (headrace workflow ID), then move the queue"
 )
+
+_START: Final = START.encode()
 
 
 class Move:
@@ -88,7 +91,7 @@ class Move:
         batch = self._source.run(requests.take(self._k, new_id()))
         if batch is None:
             return 0
-        if any(map(_is_member, batch.jobs)):
+        if any(map(_is_of_workflow, batch.jobs)):
             self._put_back(batch)
             raise HeadraceError(_FLOWS.format(self._k.queue))
         has = self._held(batch)
@@ -143,11 +146,12 @@ class Move:
         return len(batch.entries)
 
 
-def _is_member(job: bytes) -> bool:
-    """Whether a job is a member of a workflow."""
-    if b'"workflow"' not in job:
+def _is_of_workflow(job: bytes) -> bool:
+    """Whether a job is a member of a workflow, or starts one."""
+    if b'"workflow"' not in job and _START not in job:
         return False
     try:
-        return bool(wire.read_body(job).workflow)
+        body = wire.read_body(job)
+        return bool(body.workflow) or body.task == START
     except Exception:  # whatever decoding raises: it is no job, so no member
         return False

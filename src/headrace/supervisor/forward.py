@@ -39,7 +39,7 @@ def know_forwarding(app: Headrace) -> None:
         await app.producer().astore().run(heard(*said))
 
     async def start(*said: Any) -> None:
-        await app.producer().astore().follow(begun(said[3]))  # what is before it is for people
+        await app.producer().astore().follow(begun(*said[3:4]))  # what is before it is for people
 
     # Such jobs are in any queue: these are among those that its consumers serve anyway.
     queue = next((task.config.queue for task in app.tasks.values()), app.queue)

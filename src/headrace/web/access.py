@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.access import ANYBODY, Right, Tokens, Who
 from headrace.clock import monotonic
+from headrace.errors import InvalidJob, InvalidSetting
 from headrace.logs import one_line
 from headrace.partitions.names import split
 from headrace.web.problems import Refusal, problem
@@ -133,7 +134,7 @@ def allowed(handle: Handle, *rights: Right) -> Handle:
         try:
             response = await handle(request)
             became = str(response.status_code)
-        except Refusal:
+        except (Refusal, InvalidJob, InvalidSetting):  # nothing has happened
             changes = False
             raise
         finally:

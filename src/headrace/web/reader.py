@@ -97,7 +97,9 @@ class Reader:
         if wanted <= self._known or len(self._known | wanted) <= _UNASKED:
             self._known |= wanted
             return set()
-        self._known = set(await self.names())
+        before = set(self._known)
+        found = set(await self.names())
+        self._known = found | (self._known - before)  # what others have added meanwhile
         new = wanted - self._known
         if len(self._known) + len(new) > MOST_QUEUES:
             return new

@@ -10,19 +10,19 @@ from __future__ import annotations
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
 from headrace import wire
-from headrace.errors import PayloadTooLarge, Reject
+from headrace.errors import InvalidSetting, PayloadTooLarge, Reject
 from headrace.flows import Flow
 from headrace.handoff import FollowUp, Member
 from headrace.hooks import HookedCall, hand_on_hooked
 from headrace.keys import keys_of
 from headrace.producer import Call
 from headrace.workflows.hooked import are_hooked, ids_of, with_calls
-from headrace.workflows.keys import begun_of
+from headrace.workflows.keys import REMEMBERED_MS, begun_of
 from headrace.workflows.node import Node
 from headrace.workflows.starting import Plan, StartOptions, planned, started
 
@@ -34,9 +34,6 @@ MAX_PLAN: Final = (
 )  # bytes before they are compressed: a consumer unpacks them on its event loop
 _MAX_CARRIED: Final = wire.DEFAULT_MAX_BYTES - 1_000  # with room for what stands around it
 
-_REMEMBERED_MS: Final = 7 * 86_400_000
-"""For how long it is known that a workflow has begun. A starter that runs twice does so within minutes."""
-
 _SAY: Final = "hand on where its data are, not the data; or hand on a job whose task starts the workflow with enqueue()"
 
 
@@ -44,13 +41,16 @@ Keep = Callable[[Callable[[str], FollowUp]], object]
 """Takes what makes the job of a queue that starts a workflow."""
 
 
+_SOME: Final = msgspec.Meta(min_length=1)
+
+
 class _Carried(msgspec.Struct, frozen=True, array_like=True):
     """What a starter carries; more may be added at its end."""
 
     id: str
-    queues: tuple[str, ...]
-    places: tuple[str, ...]
-    rest: list[bytes]
+    queues: Annotated[tuple[str, ...], _SOME]
+    places: Annotated[tuple[str, ...], _SOME]
+    rest: Annotated[list[bytes], _SOME]
     waiting: list[tuple[int, int, bytes]]
     edges: list[tuple[int, int, list[int]]]
     last: Any
@@ -131,10 +131,10 @@ def _starter(
     head = wire.Head(f"{plan.id}-start", priority=wire.MAX_PRIORITY)
     mark = (begun_of(keys_of(plan.home), plan.id), str(count)) if marks else None
     job = wire.join(head, body)
-    return FollowUp(queue, "", "", _REMEMBERED_MS, head.id, job, members=members, mark=mark)
+    return FollowUp(queue, "", "", REMEMBERED_MS, head.id, job, members=members, mark=mark)
 
 
-def begun(carried: str) -> Flow[None]:
+def begun(carried: str = "") -> Flow[None]:
     """Start the workflow that a starter carries; one that has begun stays as it is.
 
     Raises:
@@ -143,9 +143,11 @@ def begun(carried: str) -> Flow[None]:
     """
     try:
         one = _unpack(zlib.decompressobj().decompress(b64decode(carried), MAX_PLAN))
-    except (ValueError, zlib.error, msgspec.DecodeError) as error:
+        for queue in one.queues:
+            keys_of(queue)
+    except (TypeError, ValueError, zlib.error, msgspec.DecodeError, InvalidSetting) as error:
         raise Reject(f"it carries no workflow: {error}") from error
     plan = Plan(one.id, one.queues, one.places, one.rest, one.waiting, one.edges, one.last, None)
     chosen = StartOptions(one.on_failure, one.ttl_ms, one.window)
     # Without the bound of producers: the work that it follows is done.
-    yield from started(plan, chosen, 0, remembered_ms=_REMEMBERED_MS)
+    yield from started(plan, chosen, 0, remembered_ms=REMEMBERED_MS)

@@ -13,7 +13,7 @@ Those of one workflow expire when it is over; until then it is in ``queue:workfl
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from headrace.keys import Keys
 
@@ -45,6 +45,10 @@ def workflow_keys(home: Keys, workflow_id: str) -> WorkflowKeys:
         unfinished_of(home),
         home.result(workflow_id),
     )
+
+
+REMEMBERED_MS: Final = 7 * 86_400_000
+"""For how long it is known that a workflow that was handed on has begun, or is not to: starters run again sooner."""
 
 
 def begun_of(home: Keys, workflow_id: str) -> str:

@@ -247,12 +247,14 @@ def started(
     there = 0
     for some in chunks(plan.rest):
         if (yield fill(plan, there, some)) < 0:
-            return
+            break  # it has begun; that it is known where to look may not have come through
         there += len(some)  # not what is there: another run may be further
     # Known before it starts, for whoever leads is to look after it; and after it, in case the leader
     # has seen the last workflow end meanwhile, and forgotten where to look.
     known = [*map(register, plan.queues), run("register", (keys.WORKFLOWS,), plan.queues, int)]
     answers = yield [*known, start(plan, chosen, max_pending, remembered_ms), *known]
+    if remembered_ms:
+        unfailed(answers)  # a starter is tried again, also for the leader's sake
     (answer,) = unfailed(answers[len(known) : -len(known)])
     word = answer[0]
     if word == b"full":

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
-from headrace import flows, results, wire
 from headrace import operations as op
+from headrace import results, wire
 from headrace.clock import monotonic
 from headrace.encryption import refused_of_workflow
 from headrace.errors import JobFailed, NoResult, ResultTimeout
 from headrace.flows import PAGE, Flow
 from headrace.keys import Keys, keys_of
+from headrace.lanes import operations as lanes
 from headrace.operations import Operation, command, run
 from headrace.producer import Producer
-from headrace.workflows.keys import begun_of, workflow_keys
+from headrace.workflows.keys import REMEMBERED_MS, begun_of, workflow_keys
 from headrace.workflows.member import read_failure
 
 _WAIT_S: Final = 5.0  # how long one request blocks; short, so that a dead connection is noticed
 
 _KEPT_MS: Final = 86_400_000
 """For how long it is known that a workflow was cancelled before it began."""
+
+_PASSES: Final = 10
+"""So often a cancel looks for members that move at most; hardly ever is it more than twice."""
 
 WorkflowState = Literal["waiting", "running", "failed", "done", "cancelled", "unknown"]
 
@@ -145,8 +149,11 @@ class Workflow:
             end: bytes | None = yield op.await_result(k, self.id, max(0.001, left_s))
             if end is not None:
                 return end
-            state: bytes | None = yield _ask(k, self.id, "HGET", "state")
-            if state is None and not (yield _handed_on(k, self.id)):
+            # In this order: it may begin between the two.
+            waits, state = op.unfailed(
+                (yield [_handed_on(k, self.id), _ask(k, self.id, "HGET", "state")])
+            )
+            if state is None and not waits:
                 raise NoResult(
                     f"nothing is known of workflow {self.id} in queue {self.queue!r}: it never was "
                     "there, or it has been over for longer than its ttl="
@@ -179,9 +186,11 @@ def _handed_on(k: Keys, workflow_id: str) -> Operation[int]:
 def status_of(k: Keys, workflow_id: str) -> Flow[WorkflowStatus]:
     """Read how far a workflow is."""
     fields = ("state", "total", "left", "running", "failed")
-    state, *numbers = yield _ask(k, workflow_id, "HMGET", *fields)
+    # In this order: it may begin between the two.
+    waits, (state, *numbers) = op.unfailed(
+        (yield [_handed_on(k, workflow_id), _ask(k, workflow_id, "HMGET", *fields)])
+    )
     if state is None:
-        waits: int = yield _handed_on(k, workflow_id)
         return WorkflowStatus("waiting", waits) if waits else WorkflowStatus("unknown")
     total, left, running, failed = map(int, numbers)
     dead: list[FailedMember] = []
@@ -205,7 +214,8 @@ def _failed(field: bytes, raw: bytes) -> FailedMember:
 def stop(k: Keys, workflow_id: str) -> Operation[str]:
     """Let nothing follow any more; return the state that it had. Repeated, it changes nothing."""
     used = (*workflow_keys(k, workflow_id), begun_of(k, workflow_id))
-    return run("workflows/stop", used, (results.CANCELLED, workflow_id, _KEPT_MS), op.text)
+    args = (results.CANCELLED, workflow_id, _KEPT_MS, REMEMBERED_MS)
+    return run("workflows/stop", used, args, op.text)
 
 
 def cancelled(k: Keys, workflow_id: str) -> Flow[bool]:
@@ -217,62 +227,73 @@ def cancelled(k: Keys, workflow_id: str) -> Flow[bool]:
         return True
     raw, running = yield _ask(k, workflow_id, "HMGET", "queues", "running")
     queues = [keys_of(queue) for queue in (raw or k.queue.encode()).decode().split()]
-    asked: set[str] = set()
-    found = yield from _cancel_others(queues, workflow_id, asked)
+    seen: set[str] = set()
     # One that moves meanwhile (a retry, a lane) is missed where it was not any more and where it was not
     # yet. So whoever is missing is looked for until nobody else is there.
-    while found < int(running or 0):
-        more = yield from _cancel_others(queues, workflow_id, asked)
-        if not more:
+    for n in range(_PASSES):
+        others = yield from _cancel_others(queues, workflow_id, seen)
+        if sum(map(_is_member_id, seen)) >= int(running or 0) or (n and not others):
             break
-        found += more
     return True
 
 
-def _cancel_others(queues: Sequence[Keys], workflow_id: str, asked: set[str]) -> Flow[int]:
-    """Cancel the members that were not asked yet, wherever they are; return how many there were.
+def _cancel_others(queues: Sequence[Keys], workflow_id: str, seen: set[str]) -> Flow[bool]:
+    """Cancel the members that are not ``seen`` yet, wherever they are; return whether there were any.
 
-    Those that wait are taken out, those that run are asked to stop.
+    Those that wait are taken out, those that run are asked to stop. One that is gone when its turn comes
+    has ended, or moves: the next pass may see it.
     """
-    found = 0
+    tried: set[str] = set()
     for k in queues:
-        found += yield from _cancel_listed(k, workflow_id, asked)
+        yield from _cancel_listed(k, workflow_id, seen, tried)
         for key in (k.claims, k.limited):
-            found += yield from _cancel_hashed(k, key, workflow_id, asked)
-    return found
+            yield from _cancel_hashed(k, key, workflow_id, seen, tried)
+    return bool(tried)
 
 
-def _cancel_listed(k: Keys, workflow_id: str, asked: set[str]) -> Flow[int]:
-    found, mark = 0, b'"workflow":{"id":"%b"' % workflow_id.encode()
+def _cancel_listed(k: Keys, workflow_id: str, seen: set[str], tried: set[str]) -> Flow[None]:
+    mark = b'"workflow":{"id":"%b"' % workflow_id.encode()
     waiting = ("LRANGE", k.pending), ("ZRANGE", k.delayed), ("ZRANGE", k.priority)
     # A blocking move leaves a member without a claim for a moment; or until a sweep, if nobody is there.
     for name, key in (*waiting, ("LRANGE", k.processing)):
         at = 0
         while page := (yield command(name, key, at, at + PAGE - 1, parse=lambda raw: raw)):
             members = [(_member_id(job, workflow_id), job) for job in page if mark in job]
-            new = [(job_id, job) for job_id, job in members if job_id and job_id not in asked]
+            new = [(one, job) for one, job in members if one and one not in seen | tried]
             for job_id, job in new:
-                found += yield from _cancel(k, job_id, job, asked)
+                yield from _cancel(k, job_id, job, seen, tried)
             at += 0 if new else PAGE  # what is taken out brings others forward
-    return found
 
 
-def _cancel_hashed(k: Keys, key: str, workflow_id: str, asked: set[str]) -> Flow[int]:
-    found, cursor = 0, "0"
+def _cancel_hashed(
+    k: Keys, key: str, workflow_id: str, seen: set[str], tried: set[str]
+) -> Flow[None]:
+    cursor = "0"
     while True:
-        scan = command("HSCAN", key, cursor, "MATCH", f"{workflow_id}-*", "COUNT", 1000, parse=list)
+        # What stands in a claim is a whole job: some at a time.
+        scan = command("HSCAN", key, cursor, "MATCH", f"{workflow_id}-*", "COUNT", PAGE, parse=list)
         cursor_raw, pairs = yield scan
         for job_id in (raw.decode() for raw in pairs[::2]):
-            if job_id not in asked:
-                found += yield from _cancel(k, job_id, b"", asked)
+            if job_id not in seen and job_id not in tried:
+                yield from _cancel(k, job_id, b"", seen, tried)
         cursor = cursor_raw.decode()
         if cursor == "0":
-            return found
+            return
 
 
-def _cancel(k: Keys, job_id: str, job: bytes, asked: set[str]) -> Flow[bool]:
-    asked.add(job_id)
-    return (yield from flows.cancel(k, job_id, job, result_ttl_ms=0, result=b""))
+def _cancel(k: Keys, job_id: str, job: bytes, seen: set[str], tried: set[str]) -> Flow[None]:
+    """Cancel a job where it was seen. It is not looked for elsewhere: most that are gone have ended."""
+    tried.add(job_id)
+    word: str = yield op.cancel(k, job_id, job, result_ttl_ms=0, result=b"")
+    if word == "absent":
+        word = yield lanes.cancel(k, job_id, job, result_ttl_ms=0, result=b"")
+    if word != "absent":
+        seen.add(job_id)
+
+
+def _is_member_id(job_id: str) -> bool:
+    """Whether it is a member's own id, and not of what carries one to another node."""
+    return job_id.rpartition("-")[2].isdigit()
 
 
 def _member_id(job: bytes, workflow_id: str) -> str:

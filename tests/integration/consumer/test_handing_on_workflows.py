@@ -6,10 +6,11 @@ import asyncio
 import json
 import random
 import zlib
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from headrace import (
@@ -27,6 +28,7 @@ from headrace import (
     InvalidJob,
     InvalidSetting,
     JobCancelled,
+    Reject,
     ResultTimeout,
     Workflow,
     chain,
@@ -34,10 +36,12 @@ from headrace import (
     group,
 )
 from headrace import operations as op
+from headrace.keys import keys_of
 from headrace.scripts import script
 from headrace.supervisor.forward import know_forwarding
 from headrace.workflows.handing import START, begun
-from headrace.workflows.keys import begun_of, workflow_keys
+from headrace.workflows.keys import REMEMBERED_MS, begun_of, workflow_keys
+from headrace.workflows.workflow import status_of
 from tests.integration.consumer import handing_tasks
 from tests.support.consuming import QUICK, Site, a_store, lent
 from tests.support.proxy import Fault, Proxy
@@ -364,7 +368,10 @@ async def test_one_that_waits_to_begin_is_seen_and_cancelled(
     assert await flow.astatus() == ("waiting", 2, 0, 0, ())
     with pytest.raises(ResultTimeout):
         await flow.aresult(0)
+    mark = begun_of(keys_of(home), flow.id)
+    site.redis.pexpire(mark, 60_000)  # nearly a week has gone by
     assert await flow.acancel()
+    assert site.redis.pttl(mark) > REMEMBERED_MS - 60_000
     assert await flow.acancel()  # as of any that is cancelled
     assert await flow.astatus() == ("cancelled", 2, 0, 0, ())
     with pytest.raises(JobCancelled):
@@ -373,6 +380,32 @@ async def test_one_that_waits_to_begin_is_seen_and_cancelled(
         await site.drained()
     assert not tasks.added and (await flow.astatus()).state == "cancelled"
     assert all(site.redis.pttl(key) > 0 for key in site.redis.scan_iter(f"*{flow.id}*"))
+
+
+def carrying(**others: Any) -> str:
+    """Pack what a starter carries, some of it wrong."""
+    right = {"id": "w", "queues": ["queue"], "places": ["queue"], "rest": [b"r"], "waiting": []}
+    fields = right | {"edges": [], "last": 0, "on_failure": "stop", "ttl_ms": 1, "window": 1}
+    packed = msgspec.msgpack.encode([*(fields | others).values()])
+    return b64encode(zlib.compress(packed)).decode()
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [
+        *("", "eJ", "no base64!", None, 7, b64encode(zlib.compress(b"no plan")).decode()),
+        *(carrying(queues=[]), carrying(places=[]), carrying(rest=[]), carrying(queues=["a:b"])),
+    ],
+)
+def test_what_carries_no_workflow_is_rejected_and_not_tried_for_hours(carried: Any) -> None:
+    with pytest.raises(Reject, match="it carries no workflow"):
+        next(begun(carried))
+
+
+def test_whether_it_waits_is_asked_before_how_far_it_is_for_it_may_begin_between() -> None:
+    asked = next(status_of(keys_of("queue"), "w"))
+    assert isinstance(asked, list)
+    assert [one.name for one in asked] == ["GET", "HMGET"]
 
 
 async def test_its_starter_is_a_job_that_can_be_cancelled(site: Site, tasks: Tasks) -> None:

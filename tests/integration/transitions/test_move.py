@@ -329,8 +329,17 @@ def test_a_queue_that_workflows_use_is_refused(queue: Driver, there: Driver) -> 
     assert queue.check().pending == [A]
 
 
-def test_a_member_that_comes_meanwhile_is_put_back(queue: Driver, there: Driver) -> None:
-    member = job("m", b',"task":"t","workflow":{"id":"w","n":0}}')
+@pytest.mark.parametrize(
+    "body",
+    [
+        b',"task":"t","workflow":{"id":"w","n":0}}',
+        b',"task":"headrace.start","args":["w","elsewhere",2,"eJ"]}',  # it will begin here
+    ],
+)
+def test_a_job_of_a_workflow_that_comes_meanwhile_is_put_back(
+    queue: Driver, there: Driver, body: bytes
+) -> None:
+    member = job("m", body)
     queue.enqueue(member)
     with pytest.raises(HeadraceError, match="let them end, or cancel them"):
         move_all(queue, there)

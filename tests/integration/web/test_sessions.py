@@ -295,7 +295,10 @@ async def test_the_line_of_letters_that_go_names_their_queue_and_which_they_were
     )
     await api.post(f"{letters}/d2/redrive?queue=bills", json={})
     await api.post(f"{letters}/purge", json={"queue": "bills", "ids": [f"e{n}" for n in range(7)]})
+    await api.post(f"{letters}/purge", json={"queue": "bills", "ids": [], "reason": ""})
+    await api.post(f"{letters}/purge", json={"queue": "bills", "all": True, "died_until_ms": 1})
     await api.post(f"{letters}/purge", json={"queue": "bills"})  # of which? Refused
+    await api.post("/api/v1/jobs/x/cancel?queue=a:b")  # it can be no queue: nothing has happened
     for word in ("redrive", "purge"):
         form = {"queue": "bills", "task": "pay\nforged: line", "id": "d3"}
         await admin.post(f"/dead-letters/{word}", data=form, headers=FORM)
@@ -308,6 +311,8 @@ async def test_the_line_of_letters_that_go_names_their_queue_and_which_they_were
         f"admin: POST {letters}/purge (queue bills, reason max_attempts, with a text): 200",
         f"admin: POST {letters}/d2/redrive (queue bills): 200",
         f"admin: POST {letters}/purge (queue bills, e0 e1 e2 e3 e4 and 2 more): 200",
+        f"admin: POST {letters}/purge (queue bills, reason none, no letter): 200",
+        f"admin: POST {letters}/purge (queue bills, all that died until 1): 200",
         *(
             f"admin: POST /dead-letters/{word} (queue bills, task pay\\nforged: line, d3): 303"
             for word in ("redrive", "purge")

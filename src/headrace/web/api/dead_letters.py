@@ -270,16 +270,18 @@ class DeadLetters:
 def _said(selected: Selected) -> str:
     """Say which letters are meant, for the log; what they are searched for may be a secret."""
     said = [
-        f"{name} {value}"
+        f"{name} {value or 'none'}"
         for name in ("reason", "task", "kind")
-        if (value := getattr(selected, name))
+        if (value := getattr(selected, name)) is not None
     ]
     if selected.text is not None:
         said.append("with a text")
-    if ids := selected.ids:
+    if (ids := selected.ids) is not None:
         more = f" and {len(ids) - _IDS_SAID:,} more" if len(ids) > _IDS_SAID else ""
-        said.append(f"{' '.join(ids[:_IDS_SAID])}{more}")
-    return ", ".join(said) or "all letters"
+        said.append(f"{' '.join(ids[:_IDS_SAID])}{more}" if ids else "no letter")
+    until_ms = selected.died_until_ms
+    every = "all letters" if until_ms is None else f"all that died until {until_ms:.0f}"
+    return ", ".join(said) or every
 
 
 async def _selected(request: Request) -> Selected:
