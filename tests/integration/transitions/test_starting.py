@@ -76,7 +76,9 @@ def test_one_that_is_cancelled_before_it_begins_never_does(queue: Driver, when: 
         asked = run.send(queue.store.run(asked))
     assert queue.store.follow(cancelled(queue.k, plan.id))
     with pytest.raises(StopIteration):
-        run.send(queue.store.run(asked))
+        while True:
+            several = isinstance(asked, list)
+            asked = run.send(queue.store.run_all(asked) if several else queue.store.run(asked))
     queue.store.follow(begin(plan))
     assert queue.store.follow(status_of(queue.k, plan.id))[:2] == ("cancelled", MEMBERS)
     assert not queue.state().counters
