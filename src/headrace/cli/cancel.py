@@ -48,7 +48,7 @@ def cancel(
                 output.say(f"{job_id} {_SAID[answer]}")
     if json:
         output.say_json(found)
-    missing, looked = found["missing"], [q for q in queues if q not in passing_over.refused]
+    missing, looked = found["missing"], passing_over.looked_at(queues)
     if missing and looked:
         output.complain(
             f"no job {', '.join(missing)} waits or runs in {', '.join(looked)}; "

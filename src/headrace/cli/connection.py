@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, Literal, TypeAlias
@@ -129,6 +129,10 @@ class PassingOver:
         """With which a command ends that did not find what it looked for: it may stand where Redis refused."""
         codes = (error.exit_code for error in self.refused.values())
         return max(codes, default=HeadraceError.exit_code)
+
+    def looked_at(self, queues: Sequence[str]) -> list[str]:
+        """Return those of these queues that Redis let us look at."""
+        return [queue for queue in queues if queue not in self.refused]
 
     @contextmanager
     def __call__(self, queue: str) -> Iterator[None]:

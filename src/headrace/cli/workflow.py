@@ -49,8 +49,7 @@ def workflow(
                     answer = {"id": workflow_id, "queue": name, **_plain(status)}
                     output.show(answer, _lines(workflow_id, name, status), json=json)
                     return 0 if could else 1
-    looked = [name for name in queues if name not in passing_over.refused]
-    if looked:
+    if looked := passing_over.looked_at(queues):
         output.complain(
             f"nothing is known of workflow {workflow_id} in {', '.join(looked)}: it never was, or has been "
             "over for longer than its ttl"

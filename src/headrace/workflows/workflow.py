@@ -16,7 +16,7 @@ from headrace.lanes import operations as lanes
 from headrace.operations import Operation, command, run
 from headrace.producer import Producer
 from headrace.workflows.keys import REMEMBERED_MS, begun_of, workflow_keys
-from headrace.workflows.member import read_failure
+from headrace.workflows.member import of_job_id, read_failure
 
 _WAIT_S: Final = 5.0  # how long one request blocks; short, so that a dead connection is noticed
 
@@ -230,9 +230,10 @@ def cancelled(k: Keys, workflow_id: str) -> Flow[bool]:
     seen: set[str] = set()
     # One that moves meanwhile (a retry, a lane) is missed where it was not any more and where it was not
     # yet. So whoever is missing is looked for until nobody else is there.
+    # Of those that are seen, what carries one to another node is no member.
     for n in range(_PASSES):
         others = yield from _cancel_others(queues, workflow_id, seen)
-        if sum(map(_is_member_id, seen)) >= int(running or 0) or (n and not others):
+        if sum(map(bool, map(of_job_id, seen))) >= int(running or 0) or (n and not others):
             break
     return True
 
@@ -289,11 +290,6 @@ def _cancel(k: Keys, job_id: str, job: bytes, seen: set[str], tried: set[str]) -
         word = yield lanes.cancel(k, job_id, job, result_ttl_ms=0, result=b"")
     if word != "absent":
         seen.add(job_id)
-
-
-def _is_member_id(job_id: str) -> bool:
-    """Whether it is a member's own id, and not of what carries one to another node."""
-    return job_id.rpartition("-")[2].isdigit()
 
 
 def _member_id(job: bytes, workflow_id: str) -> str:

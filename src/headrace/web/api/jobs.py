@@ -157,12 +157,13 @@ class Jobs:
     def _call(self, one: NewJob, index: int | None, callers: dict[str, Caller]) -> Call[Any]:
         """Make a job; ``callers``: what makes those without options of the tasks that came before."""
         task, args, kwargs, *options = astuple(one)
+        plain = options == _NO_OPTIONS
         try:
-            call = callers.get(task) if options == _NO_OPTIONS else None
+            call = callers.get(task) if plain else None
             if call is None:
                 call = self._headrace.caller(task, _given(options))
-            if options == _NO_OPTIONS:
-                callers[task] = call
+                if plain:
+                    callers[task] = call
             return call(_args(args), _kwargs(kwargs))
         except HTTPException as error:
             raise _no_job(error.detail, "" if index is None else f"job {index}: ") from None

@@ -116,10 +116,8 @@ class StatisticsOf:
 
     async def statistics(self, request: Request) -> Response:
         """Tell what became of a queue's jobs lately."""
-        queue, minutes = (
-            queue_of(request, self._headrace.queue),
-            number_of(request, "minutes", _DEFAULT_MIN, KEPT_MIN),
-        )
+        queue = queue_of(request, self._headrace.queue)
+        minutes = number_of(request, "minutes", _DEFAULT_MIN, KEPT_MIN)
         await self._reader.names()
         parts = [keys_of(part) for part in self._reader.parts(queue)]
         found = await self._store.follow(recent(parts, minutes))
