@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -183,6 +184,46 @@ def test_what_is_given_back_or_put_off_has_not_ended() -> None:
 def test_what_ended_without_a_run_counts_as_that() -> None:
     found = counted((Ended(Head(new_id())), "dead"), (Ended(Head(new_id())), "drop"))[OTHERS]
     assert (found[tally.DEAD], found[tally.RUNS], tally.waits(found).count) == (2, 0, 0)
+
+
+@given(st.lists(st.floats(-10, 10_000), max_size=50))
+def test_durations_counted_together_count_as_one_by_one(seconds: list[float]) -> None:
+    together = tally.empty()
+    tally.add_waits(together, seconds)
+    one_by_one = tally.empty()
+    for each in seconds:
+        one_by_one[tally.WAITS + bucket_of(each)] += 1
+    assert tally.waits(together).counts == tally.waits(one_by_one).counts
+    assert tally.waits(together).sum_s == pytest.approx(
+        sum(each for each in seconds if each > 0), abs=1e-6 * (len(seconds) + 1)
+    )
+
+
+def test_of_thousands_of_jobs_of_many_tasks_each_is_counted_once() -> None:
+    record, queues = Recorder(now_ms), (keys_of("queue"), keys_of("other"))
+    jobs = [
+        Ended(Head(new_id()), monotonic() - number % 7, k=queues[number % 2], task=task)
+        for number, task in enumerate([SimpleNamespace(name=name) for name in "abc"] * 700)
+    ]
+    for job in jobs:
+        record.note(job, "done")
+    taken = record.take()
+    assert {
+        (queue, task): counts[tally.DONE]
+        for queue in taken
+        for task, counts in taken[queue].items()
+    } == {(queue, task): 350 for queue in ("queue", "other") for task in "abc"}
+    runs = [tally.run_times(counts) for found in taken.values() for counts in found.values()]
+    assert sum(run.count for run in runs) == len(jobs)
+    assert sum(run.sum_s for run in runs) >= sum(number % 7 for number in range(len(jobs)))
+
+
+def test_what_ended_is_not_kept_until_it_is_told() -> None:
+    record, job = Recorder(now_ms), Ended(Head(new_id()), monotonic())
+    gone = weakref.ref(job)
+    record.note(job, "done")
+    del job
+    assert gone() is None
 
 
 def test_what_is_put_back_is_told_with_what_came_since() -> None:

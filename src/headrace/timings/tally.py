@@ -6,7 +6,7 @@ between; a later version may append some, and adds them position by position all
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -85,6 +85,17 @@ def bucket_of(seconds: float) -> int:
     return bisect_left(BOUNDS_S, seconds)
 
 
+def add_runs(tally: Tally, seconds: list[float]) -> None:
+    """Count runs that took so long."""
+    tally[RUNS] += len(seconds)
+    _add_durations(tally, RUN_US, RUN_TIMES, seconds)
+
+
+def add_waits(tally: Tally, seconds: list[float]) -> None:
+    """Count waits that took so long; what is below 0, as the clock of who enqueued it is ahead, as 0."""
+    _add_durations(tally, WAIT_US, WAITS, [max(0.0, each) for each in seconds])
+
+
 def waits(tally: Tally) -> Histogram:
     """Return how long jobs have waited."""
     return Histogram(tally[WAITS:RUN_TIMES], tally[WAIT_US] / 1e6)
@@ -137,6 +148,20 @@ def read_dated(raws: Sequence[bytes | None]) -> list[Tally]:
     if rows is None or len(rows) != len(raws):  # one of them is not ours
         rows = [_numbers(raw or b"") for raw in raws]
     return [row if len(row) == _LENGTH + 1 else _fit(row or [-1], _LENGTH + 1) for row in rows]
+
+
+def _add_durations(tally: Tally, sum_us: int, buckets: int, seconds: list[float]) -> None:
+    # Sorted, so that each bound is looked for once, and not each duration among the bounds.
+    seconds = sorted(seconds)
+    tally[sum_us] += int(sum(seconds) * 1e6)
+    counted = 0
+    for at, bound_s in enumerate(BOUNDS_S, buckets):
+        if counted == len(seconds):
+            return
+        upto = bisect_right(seconds, bound_s)
+        tally[at] += upto - counted
+        counted = upto
+    tally[buckets + len(BOUNDS_S)] += len(seconds) - counted
 
 
 def _numbers(raw: bytes) -> list[int]:
