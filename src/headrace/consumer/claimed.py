@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from headrace import operations as op
@@ -84,7 +84,6 @@ class ClaimedJob:
         alone: it runs, or is about to run, in a process of its own.
         wanted: its workflow wants its result, whoever else does.
         freed_key: the key that its adoption frees, as ``keys.unique`` has it; "" if there is none.
-            Hardly any has one: it is the class' for all others.
         hold: puts it into its lane, when limits do not let it run yet.
     """
 
@@ -113,7 +112,7 @@ class ClaimedJob:
     alone: bool = False
     wanted: bool = False
     hold: Commit | None = None
-    freed_key: str = field(default="", init=False)
+    freed_key: str = ""
 
     @property
     def begun(self) -> bool:
