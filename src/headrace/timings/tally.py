@@ -93,7 +93,7 @@ def add_runs(tally: Tally, seconds: list[float]) -> None:
 
 def add_waits(tally: Tally, seconds: list[float]) -> None:
     """Count waits that took so long; what is below 0, as the clock of who enqueued it is ahead, as 0."""
-    _add_durations(tally, WAIT_US, WAITS, [max(0.0, each) for each in seconds])
+    _add_durations(tally, WAIT_US, WAITS, seconds)
 
 
 def waits(tally: Tally) -> Histogram:
@@ -153,7 +153,7 @@ def read_dated(raws: Sequence[bytes | None]) -> list[Tally]:
 def _add_durations(tally: Tally, sum_us: int, buckets: int, seconds: list[float]) -> None:
     # Sorted, so that each bound is looked for once, and not each duration among the bounds.
     seconds = sorted(seconds)
-    tally[sum_us] += int(sum(seconds) * 1e6)
+    tally[sum_us] += int(sum(seconds[bisect_left(seconds, 0.0) :]) * 1e6)
     counted = 0
     for at, bound_s in enumerate(BOUNDS_S, buckets):
         if counted == len(seconds):
