@@ -17,6 +17,7 @@ from headrace.consumer.thread_pool import ThreadPool
 from headrace.errors import JobInterrupted
 from headrace.keys import keys_of
 from headrace.wire import Head
+from tests.support.traced import leaves_a_thread_in_c_code
 from tests.support.wait import await_until
 
 K = keys_of("queue")
@@ -201,6 +202,7 @@ async def test_interrupted_again_and_again_each_job_ends_once_and_the_others_as_
     assert not pool.threads._interrupts._struck
 
 
+@leaves_a_thread_in_c_code
 async def test_a_thread_in_a_call_of_c_code_is_given_up_and_replaced(pool: Pool) -> None:
     gates = [threading.Lock(), threading.Lock()]
     for number, gate in enumerate(gates):

@@ -13,6 +13,7 @@ import pytest
 from headrace import Backoff, Context, JobInterrupted
 from headrace.consumer import executor
 from tests.support.consuming import Running, Site
+from tests.support.traced import leaves_a_thread_in_c_code
 from tests.support.wait import WAIT_S, await_until, wait_until
 
 AT_ONCE = Backoff(base_s=0)
@@ -156,6 +157,7 @@ async def test_one_that_lost_its_lease_is_interrupted_and_nothing_comes_of_it(si
     assert site.counters() == {"enqueued": 1}
 
 
+@leaves_a_thread_in_c_code
 @pytest.mark.usefixtures("gives_up")
 async def test_one_in_a_call_of_c_code_ends_as_timed_out_and_frees_its_slot(
     site: Site, c_call: Callable[[], Any], caplog: pytest.LogCaptureFixture
@@ -190,6 +192,7 @@ async def test_one_in_a_call_of_c_code_ends_as_timed_out_and_frees_its_slot(
     site.check()
 
 
+@leaves_a_thread_in_c_code
 @pytest.mark.usefixtures("gives_up")
 async def test_it_is_tried_again_as_its_task_says_and_its_late_end_changes_nothing(
     site: Site, monkeypatch: pytest.MonkeyPatch
@@ -221,6 +224,7 @@ async def test_it_is_tried_again_as_its_task_says_and_its_late_end_changes_nothi
     assert (site.counters()["retry"], site.counters()["done"]) == (1, 1)
 
 
+@leaves_a_thread_in_c_code
 @pytest.mark.usefixtures("gives_up")
 async def test_a_consumer_ends_although_threads_that_were_given_up_do_not(
     site: Site, c_call: Callable[[], Any]
