@@ -112,6 +112,7 @@ class Driver:
         lease_ms: int = LONG_MS,
         *,
         begun: bool = False,
+        key: str | None = None,
     ) -> op.AdoptAnswer:
         consumer, _, number = token.partition(":")
         self.numbers[id_of(job)] = int(number)
@@ -124,7 +125,7 @@ class Driver:
                 job_id=id_of(job),
                 job=job,
                 begun=begun,
-                key=key_of(job),
+                key=key_of(job) if key is None else key,
             )
         )
 

@@ -343,6 +343,52 @@ class TestRefused:
         assert queue.check().leases == {}
 
 
+class TestKeys:
+    """A key is free when its job ends, or begins, and only while it names that job."""
+
+    KEYED = job("a", key="k")
+
+    def test_a_cancelled_item_frees_its_key(self, queue: Driver) -> None:
+        queue.redis.set(queue.k.unique("k"), "a")
+        [moved] = queue.move_bare(self.KEYED)
+        queue.cancel(self.KEYED)
+        assert queue.adopt(moved, self.KEYED) == "cancelled"
+        assert not queue.redis.exists(queue.k.unique("k"))
+
+    def test_a_cancelled_item_leaves_a_key_that_another_job_has(self, queue: Driver) -> None:
+        queue.redis.set(queue.k.unique("k"), "b")
+        [moved] = queue.move_bare(self.KEYED)
+        queue.cancel(self.KEYED)
+        assert queue.adopt(moved, self.KEYED) == "cancelled"
+        assert queue.redis.get(queue.k.unique("k")) == b"b"
+
+    def test_an_item_that_gives_up_its_key_frees_it(self, queue: Driver) -> None:
+        queue.redis.set(queue.k.unique("k"), "a")
+        [moved] = queue.move_bare(self.KEYED)
+        assert queue.adopt(moved, A, key="k") == "ok"
+        assert not queue.redis.exists(queue.k.unique("k"))
+        assert queue.check().processing == [A]
+
+    def test_an_item_that_keeps_its_key_leaves_it(self, queue: Driver) -> None:
+        queue.redis.set(queue.k.unique("k"), "a")
+        [moved] = queue.move_bare(self.KEYED)
+        assert queue.adopt(moved, self.KEYED) == "ok"
+        assert queue.redis.get(queue.k.unique("k")) == b"a"
+
+    def test_an_item_leaves_the_key_that_another_job_has_by_now(self, queue: Driver) -> None:
+        queue.redis.set(queue.k.unique("k"), "b")
+        [moved] = queue.move_bare(self.KEYED)
+        assert queue.adopt(moved, A, key="k") == "ok"
+        assert queue.redis.get(queue.k.unique("k")) == b"b"
+
+
+def test_ones_own_item_that_somebody_has_taken_is_lost_when_its_bytes_change(queue: Driver) -> None:
+    [moved] = queue.move_bare(A)
+    assert queue.adopt(moved, A) == "ok"
+    queue.remove(A)
+    assert queue.adopt(moved, job("a", priority=1)) == "lost"
+
+
 @pytest.mark.parametrize("place", ["pending", "stats", "leases", "claims"])
 @pytest.mark.parametrize("stopped", ["paused", "cancelled"])
 def test_a_key_of_a_wrong_type_loses_no_item(queue: Driver, place: str, stopped: str) -> None:

@@ -37,6 +37,12 @@ BARE = {
 }
 
 
+def test_who_asks_for_no_job_gets_none(queue: Driver) -> None:
+    queue.enqueue(A)
+    assert queue.claim(0) == []
+    assert queue.check().pending == [A]
+
+
 class TestOrder:
     def test_positive_priorities_then_pending_then_negative_ones(self, queue: Driver) -> None:
         queue.enqueue(
