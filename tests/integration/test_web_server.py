@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -250,6 +251,21 @@ class TestRedisComesAndGoes:
                     os.kill(redis.pid, signal.SIGCONT)
         assert answer.status_code == 503
         assert "within 1 s" in answer.json()["error"]
+
+    async def test_that_we_are_busy_ourselves_is_not_taken_for_a_redis_that_hangs(
+        self, url: str
+    ) -> None:
+        async def burn() -> None:
+            while True:
+                time.sleep(0.4)  # noqa: ASYNC251 - a turn of the loop that takes long
+                await asyncio.sleep(0)
+
+        store, burning = AsyncStore(url), asyncio.create_task(burn())
+        try:
+            assert await Reader(store, Headrace(url)).why_down() == ""
+        finally:
+            burning.cancel()
+            await store.close()
 
 
 class TestMaintenance:

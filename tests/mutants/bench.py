@@ -1,8 +1,9 @@
 """The bench: runs tests against each mutant of a script, on a real server of the mutant's own.
 
 The tests are collected once. For each mutant a child is forked that has its scripts already; it ends
-at the first test that fails. That test is then run once more, alone, in another child: only a mutant
-that fails it twice is killed, for on a busy machine a test may fail without one.
+at the first test that fails. That test is then run twice more, alone, in other children: only a mutant
+that fails it again is killed, if it passes without the mutant; for on a busy machine a test may fail
+by itself.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def _failed_twice(session: pytest.Session, items: list[pytest.Item], mutant: Mut
         if failed == _SAID_NOTHING:
             return failed
         at = [item.nodeid for item in items].index(failed)
-        if _first_failure(session, [items[at]], mutant):
+        alone = [items[at]]
+        if _first_failure(session, alone, mutant) and not (
+            mutant and _first_failure(session, alone, None)
+        ):
             return failed
         items = items[at + 1 :]
     return ""
