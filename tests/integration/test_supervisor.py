@@ -18,6 +18,7 @@ from headrace.keys import keys_of
 from tests.support import invariants
 from tests.support.journal import lines_of
 from tests.support.processes import Process, clean_environment, processes
+from tests.support.traced import leaves_a_thread_in_c_code
 from tests.support.wait import WAIT_S, wait_until
 
 K = keys_of("queue")
@@ -272,6 +273,7 @@ def test_a_burst_ends_after_so_many_jobs(scene: Scene, tmp_path: Path) -> None:
     assert len(invariants.check(scene.redis).pending) == 17
 
 
+@leaves_a_thread_in_c_code
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_consumer_whose_threads_do_not_end_is_replaced(
     scene: Scene, tmp_path: Path, workers: int
