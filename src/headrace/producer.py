@@ -67,6 +67,7 @@ class Call(NamedTuple, Generic[R]):
 
 
 _expires_ms = attrgetter("expires_ms")
+_priority = attrgetter("priority")
 
 
 class Script(NamedTuple):
@@ -85,7 +86,7 @@ def _plan(calls: Sequence[Call[Any]], max_pending: int) -> list[Script]:
     scripts: list[Script] = []
     for (queue, due, alone), group in groups.items():
         k, start = keys_of(queue), 0
-        plain = not (alone or due or max_pending or any(one.priority for one in group))
+        plain = not (alone or due or max_pending or any(map(_priority, group)))
         unique, replaces = None, group[0].if_exists in REPLACING
         if alone:
             unique = Unique(str(group[0].key), alone, group[0].key_ttl_ms)
