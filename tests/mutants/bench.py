@@ -1,9 +1,9 @@
 """The bench: runs tests against each mutant of a script, on a real server of the mutant's own.
 
 The tests are collected once. For each mutant a child is forked that has its scripts already; it ends
-at the first test that fails. That test is then run twice more, alone, in other children: only a mutant
-that fails it again is killed, if it passes without the mutant; for on a busy machine a test may fail
-by itself.
+at the first test that fails. That test is then run again alone, in another child, and in a third without
+the mutant, unless it has passed so within the last minute: only a mutant that fails it twice is killed,
+if it passes without one; for on a busy machine a test may fail by itself.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha1
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -28,6 +29,7 @@ from tests.mutants.lua import Mutant
 SCRIPTS = Path(scripts.__file__).parent
 _END_S = 600.0  # a server that hangs is noticed by its client long before, even on a busy machine
 _SAID_NOTHING = "it did not end"
+_SOUND_S = 60.0  # a test of the state machine takes 10 s without a mutant, and a kill 1
 
 
 @dataclass
@@ -49,7 +51,7 @@ class Bench:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         items = list(session.items)
-        while left := _failed_twice(session, items, None):
+        while left := _failed_twice(session, items, None, {}):
             self.failing.append(left)
             items = [item for item in items if item.nodeid != left]
         for number, killer in self._shared(session, items):
@@ -65,10 +67,11 @@ class Bench:
         for share in range(self.jobs):
             if (pid := os.fork()) == 0:
                 kills: Counter[str] = Counter()
+                sound: dict[str, float] = {}
                 for number in range(share, len(self.mutants), self.jobs):
                     best = [name for name, _ in kills.most_common(3)]  # neighbours die alike
                     ordered = sorted(items, key=lambda item: item.nodeid not in best)
-                    killer = _failed_twice(session, ordered, self.mutants[number])
+                    killer = _failed_twice(session, ordered, self.mutants[number], sound)
                     kills[killer] += 1
                     os.write(writes, f"{number} {killer}\n".encode())
                 os._exit(0)
@@ -82,17 +85,31 @@ class Bench:
             os.waitpid(pid, 0)
 
 
-def _failed_twice(session: pytest.Session, items: list[pytest.Item], mutant: Mutant | None) -> str:
-    """Give the first test that fails, and fails again alone; "" when all pass."""
+def _failed_twice(
+    session: pytest.Session,
+    items: list[pytest.Item],
+    mutant: Mutant | None,
+    sound: dict[str, float],
+) -> str:
+    """Give the first test that fails, and fails again alone, and not by itself; "" when all pass.
+
+    Args:
+        session: of the tests.
+        items: the tests.
+        mutant: what they run against; None: the scripts as they are.
+        sound: until when a test counts as one that passes without a mutant (monotonic).
+    """
     while failed := _first_failure(session, items, mutant):
         if failed == _SAID_NOTHING:
             return failed
         at = [item.nodeid for item in items].index(failed)
         alone = [items[at]]
-        if _first_failure(session, alone, mutant) and not (
-            mutant and _first_failure(session, alone, None)
-        ):
-            return failed
+        if _first_failure(session, alone, mutant):
+            if mutant is None or sound.get(failed, 0.0) > monotonic():
+                return failed
+            if not _first_failure(session, alone, None):
+                sound[failed] = monotonic() + _SOUND_S
+                return failed
         items = items[at + 1 :]
     return ""
 

@@ -50,9 +50,15 @@ def _runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_mutant_is_killed_by_a_test_that_fails_twice_and_passes_without_it(
     item: Item, killer: str
 ) -> None:
-    assert bench._failed_twice(None, [item], MUTANT) == killer  # type: ignore[arg-type,list-item]
+    assert bench._failed_twice(None, [item], MUTANT, {}) == killer  # type: ignore[arg-type,list-item]
 
 
 def test_the_next_test_may_kill_where_one_fails_by_itself() -> None:
     items = [Item("fails by itself", [True, True], [True]), Item("kills", [True, True], [False])]
-    assert bench._failed_twice(None, items, MUTANT) == "kills"  # type: ignore[arg-type]
+    assert bench._failed_twice(None, items, MUTANT, {}) == "kills"  # type: ignore[arg-type]
+
+
+def test_what_has_just_passed_without_a_mutant_is_not_asked_again() -> None:
+    item, sound = Item("kills", [True] * 4, [False]), dict[str, float]()
+    for _ in range(2):
+        assert bench._failed_twice(None, [item], MUTANT, sound) == "kills"  # type: ignore[arg-type,list-item]

@@ -64,6 +64,17 @@ class TestBack:
         assert state.places["priority"] == [job("p", priority=3, delivery=1, crashes=1)]
         assert state.nudges == 1
 
+    def test_a_prioritised_job_whose_equal_waits_already_comes_back_under_another_id(
+        self, queue: Driver
+    ) -> None:
+        held = job("p", priority=3)
+        queue.hold(held, lease_ms=1)
+        queue.enqueue(again(held, crashes=1))
+        assert queue.crash() == op.Reclaimed(back=1)
+        state = queue.check()
+        assert len(state.places["priority"]) == 2
+        assert state.counters["renamed"] == 1
+
     @pytest.mark.parametrize("item", [BARE, b"", b"\x00\xff", b'{"id":"a b","priority":4}'])
     def test_a_bare_item_goes_back_as_it_was(self, queue: Driver, item: bytes) -> None:
         queue.move_bare(item)
@@ -310,6 +321,15 @@ def test_a_cancelled_job_does_not_come_back(queue: Driver) -> None:
     state = queue.check()
     assert not any(state.places.values())
     assert state.counters == {"enqueued": 1, "cancel": 1}
+
+
+def test_a_cancelled_job_that_does_not_come_back_frees_its_key(queue: Driver) -> None:
+    keyed = job("a", key="k")
+    queue.hold(keyed, lease_ms=1)
+    queue.redis.set(queue.k.unique("k"), "a")
+    queue.cancel(keyed)
+    assert queue.crash() == op.Reclaimed()
+    assert not queue.redis.exists(queue.k.unique("k"))
 
 
 @settings(
