@@ -65,9 +65,9 @@ def judge(script: str, *, jobs: int, again: bool) -> Iterable[Judged]:
 def summary(judged: list[Judged]) -> int:
     """Print a line for each file, and the survivors that nobody has explained; count these."""
     page = PAGE.read_text("utf-8") if PAGE.exists() else ""
-    reasons = {(one.file, one.wrong) for one in explained(page)}
+    reasons = {(one.file, one.right, one.wrong) for one in explained(page)}
     survivors = [one for one in judged if not one.killed]
-    unexplained = [one for one in survivors if (one.file, one.wrong) not in reasons]
+    unexplained = [one for one in survivors if (one.file, one.right, one.wrong) not in reasons]
     counts = [Counter(one.file for one in some) for some in (judged, survivors, unexplained)]
     print(f"\n{'file':<24} {'mutants':>8} {'killed':>8} {'survived':>8} {'unexplained':>12}")
     for file in counts[0]:
