@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -323,13 +324,44 @@ def test_a_cancelled_job_does_not_come_back(queue: Driver) -> None:
     assert state.counters == {"enqueued": 1, "cancel": 1}
 
 
-def test_a_cancelled_job_that_does_not_come_back_frees_its_key(queue: Driver) -> None:
-    keyed = job("a", key="k")
-    queue.hold(keyed, lease_ms=1)
+@pytest.mark.parametrize(
+    "head",
+    [{}, {"attempt": 1}, {"priority": 1, "delivery": 2, "crashes": 1, "unknown_since": 1_700_000}],
+)
+def test_a_cancelled_job_that_does_not_come_back_frees_its_key(
+    queue: Driver, head: dict[str, Any]
+) -> None:
+    keyed = job("a", key="k", **head)
+    queue.push(keyed)
+    queue.claim(lease_ms=1)
     queue.redis.set(queue.k.unique("k"), "a")
     queue.cancel(keyed)
     assert queue.crash() == op.Reclaimed()
     assert not queue.redis.exists(queue.k.unique("k"))
+
+
+@pytest.mark.parametrize(
+    "name", ["priority", "delivery", "crashes", "attempt", "unknown_since", "key"]
+)
+class TestBodiesWithWordsOfTheHead:
+    """What stands behind the head counts for nothing, whatever it is called."""
+
+    def job(self, name: str, **head: str) -> bytes:
+        return job("a", b',"task":"t","%b":7}' % name.encode(), **head)
+
+    def test_the_job_goes_back_with_its_own_counters(self, queue: Driver, name: str) -> None:
+        held = self.job(name)
+        queue.hold(held, lease_ms=1)
+        queue.crash()
+        assert queue.check().pending == [again(held, crashes=1)]
+
+    def test_its_key_is_found(self, queue: Driver, name: str) -> None:
+        keyed = self.job(name, key="k")
+        queue.hold(keyed, lease_ms=1)
+        queue.redis.set(queue.k.unique("k"), "a")
+        queue.cancel(keyed)
+        queue.crash()
+        assert not queue.redis.exists(queue.k.unique("k"))
 
 
 @settings(
