@@ -331,13 +331,21 @@ def test_a_cancelled_job_does_not_come_back(queue: Driver) -> None:
 def test_a_cancelled_job_that_does_not_come_back_frees_its_key(
     queue: Driver, head: dict[str, Any]
 ) -> None:
-    keyed = job("a", key="k", **head)
-    queue.push(keyed)
-    queue.claim(lease_ms=1)
+    assert frees_its_key(queue, job("a", key="k", **head))
+
+
+def test_a_key_behind_a_number_that_is_too_long_belongs_to_the_body(queue: Driver) -> None:
+    number = b"1" * 16
+    assert not frees_its_key(queue, job("a", b',"unknown_since":%b,"key":"k"}' % number))
+
+
+def frees_its_key(queue: Driver, held: bytes) -> bool:
+    """Cancel a job while it runs, and lose its consumer; whether nobody has the key then."""
+    queue.hold(held, lease_ms=1)
     queue.redis.set(queue.k.unique("k"), "a")
-    queue.cancel(keyed)
+    queue.cancel(held)
     assert queue.crash() == op.Reclaimed()
-    assert not queue.redis.exists(queue.k.unique("k"))
+    return not queue.redis.exists(queue.k.unique("k"))
 
 
 @pytest.mark.parametrize(
@@ -356,12 +364,7 @@ class TestBodiesWithWordsOfTheHead:
         assert queue.check().pending == [again(held, crashes=1)]
 
     def test_its_key_is_found(self, queue: Driver, name: str) -> None:
-        keyed = self.job(name, key="k")
-        queue.hold(keyed, lease_ms=1)
-        queue.redis.set(queue.k.unique("k"), "a")
-        queue.cancel(keyed)
-        queue.crash()
-        assert not queue.redis.exists(queue.k.unique("k"))
+        assert frees_its_key(queue, self.job(name, key="k"))
 
 
 @settings(

@@ -166,8 +166,7 @@ class Jobs:
 
     def _call(self, one: NewJob, index: int | None, callers: dict[str, Caller]) -> Call[Any]:
         """Make a job; ``callers``: what makes those without options of the tasks that came before."""
-        fields = astuple(one)
-        options = fields[3:]
+        options = astuple(one)[3:]
         plain = options == _NO_OPTIONS
         try:
             call = callers.get(one.task) if plain else None
