@@ -25,6 +25,11 @@ RESULT = sum(range(1, 11)) + 1
 pytestmark = pytest.mark.timeout(180)
 
 
+def done_in(store: Store, *queues: str) -> list[int]:
+    """Return how many jobs of each queue have been acked."""
+    return [store.run(op.snapshot(keys_of(queue))).counters["done"] for queue in queues]
+
+
 @POINTS
 def test_whoever_is_killed_it_begins_once(
     url: str, redis: Redis, tmp_path: Path, point: str
@@ -32,7 +37,7 @@ def test_whoever_is_killed_it_begins_once(
     app.use(url)
     env = clean_environment(HEADRACE_URL=url, POINT=point, MARKER=str(tmp_path / "marker"))
     job = hands_on.enqueue()
-    with closing(app), processes(tmp_path) as start:
+    with closing(app), processes(tmp_path) as start, closing(Store(url)) as store:
         victim = start(*CONSUME, *SHORT, "-c", "1", env=env)
         wait_until(lambda: not victim.alive(), "it is killed")
         assert bool(redis.exists("queue:workflows")) is (point == "begun")
@@ -40,10 +45,10 @@ def test_whoever_is_killed_it_begins_once(
         flow = app.workflow(job.result(timeout=WAIT_S))
         assert flow.result(timeout=WAIT_S) == RESULT
         wait_until(lambda: flow.status().state == "done", "it is over")
-        wait_until(lambda: not redis.exists("queue:processing"), "all is acked")
+        # Not for an empty processing list: so it is as well while a lost job is back in the queue.
+        wait_until(lambda: done_in(store, "queue") == [14], "all is acked")
         assert flow.status()[:4] == ("done", 12, 12, 0)
-    state = invariants.check(redis)
-    assert (state.counters["enqueued"], state.counters["done"]) == (14, 14)
+    assert invariants.check(redis).counters["enqueued"] == 14
 
 
 @POINTS
@@ -65,10 +70,5 @@ def test_on_a_cluster_it_begins_once_wherever_its_home_is(
         wait_until(lambda: flow.status().state != "unknown", "it has begun")
         assert flow.result(timeout=WAIT_S) == RESULT
         wait_until(lambda: flow.status().state == "done", "it is over")
-
-        def done() -> list[int]:
-            names = ("queue", "images")
-            return [store.run(op.snapshot(keys_of(name))).counters["done"] for name in names]
-
         # Here the job, the starter, two members, and the word of the end of each. There ten, and two envelopes.
-        wait_until(lambda: done() == [6, 12], "all is acked")
+        wait_until(lambda: done_in(store, "queue", "images") == [6, 12], "all is acked")
