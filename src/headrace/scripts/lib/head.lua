@@ -46,9 +46,8 @@ local function returned(job, crash)
   return front .. string.sub(job, at + 1), crashes
 end
 
--- The key that is free again when the job ends, or nil.
+-- The key that is free again when the job ends, or nil. The job has an id: a bare item has no key.
 local function key_of(job)
-  if not id_of(job) then return nil end
   local _, at = priority_of(job)
   for _, name in ipairs({'delivery', 'crashes', 'attempt'}) do
     _, at = counter(job, at, '^,"' .. name .. '":(%d+)')
