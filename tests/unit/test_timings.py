@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import weakref
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from headrace import wire
 from headrace.clock import monotonic, now_ms
-from headrace.ids import new_id
+from headrace.ids import LENGTH, new_id
 from headrace.keys import Keys, keys_of
 from headrace.operations import Verb
 from headrace.timings import Recorder, recorder, tally
@@ -161,13 +162,24 @@ def test_no_wait_is_negative_when_a_producers_clock_is_ahead() -> None:
     assert (tally.waits(found).sum_s, tally.waits(found).counts[0]) == (0, 1)
 
 
+def test_the_wait_of_a_job_in_a_partition_is_known() -> None:
+    found = counted((Ended(Head(f"{new_id()}@3"), monotonic()), "done"))[OTHERS]
+    assert tally.waits(found).count == 1
+
+
 def test_a_delayed_job_waits_from_when_it_is_due() -> None:
     body = wire.read_body(b'{"id":"x","task":"pay","due":"+60000"}')
     found = counted((Ended(Head(new_id()), monotonic(), body), "done"))[OTHERS]
     assert tally.waits(found).counts[0] == 1
 
 
-@pytest.mark.parametrize("head", [Head(new_id(), attempt=1), Head(new_id(), crashes=1), Head("17")])
+FOREIGN_IDS = ("17", "w" * LENGTH, "+" + new_id()[1:], uuid.UUID(int=2**127).hex)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [Head(new_id(), attempt=1), Head(new_id(), crashes=1), *map(Head, FOREIGN_IDS)],
+)
 def test_since_when_a_job_waits_that_has_failed_or_is_foreign_nobody_knows(head: Head) -> None:
     found = counted((Ended(head, monotonic()), "retry"))[OTHERS]
     assert (found[tally.RUNS], found[tally.RETRIED], tally.waits(found).count) == (1, 1, 0)

@@ -129,7 +129,8 @@ class Consumer:
             self._jobs.close()
             await self._store.close()
             await self._jobs.hooks.close()
-        report.over(self._jobs.ends, self._jobs.ends - self._ends)
+        ends = self._jobs.timings.ends
+        report.over(ends, ends - self._ends)
         if self._failure is not None:
             raise self._failure
 
@@ -146,7 +147,8 @@ class Consumer:
     @property
     def finished(self) -> int:
         """How many jobs have come to an end of any kind; not those that were given back."""
-        return self._jobs.ends.total() - self._jobs.ends["release"] if self._begun else 0
+        ends = self._jobs.timings.ends if self._begun else Counter()
+        return ends.total() - ends["release"]
 
     @property
     def worn(self) -> str:
@@ -171,7 +173,7 @@ class Consumer:
             self._grace_until = monotonic() + self._options.grace_s
             report.stopping(len(self._slots.running), self._options.grace_s)
             if self._begun:
-                self._ends = self._jobs.ends.copy()
+                self._ends = self._jobs.timings.ends
                 self._jobs.closing = True
                 self._jobs.give_back_ready()
                 self._listener.end()

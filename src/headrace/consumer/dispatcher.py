@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from headrace.consumer.slots import Slots
 from headrace.context import StopReason, is_final
 from headrace.hooks import ConsumerHooks
 from headrace.keys import Keys
-from headrace.operations import AdoptAnswer, Outcome, Verb
+from headrace.operations import AdoptAnswer, Outcome
 from headrace.run_limits import NO_LIMITS
 from headrace.task import Task
 from headrace.timings import Recorder
@@ -43,8 +42,7 @@ class Dispatcher:
         claims, slots, policy: the same.
         hooks: what hooks need of it.
         closing: nothing starts any more.
-        timings: counts them when they have ended …
-        ends: … and how often what became of one.
+        timings: counts them when they have ended.
     """
 
     def __init__(
@@ -69,7 +67,6 @@ class Dispatcher:
         self._executor = Executor(self._finished, self._take_back, slots.concurrency, isolation)
         self._starting = self._filling = self.closing = False
         self.timings: Recorder = Recorder(policy.now_ms)
-        self.ends: Counter[Verb] = self.timings.ends
 
     @property
     def lost_threads(self) -> int:

@@ -36,14 +36,14 @@ class Statistics:
 
     async def run(self) -> None:
         """Tell until cancelled; then what ended last."""
-        ends, summed_at = self._jobs.ends.copy(), monotonic()
+        ends, summed_at = self._jobs.timings.ends, monotonic()
         try:
             while True:
                 await asyncio.sleep(telling.EVERY_S)
                 now = monotonic()
                 if now - summed_at >= SUM_UP_EVERY_S:
-                    report.sum_up(self._jobs.ends - ends, now - summed_at)
-                    ends, summed_at = self._jobs.ends.copy(), now
+                    report.sum_up(self._jobs.timings.ends - ends, now - summed_at)
+                    ends, summed_at = self._jobs.timings.ends, now
                 await self._tell()
         finally:
             with suppress(TimeoutError):

@@ -56,5 +56,5 @@ async def test_a_claim_is_read(
     read_late(monkeypatch, late_s)
     async with site.consumer(lease=LEASE) as running:
         await await_until(lambda: site.counters().get("done") == 1, "it has run")
-        assert running.consumer._jobs.ends["release"] == released
+        assert running.consumer._jobs.timings.ends["release"] == released
     assert ran == [1]

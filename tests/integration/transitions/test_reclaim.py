@@ -326,7 +326,7 @@ def test_a_cancelled_job_does_not_come_back(queue: Driver) -> None:
 
 @pytest.mark.parametrize(
     "head",
-    [{}, {"attempt": 1}, {"priority": 1, "delivery": 2, "crashes": 1, "unknown_since": 1_700_000}],
+    [{}, {"attempt": 1}, {"priority": 1, "delivery": 2, "crashes": 1, "unknown_since": 10**15 - 1}],
 )
 def test_a_cancelled_job_that_does_not_come_back_frees_its_key(
     queue: Driver, head: dict[str, Any]
