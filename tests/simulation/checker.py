@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace import wire
 from headrace.policy import LEADER_LEASE_S, SUSPECT_CRASHES, LeasePolicy
-from tests.simulation.faults import MESSAGES
+from tests.simulation.faults import LATENCIES, MESSAGES
 from tests.simulation.queue import MAX_NUDGES, Queue, outcomes_of
 from tests.simulation.world import Node, World
 
@@ -29,6 +29,9 @@ DEATHS = ("crash", "crash at a call", "machine lost", "stopped", "partition", *M
 ADOPTED_WITHIN_S = 4.0  # by a healthy consumer: a round trip, and the one before it
 SERVED_WITHIN_S = 0.5  # what had to wait for the end of an outage, and whose clients may be gone
 AFTER_OUTAGE_S = 5.0  # until everybody has noticed that it is over
+# From a claim to the return of a suspect that came with it, when others run there (decision 0010): its answer, and
+# the next request.
+HANDED_BACK_WITHIN_S = 2 * max(longest for _, longest in LATENCIES)
 MAX_ATTEMPTS = 2  # of every task
 STARTED_WITHIN_S = 9.0  # a blocking request may be that old (5 s), and have been refused before
 
@@ -92,6 +95,7 @@ class Checker:
         self._lapsed: dict[bytes, float] = {}
         self._waits: dict[str, float] = {}
         self._unheard: set[str] = set()  # tokens
+        self._claimed: dict[str, float] = {}  # tokens, since when
         self._charged: Counter[str] = Counter()  # ids, for claims and moves that nobody heard of
 
     def wrong(self, what: str) -> None:
@@ -155,7 +159,10 @@ class Checker:
     def after(
         self, script: str, queue: Queue, before: Any, args: Sequence[Any], reply: Any, node: Node
     ) -> None:
-        if script == "settle":
+        if script == "claim":
+            tokens = (f"{args[2]}:{number}" for number, _ in enumerate(reply[2:], args[3]))
+            self._claimed.update(dict.fromkeys(tokens, self.world.now))
+        elif script == "settle":
             self._check_settle(before, args, reply)
         elif script == "reclaim":
             self._check_charges(queue, before)
@@ -199,6 +206,7 @@ class Checker:
             if name in queue.leases or not consumer or owner in self._unheard:
                 continue
             node = self.consumers[consumer]
+            self._charged[name] += self._was_on_its_way(owner, node)
             since = self.world.now - self.policy.grace_s - 2 * LEADER_LEASE_S
             if self._left_untold(node):
                 continue
@@ -206,6 +214,13 @@ class Checker:
                 continue
             if not node.dead and not self.faults.excuses_loss(node, since):
                 self.wrong(f"I6: {name} was taken from {consumer}, which is alive and undisturbed")
+
+    def _was_on_its_way(self, owner: str, node: Node) -> bool:
+        """Tell whether a consumer died, of another job perhaps, before it can have handed this one back."""
+        claimed_at, killed_at = self._claimed.get(owner), node.killed_at
+        if claimed_at is None or killed_at is None:
+            return False
+        return killed_at - claimed_at < HANDED_BACK_WITHIN_S
 
     def moved(self, queue: Queue, item: bytes, node: Node) -> None:
         """A blocking move gave an item to a consumer, or to one of which Redis did not know it was dead."""

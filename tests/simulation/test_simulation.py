@@ -139,6 +139,25 @@ def test_a_charge_without_a_crash_is_seen(checker: Checker, nodes: list[Node]) -
     assert of(checker, "I6")
 
 
+@pytest.mark.parametrize(("held_s", "wrong"), [(0.05, False), (0.2, True)])
+def test_a_suspect_that_another_job_takes_with_it_is_seen_unless_it_was_on_its_way(
+    checker: Checker, nodes: list[Node], held_s: float, wrong: bool
+) -> None:
+    letter = join(Head("x", crashes=3), b',"args":[1],"error":{"reason":"crashed"}}')
+    queue = Queue(leases={"x": Lease("a:1", JOB, 0)})
+    queue.stats["enqueued"] = 1
+    checker.jobs[1] = Job(1, copies=1)
+    checker.after("claim", queue, None, (1, 3000, "a", 1), [b"ok", 0, JOB], nodes[0])
+    checker.world.now += held_s
+    nodes[0].kill()
+    before = checker.before("reclaim", queue)
+    queue.leases.clear()
+    queue.dead.append(letter)
+    checker.after("reclaim", queue, before, (), [0, 1, 0], nodes[1])
+    checker.verdict(queue)
+    assert of(checker, "I6") is wrong
+
+
 def test_a_death_for_no_reason_is_seen(checker: Checker) -> None:
     checker.jobs[1] = Job(1, copies=1)
     letter = join(Head("x"), b',"args":[1],"error":{"reason":"max_attempts"}}')
