@@ -1,1 +1,1 @@
-"""Benchmarks, run from the root of a checkout: ``python -m benchmarks.throughput``."""
+"""Benchmarks, run from the root of a checkout: ``python -m benchmarks``."""

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import flow_tasks, report
@@ -30,12 +31,14 @@ _LONGEST_S: Final = 300.0
 
 @contextlib.contextmanager
 def consumers(
-    arena: Arena, app: str, queue: str, count: int, *options: str
+    arena: Arena, app: str, queue: str, count: int, *options: str, source: Path | None = None
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Run consumers of one queue of an application."""
+    """Run consumers of one queue of an application; ``source``: of the Headrace in that folder."""
     command = [sys.executable, "-m", "headrace", "consume", app]
     command += ["--queues", queue, "--url", arena.url, "--log-level", "error", *options]
     env = os.environ | {"HEADRACE_URL": arena.url}
+    if source is not None:
+        env["PYTHONPATH"] = str(source)
     running = [subprocess.Popen(command, env=env) for _ in range(count)]
     try:
         yield running
