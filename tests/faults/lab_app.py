@@ -44,7 +44,9 @@ def journal() -> Journal:
 def noted(number: int, ctx: Context) -> Iterator[None]:
     """Write down that a run starts, and how it ends."""
     record = journal().write
-    record("start", number, ctx.job_id, ctx.delivery, ctx.attempt, os.environ.get(NAME, ""))
+    # As it starts: one that was begun before its adoption was answered may get another id.
+    run = ctx.job_id, ctx.delivery
+    record("start", number, *run, ctx.attempt, os.environ.get(NAME, ""))
     how = "ok"
     try:
         yield
@@ -55,7 +57,7 @@ def noted(number: int, ctx: Context) -> Iterator[None]:
         how = "stopped"
         raise
     finally:
-        record("end", ctx.job_id, ctx.delivery, how)
+        record("end", *run, how)
 
 
 class ItFails(Exception):
@@ -128,24 +130,22 @@ class Numbered(BatchFunction[tuple[int, int]]):
 
 async def run_together(batch: Batch[tuple[int, int]]) -> None:
     """Run some in one call: the fifth part fails at the first attempt; each is told of when it has ended."""
-    record, running = journal().write, {*batch}
-    for item in batch:
-        ctx = item.ctx
-        who = (ctx.job_id, ctx.delivery, ctx.attempt, os.environ.get(NAME, ""))
-        record("start", item.value[0], *who)
+    record = journal().write
+    running = {item: (item.ctx.job_id, item.ctx.delivery) for item in batch}
+    for item, run in running.items():
+        record("start", item.value[0], *run, item.ctx.attempt, os.environ.get(NAME, ""))
     try:
         for item in batch:
             await asyncio.sleep(0.002)
             fails = item.value[0] % 5 == 0 and item.ctx.attempt == 1
-            running.remove(item)
-            record("end", item.ctx.job_id, item.ctx.delivery, "error" if fails else "ok")
+            record("end", *running.pop(item), "error" if fails else "ok")
             if fails:
                 item.fail(ItFails(item.value[0]))
             else:
                 item.succeed()
     finally:
-        for item in running:
-            record("end", item.ctx.job_id, item.ctx.delivery, "stopped")
+        for run in running.values():
+            record("end", *run, "stopped")
 
 
 together = app._declare(BatchTask, Numbered(run_together), "together", {"max_attempts": 4})

@@ -6,12 +6,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.faults import history as records
-from tests.faults import yielded
+from tests.faults import lab_app, yielded
 from tests.faults.checker import check
 from tests.faults.evidence import Final, Terms, Verdict
 from tests.faults.history import (
@@ -497,6 +498,18 @@ def test_what_processes_wrote_is_read_back(tmp_path: Path) -> None:
     assert [(f.fault, f.transition) for f in history.faults] == [("lost", "settle")]
     assert list(history.deaths) == [99, 98]
     assert history.collapses == ["c2 (exit code 1)"]
+
+
+def test_a_run_that_gets_another_id_ends_under_the_one_that_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(lab_app.HISTORY, str(tmp_path))
+    monkeypatch.setattr(lab_app, "_journals", {})
+    ctx: Any = SimpleNamespace(job_id="job-7", delivery=0, attempt=1)
+    with lab_app.noted(7, ctx):
+        ctx.job_id = "another"
+    (run,) = records.read(tmp_path).runs
+    assert (run.job_id, run.how) == ("job-7", "ok")
 
 
 def test_a_torn_last_record_is_passed_over(tmp_path: Path) -> None:
