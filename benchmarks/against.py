@@ -19,7 +19,7 @@ from typing import Final
 from benchmarks import against_tasks as tasks
 from benchmarks.arena import Arena
 from benchmarks.environment import ROOT
-from benchmarks.flow import consumers, done, until
+from benchmarks.flow import drained_per_s
 
 JOBS: Final = 30_000
 _FIRST: Final = 2_000  # jobs in which a process warms up
@@ -33,11 +33,7 @@ def per_s(arena: Arena, form: str, checkout: Path) -> float:
     tasks.app.close()
     tasks.app.use(arena.url)
     tasks.app.enqueue_many(CALLS[form]() for _ in range(JOBS))
-    with consumers(arena, APP, form, 1, source=checkout / "src"):
-        began = until(lambda: done(arena, form) >= _FIRST, f"{checkout} is warm")
-        before = done(arena, form)
-        ended = until(lambda: done(arena, form) >= JOBS, f"{checkout} is done")
-    return (JOBS - before) / (ended - began)
+    return drained_per_s(arena, APP, form, JOBS, first=_FIRST, source=checkout / "src")
 
 
 def table(form: str, ours: Sequence[float], theirs: Sequence[float]) -> Iterable[str]:

@@ -20,7 +20,7 @@ from typing import Any, Final
 from benchmarks import feature_tasks as tasks
 from benchmarks import report
 from benchmarks.arena import Arena
-from benchmarks.flow import consumers, done, until
+from benchmarks.flow import drained_per_s
 from headrace import RESULT, chain, group
 
 JOBS: Final = 30_000
@@ -103,11 +103,7 @@ def per_s(arena: Arena, name: str) -> float:
     tasks.app.close()
     tasks.app.use(arena.url)  # it declares its limits anew
     feature.bring(feature.jobs)
-    with consumers(arena, APP, name, 1):
-        began = until(lambda: done(arena, name) > 0, f"the first of {name} is done")
-        before = done(arena, name)
-        ended = until(lambda: done(arena, name) >= feature.jobs, f"all of {name} are done")
-    return (feature.jobs - before) / (ended - began)
+    return drained_per_s(arena, APP, name, feature.jobs)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

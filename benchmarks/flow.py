@@ -63,6 +63,17 @@ def done(arena: Arena, queue: str) -> int:
     return int(arena.redis.hget(keys_of(queue).stats, "done") or 0)
 
 
+def drained_per_s(
+    arena: Arena, app: str, queue: str, jobs: int, *, first: int = 1, source: Path | None = None
+) -> float:
+    """Return how many jobs of a queue end in a second at one consumer, from when so many have until all have."""
+    with consumers(arena, app, queue, 1, source=source):
+        began = until(lambda: done(arena, queue) >= first, f"the first of {queue} are done")
+        before = done(arena, queue)
+        ended = until(lambda: done(arena, queue) >= jobs, f"all of {queue} are done")
+    return (jobs - before) / (ended - began)
+
+
 def connected(arena: Arena, count: int) -> bool:
     """Whether so many consumers wait for work."""
     blocked = [one["name"] for one in arena.redis.client_list() if one["cmd"] == "blpop"]

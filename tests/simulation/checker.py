@@ -96,7 +96,7 @@ class Checker:
         self._waits: dict[str, float] = {}
         self._unheard: set[str] = set()  # tokens
         self._claimed: dict[str, float] = {}  # tokens, since when
-        self._charged: Counter[str] = Counter()  # ids, for claims and moves that nobody heard of
+        self._charged: Counter[str] = Counter()  # ids, for what hardly reached a consumer
 
     def wrong(self, what: str) -> None:
         self.world.note("WRONG", what)

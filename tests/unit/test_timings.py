@@ -185,6 +185,15 @@ def test_since_when_a_job_waits_that_has_failed_or_is_foreign_nobody_knows(head:
     assert (found[tally.RUNS], found[tally.RETRIED], tally.waits(found).count) == (1, 1, 0)
 
 
+def test_jobs_of_many_tasks_are_added_up_as_often_as_those_of_one() -> None:
+    record, at_once = Recorder(now_ms), recorder._AT_ONCE
+    for n in range(at_once):
+        assert sum(map(len, record._rows.values())) == n
+        record.note(Ended(Head(new_id()), task=SimpleNamespace(name=f"task {n % 100}")), "done")
+    assert not record._rows
+    assert sum(counts[tally.DONE] for counts in record.take()["queue"].values()) == at_once
+
+
 def test_what_is_given_back_or_put_off_has_not_ended() -> None:
     record = Recorder(now_ms)
     for verb in ("release", "park"):

@@ -42,8 +42,9 @@ class Statistics:
                 await asyncio.sleep(telling.EVERY_S)
                 now = monotonic()
                 if now - summed_at >= SUM_UP_EVERY_S:
-                    report.sum_up(self._jobs.timings.ends - ends, now - summed_at)
-                    ends, summed_at = self._jobs.timings.ends, now
+                    until_now = self._jobs.timings.ends
+                    report.sum_up(until_now - ends, now - summed_at)
+                    ends, summed_at = until_now, now
                 await self._tell()
         finally:
             with suppress(TimeoutError):

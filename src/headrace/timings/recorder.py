@@ -63,6 +63,7 @@ class Recorder:
         self._now_ms = now_ms
         self._ends: Counter[Verb] = Counter()
         self._rows: defaultdict[tuple[str, str, Verb], list[_Row]] = defaultdict(list)
+        self._noted = 0  # rows, of all together
         self._tallies: defaultdict[str, defaultdict[str, Tally]] = _nothing()
 
     def note(self, job: EndedJob, verb: Verb) -> None:
@@ -70,9 +71,9 @@ class Recorder:
         task, body = job.task, job.decoded
         name = task.name if task is not None else OTHERS
         due = bytes(body.due) if body is not None and body.due else b""
-        rows = self._rows[job.k.queue, name, verb]
-        rows.append((job.started, monotonic(), job.head, due))
-        if len(rows) >= _AT_ONCE:
+        self._rows[job.k.queue, name, verb].append((job.started, monotonic(), job.head, due))
+        self._noted += 1
+        if self._noted >= _AT_ONCE:
             self._add_up()
 
     @property
@@ -105,6 +106,7 @@ class Recorder:
             tally.add_runs(counts, [end - start for start, end, _, _ in rows if start])
             tally.add_waits(counts, _waited_s(rows, ahead_s))
         self._rows.clear()
+        self._noted = 0
 
 
 def _waited_s(rows: Iterable[_Row], ahead_s: float) -> list[float]:
